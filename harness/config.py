@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -31,6 +32,7 @@ from trainers.sft import SFTConfig
 from trainers.weights import WeightsConfig
 
 CONF = Path(conf.__file__).parent
+Kind = TypeVar("Kind")
 
 
 class Source(str, Enum):
@@ -135,8 +137,13 @@ class RunConfig:
 
     @property
     def rulebook_path(self) -> Path:
-        packaged = CONF / "rulebooks" / f"{self.rulebook}.yaml"
-        return packaged if packaged.is_file() else Path(self.rulebook)
+        return rulebook_path(self.rulebook)
+
+
+def rulebook_path(rulebook: str) -> Path:
+    """The file of a rulebook given by path, or by its name in conf/rulebooks."""
+    packaged = CONF / "rulebooks" / f"{rulebook}.yaml"
+    return packaged if packaged.is_file() else Path(rulebook)
 
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
@@ -144,15 +151,28 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
+    return _compose("config", RunConfig, overrides)
+
+
+def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
+    """Compose and check the configuration of a command other than run: the dataclass `kind` by keys.
+
+    Raises InputError, one line, for whatever does not fit.
+    """
+    ConfigStore.instance().store(name=command, node=kind)
+    return _compose(command, kind, overrides)
+
+
+def _compose(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     try:
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
-            composed = compose("config", overrides=list(overrides))
+            composed = compose(name, overrides=list(overrides))
         config = OmegaConf.to_object(composed)
     except InputError:
         raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _as_input_error(error) from None
-    assert isinstance(config, RunConfig)
+        raise _as_input_error(error, kind) from None
+    assert isinstance(config, kind)
     return config
 
 
@@ -167,18 +187,18 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
             for o in parsed
         ]
     except HydraException as error:
-        raise _as_input_error(error) from None
+        raise _as_input_error(error, RunConfig) from None
     return [list(combination) for combination in product(*choices)]
 
 
-def _as_input_error(error: Exception) -> InputError:
+def _as_input_error(error: Exception, kind: type[object]) -> InputError:
     """Hydra's several lines, and the cause beneath them, as one."""
     texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
     key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
     missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)
     if missing and key:
-        near = difflib.get_close_matches(key, list(every_key()), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(key, list(every_key(kind)), n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'? " if near else ""
         return InputError("no such key", field=key, fix=f"{hint}--help lists every key")
     shown = [
@@ -193,7 +213,7 @@ def _as_input_error(error: Exception) -> InputError:
     return InputError(problem.rstrip("."), field=key, fix="--help lists every key with its type")
 
 
-def every_key() -> dict[str, str]:
+def every_key(kind: type[object] = RunConfig) -> dict[str, str]:
     """{key: default} of the whole configuration, dotted."""
     flat: dict[str, str] = {}
 
@@ -204,5 +224,5 @@ def every_key() -> dict[str, str]:
             else:
                 flat[f"{prefix}{name}"] = str(value.value if isinstance(value, Enum) else value)
 
-    walk(OmegaConf.to_container(OmegaConf.structured(RunConfig), enum_to_str=True), "")
+    walk(OmegaConf.to_container(OmegaConf.structured(kind), enum_to_str=True), "")
     return flat

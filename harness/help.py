@@ -12,6 +12,11 @@ from harness.config import CONF, RunConfig, every_key
 _COMMENTED = re.compile(r"^    (\w+): [^#\n]*#\s*(.+)$", re.MULTILINE)
 
 
+def command_help(usage: str, kind: type[Any]) -> str:
+    """The text of `rbrbench COMMAND --help`: how it is called, and every key of its dataclass `kind`."""
+    return "\n".join([usage, "", *_group(kind, "", every_key(kind))])
+
+
 def keys_help() -> str:
     """The text of `rbrbench run --help`."""
     lines = [
