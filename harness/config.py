@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
-from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-import conf
 from evals.errors import InputError
+from harness.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
 from harness.methods import DEFAULT, chosen
 from harness.real_data import RealConfig
 from harness.sandbox.generate import SandboxConfig
@@ -31,8 +26,15 @@ from trainers.reward_model import RewardModelConfig
 from trainers.sft import SFTConfig
 from trainers.weights import WeightsConfig
 
-CONF = Path(conf.__file__).parent
-Kind = TypeVar("Kind")
+__all__ = [
+    "CONF",
+    "RunConfig",
+    "compose_command",
+    "compose_run",
+    "every_key",
+    "expand_sweep",
+    "rulebook_path",
+]
 
 
 class Source(str, Enum):
@@ -140,40 +142,12 @@ class RunConfig:
         return rulebook_path(self.rulebook)
 
 
-def rulebook_path(rulebook: str) -> Path:
-    """The file of a rulebook given by path, or by its name in conf/rulebooks."""
-    packaged = CONF / "rulebooks" / f"{rulebook}.yaml"
-    return packaged if packaged.is_file() else Path(rulebook)
-
-
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
-    return _compose("config", RunConfig, overrides)
-
-
-def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
-    """Compose and check the configuration of a command other than run: the dataclass `kind` by keys.
-
-    Raises InputError, one line, for whatever does not fit.
-    """
-    ConfigStore.instance().store(name=command, node=kind)
-    return _compose(command, kind, overrides)
-
-
-def _compose(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
-    try:
-        with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
-            composed = compose(name, overrides=list(overrides))
-        config = OmegaConf.to_object(composed)
-    except InputError:
-        raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _as_input_error(error, kind) from None
-    assert isinstance(config, kind)
-    return config
+    return compose_keys("config", RunConfig, overrides)
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -187,42 +161,5 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
             for o in parsed
         ]
     except HydraException as error:
-        raise _as_input_error(error, RunConfig) from None
+        raise as_input_error(error, RunConfig) from None
     return [list(combination) for combination in product(*choices)]
-
-
-def _as_input_error(error: Exception, kind: type[object]) -> InputError:
-    """Hydra's several lines, and the cause beneath them, as one."""
-    texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
-    missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)
-    if missing and key:
-        near = difflib.get_close_matches(key, list(every_key(kind)), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return InputError("no such key", field=key, fix=f"{hint}--help lists every key")
-    shown = [
-        line
-        for line in lines
-        if not line.startswith(("full_key", "object_type", "reference_type", "Set the env"))
-    ]
-    problem = next(
-        (line for line in reversed(shown) if "Value" in line or "Invalid" in line),
-        shown[0] if shown else "error",
-    )
-    return InputError(problem.rstrip("."), field=key, fix="--help lists every key with its type")
-
-
-def every_key(kind: type[object] = RunConfig) -> dict[str, str]:
-    """{key: default} of the whole configuration, dotted."""
-    flat: dict[str, str] = {}
-
-    def walk(node: object, prefix: str) -> None:
-        for name, value in node.items():  # type: ignore[attr-defined]
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{name}.")
-            else:
-                flat[f"{prefix}{name}"] = str(value.value if isinstance(value, Enum) else value)
-
-    walk(OmegaConf.to_container(OmegaConf.structured(kind), enum_to_str=True), "")
-    return flat

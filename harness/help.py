@@ -7,7 +7,7 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from harness.config import CONF, RunConfig, every_key
+from harness.compose import CONF, every_key
 
 _COMMENTED = re.compile(r"^    (\w+): [^#\n]*#\s*(.+)$", re.MULTILINE)
 
@@ -19,6 +19,8 @@ def command_help(usage: str, kind: type[Any]) -> str:
 
 def keys_help() -> str:
     """The text of `rbrbench run --help`."""
+    from harness.config import RunConfig  # loads torch, which other commands' help does without
+
     lines = [
         "usage: rbrbench run [-m] [key=value ...]",
         "",
@@ -28,7 +30,7 @@ def keys_help() -> str:
         "groups: " + ", ".join(f"{name}={'|'.join(_options(name))}" for name in ("model", "sandbox")),
         "",
     ]
-    lines += _group(RunConfig, "", every_key())
+    lines += _group(RunConfig, "", every_key(RunConfig))
     return "\n".join(lines)
 
 

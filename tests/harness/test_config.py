@@ -79,7 +79,7 @@ def test_sweep_takes_every_combination() -> None:
 
 def test_help_names_every_key_with_its_meaning() -> None:
     text = keys_help()
-    assert all(f"{key}=" in text for key in every_key())
+    assert all(f"{key}=" in text for key in every_key(RunConfig))
     line = next(line for line in text.splitlines() if line.strip().startswith("rulebook="))
     assert "YAML" in line  # its own comment, not its neighbour's
 
