@@ -9,17 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import openai
-
+from evals.chat_server import ChatServer, ChatServerConfig
 from evals.conversation import Response
 from evals.errors import InputError
 from evals.graders import Grades, Unscored
@@ -44,36 +39,17 @@ CHAT_MARKERS = (
         "<assistant>",
     ),
 )
-RETRIED = (
-    openai.APITimeoutError,
-    openai.APIConnectionError,
-    openai.RateLimitError,
-    openai.InternalServerError,
-)
 
 
 @dataclass
-class ServerConfig:
-    """Where and how to ask. Times are in seconds; `max_requests` counts retries too (0: no limit)."""
+class ServerConfig(ChatServerConfig):
+    """Where and how to ask, and how to read the answer."""
 
-    base_url: str
-    model: str
-    revision: str = ""  # names the weights behind `model`, where the server's name does not
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable; a server without keys needs none
-    concurrency: int = 8
-    timeout: float = 60.0
-    attempts: int = 5
-    first_delay: float = 0.5
-    longest_delay: float = 30.0
-    max_requests: int = 0
     top_logprobs: int = 20
     min_mass: float = 0.5
-    seed: int = 0  # of the delays' jitter; grades do not depend on it
 
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "timeout", "attempts"):
-            if getattr(self, name) <= 0:
-                raise InputError("is out of range", field=f"grader.{name}", fix="give a value above 0")
+    def prefix(self) -> str:
+        return "grader."
 
 
 class ServerGrader:
@@ -95,17 +71,8 @@ class ServerGrader:
                 field="grader.prompt",
                 fix="use response_first with as_turn true",
             )
-        self._client = openai.OpenAI(
-            base_url=config.base_url,
-            api_key=os.environ.get(config.key_variable) or "no-key",
-            timeout=config.timeout,
-            max_retries=0,  # retried here, where the budget is counted
-        )
+        self._server = ChatServer(config, sleep)
         self._markers = marker_pattern(CHAT_MARKERS)
-        self._sleep = sleep
-        self._random = random.Random(config.seed)
-        self._lock = threading.Lock()
-        self._requests = 0
 
     @property
     def identity(self) -> str:
@@ -116,61 +83,30 @@ class ServerGrader:
     @property
     def requests(self) -> int:
         """Number of requests sent so far, retries included."""
-        return self._requests
+        return self._server.requests
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions], at most `concurrency` requests at a time."""
         pairs = [(response, proposition) for response in responses for proposition in propositions]
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            flat = list(pool.map(lambda pair: self._grade_one(*pair), pairs))
+        flat = list(self._server.map(lambda pair: self._grade_one(*pair), pairs))
         width = len(propositions)
         rows = [flat[i * width : (i + 1) * width] for i in range(len(responses))]
         return Grades.of([p.name for p in propositions], rows)
 
     def _grade_one(self, response: Response, proposition: Proposition) -> float | Unscored:
-        messages = self._messages(response, proposition)
-        reason = ""
-        for attempt in range(self.config.attempts):
-            if not self._spend():
-                return Unscored(f"the budget of {self.config.max_requests} requests is spent")
-            try:
-                return answer(self._ask(messages), self.config.min_mass)
-            except RETRIED as error:
-                reason = describe(error)
-                if attempt + 1 < self.config.attempts:
-                    self._sleep(self._delay(attempt, error))
-            except (openai.OpenAIError, ValueError) as error:
-                return Unscored(describe(error))
-        return Unscored(f"{reason}, {self.config.attempts} times")
-
-    def _ask(self, messages: list[dict[str, str]]) -> Any:
-        return self._client.chat.completions.create(
-            model=self.config.model,
-            messages=messages,  # type: ignore[arg-type]
+        completion = self._server.complete(
+            self._messages(response, proposition),
             max_tokens=1,
             temperature=0,
             logprobs=True,
             top_logprobs=self.config.top_logprobs,
         )
+        return completion if isinstance(completion, Unscored) else answer(completion, self.config.min_mass)
 
     def _messages(self, response: Response, proposition: Proposition) -> list[dict[str, str]]:
         turns = [(m.role, m.content) for m in response.prompt.messages] + [("assistant", response.text)]
         safe = [{"role": role, "content": neutralise(text, self._markers)} for role, text in turns]
         return [*safe, {"role": "user", "content": ask(self.prompt, proposition)}]
-
-    def _spend(self) -> bool:
-        with self._lock:
-            if self.config.max_requests and self._requests >= self.config.max_requests:
-                return False
-            self._requests += 1
-            return True
-
-    def _delay(self, attempt: int, error: openai.OpenAIError) -> float:
-        """Exponential with jitter, so that waiting clients do not come back all at once."""
-        with self._lock:
-            jitter = self._random.uniform(0.5, 1.5)
-        wished = _retry_after(error)
-        return min(max(self.config.first_delay * 2**attempt * jitter, wished), self.config.longest_delay)
 
 
 def answer(completion: Any, min_mass: float) -> float | Unscored:
@@ -188,25 +124,5 @@ def answer(completion: Any, min_mass: float) -> float | Unscored:
     return yes / (yes + no)
 
 
-def describe(error: Exception) -> str:
-    """A reason without the server's text, which may echo the key or the conversation."""
-    if isinstance(error, openai.APIStatusError):
-        return f"the server answered {error.status_code}"
-    if isinstance(error, openai.APITimeoutError):
-        return "the server did not answer in time"
-    if isinstance(error, openai.APIConnectionError):
-        return "the server could not be reached"
-    return "the server's answer is malformed"
-
-
 def _mass(pairs: Iterable[tuple[str, float]], word: str) -> float:
     return sum(math.exp(logprob) for token, logprob in pairs if token.strip("Ġ▁ \n").lower() == word)
-
-
-def _retry_after(error: openai.OpenAIError) -> float:
-    """Seconds that a 429 or 503 asks to wait; 0 where it does not say."""
-    response = getattr(error, "response", None)
-    try:
-        return max(float(response.headers["retry-after"]), 0.0) if response is not None else 0.0
-    except (KeyError, ValueError):
-        return 0.0
