@@ -1,7 +1,7 @@
 """Grades by content: what this grader said of this text and this rule is not asked again.
 
-The key is a digest of the grader's identity (weights, template), the conversation, the response and
-the proposition's own text, so editing one rule regrades that rule only. The file is appended to and
+The key is a digest of the grader's identity (weights, template), the conversation, its response type,
+the response and the proposition's own text, so editing one rule regrades that rule only. The file is appended to and
 flushed after every batch: a kill costs the batch in hand, and a torn last line is cut off.
 """
 
@@ -132,7 +132,9 @@ class CachedGrader:
         return Grades(tuple(p.name for p in propositions), values, reasons)
 
     def _keys(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> list[list[str]]:
-        texts = [_digest([messages_as_json(r.prompt.messages), r.text]) for r in responses]
+        texts = [
+            _digest([messages_as_json(r.prompt.messages), r.prompt.response_type, r.text]) for r in responses
+        ]
         rules = [_digest([p.question, p.examples]) for p in propositions]
         return [[_digest([self.identity, text, rule]) for rule in rules] for text in texts]
 

@@ -17,7 +17,7 @@ from evals.conversation import Response
 from evals.errors import InputError
 from evals.graders import Grades
 from evals.graders.question import GraderPrompt, Layout, QuestionEncoder, remembered_prompt
-from evals.graders.tree import Pass, answer_logits, choose_pass
+from evals.graders.tree import Pass, answer_logits, cheapest_pass, usable_passes
 from evals.models import context_length
 from evals.propositions import Proposition
 
@@ -50,7 +50,8 @@ class LanguageModelGrader:
     """Grades with a causal language model; all propositions of a response share its encoding.
 
     `prompt` defaults to the one that the model was trained with. `min_mass`: below this P(yes) + P(no)
-    the pair is unscored. `batch_tokens` bounds the tokens of one forward pass.
+    the pair is unscored. `batch_tokens` bounds the tokens of one forward pass. `how` fixes the way that
+    prefixes are shared; by default each row takes the cheapest that works for the model.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LanguageModelGrader:
         self._encoder = QuestionEncoder(tokenizer, self.prompt)
         self._min_mass = min_mass
         self._batch_tokens = batch_tokens
-        self.how = how or choose_pass(model)
+        self.passes = (how,) if how else usable_passes(model)
 
     @property
     def identity(self) -> str:
@@ -110,9 +111,9 @@ class LanguageModelGrader:
         with torch.inference_mode():
             for columns in self._question_chunks(suffixes, sizes):
                 chosen = [suffixes[j] for j in columns]
-                for rows in self._row_chunks(order, prefixes, chosen):
+                for how, rows in self._row_chunks(order, prefixes, chosen):
                     logits = answer_logits(
-                        self._model, [prefixes[i] for i in rows], chosen, int(self._pad), self.how
+                        self._model, [prefixes[i] for i in rows], chosen, int(self._pad), how
                     )
                     value, mass = yes_probability(logits, self.forms)
                     where = np.ix_(rows, np.array(columns))
@@ -138,23 +139,21 @@ class LanguageModelGrader:
 
     def _row_chunks(
         self, order: np.ndarray, prefixes: Sequence[list[int]], suffixes: Sequence[list[int]]
-    ) -> Iterator[np.ndarray]:
-        """Rows of similar length, as many as fit into `batch_tokens`."""
+    ) -> Iterator[tuple[Pass, np.ndarray]]:
+        """Rows of similar length that are passed in one way, as many as fit into `batch_tokens`."""
+        questions = sum(len(s) for s in suffixes)
+        lengths = [len(prefixes[i]) for i in order]
+        ways = [cheapest_pass(self.passes, length + questions) for length in lengths]
         start = 0
-        total = sum(len(s) for s in suffixes)
         while start < len(order):
-            stop = start + 1
-            while (
-                stop < len(order)
-                and (stop + 1 - start) * self._row_tokens(len(prefixes[order[stop]]), total, len(suffixes))
-                <= self._batch_tokens
-            ):
+            how, stop = ways[start], start + 1
+            while stop < len(order) and ways[stop] is how:
+                row = lengths[stop] * (1 if how is Pass.TREE else len(suffixes)) + questions
+                if (stop + 1 - start) * row > self._batch_tokens:
+                    break
                 stop += 1
-            yield order[start:stop]
+            yield how, order[start:stop]
             start = stop
-
-    def _row_tokens(self, prefix: int, questions: int, count: int) -> int:
-        return prefix + questions if self.how is Pass.TREE else prefix * count + questions
 
     def _grades(
         self, names: tuple[str, ...], values: np.ndarray, masses: np.ndarray, sizes: np.ndarray

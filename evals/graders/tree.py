@@ -16,6 +16,8 @@ from enum import Enum
 import torch
 from transformers import PreTrainedModel
 
+LONG_ROW = 512  # tokens; measured by benchmarks/grading_prefix_sharing.py
+
 
 class Pass(str, Enum):
     """How prefixes are shared: by a tree mask, by a key-value cache, or not at all."""
@@ -110,8 +112,8 @@ def answer_logits(
     return logits.view(len(prefixes), len(suffixes), -1)
 
 
-def choose_pass(model: PreTrainedModel) -> Pass:
-    """The cheapest way that gives this model the same answers as separate passes.
+def usable_passes(model: PreTrainedModel) -> tuple[Pass, ...]:
+    """The ways that give this model the same answers as separate passes, which come last.
 
     Tried on a few tokens rather than read from the model's name: architectures with relative
     biases, recurrent states or kernels that ignore a four-dimensional mask fail here.
@@ -119,6 +121,8 @@ def choose_pass(model: PreTrainedModel) -> Pass:
     vocabulary = max(int(model.config.get_text_config().vocab_size) - 1, 1)
     prefixes = [[(7 * i + 3) % vocabulary for i in range(n)] for n in (9, 5)]
     suffixes = [[(5 * i + 1) % vocabulary for i in range(n)] for n in (4, 2, 3)]
+    tolerance = 1e-4 if model.dtype == torch.float32 else 2e-2
+    usable = []
     with torch.no_grad():
         wanted = answer_logits(model, prefixes, suffixes, 0, Pass.SEPARATE).float().softmax(-1)
         for how in (Pass.TREE, Pass.CACHE):
@@ -126,10 +130,19 @@ def choose_pass(model: PreTrainedModel) -> Pass:
                 found = answer_logits(model, prefixes, suffixes, 0, how).float().softmax(-1)
             except (TypeError, ValueError, RuntimeError, AttributeError):
                 continue  # this architecture does not take such inputs
-            tolerance = 1e-4 if model.dtype == torch.float32 else 2e-2
             if float((found - wanted).abs().max()) <= tolerance:
-                return how
-    return Pass.SEPARATE
+                usable.append(how)
+    return (*usable, Pass.SEPARATE)
+
+
+def cheapest_pass(usable: Sequence[Pass], tokens: int) -> Pass:
+    """The way to take for a row of `tokens` (prefix and questions together).
+
+    A tree is one pass, but its attention spans the whole row, also between questions that do not see each
+    other: for long rows copies of the prefix's keys and values cost less.
+    """
+    order = (Pass.TREE, Pass.CACHE) if tokens <= LONG_ROW else (Pass.CACHE, Pass.TREE)
+    return next(how for how in (*order, Pass.SEPARATE) if how in usable)
 
 
 def _logits(

@@ -45,7 +45,7 @@ from evals.graders.question import (
     remembered_prompt,
 )
 from evals.graders.recorded import RecordedGrader, write_grades
-from evals.graders.tree import Pass, Questions, build_tree, choose_pass
+from evals.graders.tree import LONG_ROW, Pass, Questions, build_tree, cheapest_pass, usable_passes
 from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
 from evals.models import load_causal_lm, load_tokenizer, save_model
 from evals.propositions import Proposition
@@ -357,15 +357,27 @@ def test_both_attention_implementations_take_the_tree(implementation: str) -> No
     """Each reads a four-dimensional mask by its own code."""
     model = llama()
     model.set_attn_implementation(implementation)
-    assert choose_pass(model) is Pass.TREE
+    assert usable_passes(model) == (Pass.TREE, Pass.CACHE, Pass.SEPARATE)
 
 
 def test_a_model_that_cannot_take_a_tree_gets_another_way() -> None:
     """Positions by attention bias: the tree would be wrong, so it is found out and not used."""
     grader = lm_grader(model=bloom())
-    assert grader.how is not Pass.TREE
+    assert Pass.TREE not in grader.passes
     apart = lm_grader(Pass.SEPARATE, model=bloom()).grade(RESPONSES, RULES).probability
     np.testing.assert_allclose(grader.grade(RESPONSES, RULES).probability, apart, atol=1e-4)
+
+
+def test_long_and_short_rows_side_by_side_get_the_grades_of_separate_passes() -> None:
+    """Long rows go through the cache, short ones through the tree; neither may reach into the other."""
+    long = [Response(user_prompt(f"l{i}", "help"), "cake ok " * (LONG_ROW // 2 + i)) for i in range(2)]
+    mixed = [RESPONSES[0], long[0], RESPONSES[2], long[1], RESPONSES[3]]
+    model = llama(context=4096)
+    grader = lm_grader(model=model)
+    assert cheapest_pass(grader.passes, LONG_ROW) is Pass.TREE
+    assert cheapest_pass(grader.passes, LONG_ROW + 1) is Pass.CACHE
+    apart = lm_grader(Pass.SEPARATE, model=model).grade(mixed, RULES).probability
+    np.testing.assert_allclose(grader.grade(mixed, RULES).probability, apart, atol=1e-4)
 
 
 def test_small_batches_and_split_questions_change_nothing() -> None:
