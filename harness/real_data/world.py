@@ -40,9 +40,11 @@ from trainers.tokenizer import train_tokenizer
 
 Item = TypeVar("Item")
 FOLDERS = (gutenberg.FOLDER, "dolly-1k", "hh-rlhf", "openai-rbr", XSTEST.folder)
+FROM_SCRATCH = (
+    "The models here write nonsense: they are tiny and saw little text. This run shows that every stage takes "
+    "real data and real formats; its scores say nothing about the methods. Give model.path for a real model."
+)
 NOTES = (
-    "Real English, but models of this size write nonsense: the run shows that every stage takes real data "
-    "and formats, not how the methods compare. Give model.path for that.",
     "HH-RLHF's files here are Anthropic's test splits: no accuracy on HH may be reported after training on "
     "them.",
     "The gold set has one completion a prompt and no ideal refusal. Synthetic completions are therefore not "
@@ -101,7 +103,9 @@ def write_real_world(
         root, books=config.books, document_chars=config.document_chars, limit=config.documents, seed=seed
     )
     (out / "pretrain.txt").write_text("\n".join(documents) + "\n", encoding="utf-8")
+    warning = ""
     if tokenizer is None:
+        warning = FROM_SCRATCH
         tokenizer = train_tokenizer(documents, config.vocabulary, config.context)
         tokenizer.save_pretrained(str(out / "tokenizer"))
     questions = (p.question for p in rulebook.propositions.values())
@@ -123,6 +127,7 @@ def write_real_world(
         "left_out": dict(sorted(writer.left_out.items())),
         "sources": SOURCES,
         "notes": list(NOTES),
+        "warning": warning,
     }
 
 

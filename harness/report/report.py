@@ -81,6 +81,7 @@ def _context(folder: ResultsFolder, plots: Sequence[Path]) -> dict[str, Any]:
     return {
         "name": folder.name,
         "manifest": folder.manifest,
+        "warning": _warning(folder),
         "basis": _basis(folder, suite),
         "one_seed": len(scores.seeds) == 1,
         "suite": suite,
@@ -102,6 +103,12 @@ def _context(folder: ResultsFolder, plots: Sequence[Path]) -> dict[str, Any]:
         "config": folder.config,
         "notes": notes(folder, suite),
     }
+
+
+def _warning(folder: ResultsFolder) -> str:
+    """What a reader must know before the first number; "" where the run gave no such warning."""
+    world = folder.manifest.get("world")
+    return str(world.get("warning", "")) if isinstance(world, dict) else ""
 
 
 def _basis(folder: ResultsFolder, suite: str) -> str:

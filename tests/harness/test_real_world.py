@@ -153,6 +153,7 @@ def check_world(out: Path, summary: dict[str, Any], rules: Rulebook) -> None:
         assert not asked & {row.prompt.text for row in found[name]}
     assert summary["suite"] == "xstest"
     assert any("borrowed" in note for note in summary["notes"])
+    assert "nonsense" in summary["warning"]
     json.dumps(summary)
 
 
@@ -178,6 +179,7 @@ def test_world_is_the_same_for_the_same_seed(root: Path, tmp_path: Path) -> None
 def test_world_in_the_tokens_of_a_given_model(root: Path, tmp_path: Path) -> None:
     """Lengths counted in the tokens of a tokenizer that the model does not use."""
     summary = write_real_world(tmp_path, root, RealConfig(**SMALL), 0, RULES, train_tokenizer(["x"], 262, 64))
+    assert summary["warning"] == ""
     assert not (tmp_path / "tokenizer").exists()
     assert summary["vocabulary"] == 262
 

@@ -141,6 +141,18 @@ def test_summary_is_short_markdown(five_seeds: Path, report: str):
     assert "| 1. RBR-PPO has a higher F1 than Human-PPO and than Helpful-PPO. | ✓ held | held |" in summary
 
 
+def test_warning_comes_before_the_verdict(make_results: Callable[..., Path], tmp_path: Path):
+    """A model that writes nonsense, said only in the notes at the end."""
+    results = make_results(tmp_path / "r", seeds=(0,))
+    manifest = json.loads((results / "manifest.json").read_text(encoding="utf-8"))
+    manifest["world"] = {"warning": "The models here write nonsense."}
+    (results / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    text = Page(write_report(results, plots=[]).read_text(encoding="utf-8")).text
+    assert 0 <= text.index("write nonsense") < text.index("F1")
+    summary = (results / "summary.md").read_text(encoding="utf-8")
+    assert summary.splitlines()[2] == "> The models here write nonsense."
+
+
 # --- hostile and missing input ---------------------------------------------------------------
 
 
@@ -154,7 +166,7 @@ def test_everything_foreign_is_text(make_results: Callable[..., Path], tmp_path:
     (results / "samples" / "<b>evil_ppo.jsonl").write_text(json.dumps(sample) + "\n", encoding="utf-8")
     (results / "config.yaml").write_text(HOSTILE.replace("\x00", ""), encoding="utf-8")
     foreign = {"name": HOSTILE, "command": HOSTILE, "commit": HOSTILE, "experiment": HOSTILE}
-    foreign |= {"notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}, "world": {HOSTILE: HOSTILE}}
+    foreign |= {"notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}, "world": {HOSTILE: HOSTILE, "warning": HOSTILE}}
     (results / "manifest.json").write_text(json.dumps(foreign), encoding="utf-8")
     stage = {"stage": HOSTILE, "key": HOSTILE, "seconds": 1.0}
     (results / "stages.jsonl").write_text(json.dumps(stage) + "\n", encoding="utf-8")
