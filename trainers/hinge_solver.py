@@ -40,7 +40,9 @@ class Optimum:
 
     @property
     def gap(self) -> float:
-        """Distance to the optimum, at most, relative to the objective."""
+        """Distance to the optimum, at most, relative to the objective; an objective that counts as 0 has none."""
+        if self.objective <= ABSOLUTE:
+            return 0.0
         return max(0.0, self.objective - self.bound) / max(self.objective, ABSOLUTE)
 
 
@@ -179,21 +181,32 @@ def _advance(point: _Point, rows: np.ndarray, curvature: float) -> bool:
         return False
     mean = point.mean_product()
     predictor = system.direction([-primal * dual for primal, dual in point.pairs()])
-    primal_step, dual_step = _step_lengths(point, predictor, curvature, 1.0)
-    reached = sum(
-        float((p + primal_step * dp) @ (d + dual_step * dd))
-        for (p, d), (dp, dd) in zip(point.pairs(), predictor.pairs(), strict=True)
-    ) / sum(len(p) for p, _ in point.pairs())
-    target = mean * (reached / mean) ** 3
-    step = system.direction(
-        [target - p * d - dp * dd for (p, d), (dp, dd) in zip(point.pairs(), predictor.pairs(), strict=True)]
-    )
-    primal_step, dual_step = _step_lengths(point, step, curvature, 0.995)
-    point.w += primal_step * step.w
+    lengths = _step_lengths(point, predictor, curvature, 1.0)
+    target = mean * (_mean_after(point, predictor, lengths) / mean) ** 3
+    # The corrector trusts the predictor's second-order error, which a short step does not bear out: left
+    # alone, the method may then cycle. A step that makes no progress is taken again without it.
+    for corrector in (1.0, 0.0):
+        step = system.direction(
+            [
+                target - p * d - corrector * dp * dd
+                for (p, d), (dp, dd) in zip(point.pairs(), predictor.pairs(), strict=True)
+            ]
+        )
+        lengths = _step_lengths(point, step, curvature, 0.995)
+        if _mean_after(point, step, lengths) < mean:
+            break
+    point.w += lengths[0] * step.w
     for (p, d), (dp, dd) in zip(point.pairs(), step.pairs(), strict=True):
-        p += primal_step * dp
-        d += dual_step * dd
-    return max(primal_step, dual_step) > 1e-10 and bool(np.isfinite(point.w).all())
+        p += lengths[0] * dp
+        d += lengths[1] * dd
+    return max(lengths) > 1e-10 and bool(np.isfinite(point.w).all())
+
+
+def _mean_after(point: _Point, step: _Point, lengths: tuple[float, float]) -> float:
+    """The mean product that a step of these primal and dual lengths leads to."""
+    pairs = list(zip(point.pairs(), step.pairs(), strict=True))
+    total = sum(float((p + lengths[0] * dp) @ (d + lengths[1] * dd)) for (p, d), (dp, dd) in pairs)
+    return total / sum(len(p) for (p, _), _ in pairs)
 
 
 class _System:

@@ -20,7 +20,7 @@ from evals.features import Features
 from evals.graders import Grades, Unscored
 from evals.rulebook import Polarity, Proposition, Rulebook
 from trainers.boosted_trees import Tree, TreeEnsemble
-from trainers.hinge_solver import lower_bound, mean_hinge, minimise_hinge
+from trainers.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
 from trainers.pairs import margins_of, ordered_pairs
 from trainers.weights import (
     FitExamples,
@@ -210,6 +210,24 @@ def test_separable_data_give_the_smallest_weights_without_loss(rules: Rulebook) 
     answer = minimise_hinge(rows, offsets, lower=np.full(2, -1000.0), upper=np.full(2, 1000.0))
     assert answer.gap <= 1e-6 and answer.objective <= 1e-9
     np.testing.assert_allclose(answer.weights, [2.0, 4.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", [3, 6, 20])
+def test_one_pair_with_a_large_offset_does_not_make_the_method_cycle(seed: int) -> None:
+    """Guards: a predictor-corrector that goes round in a circle and ends far from the optimum."""
+    rng = np.random.default_rng(seed)
+    row, offset = rng.normal(size=(1, 23)), rng.uniform(1e3, 1e4, 1)
+    lower, upper = np.full(23, -1000.0), np.full(23, 1000.0)
+    sign = rng.integers(0, 3, 23)
+    lower[sign == 1], upper[sign == 2] = 0.0, 0.0
+    answer = minimise_hinge(row, offset, l2=1e-3, lower=lower, upper=upper)
+    assert answer.gap <= 1e-6 and answer.iterations < 50
+
+
+def test_a_loss_that_counts_as_zero_is_no_distance_from_the_optimum() -> None:
+    """Guards: separable data refused because 5e-11 is far from 0 in relative terms."""
+    done = Optimum(np.zeros(1), 5e-11, 5e-11, 0.0, 9)
+    assert done.gap == 0.0 and replace(done, objective=1.0, bound=0.5).gap == 0.5
 
 
 def test_features_that_never_differ_get_no_weight() -> None:
