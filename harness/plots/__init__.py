@@ -44,10 +44,16 @@ def draw_figures(folder: ResultsFolder) -> Iterator[tuple[str, Figure]]:
             yield from plot.figures(folder).items()
 
 
-def _save(folder: ResultsFolder, name: str, figure: Figure) -> Iterator[Path]:
+def drawn_files(figure: Figure) -> Iterator[tuple[str, bytes]]:
+    """A figure as PNG and SVG: (kind, content). The same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     # Neither the date nor the library's version: a plot's bytes tell of its data alone.
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         content = io.BytesIO()
         figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
-        yield folder.write(f"plots/{name}.{kind}", content.getvalue())
+        yield kind, content.getvalue()
+
+
+def _save(folder: ResultsFolder, name: str, figure: Figure) -> Iterator[Path]:
+    for kind, content in drawn_files(figure):
+        yield folder.write(f"plots/{name}.{kind}", content)

@@ -1,27 +1,22 @@
 """Write report.html (one self-contained file) and summary.md from a results folder.
 
-Everything that a model, a data file or a person wrote is text: the HTML template escapes on its own, the
-Markdown template passes each value through `markdown_text`. The page has no script and may load nothing
-(Content-Security-Policy `default-src 'none'`).
+The page has no script and may load nothing (Content-Security-Policy `default-src 'none'`).
 """
 
 from __future__ import annotations
 
-import base64
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from evals.errors import InputError
 from harness.frontier import SAFETY, USEFULNESS
 from harness.plots import draw_all
 from harness.report.notes import notes
+from harness.report.page import UNSEEN, markdown_text, render, svg_source
 from harness.report.samples import choose_cards
 from harness.report.tables import (
     by_response_type,
@@ -36,7 +31,8 @@ from harness.results_folder import ResultsFolder
 from harness.verdict import verdict_sentence
 from harness.wording import file_name, judge_label, plain, type_order
 
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+__all__ = ["UNSEEN", "markdown_text", "write_report"]
+
 ALT_TEXTS = {
     "tradeoff": "Safety against usefulness of every method, with 95 % intervals",
     "ranking_error": "Ranking error of each reward by response type",
@@ -67,8 +63,9 @@ def write_report(results: Path, plots: Sequence[Path] | None = None) -> Path:
         )
     drawn = draw_all(results) if plots is None else list(plots)
     context = _context(folder, [path for path in drawn if path.suffix == ".svg"])
-    folder.write("summary.md", _render("summary.md.j2", context, html=False))
-    return folder.write("report.html", _render("report.html.j2", context, html=True))
+    filters = {"file_name": file_name, "starting": _starting}
+    folder.write("summary.md", render("summary.md.j2", context, html=False, filters=filters))
+    return folder.write("report.html", render("report.html.j2", context, html=True, filters=filters))
 
 
 def _context(folder: ResultsFolder, plots: Sequence[Path]) -> dict[str, Any]:
@@ -123,40 +120,9 @@ def _basis(folder: ResultsFolder, suite: str) -> str:
 
 def _image(path: Path) -> Image:
     kind = re.split(r"-", path.stem, maxsplit=1)[0]
-    source = "data:image/svg+xml;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-    return Image(path.stem, ALT_TEXTS.get(kind, path.stem), source)
-
-
-def _render(template: str, context: Mapping[str, Any], html: bool) -> bytes:
-    environment = Environment(
-        loader=PackageLoader("harness.report"),
-        autoescape=html,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["md"] = markdown_text
-    environment.filters["file_name"] = file_name
-    environment.filters["starting"] = _starting
-    return environment.get_template(template).render(**context).encode("utf-8")
-
-
-def _visible(value: object) -> object:
-    """Control characters and overrides of the text's direction, which could hide or turn text, as U+FFFD."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return UNSEEN.sub("\ufffd", value)
-    return value
+    return Image(path.stem, ALT_TEXTS.get(kind, path.stem), svg_source(path.read_bytes()))
 
 
 def _starting(images: Iterable[Image], name: str) -> list[Image]:
     """Those of a plot: `name` itself and `name-...`."""
     return [image for image in images if image.name == name or image.name.startswith(f"{name}-")]
-
-
-def markdown_text(value: object) -> str:
-    """One line of Markdown that shows `value` as it is: no markup, no HTML, no table break."""
-    line = " ".join(str(value).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]|~#!$])", r"\\\1", line)

@@ -1,0 +1,58 @@
+"""Fill a template of this package, as HTML or as Markdown.
+
+Everything that a model, a data file or a person wrote is text: an HTML template escapes on its own, a
+Markdown template passes each value through the filter `md`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def render(
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    html: bool,
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+) -> bytes:
+    """The filled template as UTF-8. A name that `context` lacks raises; nothing is left blank in silence."""
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=html,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = markdown_text
+    environment.filters |= dict(filters or {})
+    return environment.get_template(template).render(**context).encode("utf-8")
+
+
+def markdown_text(value: object) -> str:
+    """One line of Markdown that shows `value` as it is: no markup, no HTML, no table break."""
+    line = " ".join(str(value).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|~#!$])", r"\\\1", line)
+
+
+def svg_source(svg: bytes) -> str:
+    """A picture for the `src` of an image in a page that loads nothing."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def _visible(value: object) -> object:
+    """Control characters and overrides of the text's direction, which could hide or turn text, as U+FFFD."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return UNSEEN.sub("\ufffd", value)
+    return value
