@@ -27,7 +27,7 @@ def read_csv(
     """
     path = Path(path)
     text = read_text(path)
-    _check_is_csv(path, text)
+    check_is_text(path, text, "CSV")
     rows = _parse(path, text, columns, rename or str)
     if not rows:
         raise InputError(
@@ -78,13 +78,14 @@ def filled(row: Row, field: str) -> str:
     return text
 
 
-def _check_is_csv(path: Path, text: str) -> None:
+def check_is_text(path: Path, text: str, kind: str) -> None:
+    """Raises InputError for what a failed download or copy leaves under the name of a `kind` file."""
     start = text[:1000].lstrip().lower()
     if not start:
         raise InputError("the file is empty", path=path, fix="download it again")
     if start.startswith(("<!doctype", "<html", "<?xml", "<head")):
         raise InputError(
-            "the file is a web page, not CSV",
+            f"the file is a web page, not {kind}",
             path=path,
             line=1,
             fix="download the raw file, not the page that shows it",

@@ -24,8 +24,11 @@ from evals.conversation import Message, Prompt
 from evals.errors import InputError
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Raises InputError when the folder has no tokenizer, or its PAD is missing or is EOS."""
+def load_tokenizer(path: str | Path, *, needs_padding: bool = True) -> PreTrainedTokenizerBase:
+    """Raises InputError when the folder has no tokenizer, or its PAD is missing or is EOS.
+
+    With `needs_padding` False, for models that are only read, a missing PAD is EOS: the mask hides it.
+    """
     _check_folder(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
@@ -35,7 +38,10 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
             path=path,
             fix="name a Hugging Face folder or hub id",
         ) from None
-    check_padding(tokenizer, path)
+    if needs_padding or tokenizer.eos_token_id is None:
+        check_padding(tokenizer, path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.conversation import Prompt, Response, Row, read_jsonl
-from evals.csv_rows import read_csv
+from evals.csv_rows import check_is_text, read_csv, read_text
 from evals.errors import InputError
 from evals.suites import Suite, suite_source
 
@@ -20,6 +20,7 @@ class ResponseColumns:
     response: str = "response"
     prompt: str = ""  # compared with the suite's own wording
     sample: str = ""  # several responses to one prompt, numbered
+    suite: str = ""  # names each row's suite, in a file of several
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,41 @@ def read_responses(
     """Read and match. Raises InputError, naming file, line and field, for a missing column, a duplicate
     (id, sample), an id that the suite does not have, and a prompt of the suite without a response.
     """
+    return read_all_responses(path, [suite], columns)[suite.name]
+
+
+def read_all_responses(
+    path: Path | str, suites: Sequence[Suite], columns: ResponseColumns | None = None
+) -> dict[str, RecordedResponses]:
+    """{suite: its responses} of a file that holds several suites, told by `columns.suite`.
+
+    Raises InputError as `read_responses` does, for a row of a suite that is not among `suites`, and for several
+    suites without that column.
+    """
     path, columns = Path(path), columns or ResponseColumns()
+    if len(suites) > 1 and not columns.suite:
+        raise InputError(
+            f"one file of responses for {len(suites)} suites",
+            path=path,
+            field="columns.suite",
+            fix="name the column that names each row's suite, or evaluate one suite a file",
+        )
+    by_suite: dict[str, list[Row]] = {suite.name: [] for suite in suites}
+    for row in _rows(path, columns):
+        name = str(row.values[columns.suite]) if columns.suite else suites[0].name
+        if name not in by_suite:
+            raise row.error(
+                columns.suite, f"{name!r} is not among the suites", f"use one of {', '.join(by_suite)}"
+            )
+        by_suite[name].append(row)
+    return {suite.name: _match(path, by_suite[suite.name], suite, columns) for suite in suites}
+
+
+def _match(path: Path, rows: Sequence[Row], suite: Suite, columns: ResponseColumns) -> RecordedResponses:
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     found: dict[tuple[str, int], tuple[Row, Response]] = {}
     reworded = []
-    for row in _rows(path, columns):
+    for row in rows:
         id = _known_id(row, columns, suite, prompts)
         key = id, _sample(row, columns)
         if key in found:
@@ -56,9 +87,12 @@ def read_responses(
 
 
 def _rows(path: Path, columns: ResponseColumns) -> list[Row]:
-    needed = [c for c in (columns.id, columns.response, columns.prompt, columns.sample) if c]
+    names = (columns.id, columns.response, columns.prompt, columns.sample, columns.suite)
+    needed = [name for name in names if name]
     if path.suffix == ".csv":
         return read_csv(path, needed)
+    if path.suffix == ".jsonl":
+        check_is_text(path, read_text(path), "JSONL")  # tells the line of a byte that is not UTF-8
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return read_jsonl(path, lambda row: _check(row, needed, columns.response))
     raise InputError("neither CSV nor JSONL", path=path, fix="name a file that ends in .csv or .jsonl")

@@ -6,12 +6,18 @@ as soon as it has ended, stops when none is left, and asks the model for the las
 only.
 
 Randomness is one uniform number per row and step, turned into a token by the inverse of the
-cumulative distribution. A row's tokens therefore depend on its own numbers alone, neither on the
-batch size nor on its neighbours (up to rounding inside the model's matrix products).
+cumulative distribution. In `sample_responses` they follow from the seed, the prompt's id and the sample's
+number, so a row's tokens depend on these alone: not on the batch size, the neighbours, the order of
+prompts or which of them a killed run had finished (up to rounding inside the model's matrix products).
+
+A greedy choice between two tokens that rounding could turn is made on logits of the row by itself, without
+padding and without cache (float32 only; see `NEAR_TIE`). A greedy response is thus the same to the last
+token in any batch.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +29,10 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 from evals.conversation import Prompt, Response
 from evals.errors import InputError
 from evals.models import check_prompt_length, context_length, prompt_token_ids
+
+# Two logits nearer than this share of the row's largest are settled apart from the batch. Rounding in float32
+# moves them by some 1e-6 of it; half precisions move them by 1e-2, where no bound could be kept.
+NEAR_TIE = 5e-5
 
 
 @dataclass(frozen=True)
@@ -72,35 +82,45 @@ def sample_responses(
     `progress` is told the number of responses just finished. Raises InputError for a prompt that
     leaves no room for `max_new_tokens`.
     """
-    ids = [prompt_token_ids(tokenizer, prompt.messages) for prompt in prompts]
+    pairs = [(prompt, sample) for prompt in prompts for sample in range(decoding.samples)]
+    return sample_pairs(model, tokenizer, pairs, decoding, lambda done: progress and progress(len(done)))
+
+
+def sample_pairs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[Prompt, int]],
+    decoding: Decoding,
+    done: Callable[[Sequence[Response]], object],
+) -> list[Response]:
+    """One response to each (prompt, number of the sample), in their order; `done` is given each finished
+    batch, so that a kill loses one batch at most. Raises InputError as `sample_responses` does.
+    """
+    encoded = {prompt.id: prompt_token_ids(tokenizer, prompt.messages) for prompt, _ in pairs}
+    ids = [encoded[prompt.id] for prompt, _ in pairs]
     room = context_length(model) - decoding.max_new_tokens
-    check_prompt_length(prompts, [len(row) for row in ids], room)
-    rows = [i for i in range(len(prompts)) for _ in range(decoding.samples)]
-    uniforms = _uniforms(len(rows), decoding)
-    texts: list[tuple[str, bool]] = [("", False)] * len(rows)
+    check_prompt_length([prompt for prompt, _ in pairs], [len(row) for row in ids], room)
+    responses: dict[int, Response] = {}
     # Like lengths together, longest first: little padding, and too large a batch fails at once.
-    order = sorted(range(len(rows)), key=lambda row: -len(ids[rows[row]]))
+    order = sorted(range(len(pairs)), key=lambda row: -len(ids[row]))
     for start in range(0, len(order), decoding.batch_size):
         batch = order[start : start + decoding.batch_size]
         written = generate(
             model,
-            [ids[rows[row]] for row in batch],
+            [ids[row] for row in batch],
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             stop_ids=stop_token_ids(model, tokenizer),
             pad_id=int(tokenizer.pad_token_id),
-            uniforms=None if uniforms is None else uniforms[batch],
+            uniforms=_uniforms([pairs[row] for row in batch], decoding),
         )
-        for row, text, finished in zip(
+        for row, text, ended in zip(
             batch, response_texts(tokenizer, written), written.finished.tolist(), strict=True
         ):
-            texts[row] = (text, finished)
-        if progress is not None:
-            progress(len(batch))
-    return [
-        Response(prompts[i], text, sample=row % decoding.samples, finished=finished)
-        for row, (i, (text, finished)) in enumerate(zip(rows, texts, strict=True))
-    ]
+            prompt, sample = pairs[row]
+            responses[row] = Response(prompt, text, sample, ended)
+        done([responses[row] for row in batch])
+    return [responses[row] for row in range(len(pairs))]
 
 
 def response_texts(tokenizer: PreTrainedTokenizerBase, written: Generation) -> list[str]:
@@ -161,12 +181,14 @@ class _Loop:
     ) -> None:
         batch, device = len(prompts), model.device
         self.model, self.record = model, record
+        self.exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
         self.tokens = torch.full((batch, max_new_tokens), pad_id, device=device)
         self.lengths = torch.full((batch,), max_new_tokens, device=device)
         self.finished = torch.zeros(batch, dtype=torch.bool, device=device)
         self.log_probs = torch.zeros(batch, max_new_tokens, device=device)
         self.entropy = torch.zeros(batch, max_new_tokens, device=device)
         self.rows = torch.arange(batch, device=device)
+        self.prompts = prompts
         self.input, self.mask = _left_padded(prompts, pad_id, max_new_tokens, device)
         self.width = self.input.shape[1]
         self.positions = (self.mask[:, : self.width].cumsum(1) - 1).clamp(min=0)
@@ -206,7 +228,7 @@ class _Loop:
 
     def _choose(self, logits: Tensor, temperature: float, draws: Tensor | None, step: int) -> Tensor:
         if temperature == 0:
-            return logits.argmax(-1)
+            return self._greedy(logits, step)
         if draws is None:
             raise ValueError("sampling at a temperature above 0 needs uniform numbers")
         log_probs = (logits / temperature).log_softmax(-1)
@@ -217,6 +239,24 @@ class _Loop:
             # A token of probability 0 has log-probability -inf and adds nothing to the entropy.
             self.entropy[self.rows, step] = -(probs * log_probs.clamp(min=-1e4)).sum(-1)
         return tokens
+
+    def _greedy(self, logits: Tensor, step: int) -> Tensor:
+        """The likeliest token [live]; near ties by the row's own logits, which no batch can change."""
+        best, tokens = logits.topk(2, dim=-1)
+        chosen = tokens[:, 0]
+        if self.exact:
+            near = (best[:, 0] - best[:, 1]) <= NEAR_TIE * logits.abs().amax(-1)
+            for i in near.nonzero()[:, 0].tolist():
+                chosen[i] = self._alone(int(self.rows[i]), step).argmax()
+        return chosen
+
+    def _alone(self, row: int, step: int) -> Tensor:
+        """[vocabulary] float32 logits after a row's prompt and first `step` tokens, by themselves."""
+        ids = [*self.prompts[row], *self.tokens[row, :step].tolist()]
+        output = self.model(
+            input_ids=torch.tensor([ids], device=self.tokens.device), use_cache=False, logits_to_keep=1
+        )
+        return output.logits[0, -1].float()
 
     def _drop(self, ended: Tensor) -> None:
         """Take ended rows out: live rows from the end of the batch fill their places."""
@@ -241,11 +281,16 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=probs.shape[-1] - 1)
 
 
-def _uniforms(rows: int, decoding: Decoding) -> Tensor | None:
+def _uniforms(pairs: Sequence[tuple[Prompt, int]], decoding: Decoding) -> Tensor | None:
+    """[pairs, max_new_tokens] numbers in [0, 1), each row by the seed, the prompt's id and the sample."""
     if decoding.temperature == 0:
         return None
-    generator = torch.Generator().manual_seed(decoding.seed)
-    return torch.rand(rows, decoding.max_new_tokens, generator=generator, dtype=torch.float64)
+    rows = []
+    for prompt, sample in pairs:
+        name = f"{decoding.seed}\0{prompt.id}\0{sample}".encode()
+        generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:8]) >> 1)
+        rows.append(torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64))
+    return torch.stack(rows)
 
 
 def _left_padded(

@@ -14,6 +14,8 @@ from evals.statistics.comparisons import (
     mcnemar,
     paired_difference,
     paired_f1_difference,
+    paired_f1_test,
+    paired_share_difference,
     power_table,
 )
 from evals.statistics.intervals import (
@@ -58,6 +60,8 @@ __all__ = [
     "mean_spread",
     "paired_difference",
     "paired_f1_difference",
+    "paired_f1_test",
+    "paired_share_difference",
     "power_table",
     "prediction_powered",
     "resample_counts",

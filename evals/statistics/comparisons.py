@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from evals.errors import UndecidableError
 from evals.statistics.intervals import NAN, Estimate, harmonic_mean, mean_estimate
-from evals.statistics.resampling import bootstrap, cluster_shares
+from evals.statistics.resampling import bootstrap, cluster_shares, resample_counts
 
 
 @dataclass(frozen=True)
@@ -111,19 +111,60 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
     return float(statsmodels_mcnemar(table, exact=only_first + only_second < 25).pvalue)
 
 
+def paired_share_difference(
+    first: Sequence[float], second: Sequence[float], level: float = 0.95
+) -> PairedDifference:
+    """Two models' shares on the same prompts, first - second; prompts that one of them lacks (NaN) are left out.
+
+    Verdicts of 0 and 1: McNemar's p-value and the adjusted Wald interval of Bonett and Price (J. Educ. Behav.
+    Stat. 37, 2012), which keeps a width where the two never differ. Shares of several samples a prompt: the
+    paired t test over prompts. Raises UndecidableError with fewer than two common prompts.
+    """
+    differences = _differences(first, second)
+    if not np.isin(differences, (-1.0, 0.0, 1.0)).all():
+        return paired_difference(first, second, level)
+    n = len(differences)
+    up, down = (int((differences == sign).sum()) + 1 for sign in (1, -1))
+    centre, total = (up - down) / (n + 2), (up + down) / (n + 2)
+    stderr = math.sqrt((total - centre**2) / (n + 2))
+    reach = float(stats.norm.ppf((1 + level) / 2)) * stderr
+    value = float(differences.mean())
+    low, high = max(-1.0, min(value, centre - reach)), min(1.0, max(value, centre + reach))
+    return PairedDifference(value, stderr, low, high, mcnemar(first, second), n)
+
+
+Verdicts = tuple[np.ndarray, np.ndarray]
+
+
 def paired_f1_difference(
-    first: tuple[np.ndarray, np.ndarray],
-    second: tuple[np.ndarray, np.ndarray],
-    strata: Sequence[object],
-    *,
-    draws: int = 2000,
-    seed: int = 0,
+    first: Verdicts, second: Verdicts, strata: Sequence[object], *, draws: int = 2000, seed: int = 0
 ) -> Estimate:
     """Bootstrap of F1(first) - F1(second), drawing prompts; both models answer the same prompts.
 
-    Each model is (not_unsafe [prompts], not_overrefuse [prompts]) of 0, 1 and NaN (unscored, or not a
+    Each model is (not_unsafe [prompts], not_overrefuse [prompts]) of 0 to 1 and NaN (unscored, or not a
     comply prompt). A prompt that one model lacks is left out for both. `strata` are the response types.
     """
+    return bootstrap(_f1_difference(first, second), strata, draws=draws, seed=seed)
+
+
+def paired_f1_test(
+    first: Verdicts, second: Verdicts, strata: Sequence[object], *, draws: int = 2000, seed: int = 0
+) -> PairedDifference:
+    """As `paired_f1_difference`, with its two-sided p-value: twice the share of draws on the far side of 0,
+    never below 1 / draws (Davison and Hinkley, Bootstrap Methods, 1997, section 4.4).
+    """
+    estimate = paired_f1_difference(first, second, strata, draws=draws, seed=seed)
+    if math.isnan(estimate.value):
+        raise UndecidableError("no prompt has both models' verdicts on both sides of F1")
+    counts = resample_counts(strata, draws, np.random.default_rng(seed))
+    values = _f1_difference(first, second)(counts)
+    tail = min(int(np.sum(values <= 0)), int(np.sum(values >= 0)))
+    p_value = min(1.0, 2 * (tail + 1) / (draws + 1))
+    return PairedDifference(estimate.value, estimate.stderr, estimate.low, estimate.high, p_value, estimate.n)
+
+
+def _f1_difference(first: Verdicts, second: Verdicts) -> Callable[[np.ndarray], np.ndarray]:
+    """Counts [draws, prompts] -> differences [draws]."""
     masks = [~(np.isnan(a) | np.isnan(b)) for a, b in zip(first, second, strict=True)]
 
     def share(counts: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -137,7 +178,7 @@ def paired_f1_difference(
         ]
         return scores[0] - scores[1]
 
-    return bootstrap(difference, strata, draws=draws, seed=seed)
+    return difference
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from evals.conversation import user_prompt
+from evals.conversation import Response, user_prompt
 from evals.errors import InputError
-from evals.sampling import Decoding, generate, inverse_cdf, sample_responses, stop_token_ids
+from evals.sampling import Decoding, generate, inverse_cdf, sample_pairs, sample_responses, stop_token_ids
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "trainers"))
 from ppo_world import EOS, PAD, make_policy, make_prompts, make_tokenizer
@@ -91,6 +91,43 @@ def test_batch_size_and_order_change_nothing(temperature: float) -> None:
     if temperature == 0.0:
         backwards = sample_responses(model, tokenizer, prompts[::-1], Decoding(12, batch_size=3))
         assert backwards[::-1] == whole
+
+
+def rounding_ties(model: torch.nn.Module) -> torch.nn.Module:
+    """Every token's logit equals its neighbour's up to rounding, so that each choice is a near tie."""
+    generator = torch.Generator().manual_seed(5)
+    head = model.get_output_embeddings().weight
+    with torch.no_grad():
+        mixed = torch.randn(head.shape, generator=generator) * 2e-8
+        head[1::2] = head[::2] * (1 + mixed[::2])
+    return model
+
+
+def test_rounding_decides_no_token() -> None:
+    """Two tokens whose logits differ in the last bits swapped places when the batch size changed."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": EOS, "pad_token_id": PAD}
+    config = GPT2Config(n_embd=96, n_layer=3, n_head=3, n_positions=64, initializer_range=0.5, **sizes)
+    model, tokenizer = rounding_ties(GPT2LMHeadModel(config).eval()), make_tokenizer()
+    prompts = make_prompts(40, 1, 15)
+    by_size = [
+        sample_responses(model, tokenizer, order, Decoding(24, batch_size=size))
+        for order, size in ((prompts, 1), (prompts, 7), (prompts[::-1], 40))
+    ]
+    assert by_size[0] == by_size[1] == by_size[2][::-1]
+    assert len({response.text for response in by_size[0]}) > 10
+
+
+def test_only_the_missing_samples_are_drawn() -> None:
+    """A resumed run drew other samples than the run that was not killed."""
+    model, tokenizer, prompts = make_policy(), make_tokenizer(), make_prompts(4)
+    decoding = Decoding(6, temperature=1.0, samples=3, batch_size=5, seed=1)
+    whole = sample_responses(model, tokenizer, prompts, decoding)
+    batches: list[list[Response]] = []
+    missing = [(prompts[3], 2), (prompts[0], 1)]
+    rest = sample_pairs(model, tokenizer, missing, decoding, lambda done: batches.append(list(done)))
+    assert rest == [whole[11], whole[1]]
+    assert sorted(batches[0], key=lambda r: r.sample) == rest[::-1]
 
 
 def test_samples_are_numbered_and_seeded() -> None:

@@ -25,6 +25,8 @@ from evals.statistics import (
     mean_spread,
     paired_difference,
     paired_f1_difference,
+    paired_f1_test,
+    paired_share_difference,
     power_table,
     prediction_powered,
     resample_counts,
@@ -188,6 +190,42 @@ def test_mcnemar_is_agrestis_and_exact_when_few_disagree():
     # 1 against 6 of 7 discordant prompts: 2 (1 + 7) / 2^7.
     assert mcnemar([1, *[0] * 6, math.nan], [0, *[1] * 6, 1]) == pytest.approx(0.125)
     assert mcnemar([1, 0], [1, 0]) == 1.0
+
+
+def test_paired_shares_are_agrestis():
+    """Agresti, Categorical Data Analysis, 10.1.1: approval of 944 of 1,600 fell to 880; interval .021 to .059.
+
+    Two models that never differ still have an interval: 200 prompts do not prove that they never would.
+    """
+    first = [1] * 794 + [1] * 150 + [0] * 86 + [0] * 570
+    second = [1] * 794 + [0] * 150 + [1] * 86 + [0] * 570
+    found = paired_share_difference(first, second)
+    assert found.difference == pytest.approx(64 / 1600)
+    assert (found.low, found.high) == pytest.approx((0.021, 0.059), abs=5e-4)
+    assert found.p_value == pytest.approx(mcnemar(first, second))
+    same = paired_share_difference([1] * 200, [1] * 200)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert same.low == pytest.approx(-same.high) and 0.01 < same.high < 0.02
+
+
+def test_paired_shares_of_several_samples_are_a_t_test_over_prompts():
+    """Samples of one prompt counted as if they were prompts of their own."""
+    first, second = [1.0, 0.5, 0.75, 1.0], [0.5, 0.5, 0.25, 0.75]
+    found = paired_share_difference(first, second)
+    assert found.p_value == pytest.approx(stats.ttest_rel(first, second).pvalue)
+    assert found.n == 4
+
+
+def test_the_paired_f1_test_has_a_p_value():
+    """A model that is worse on a third of the prompts was level with itself."""
+    types = ["comply"] * 60 + ["hard_refuse"] * 60
+    useful = np.array([1.0] * 60 + [math.nan] * 60)
+    safe, worse = np.ones(120), np.array([1.0] * 60 + [0.0, 1.0, 1.0] * 20)
+    found = paired_f1_test((safe, useful), (worse, useful), types, draws=500)
+    assert found.difference == pytest.approx(1 - 2 * (100 / 120) / (100 / 120 + 1))
+    assert found.low > 0 and found.p_value < 0.01
+    same = paired_f1_test((safe, useful), (safe, useful), types, draws=500)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
 
 
 def test_the_paired_f1_difference_uses_the_pairs():
