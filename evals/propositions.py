@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -25,6 +27,12 @@ class Proposition:
     question: str
     examples: tuple[tuple[str, str], ...] = ()
     polarity: Polarity = Polarity.NEUTRAL
+
+    @property
+    def question_digest(self) -> str:
+        """12 hexadecimal digits of what a grader is asked: the question and its examples."""
+        asked = json.dumps([self.question, self.examples], ensure_ascii=False)
+        return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Response, ResponseType
 from evals.errors import InputError
 from evals.features import Features, feature_names, features
 from evals.graders import Grader
-from evals.graders.untrusted import ContentEncoder
-from evals.models import context_length, prompt_token_ids
 from evals.rulebook import Rulebook
 from trainers.weights import RewardWeights, check_weights
+
+if TYPE_CHECKING:  # only the reward model needs torch: rules on recorded grades start in a second
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 REWARD_MODEL = "reward_model"
 RULE_BASED = "rule_based"
@@ -75,6 +74,8 @@ class RewardModelTerm:
         self.mean, self.scale, self.batch_size = mean, scale, batch_size
         # Transformers finds the last token by the padding id of the model's own configuration.
         model.config.pad_token_id = tokenizer.pad_token_id
+        from evals.graders.untrusted import ContentEncoder
+
         self._content = ContentEncoder(tokenizer)
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
@@ -85,6 +86,8 @@ class RewardModelTerm:
 
     def scores(self, responses: Sequence[Response]) -> np.ndarray:
         """Scores before normalisation, float64 [responses]; NaN is unscored."""
+        from evals.models import context_length
+
         rows = self._token_ids(responses)
         limit = context_length(self.model)
         fitting = [i for i in range(len(rows)) if len(rows[i]) <= limit]
@@ -108,6 +111,8 @@ class RewardModelTerm:
         return RewardModelTerm(self.model, self.tokenizer, float(scores.mean()), scale, self.batch_size)
 
     def _token_ids(self, responses: Sequence[Response]) -> list[list[int]]:
+        from evals.models import prompt_token_ids
+
         texts = self._content([response.text for response in responses])
         end = [self.tokenizer.eos_token_id]
         prompts = {r.prompt: prompt_token_ids(self.tokenizer, r.prompt.messages) for r in responses}
@@ -116,8 +121,9 @@ class RewardModelTerm:
             for response, text in zip(responses, texts, strict=True)
         ]
 
-    @torch.no_grad()
     def _forward(self, rows: list[list[int]]) -> np.ndarray:
+        import torch
+
         width = max(len(row) for row in rows)
         ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -125,10 +131,13 @@ class RewardModelTerm:
             ids[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
         device = self.model.device
-        logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+        with torch.no_grad():
+            logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
         return logits[:, 0].double().cpu().numpy()
 
     def _reason(self, response: Response) -> str:
+        from evals.models import context_length
+
         length, limit = len(self._token_ids([response])[0]), context_length(self.model)
         if length > limit:
             return f"{length} tokens, the reward model reads {limit}"

@@ -2,7 +2,9 @@
 
 One JSON object a line: `{"prompt": [messages], "response": text, "grades": {proposition: P}, "reasons":
 {proposition: why unscored}, "grader": name}`. Rows are found by content (prompt and response text), so
-the file may hold more responses than are asked for, in any order.
+the file may hold more responses than are asked for, in any order. One row may also have `"questions":
+{proposition: digest}` for the whole file: the questions that the grades answer. A grade for another
+wording of a question is then unscored, not taken for an answer to the new one.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evals.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
 from evals.errors import InputError
 from evals.graders import Grades, Unscored
@@ -19,6 +23,7 @@ from evals.propositions import Proposition
 
 Key = tuple[tuple[Message, ...], str]
 NOT_RECORDED = "not in the file of grades"
+OTHER_QUESTION = "recorded for another wording of the question; grade again"
 
 
 class RecordedGrader:
@@ -28,23 +33,54 @@ class RecordedGrader:
         self.path = Path(path)
         rows = read_jsonl(self.path, _parse)
         self._grades = _by_key(rows, self.path)
+        self.questions = _questions([row for row, *_ in rows])
         self.name = name or next(
             (str(r.values["grader"]) for r, *_ in rows if "grader" in r.values), "recorded"
         )
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]; what the file lacks is unscored."""
-        names = tuple(p.name for p in propositions)
+        grades = self.as_recorded(responses, tuple(p.name for p in propositions))
+        stale = [j for j, p in enumerate(propositions) if self._asked_otherwise(p)]
+        if not stale:
+            return grades
+        values = grades.probability.copy()
+        values[:, stale] = np.nan
+        answers = {place: reason for place, reason in grades.reasons.items() if place[1] not in stale}
+        reasons = {(row, column): OTHER_QUESTION for row in range(len(responses)) for column in stale}
+        return Grades(grades.propositions, values, answers | reasons)
+
+    def as_recorded(self, responses: Sequence[Response], propositions: Sequence[str]) -> Grades:
+        """Grades [responses, propositions] by name, whatever the questions said then."""
         rows = [self._grades.get((r.prompt.messages, r.text), {}) for r in responses]
-        return Grades.of(names, [[row.get(name, Unscored(NOT_RECORDED)) for name in names] for row in rows])
+        return Grades.of(
+            propositions, [[row.get(n, Unscored(NOT_RECORDED)) for n in propositions] for row in rows]
+        )
+
+    def _asked_otherwise(self, proposition: Proposition) -> bool:
+        recorded = self.questions.get(proposition.name)
+        return recorded is not None and recorded != proposition.question_digest
 
 
-def write_grades(path: Path | str, grader: str, responses: Sequence[Response], grades: Grades) -> None:
-    """Write the file that RecordedGrader reads, probabilities in full precision."""
-    write_jsonl(path, _rows(grader, responses, grades))
+def write_grades(
+    path: Path | str,
+    grader: str,
+    responses: Sequence[Response],
+    grades: Grades,
+    propositions: Sequence[Proposition] = (),
+) -> None:
+    """Write the file that RecordedGrader reads, probabilities in full precision.
+
+    With `propositions`, the first row says which questions the grades answer.
+    """
+    questions = {p.name: p.question_digest for p in propositions}
+    write_jsonl(path, grade_rows(grader, responses, grades, questions))
 
 
-def _rows(grader: str, responses: Sequence[Response], grades: Grades) -> Iterator[dict[str, Any]]:
+def grade_rows(
+    grader: str, responses: Sequence[Response], grades: Grades, questions: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file of grades, in the order of the responses."""
     for number, response in enumerate(responses):
         values = {name: grades.grade(number, j) for j, name in enumerate(grades.propositions)}
         row = {
@@ -54,7 +90,8 @@ def _rows(grader: str, responses: Sequence[Response], grades: Grades) -> Iterato
             "grades": {n: v for n, v in values.items() if not isinstance(v, Unscored)},
         }
         reasons = {n: v.reason for n, v in values.items() if isinstance(v, Unscored)}
-        yield row | {"reasons": reasons} if reasons else row
+        row |= {"reasons": reasons} if reasons else {}
+        yield row | {"questions": dict(questions)} if questions and number == 0 else row
 
 
 def _parse(row: Row) -> tuple[Row, Key, dict[str, float | Unscored]]:
@@ -72,6 +109,18 @@ def _parse(row: Row) -> tuple[Row, Key, dict[str, float | Unscored]]:
             )
         grades[name] = Unscored(reason)
     return row, (row.messages("prompt"), row.get("response", str)), grades
+
+
+def _questions(rows: Sequence[Row]) -> dict[str, str]:
+    """Digests of the questions by proposition; empty where the file does not say."""
+    found: dict[str, str] = {}
+    for row in (row for row in rows if "questions" in row.values):
+        for name, digest in row.get("questions", dict).items():
+            if found.setdefault(name, digest) != digest:
+                raise row.error(
+                    f"questions.{name}", "another question than a row before", "keep one file a wording"
+                )
+    return found
 
 
 def _by_key(

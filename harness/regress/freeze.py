@@ -1,0 +1,151 @@
+"""Make a frozen completion set from a finished run.
+
+    python -m harness.regress.freeze results/NAME FOLDER SET
+
+Writes into FOLDER, all of it the same bytes for the same run:
+
+- completions.jsonl.gz   held-out completions with their labels and true classes, each row naming SET
+- fitting.jsonl.gz       completions to fit weights on, labels only: each rulebook reads its own classes
+- recorded.jsonl.gz      the run's grades, reward-model scores and rewards of both (`recorded.py`)
+- rulebook.yaml          the rulebook of the labels and of the grades' questions
+- manifest.json          what made it: the run's command and commit, digests and counts
+
+Numbers are rounded to 5 digits. A set is never changed: new completions are a new SET.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.conversation import LabelledResponse, labelled_as_json, read_labelled, write_jsonl
+from evals.errors import InputError
+from evals.graders import Grades, grade_in_batches
+from evals.rulebook import Rulebook
+from harness.digest import digest_files
+from harness.disk import write_json, writing
+from harness.regress.completions import COMPLETIONS, RULEBOOK, CompletionFile, read_completions
+from harness.regress.description import FitDescription, Part, RewardDescription
+from harness.regress.files import recorded_rows
+from harness.regress.recorded import reward_rows
+from harness.regress.rewards import live_reward, score, used_propositions
+from harness.regress.run_folder import open_run
+from trainers.reward import REWARD_MODEL, Breakdown
+from trainers.weights import FitMethod, WeightsConfig
+
+FITTING, RECORDED, MANIFEST = "fitting.jsonl.gz", "recorded.jsonl.gz", "manifest.json"
+DIGITS = 5
+
+
+def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
+    """Write the set; returns what its manifest says. Raises InputError as `load_run` does."""
+    source = open_run(run, out / ".grades.jsonl")
+    labelled = {
+        COMPLETIONS: read_labelled(source.data / "synthetic_test.jsonl"),
+        FITTING: read_labelled(source.data / "synthetic.jsonl"),
+    }
+    everything = [row for rows in labelled.values() for row in rows]
+    with tempfile.TemporaryDirectory() as scratch, writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(source.reward.rulebook.path), out / RULEBOOK)
+        write_gzip(
+            out / COMPLETIONS, ({"set": name, **labelled_as_json(row)} for row in labelled[COMPLETIONS])
+        )
+        write_gzip(out / FITTING, map(_without_class, labelled[FITTING]))
+        said = Path(scratch) / "said.jsonl"
+        rulebook = source.reward.rulebook
+        grades = grade_in_batches(source.reward.grader, _responses(everything), used_propositions(rulebook))
+        assert source.reward.reward_model is not None
+        scores = source.reward.reward_model(_responses(everything))
+        write_jsonl(said, _said(everything, rulebook, source.reward.grader.name, grades, scores))
+        rows = _paid(said, everything, out, source.weights_config)
+        write_gzip(out / RECORDED, rows)
+        (out / ".grades.jsonl").unlink(missing_ok=True)
+    manifest = {
+        "set": name,
+        "command": " ".join(part for part in source.command.split() if not part.startswith("results=")),
+        "commit": source.commit,
+        "rulebook": rulebook.digest,
+        "digest": digest_files([out / file for file in (COMPLETIONS, FITTING, RECORDED, RULEBOOK)]),
+        "completions": len(labelled[COMPLETIONS]),
+        "prompts": len({row.response.prompt.id for row in labelled[COMPLETIONS]}),
+        "fitting_completions": len(labelled[FITTING]),
+    }
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def write_gzip(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """JSONL without a time in the gzip header: the same rows are the same bytes."""
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+        for row in rows:
+            packed.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+
+def _said(
+    rows: Sequence[LabelledResponse], rulebook: Rulebook, grader: str, grades: Grades, scores: Breakdown
+) -> Iterable[dict[str, Any]]:
+    """Grades and reward-model scores as a recorded run that has no rewards yet."""
+    rounded = Grades(grades.propositions, np.round(grades.probability, DIGITS), grades.reasons)
+    unpaid = Breakdown(
+        np.full(len(rows), np.nan),
+        {REWARD_MODEL: np.round(scores.total, DIGITS)},
+        {},
+        dict.fromkeys(range(len(rows)), "not paid yet"),
+    )
+    questions = {p.name: p.question_digest for p in used_propositions(rulebook)}
+    return reward_rows(_responses(rows), unpaid, None, (grader, rounded, questions))
+
+
+def _paid(
+    said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The same with the rewards that these grades earn, weights fitted on the fitting part."""
+    settings = {**weights, "method": FitMethod(weights["method"]), "holdout": 0.0}
+    description = RewardDescription(
+        out / "recorded",
+        out / RULEBOOK,
+        Part("recorded", str(said)),
+        FitDescription(out / FITTING, WeightsConfig(**settings)),
+        Part("recorded", str(said)),
+    )
+    live = live_reward(description, out / ".grades.jsonl")
+    with tempfile.TemporaryDirectory() as scratch:
+        every = Path(scratch) / "every.jsonl"
+        write_jsonl(every, map(labelled_as_json, rows))
+        completions = read_completions(CompletionFile(every, None), live.rulebook)
+    side = score("recorded", "description", live, completions, lambda _: None)
+    return [_rounded(row) for row in recorded_rows(completions, side)]
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    terms = {name: None if v is None else round(v, DIGITS) for name, v in row["terms"].items()}
+    reward = None if row["reward"] is None else round(row["reward"], DIGITS)
+    return row | {"reward": reward, "terms": terms}
+
+
+def _without_class(row: LabelledResponse) -> dict[str, Any]:
+    values = labelled_as_json(row)
+    values.pop("completion_class", None)
+    return values
+
+
+def _responses(rows: Sequence[LabelledResponse]) -> list[Any]:
+    return [row.response for row in rows]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: python -m harness.regress.freeze results/NAME FOLDER SET")
+    try:
+        print(json.dumps(freeze(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]), indent=1))
+    except InputError as error:
+        sys.exit(f"freeze: {error}")

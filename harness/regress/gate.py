@@ -1,0 +1,253 @@
+"""`rbrbench regress`: two rewards on the same frozen completions, compared, judged and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evals.errors import InputError
+from evals.rulebook import Rulebook, load_rulebook
+from evals.rulebook_diff import Change as RuleChange
+from evals.rulebook_diff import text_changes
+from harness.compose import rulebook_path
+from harness.console import Console
+from harness.regress import measures
+from harness.regress.completions import (
+    SETS,
+    CompletionFile,
+    CompletionSet,
+    find_completions,
+    has_classes,
+    read_completions,
+    set_rulebook,
+)
+from harness.regress.config import RegressConfig
+from harness.regress.flips import FlipCount, flips
+from harness.regress.grading import Disagreement, Move, Unscored, class_moves, disagreements, unscored
+from harness.regress.paired import compare
+from harness.regress.rewards import LiveReward, Side, load_live, score, score_recorded
+from harness.regress.shifts import Shift, shifts
+from harness.regress.verdict import Outcome, decide, tolerance_of
+
+REWARD = "reward.yaml"  # of a packaged set
+GRADES = ".grades.jsonl"  # under the root of results: what models have graded
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Everything that a report shows, worked out."""
+
+    config: RegressConfig
+    completions: CompletionSet
+    truth: str
+    baseline: Side
+    candidate: Side
+    outcome: Outcome
+    flips: tuple[FlipCount, ...]
+    moves: tuple[Move, ...]
+    shifts: tuple[Shift, ...]
+    disagreements: tuple[Disagreement, ...]
+    unscored: tuple[Unscored, ...]
+    rule_changes: tuple[RuleChange, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one side comes from, before it has said anything; `live` is None for recorded rewards."""
+
+    given: str
+    kind: str
+    path: Path
+    live: LiveReward | None
+
+    @property
+    def rulebook(self) -> Rulebook | None:
+        return self.live.rulebook if self.live is not None else None
+
+
+def run_gate(config: RegressConfig, console: Console) -> GateReport:
+    """Load, score, compare, judge. Raises InputError for bad input; writes nothing but the grade cache."""
+    cache = Path(config.results) / GRADES
+    sources = [
+        open_source(given, field, cache)
+        for field, given in (("baseline", config.baseline), ("candidate", config.candidate))
+    ]
+    _check_stale(*sources)
+    file = find_completions(config.on)
+    rulebook, truth = _reference(config, file, sources)
+    completions = read_completions(file, rulebook, config.types)
+    baseline, candidate = (_side(source, completions, console) for source in sources)
+    return compare_sides(config, completions, truth, baseline, candidate, rulebook)
+
+
+def compare_sides(
+    config: RegressConfig,
+    completions: CompletionSet,
+    truth: str,
+    baseline: Side,
+    candidate: Side,
+    rulebook: Rulebook | None = None,
+) -> GateReport:
+    """The report on two scored sides. Pure: the same sides and seed give the same report.
+
+    `rulebook` stands for the baseline's in the list of edits where a recorded baseline has none.
+    """
+    pairs = measures.Pairs.of(completions)
+    a, b = baseline.breakdown, candidate.breakdown
+    missing = unscored(completions, baseline, candidate)
+    before = baseline.rulebook or rulebook
+    return GateReport(
+        config,
+        completions,
+        truth,
+        baseline,
+        candidate,
+        _outcome(config, completions, pairs, baseline, candidate, missing),
+        tuple(flips(completions, pairs, a, b, config.examples)),
+        tuple(class_moves(completions, baseline, candidate)),
+        tuple(
+            shifts(completions, a.total, b.total, draws=config.draws, level=config.level, seed=config.seed)
+        ),
+        tuple(disagreements(completions, baseline, candidate)),
+        tuple(missing),
+        tuple(text_changes(before, candidate.rulebook)) if before and candidate.rulebook else (),
+        tuple(_notes(completions, baseline, candidate)),
+    )
+
+
+def open_source(given: str, field: str, cache: Path) -> Source:
+    """A results folder, a description or recorded rewards, by what lies at the path."""
+    from harness.regress.run_folder import is_run, load_run
+
+    path = Path(given)
+    packaged = SETS / given / REWARD
+    if not path.exists() and packaged.is_file():
+        path = packaged
+    if path.is_dir() and is_run(path):
+        return Source(given, "run", path, load_run(path, cache))
+    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
+        return Source(given, "description", path, load_live(str(path), cache))
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        return Source(given, "recorded", path, None)
+    problem = (
+        "is no finished run, and no file that ends in .yaml, .json or .jsonl"
+        if path.exists()
+        else "no such file"
+    )
+    fix = "give a reward description, recorded rewards, or results/NAME"
+    raise InputError(problem, path=path, field=field, fix=fix)
+
+
+def _side(source: Source, completions: CompletionSet, console: Console) -> Side:
+    if source.live is None:
+        return score_recorded(source.path, completions)
+    with console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance:
+        return score(source.given, source.kind, source.live, completions, advance)
+
+
+def _reference(
+    config: RegressConfig, file: CompletionFile, sources: Sequence[Source]
+) -> tuple[Rulebook, str]:
+    """The rulebook of the truth, the same for both sides, and a sentence that says so."""
+    stored = has_classes(file)
+    how = "stored with the completions; their order is that of" if stored else "read from the labels by"
+    if config.rulebook:
+        path = rulebook_path(config.rulebook)
+        return load_rulebook(path), f"True classes are {how} {path.name}."
+    if (own := set_rulebook(file)) is not None:
+        return own, f"True classes are {how} the rulebook that is frozen with the set."
+    baseline, candidate = (source.rulebook for source in sources)
+    if baseline is not None:
+        return baseline, f"True classes are {how} the baseline's rulebook."
+    if candidate is not None and stored:
+        return candidate, f"True classes are {how} the candidate's rulebook."
+    raise InputError(
+        "nothing says how the completions' labels are to be read",
+        path=file.path,
+        field="rulebook",
+        fix="name the labels' own rulebook with rulebook=",
+    )
+
+
+def _outcome(
+    config: RegressConfig,
+    completions: CompletionSet,
+    pairs: measures.Pairs,
+    baseline: Side,
+    candidate: Side,
+    missing: Sequence[Unscored],
+) -> Outcome:
+    groups = measures.ranking_groups(completions, pairs, baseline.breakdown.total, candidate.breakdown.total)
+    if baseline.classes is not None and candidate.classes is not None:
+        groups += measures.class_groups(completions, baseline.classes, candidate.classes)
+    elif config.tolerance.class_error is not None:
+        raise InputError(
+            "a side has no classes by grades",
+            field="tolerance.class_error",
+            fix="set it to null, or record grades",
+        )
+    changes = compare(
+        [group.errors for group in groups],
+        [tolerance_of(group, config) or 0.0 for group in groups],
+        measures.prompt_strata(completions),
+        draws=config.draws,
+        sign_flips=config.sign_flips,
+        level=config.level,
+        seed=config.seed,
+    )
+    return decide(groups, changes, list(_too_many(missing, config)), config)
+
+
+def _too_many(missing: Sequence[Unscored], config: RegressConfig) -> list[str]:
+    """Where more completions are unscored than the limit, with the commonest reason."""
+    found = []
+    for row in missing:
+        sides = (
+            ("baseline", row.baseline, row.baseline_reason),
+            ("candidate", row.candidate, row.candidate_reason),
+        )
+        for name, count, reason in sides:
+            if count > config.max_unscored * row.n:
+                what = f"{name}, {row.response_type.value.replace('_', ' ')}"
+                found.append(f"{what}: {count} of {row.n} completions are unscored ({reason})")
+    return found
+
+
+def _check_stale(baseline: Source, candidate: Source) -> None:
+    """Recorded grades that do not say what was asked cannot answer a question that was edited since."""
+    if baseline.live is None or candidate.live is None or candidate.live.silent_grades is None:
+        return
+    if baseline.live.silent_grades != candidate.live.silent_grades:
+        return
+    old, new = baseline.live.rulebook, candidate.live.rulebook
+    shared = [name for name in new.propositions if name in old.propositions]
+    edited = [n for n in shared if old.propositions[n].question_digest != new.propositions[n].question_digest]
+    if edited or old.prompt_template != new.prompt_template:
+        what = f"the question of '{edited[0]}'" if edited else "the prompt template"
+        raise InputError(
+            f"{what} is edited, and both sides read the same grades, which do not say what was asked",
+            path=candidate.path,
+            field="grader",
+            fix="grade again, and write the grades with their questions",
+        )
+
+
+def _notes(completions: CompletionSet, baseline: Side, candidate: Side) -> list[str]:
+    notes = []
+    if completions.left_out:
+        notes.append(f"{completions.left_out} rows without a response type are left out.")
+    seen = {r.prompt.messages for r in completions.responses}
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        if shared := len(seen & side.fitted_on):
+            notes.append(
+                f"The {name}'s weights were fitted on {shared} of the {len(seen)} prompts: its error is too low."
+            )
+        if side.kind == "recorded" and not side.questions and side.grades:
+            notes.append(f"The {name}'s recorded grades do not say which questions they answer.")
+    if np.array_equal(baseline.breakdown.total, candidate.breakdown.total, equal_nan=True):
+        notes.append("Both rewards are the same on every completion.")
+    return notes
