@@ -112,13 +112,23 @@ class RunConfig:
             if getattr(self, name) < least:
                 raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")
         self._check_real_lengths()
-        longest = max(self.sft.max_length, self.reward_model.max_length)
-        if self.model.path is None and longest > self.model.context:
-            raise InputError(
-                f"max_length {longest} is beyond the model's context of {self.model.context} tokens",
-                field="sft.max_length, reward_model.max_length",
-                fix="lower it or raise model.context",
-            )
+        self._check_context()
+
+    def _check_context(self) -> None:
+        """What can be known before any prompt is: a model given by path tells its context when loaded."""
+        limits = {
+            "sft.max_length": self.sft.max_length,
+            "reward_model.max_length": self.reward_model.max_length,
+            "ppo.max_new_tokens": self.ppo.max_new_tokens,
+            "evaluation.max_new_tokens": self.evaluation.max_new_tokens,
+        }
+        for name, limit in limits.items():
+            if self.model.path is None and limit > self.model.context:
+                raise InputError(
+                    f"is {limit}, beyond the model's context of {self.model.context} tokens",
+                    field=name,
+                    fix="lower it or raise model.context",
+                )
 
     def _check_real_lengths(self) -> None:
         if self.data.source is not Source.REAL:

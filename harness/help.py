@@ -51,5 +51,9 @@ def _group(kind: type[Any], prefix: str, defaults: dict[str, str]) -> list[str]:
             inner += ["", f"{key}", *(f"    {line}".rstrip() for line in about.splitlines())]
             inner += _group(hint, f"{key}.", defaults)  # type: ignore[arg-type]
         else:
-            lines.append(f"  {key}={defaults.get(key, '')}".ljust(46) + comments.get(field.name, ""))
+            inside = [name for name in defaults if name.startswith(f"{key}.")] or [key]  # a mapping's keys
+            lines += [
+                f"  {name}={defaults.get(name, '')}".ljust(46) + comments.get(field.name, "")
+                for name in inside
+            ]
     return [line.rstrip() for line in lines] + inner

@@ -20,7 +20,7 @@ from harness.provenance import git_commit, module_versions
 from harness.results import Collected, collect, write_results
 from harness.stages.context import PACKAGES, Context
 from harness.stages.order import run_stages
-from harness.store import MANIFEST, Store, claim_results
+from harness.store import MANIFEST, Store, check_results, claim_results
 
 # They say where results go, not what they are. Threads stay: they change the order of sums.
 NOT_CONTENT = ("name", "results")
@@ -37,7 +37,8 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
     configs = [compose_run(combination) for combination in combinations]
     folder = Path(configs[0].results) / configs[0].name
     contents = [_content(config) for config in configs]
-    claim_results(folder, digest(contents))
+    # Claimed when there is something to write: a run that fails leaves its name free.
+    check_results(folder, digest(contents))
     quiet_libraries(configs[0].threads)
     variants = [_variant(combination, overrides) if sweep else "" for combination in combinations]
     parts = []
@@ -65,6 +66,7 @@ def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collecte
     if not (report.is_file() and stamp.is_file() and stamp.read_text() == made_of):
         from harness.report import write_report
 
+        claim_results(folder, digest([_content(config) for config in configs]))
         stamp.unlink(missing_ok=True)
         write_results(folder, parts)
         (folder / "config.yaml").write_text(

@@ -30,7 +30,7 @@ from harness.lock import locked
 from harness.provenance import git_commit, module_versions
 from harness.usage import Usage
 
-__all__ = ["Artifact", "Store", "claim_results", "module_versions"]
+__all__ = ["Artifact", "Store", "check_results", "claim_results", "module_versions"]
 
 log = logging.getLogger(__name__)
 
@@ -210,24 +210,35 @@ def _say_waiting(stage: str, key: str) -> None:
     log.warning("another process is computing %s %s; waiting for it", stage, key)
 
 
+CHOOSE = "choose another name=, or remove the folder"
+
+
+def check_results(folder: Path | str, config_digest: str) -> None:
+    """Writes nothing; raises InputError where `claim_results` would."""
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        with writing(folder):
+            if folder.exists() and any(
+                not p.name.startswith(".") and p.suffix != ".log" for p in folder.iterdir()
+            ):
+                raise InputError(f"other files lie here, and no {MANIFEST}", path=folder, fix=CHOOSE)
+    elif _owner(manifest) != config_digest:
+        raise InputError("another configuration's results lie here", path=folder, fix=CHOOSE)
+
+
 def claim_results(folder: Path | str, config_digest: str) -> None:
     """Take `results/NAME` for one configuration: make it, or find that it is that configuration's.
 
     Raises InputError when another configuration, or something that left no manifest, wrote there.
     """
     folder = Path(folder)
-    fix = "choose another name=, or remove the folder"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):
-            manifest = folder / MANIFEST
-            if not manifest.exists():
-                if any(not p.name.startswith(".") and p.suffix != ".log" for p in folder.iterdir()):
-                    raise InputError(f"other files lie here, and no {MANIFEST}", path=folder, fix=fix)
-                write_json(manifest, {"config_digest": config_digest, "commit": git_commit()})
-            owner = _owner(manifest)
-    if owner != config_digest:
-        raise InputError("another configuration's results lie here", path=folder, fix=fix)
+            check_results(folder, config_digest)
+            if not (folder / MANIFEST).exists():
+                write_json(folder / MANIFEST, {"config_digest": config_digest, "commit": git_commit()})
 
 
 def _owner(manifest: Path) -> object:

@@ -59,6 +59,7 @@ def test_overrides_win_over_the_experiment() -> None:
         (["name=../up"], ["name"]),
         (["seed=-1"], ["seed"]),
         (["sft.max_length=4000"], ["max_length", "context"]),
+        (["ppo.max_new_tokens=4000"], ["ppo.max_new_tokens", "context"]),
         (["ppo.updates="], ["ppo.updates"]),
         (["=3"], []),
     ],

@@ -21,7 +21,7 @@ import pytest
 
 from evals.errors import InputError
 from harness.provenance import ROOT
-from harness.store import Artifact, Store, claim_results
+from harness.store import Artifact, Store, check_results, claim_results
 
 CONFIG = {"steps": 3, "lr": 0.1}
 
@@ -400,6 +400,17 @@ def test_results_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
         claim_results(folder, "bbbb")
     assert json.loads((folder / "manifest.json").read_text())["config_digest"] == "aaaa"
     assert names(folder) == {"manifest.json"}
+    with pytest.raises(InputError, match="another configuration"):
+        check_results(folder, "bbbb")
+
+
+def test_checking_a_name_does_not_take_it(tmp_path: Path) -> None:
+    """A run that failed on its input kept its name from the mended command."""
+    folder = tmp_path / "results" / "demo"
+    check_results(folder, "aaaa")
+    assert not folder.exists()
+    claim_results(folder, "bbbb")
+    check_results(folder, "bbbb")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "not json"])
