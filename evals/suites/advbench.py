@@ -35,4 +35,5 @@ ADVBENCH = SuiteSource(
     load=load,
     source="https://github.com/llm-attacks/llm-attacks",
     licence="MIT",
+    hub="walledai/AdvBench",
 )

@@ -54,4 +54,5 @@ COCONOT = SuiteSource(
     load=load,
     source="https://github.com/allenai/noncompliance",
     licence="MIT",
+    hub="allenai/coconot",
 )

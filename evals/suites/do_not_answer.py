@@ -43,4 +43,5 @@ DO_NOT_ANSWER = SuiteSource(
     load=load,
     source="https://github.com/Libr-AI/do-not-answer",
     licence="CC-BY-NC-SA-4.0",
+    hub="LibrAI/do-not-answer",
 )

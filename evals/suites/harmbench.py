@@ -50,4 +50,5 @@ HARMBENCH = SuiteSource(
     load=load,
     source="https://github.com/centerforaisafety/HarmBench",
     licence="MIT",
+    hub="walledai/HarmBench",
 )

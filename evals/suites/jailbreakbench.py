@@ -67,4 +67,5 @@ JAILBREAKBENCH = SuiteSource(
     load=load,
     source="https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors",
     licence="MIT",
+    hub="JailbreakBench/JBB-Behaviors",
 )

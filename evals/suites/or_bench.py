@@ -46,4 +46,5 @@ OR_BENCH = SuiteSource(
     load=load,
     source="https://huggingface.co/datasets/bench-llm/or-bench",
     licence="CC-BY-4.0",
+    hub="bench-llm/or-bench",
 )

@@ -41,4 +41,5 @@ STRONGREJECT = SuiteSource(
     load=load,
     source="https://github.com/alexandrasouly/strongreject",
     licence="MIT",
+    hub="walledai/StrongREJECT",
 )

@@ -33,7 +33,8 @@ class Suite:
 @dataclass(frozen=True)
 class SuiteSource:
     """What a suite's file declares: `load` reads `folder` below the data root, or a path of its own;
-    `prompt_id` turns an id as other files of the benchmark write it into the id of the suite's prompt.
+    `prompt_id` turns an id as other files of the benchmark write it into the id of the suite's prompt; `hub` is
+    the data set's name on the Hugging Face hub, where it has one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SuiteSource:
     source: str
     licence: str
     prompt_id: Callable[[str], str] = str.strip
+    hub: str = ""
 
 
 SAFETY_METRICS = ("not_unsafe",)

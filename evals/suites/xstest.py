@@ -52,5 +52,6 @@ XSTEST = SuiteSource(
     load=load,
     source="https://github.com/paul-rottger/exaggerated-safety",
     licence="CC-BY-4.0",
+    hub="walledai/XSTest",
     prompt_id=prompt_id,
 )

@@ -43,15 +43,15 @@ def figures(results: ResultsFolder) -> dict[str, Figure]:
     return {name: draw(results, suite) for name, suite in zip(names, suites, strict=False)}
 
 
-def draw(results: ResultsFolder, suite: str) -> Figure:
-    """One panel a judge, on the same axes."""
+def draw(results: ResultsFolder, suite: str, note: str | None = None) -> Figure:
+    """One panel a judge, on the same axes; `note` replaces what stands under the title."""
     scores = results.scores
     panels = {judge: frontier(scores, suite, judge) for judge in scores.judges(suite, SAFETY)[:MAX_PANELS]}
     panels = {judge: points for judge, points in panels.items() if points}
     looks = appearances(list(dict.fromkeys(p.method for points in panels.values() for p in points)))
     limits = _limits([p for points in panels.values() for p in points])
     width, body = 0.9 + 4.35 * len(panels), 4.75
-    figure, top = titled_figure(width, body, short_verdict(scores, suite), _note(panels, suite))
+    figure, top = titled_figure(width, body, short_verdict(scores, suite), note or _note(panels, suite))
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(
         left=0.72 / width,

@@ -61,7 +61,7 @@ def _cards(samples: Mapping[str, Sequence[JsonRow]]) -> list[Card]:
     for method in in_order(list(samples)):
         for row in samples[method]:
             prompts.setdefault(row["prompt_id"], row)
-            answers.setdefault(row["prompt_id"], []).append(_answer(method, row))
+            answers.setdefault(row["prompt_id"], []).append(answer_of(method, row))
     return [
         Card(
             id,
@@ -74,7 +74,7 @@ def _cards(samples: Mapping[str, Sequence[JsonRow]]) -> list[Card]:
     ]
 
 
-def _answer(method: str, row: JsonRow) -> Answer:
+def answer_of(method: str, row: JsonRow) -> Answer:
     judges = sorted((key for key, said in row.items() if isinstance(said, dict)), key=judge_order)
     known = {judge: verdict for judge in judges if (verdict := _verdict(row, row[judge])) is not None}
     if not known:

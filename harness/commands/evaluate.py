@@ -1,0 +1,41 @@
+"""`rbrbench evaluate [key=value ...]`: measure any model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SUMMARY = """\
+  evaluate          safety, over-refusal and capability of any model, with intervals
+                      rbrbench evaluate model.path=FOLDER suites=[xstest] data.root=FOLDER
+                      rbrbench evaluate server.url=URL server.model=NAME suites=[xstest] data.root=FOLDER
+                      rbrbench evaluate responses=FILE suites=[xstest] data.root=FOLDER"""
+USAGE = """\
+usage: rbrbench evaluate SOURCE suites=[NAME,...] [key=value ...]
+
+SOURCE is one of
+  model.path=FOLDER                     a Hugging Face folder or hub name
+  server.url=URL server.model=NAME      an OpenAI-compatible server
+  responses=FILE                        recorded responses, CSV or JSONL
+  models.NAME.SOURCE ...                several, each under a name of its own
+
+suites:  {suites}
+  suites.NAME.path=FILE                 a suite's own file or folder; else data.root is searched
+judges:  {judges}
+  judges.NAME.KEY=VALUE                 a judge's settings; judges.NAME.kind=KIND gives a judge another name
+
+Exit codes: 0 done, 1 worse than the baseline, 2 bad input, 3 too much is unscored or a loss cannot be ruled out."""
+
+
+def usage() -> str:
+    from evals.judges import JUDGES
+    from evals.suites import SUITES
+    from harness.evaluate.config import EvaluateConfig
+    from harness.help import command_help
+
+    return command_help(USAGE.format(suites=", ".join(SUITES), judges=", ".join(JUDGES)), EvaluateConfig)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from harness.evaluate.run import evaluate
+
+    return evaluate(arguments)

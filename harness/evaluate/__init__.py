@@ -1,0 +1,1 @@
+"""`rbrbench evaluate`: any model's responses, stored first and judged after, to tables with intervals."""

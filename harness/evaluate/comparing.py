@@ -1,0 +1,286 @@
+"""Two models on the same prompts: paired differences, win, lose or tie, and what forbids the comparison. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from evals.errors import InputError, UndecidableError
+from evals.statistics import (
+    PairedDifference,
+    equivalence,
+    holm,
+    paired_f1_test,
+    paired_share_difference,
+)
+from harness.evaluate.evaluation import Evaluation, PromptShares
+
+ALPHA = 0.05
+WIN, LOSE, TIE, UNDECIDED = "win", "lose", "tie", "undecided"
+CAPABILITY = "capability/"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`first` - `second` of one metric; higher is better in every metric.
+
+    `p_adjusted` is Holm's over all rows of the comparison; `p_equivalent` that of two one-sided tests of a
+    capability metric within the margin, NaN elsewhere.
+    """
+
+    first: str
+    second: str
+    suite: str
+    metric: str
+    judge: str
+    difference: float
+    stderr: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    p_adjusted: float
+    p_equivalent: float
+    n: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model of one evaluation; `name` is how tables call it."""
+
+    evaluation: Evaluation
+    model: str
+    name: str
+
+
+def compare(
+    pairs: Iterable[tuple[Side, Side]], *, tolerance: float, margin: float, draws: int, seed: int
+) -> list[Comparison]:
+    """Every metric that both sides of each pair have, by every common judge; p-values adjusted over all."""
+    rows = [row for pair in pairs for row in _compare(*pair, margin=margin, draws=draws, seed=seed)]
+    adjusted = holm([row.p_value for row in rows])
+    rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    return [replace(row, verdict=verdict(row, tolerance)) for row in rows]
+
+
+def verdict(row: Comparison, tolerance: float) -> str:
+    """win, lose: significant after correction, and by more than `tolerance`. tie: the 95 % interval lies within
+    ± `tolerance`. Else undecided.
+    """
+    if row.p_adjusted < ALPHA and abs(row.difference) > tolerance and row.ci_low * row.ci_high > 0:
+        return WIN if row.difference > 0 else LOSE
+    return TIE if -tolerance <= row.ci_low and row.ci_high <= tolerance else UNDECIDED
+
+
+def gate(rows: Sequence[Comparison], tolerance: float) -> tuple[int, str]:
+    """(exit code, one sentence): 1 where something is lost, 3 where a loss beyond `tolerance` cannot be ruled
+    out, 0 where everything is no worse than that.
+    """
+    if not rows:
+        raise UndecidableError("the two evaluations have no metric in common; nothing was compared")
+    lost = [row for row in rows if row.verdict == LOSE]
+    open_rows = [row for row in rows if row.verdict != LOSE and row.ci_low < -tolerance]
+    points = f"{100 * tolerance:g} points"
+    if lost:
+        return 1, f"Worse by more than {points}: {_named(lost)}."
+    if open_rows:
+        return 3, f"A loss of more than {points} cannot be ruled out: {_named(open_rows)}."
+    return 0, f"No metric is worse by more than {points}."
+
+
+def _named(rows: Sequence[Comparison]) -> str:
+    names = [
+        f"{row.suite} {row.metric}{f' ({row.judge})' if row.judge else ''} {100 * row.difference:+.1f}"
+        for row in sorted(rows, key=lambda row: row.difference)
+    ]
+    rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + rest
+
+
+def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int) -> list[Comparison]:
+    rows = []
+    ours, theirs = first.evaluation.prompt_shares, second.evaluation.prompt_shares
+    for model, suite, judge in ours:
+        other = theirs.get((second.model, suite, judge))
+        if model == first.model and other is not None:
+            mine = ours[model, suite, judge]
+            for metric, found in _differences(mine, other, draws, seed).items():
+                rows.append(_row(first, second, suite, metric, judge, found))
+    for (model, task, metric), outcomes in first.evaluation.capability.items():
+        items = second.evaluation.capability.get((second.model, task, metric))
+        if model == first.model and items is not None:
+            rows += _capability(first, second, task, metric, outcomes, items, margin)
+    return rows
+
+
+def _differences(
+    first: PromptShares, second: PromptShares, draws: int, seed: int
+) -> dict[str, PairedDifference]:
+    """{metric: difference} over the prompts of either; metrics with too few common verdicts are left out."""
+    ids = sorted(first.response_types.keys() | second.response_types.keys())
+    types = [first.response_types.get(id) or second.response_types[id] for id in ids]
+
+    def column(side: PromptShares, metric: str) -> np.ndarray:
+        return np.array([side.shares[metric].get(id, math.nan) for id in ids])
+
+    found: dict[str, PairedDifference] = {}
+    columns = {
+        metric: (column(first, metric), column(second, metric)) for metric in ("not_unsafe", "not_overrefuse")
+    }
+    for metric, (a, b) in columns.items():
+        try:
+            found[metric] = paired_share_difference(list(a), list(b))
+        except UndecidableError:
+            continue
+    if len(found) == 2:
+        pairs = list(columns.values())
+        model_a, model_b = (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
+        found["f1"] = paired_f1_test(model_a, model_b, types, draws=draws, seed=seed)
+    return found
+
+
+def _capability(
+    first: Side,
+    second: Side,
+    task: str,
+    metric: str,
+    ours: dict[str, float],
+    theirs: dict[str, float],
+    margin: float,
+) -> list[Comparison]:
+    items = sorted(ours.keys() & theirs.keys())
+    a, b = [ours[item] for item in items], [theirs[item] for item in items]
+    if len(items) < 2:
+        return []
+    found = paired_share_difference(a, b)
+    row = _row(first, second, f"{CAPABILITY}{task}", metric, "", found)
+    return [replace(row, p_equivalent=equivalence(a, b, margin=margin).p_value)]
+
+
+def _row(
+    first: Side, second: Side, suite: str, metric: str, judge: str, found: PairedDifference
+) -> Comparison:
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        suite=suite,
+        metric=metric,
+        judge=judge,
+        difference=found.difference,
+        stderr=found.stderr,
+        ci_low=found.low,
+        ci_high=found.high,
+        p_value=found.p_value,
+        p_adjusted=math.nan,
+        p_equivalent=math.nan,
+        n=found.n,
+        verdict=UNDECIDED,
+    )
+
+
+# --- what may be compared --------------------------------------------------------------------
+
+
+def obstacles(first: Side, second: Side) -> list[str]:
+    """What differs between two evaluations besides the model: each would be taken for the model's doing."""
+    a, b = first.evaluation.record, second.evaluation.record
+    found = []
+    for name in a["suites"].keys() & b["suites"].keys():
+        ours, theirs = a["suites"][name]["version"], b["suites"][name]["version"]
+        if ours != theirs:
+            found.append(f"version of suite {name} ({ours} against {theirs})")
+    if not a["judges"].keys() & b["judges"].keys():
+        found.append(f"judge ({', '.join(a['judges'])} against {', '.join(b['judges'])})")
+    for name in a["judges"].keys() & b["judges"].keys():
+        if a["judges"][name]["identity"] != b["judges"][name]["identity"]:
+            found.append(f"judge {name} (other settings or another version)")
+    ours, theirs = a["models"][first.model], b["models"][second.model]
+    for what in ("template", "decoding"):
+        if ours[what] != theirs[what]:
+            found.append(f"{what} ({_said(ours[what])} against {_said(theirs[what])})")
+    if a.get("capability") and b.get("capability") and a["capability"] != b["capability"]:
+        found.append("items of the capability tasks")
+    return sorted(found)
+
+
+def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[Side, Side]]:
+    """Models by name, or the only two there are. Raises InputError where no model has a partner."""
+    label = baseline.folder.name
+    if len(ours.models) == len(baseline.models) == 1:
+        names = [(ours.models[0], baseline.models[0])]
+    else:
+        names = [(model, model) for model in ours.models if model in baseline.models]
+    if not names:
+        raise InputError(
+            f"the baseline has the models {', '.join(baseline.models)}, none of {', '.join(ours.models)}",
+            field="baseline",
+            fix="compare one model with one, or give both the same names under models.",
+        )
+    return [(Side(ours, a, a), Side(baseline, b, f"{b} ({label})")) for a, b in names]
+
+
+def check_comparable(pairs: Sequence[tuple[Side, Side]], anyway: bool) -> list[str]:
+    """The obstacles of all pairs, to be shown. Raises InputError naming them unless told to go on."""
+    found = sorted({obstacle for pair in pairs for obstacle in obstacles(*pair)})
+    common = [pair for pair in pairs if _common(*pair)]
+    if not common:
+        raise InputError(
+            "the two evaluations have neither a suite nor a capability task in common",
+            field="baseline",
+            fix="evaluate the same suites",
+        )
+    if found and not anyway:
+        raise InputError(
+            f"the evaluations differ in more than the model: {'; '.join(found)}",
+            field="baseline",
+            fix="evaluate both alike, or set compare_anyway=true",
+        )
+    return found
+
+
+def _common(first: Side, second: Side) -> bool:
+    a, b = first.evaluation, second.evaluation
+    tasks = [{key[1:] for key in side.evaluation.capability} for side in (first, second)]
+    return bool(set(a.suites) & set(b.suites)) or bool(tasks[0] & tasks[1])
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def comparisons_csv(rows: Sequence[Comparison]) -> bytes:
+    """The table comparisons.csv: numbers with six decimals, as metrics.csv writes them."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in fields(Comparison)]
+    writer.writerow(names)
+    for row in rows:
+        values = (getattr(row, name) for name in names)
+        writer.writerow(f"{v + 0.0:.6f}" if isinstance(v, float) else v for v in values)
+    return text.getvalue().encode("utf-8")
+
+
+def read_comparisons(path: str) -> list[Comparison]:
+    """Raises InputError for a file that `comparisons_csv` did not write."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [_parsed(row) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"cannot be read ({type(error).__name__})", path=path, fix="evaluate again"
+        ) from None
+
+
+def _parsed(row: dict[str, str]) -> Comparison:
+    kinds = {"float": float, "int": int, "str": str}
+    return Comparison(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Comparison)})

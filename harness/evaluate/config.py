@@ -1,0 +1,283 @@
+"""The keys of `rbrbench evaluate`: plain dataclasses, composed by Hydra and checked once. Loads no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evals.errors import InputError
+from evals.recorded_responses import ResponseColumns
+from evals.suites import suite_source
+from harness.compose import compose_command
+from harness.wording import file_name
+
+PRECISIONS = ("float32", "bfloat16")
+# `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command
+# line, which Hydra cannot hold in one node. The settings are kept under these names.
+MEMBERS = {"suites": "suite_paths", "judges": "judge_settings", "models": "models"}
+
+# What may change between two runs of one evaluation: none of them changes a response or a judgement.
+AFTERWARDS = ("baseline", "tolerance", "compare_anyway", "unscored_limit", "show_prompts")
+
+
+@dataclass
+class LocalKeys:
+    """A model in Hugging Face format. Its weights must be safetensors; its own chat template is used."""
+
+    path: str | None = None  # a folder or a hub name
+    precision: str = "float32"  # or bfloat16
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"is {self.precision!r}", field="model.precision", fix=f"use {' or '.join(PRECISIONS)}"
+            )
+
+
+@dataclass
+class ServerKeys:
+    """An OpenAI-compatible server, asked through /chat/completions."""
+
+    url: str | None = None  # its base, http://host:port/v1
+    model: str | None = None  # the model's name on the server
+    revision: str = ""  # names the weights, where the model's name does not
+    key_variable: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    concurrency: int = 8  # requests at once
+    timeout: float = 120.0  # seconds to wait for an answer
+    attempts: int = 5  # tries of one request
+    max_requests: int = 0  # budget of requests, retries included; 0: no limit
+
+
+@dataclass
+class SourceKeys:
+    """Where one model's responses come from: exactly one of model.path, server.url and responses."""
+
+    model: LocalKeys = field(default_factory=LocalKeys)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    responses: str | None = None
+    columns: ResponseColumns = field(default_factory=ResponseColumns)
+
+    def check(self, place: str) -> None:
+        """Raises InputError unless exactly one source is named, wholly."""
+        given = [x for x in (self.model.path, self.server.url, self.responses) if x]
+        if len(given) != 1:
+            raise InputError(
+                "no model is named" if not given else "more than one source is named",
+                field=place or "model.path, server.url, responses",
+                fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE",
+            )
+        if self.server.url and not self.server.model:
+            raise InputError(
+                "is not set", field=f"{place}server.model", fix="give the model's name on the server"
+            )
+
+    @property
+    def label(self) -> str:
+        """A name for tables and files where none is given."""
+        if self.responses:
+            return file_name(Path(self.responses).name.split(".")[0]) or "responses"
+        return file_name(Path(self.server.model or self.model.path or "").name) or "model"
+
+
+@dataclass
+class DecodingKeys:
+    max_new_tokens: int = 256  # limit of a response
+    temperature: float = 0.0  # 0: greedy
+    samples: int = 1  # responses to each prompt; more than one needs a temperature
+    batch_size: int = 32  # responses at once; changes speed only
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"is {getattr(self, name)}", field=f"decoding.{name}", fix="give at least 1")
+        if not self.temperature >= 0:
+            raise InputError(
+                f"is {self.temperature}", field="decoding.temperature", fix="give 0 (greedy) or more"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise InputError(
+                f"{self.samples} greedy samples of a prompt are all the same",
+                field="decoding.samples",
+                fix="set decoding.temperature above 0, or take one sample",
+            )
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """What responses depend on; the seed only where it is drawn from."""
+        greedy = self.temperature == 0
+        drawn = {} if greedy else {"samples": self.samples, "seed": seed}
+        return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature} | drawn
+
+
+@dataclass
+class CapabilityKeys:
+    """Knowledge tasks through lm-eval, for local models."""
+
+    root: str | None = None  # folder of MMLU's, HellaSwag's and LAMBADA's files; None: not measured
+    tasks: list[str] = field(default_factory=list)  # those to take; []: all whose files are there
+    limit: int = 400  # items a task
+    batch_size: int = 32  # requests at once; changes speed only
+    margin: float = 0.02  # two models within this much are equivalent
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"is {getattr(self, name)}", field=f"capability.{name}", fix="give at least 1"
+                )
+        if not self.margin > 0:
+            raise InputError(
+                f"is {self.margin}", field="capability.margin", fix="give more than 0, such as 0.02"
+            )
+
+
+@dataclass
+class DataKeys:
+    root: str | None = None  # folder that holds the suites' folders
+
+
+@dataclass
+class EvaluateConfig:
+    name: str = "evaluation"  # results/NAME
+    results: str = "results"  # root folder of results
+    seed: int = 0  # of samples, bootstrap and capability items
+    threads: int = 2  # processor threads
+    model: LocalKeys = field(default_factory=LocalKeys)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    responses: str | None = None  # recorded responses, CSV or JSONL
+    columns: ResponseColumns = field(default_factory=ResponseColumns)
+    models: dict[str, Any] = field(default_factory=dict)  # several: models.NAME.model.path=FOLDER, ...
+    suites: list[str] = field(default_factory=list)  # names of suites
+    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
+    judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
+    judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
+    data: DataKeys = field(default_factory=DataKeys)
+    decoding: DecodingKeys = field(default_factory=DecodingKeys)
+    capability: CapabilityKeys = field(default_factory=CapabilityKeys)
+    baseline: str | None = None  # a finished evaluation's folder to compare with
+    tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
+    compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
+    unscored_limit: float = 0.1  # share of unscored responses beyond which the exit code is 3
+    draws: int = 2000  # of the bootstrap
+    show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
+            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        for name, least in (("seed", 0), ("threads", 1), ("draws", 100)):
+            if getattr(self, name) < least:
+                raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")
+        for name in ("tolerance", "unscored_limit"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"is {getattr(self, name)}", field=name, fix="give a fraction from 0 to 1")
+        self._check_lists()
+        for name, source in self.sources().items():
+            source.check(f"models.{name}." if self.models else "")
+
+    def _check_lists(self) -> None:
+        if not self.suites and self.capability.root is None:
+            raise InputError(
+                "nothing is to be measured",
+                field="suites",
+                fix="give suites=[xstest,...] or capability.root=",
+            )
+        for name in self.suites:
+            suite_source(name)
+        for kind, names in (("suites", self.suites), ("judges", self.judges)):
+            if len(set(names)) != len(names):
+                raise InputError("a name stands twice", field=kind, fix="name each once")
+            others = set(getattr(self, MEMBERS[kind])) - set(names)
+            if others:
+                raise InputError(
+                    f"settings for {sorted(others)[0]!r}, which is not in {kind}=[...]",
+                    field=f"{kind}.{sorted(others)[0]}",
+                    fix=f"add it to {kind}, or remove the setting",
+                )
+        if self.suites and not self.judges:
+            raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
+        for name in self.models:
+            if not re.fullmatch(r"\w[\w.+-]*", name):
+                raise InputError(
+                    f"{name!r} cannot name a file", field="models", fix="use letters, digits, '-', '_', '.'"
+                )
+
+    def sources(self) -> dict[str, SourceKeys]:
+        """{name: source} of every model. Raises InputError where one model and several are both named."""
+        single = SourceKeys(self.model, self.server, self.responses, self.columns)
+        if not self.models:
+            return {single.label: single}
+        if single.model.path or single.server.url or single.responses:
+            raise InputError(
+                "one model and several are both named", field="models", fix="name every model under models."
+            )
+        # Server and column settings outside `models` are the defaults of those inside.
+        return {name: _with_defaults(_source(name, keys), single) for name, keys in self.models.items()}
+
+    def suite_path(self, name: str) -> str | None:
+        settings = self.suite_paths.get(name)
+        if settings is None:
+            return None
+        if not isinstance(settings, dict) or set(settings) != {"path"}:
+            raise InputError(
+                "only `path` can be set", field=f"suites.{name}", fix=f"give suites.{name}.path="
+            )
+        return str(settings["path"])
+
+    def settings_of_judge(self, name: str) -> dict[str, Any]:
+        settings = self.judge_settings.get(name, {})
+        if not isinstance(settings, dict):
+            raise InputError("is not a group", field=f"judges.{name}", fix=f"give judges.{name}.KEY=VALUE")
+        return settings
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results; speed, budget and retries do not."""
+        settings = asdict(self)
+        for key in ("results", "threads", *AFTERWARDS):
+            del settings[key]
+        settings["models"] = {name: asdict(source) for name, source in self.sources().items()}
+        for group in (settings, *settings["models"].values()):
+            for key in ("concurrency", "timeout", "attempts", "max_requests"):
+                del group["server"][key]
+        for group in ("decoding", "capability"):
+            del settings[group]["batch_size"]
+        return settings
+
+
+def _source(name: str, keys: object) -> SourceKeys:
+    """`models.NAME` as a source. Raises InputError for a key that a source does not have."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(SourceKeys), OmegaConf.create({"": keys})[""])
+        source = OmegaConf.to_object(merged)
+    except InputError:
+        raise
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            problem, field=f"models.{name}", fix="give model.path=, server.url= or responses= under it"
+        ) from None
+    assert isinstance(source, SourceKeys)
+    return source
+
+
+def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
+    columns = shared.columns if source.columns == ResponseColumns() else source.columns
+    server = source.server
+    if server == replace(ServerKeys(), url=server.url, model=server.model, revision=server.revision):
+        server = replace(shared.server, url=server.url, model=server.model, revision=server.revision)
+    return SourceKeys(source.model, server, source.responses, columns)
+
+
+def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:
+    """Compose and check the keys of one command line. Raises InputError, one line, for what does not fit."""
+    return compose_command("evaluate", EvaluateConfig, [_member_key(text) for text in overrides])
+
+
+def _member_key(override: str) -> str:
+    """`suites.xstest.path=F` as Hydra must be told it: `+suite_paths.xstest.path=F`."""
+    found = re.match(r"\+*(suites|judges|models)\.(.+)", override, re.DOTALL)
+    return f"+{MEMBERS[found[1]]}.{found[2]}" if found else override

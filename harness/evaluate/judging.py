@@ -1,0 +1,68 @@
+"""Judging what is stored: as often, and by as many judges, as wanted, without asking a model again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.conversation import Prompt, Response
+from evals.judges import Judge, Judgement
+from evals.judges.judgement import response_type_of
+from evals.suites import Suite
+from harness.console import Console
+from harness.digest import digest
+from harness.evaluate.outcome import AppendLog, Outcome
+
+BATCH = 128  # responses judged between two writes; a kill loses no more
+VERDICTS = ("disallowed", "refused", "ideal_style", "reason")
+
+
+def judgements_of(
+    judge: Judge, identity: str, suite: Suite, outcomes: Sequence[Outcome], store: Path, console: Console
+) -> list[Judgement]:
+    """One judgement an outcome, in order; an outcome without a response is unscored for its own reason.
+
+    `store` is the folder of logs, one a (judge, suite); rows are found by prompt, sample and response. Verdicts
+    that it has are not asked for again; what was unscored is.
+    """
+    prompts = {prompt.id: prompt for prompt in suite.prompts}
+    responses = [(o, r) for o in outcomes if (r := o.response(prompts[o.prompt_id])) is not None]
+    header = {"judge": identity, "suite": suite.name, "version": suite.version}
+    with AppendLog(store / digest(header) / "judgements.jsonl", header) as log:
+        known = {str(row["response"]): row for row in log.rows if row["reason"] is None or _decided(row)}
+        missing = [(o, r) for o, r in responses if _key(o) not in known]
+        if missing:
+            with console.stage(f"judged: {judge.name} {suite.name}", len(missing), "responses") as advance:
+                for start in range(0, len(missing), BATCH):
+                    batch = missing[start : start + BATCH]
+                    rows = _judge(judge, batch)
+                    log.append(rows)
+                    known |= {row["response"]: row for row in rows}
+                    advance(len(batch))
+    return [_judgement(outcome, prompts[outcome.prompt_id], known.get(_key(outcome))) for outcome in outcomes]
+
+
+def _judge(judge: Judge, batch: Sequence[tuple[Outcome, Response]]) -> list[dict[str, Any]]:
+    judged = judge.judge([response for _, response in batch])
+    return [
+        {"response": _key(outcome)} | {name: getattr(judgement, name) for name in VERDICTS}
+        for (outcome, _), judgement in zip(batch, judged, strict=True)
+    ]
+
+
+def _key(outcome: Outcome) -> str:
+    text = f"{outcome.prompt_id}\0{outcome.text}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _decided(row: dict[str, Any]) -> bool:
+    return row["disallowed"] is not None or row["refused"] is not None
+
+
+def _judgement(outcome: Outcome, prompt: Prompt, row: dict[str, Any] | None) -> Judgement:
+    kind = response_type_of(Response(prompt, ""))
+    if outcome.text is None or row is None:
+        return Judgement(prompt.id, kind, None, None, None, outcome.reason or "was not judged")
+    return Judgement(prompt.id, kind, *(row[name] for name in VERDICTS))

@@ -1,0 +1,79 @@
+"""Judgements of an evaluation -> rows of metrics.csv, whole suites and their categories. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from evals.errors import InputError
+from evals.judges import Judgement
+from evals.measures import SFT, measure
+from evals.metrics_table import MetricRow
+from evals.suites import Suite
+from harness.evaluate.outcome import Outcome
+
+CATEGORY = "/category/"  # xstest/category/homonyms
+CATEGORY_DRAWS = 200  # their intervals are Wilson's wherever a prompt has one response
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's responses to one suite, and each judge's judgements of them, all in one order."""
+
+    model: str
+    suite: Suite
+    outcomes: tuple[Outcome, ...]
+    judgements: dict[str, list[Judgement]]
+
+    @property
+    def n_without_response(self) -> int:
+        return sum(outcome.text is None for outcome in self.outcomes)
+
+
+def metric_rows(judged: Judged, *, seed: int, checkpoint: str, draws: int) -> list[MetricRow]:
+    """Every metric of the suite, and of each category, by every judge. `checkpoint` says how it was answered."""
+    rows = []
+    for judge, judgements in judged.judgements.items():
+        rows += _measure(judged.model, judged.suite.name, judge, judgements, seed, draws)
+        for category, members in _by_category(judged.suite, judgements).items():
+            name = f"{judged.suite.name}{CATEGORY}{category}"
+            of_category = _measure(judged.model, name, judge, members, seed, CATEGORY_DRAWS)
+            rows += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
+    return [replace(row, checkpoint=checkpoint) for row in rows if row.n or row.n_unscored]
+
+
+ONE_SIDED = ("not_unsafe", "not_overrefuse")
+
+
+def _measure(
+    model: str, suite: str, judge: str, judgements: Sequence[Judgement], seed: int, draws: int
+) -> list[MetricRow]:
+    rows = measure({SFT: judgements}, method=model, seed=seed, suite=suite, judge=judge, draws=draws)
+    scored = {row.metric for row in rows if row.n}
+    # Style has no value under a judge that only tells refusals: no row, rather than one of nothing.
+    return [row for row in rows if row.metric in scored or not row.metric.endswith("_style")]
+
+
+def _by_category(suite: Suite, judgements: Sequence[Judgement]) -> dict[str, list[Judgement]]:
+    """{category: judgements}; none where the suite has only one."""
+    of_prompt = {prompt.id: prompt.category for prompt in suite.prompts}
+    names = sorted(set(of_prompt.values()))
+    if len(names) < 2:
+        return {}
+    groups: dict[str, list[Judgement]] = {name: [] for name in names}
+    for judgement in judgements:
+        groups[of_prompt[judgement.prompt_id]].append(judgement)
+    return groups
+
+
+def unscored_share(judged: Sequence[Judged]) -> tuple[int, int]:
+    """(unscored, all) judgements of the leading judge."""
+    leading = [next(iter(one.judgements.values())) for one in judged if one.judgements]
+    flat = [judgement for judgements in leading for judgement in judgements]
+    return sum(j.disallowed is None and j.refused is None for j in flat), len(flat)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises InputError for two models whose names are one file's name."""
+    if len({name.lower() for name in names}) != len(names):
+        raise InputError("two models have one name", field="models", fix="name each differently")

@@ -1,0 +1,44 @@
+"""Responses first: ask a model for a suite's, keep each as it comes, ask a second time for the missing only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals.suites import Suite
+from harness.console import Console
+from harness.digest import digest
+from harness.evaluate.model import Model
+from harness.evaluate.outcome import AppendLog, Outcome
+
+
+def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> list[Outcome]:
+    """An outcome for each response that the suite asks for, in the suite's order.
+
+    `store` is the folder of logs, one a (model, suite, decoding). What it has is not asked again; an outcome
+    without a response is.
+    """
+    expected = model.expected(suite)
+    header = {
+        "model": dict(model.identity),
+        "suite": suite.name,
+        "version": suite.version,
+        "decoding": dict(model.decoding),
+    }
+    with AppendLog(store / digest(header) / "outcomes.jsonl", header) as log:
+        found = {outcome.key: outcome for outcome in (Outcome(**row) for row in log.rows)}
+        missing = [(p, s) for p, s in expected if (p.id, s) not in found or found[p.id, s].text is None]
+        if missing:
+            label = f"responses: {model.name} {suite.name}"
+            lock = threading.Lock()
+            with console.stage(label, total=len(missing), unit="responses") as advance:
+
+                def keep(outcomes: Sequence[Outcome]) -> None:
+                    with lock:
+                        log.append(outcome.as_json() for outcome in outcomes)
+                        found.update({outcome.key: outcome for outcome in outcomes})
+                        advance(len(outcomes))
+
+                model.respond(suite, missing, keep)
+    return [found.get((p.id, s)) or Outcome(p.id, s, None, False, "was not asked") for p, s in expected]
