@@ -88,16 +88,21 @@ class ChatServer:
 
         `options` are those of the endpoint: `max_tokens`, `temperature`, `seed`, `logprobs`, ...
         """
+        create: Any = self._client.chat.completions.create
+        return self._attempt(lambda: create(model=self.config.model, messages=list(messages), **options))
+
+    def complete_text(self, prompt: str, **options: Any) -> Any:
+        """The same for a text that is in the model's own format already (the completions endpoint)."""
+        create: Any = self._client.completions.create
+        return self._attempt(lambda: create(model=self.config.model, prompt=prompt, **options))
+
+    def _attempt(self, call: Callable[[], Any]) -> Any:
         reason = ""
         for attempt in range(self.config.attempts):
             if not self._spend():
                 return Unscored(f"the budget of {self.config.max_requests} requests is spent")
             try:
-                return self._client.chat.completions.create(
-                    model=self.config.model,
-                    messages=list(messages),  # type: ignore[arg-type]
-                    **options,
-                )
+                return call()
             except RETRIED as error:
                 reason = describe(error)
                 if attempt + 1 < self.config.attempts:

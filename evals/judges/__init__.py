@@ -1,5 +1,18 @@
-"""Judges, one file each: what reports on responses (`evals.graders` holds what pays the reward)."""
+"""Judges, one file each: what reports on responses (`evals.graders` holds what pays the reward).
 
+`build_judge(name, settings)` makes any of them from configuration; `evals.judges.card.measure_card` measures
+one against people's labels before it is used, and `evals.judges.correction.corrected_rows` carries its errors
+into the scores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from evals.errors import InputError
 from evals.judges.judgement import Judge
 from evals.judges.recorded import RecordedJudge, RecordedLabel, read_labels
 from evals.judges.rulebook_judge import RulebookJudge, judgement_of
@@ -7,13 +20,75 @@ from evals.judges.string_match import StringMatchJudge, is_refusal
 from evals.measures import Judgement
 
 __all__ = [
+    "JUDGES",
     "Judge",
     "Judgement",
     "RecordedJudge",
     "RecordedLabel",
     "RulebookJudge",
     "StringMatchJudge",
+    "build_judge",
     "is_refusal",
+    "judge_settings",
     "judgement_of",
     "read_labels",
 ]
+
+# Adding a judge is one file and one line here. Named as text, so that listing them loads no torch.
+# The builder's first argument is the judge's name, its keyword arguments are the judge's settings.
+JUDGES: Mapping[str, str] = {
+    "string_match": "evals.judges.string_match:build",
+    "recorded": "evals.judges.recorded:build",
+    "human": "evals.judges.recorded:build",
+    "rulebook": "evals.judges.rulebook_judge:build",
+    "encoder": "evals.judges.refusal_encoder:build",
+    "xstest_prompt": "evals.judges.xstest_prompt:build",
+    "strongreject": "evals.judges.strongreject:build",
+    "llama_guard": "evals.judges.llama_guard:build",
+    "harmbench": "evals.judges.harmbench_classifier:build",
+}
+
+
+def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
+    """The judge called `name`. `settings["kind"]` (default: the name) is one of JUDGES, the others are its
+    builder's. Raises InputError for an unknown kind or setting, one of the wrong type, and one left out.
+    """
+    given = dict(settings or {})
+    builder = _builder(str(given.pop("kind", name)))
+    known = _parameters(builder)
+    for key, value in given.items():
+        if key not in known:
+            fix = f"use some of {', '.join(known)}" if known else "it has none"
+            raise InputError("no such setting", field=f"judges.{name}.{key}", fix=fix)
+        given[key] = _as_type(known[key].annotation, value, f"judges.{name}.{key}")
+    for key, parameter in known.items():
+        if parameter.default is inspect.Parameter.empty and key not in given:
+            raise InputError("is missing", field=f"judges.{name}.{key}", fix="give it")
+    judge: Judge = builder(name, **given)
+    return judge
+
+
+def judge_settings(kind: str) -> dict[str, Any]:
+    """{setting: default} of a kind; `inspect.Parameter.empty` where there is none."""
+    return {key: parameter.default for key, parameter in _parameters(_builder(kind)).items()}
+
+
+def _builder(kind: str) -> Callable[..., Any]:
+    if kind not in JUDGES:
+        raise InputError(f"unknown judge {kind!r}", field="judges", fix=f"use some of {', '.join(JUDGES)}")
+    module, name = JUDGES[kind].split(":")
+    builder: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return builder
+
+
+def _parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(builder, eval_str=True).parameters
+    return {key: p for key, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _as_type(kind: type, value: Any, field: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise InputError(f"is {value!r}", field=field, fix=f"give a value of type {kind.__name__}")
+    return value

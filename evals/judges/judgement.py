@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +15,15 @@ from evals.measures import Judgement
 class Judge(Protocol):
     """Judges responses, one judgement each, in order; `name` stands in the `judge` column of every table.
 
-    What cannot be judged is unscored (None) with a reason, and never a verdict.
+    What cannot be judged is unscored (None) with a reason, and never a verdict. `identity` changes with
+    whatever its verdicts depend on besides the response (weights, prompt, thresholds), and not with its name.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]: ...
 
@@ -48,5 +53,16 @@ def from_refusal(response: Response, refused: bool, judge: str) -> Judgement:
     return Judgement(response.prompt.id, response_type, disallowed, refused, None, reason)
 
 
+def from_harm(response: Response, harmful: bool, judge: str) -> Judgement:
+    """A judgement from a harm verdict alone: it does not tell whether a harmless response refuses."""
+    reason = f"{judge} tells harm, neither refusal nor style"
+    return Judgement(response.prompt.id, response_type_of(response), harmful, None, None, reason)
+
+
 def unscored(response: Response, reason: str) -> Judgement:
     return Judgement(response.prompt.id, response_type_of(response), None, None, None, reason)
+
+
+def identity_of(kind: str, *parts: object) -> str:
+    """`kind` and sixteen hex digits of the parts' representations."""
+    return f"{kind}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"

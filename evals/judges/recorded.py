@@ -14,7 +14,8 @@ from pathlib import Path
 
 from evals.conversation import Prompt, Response, ResponseType, Row, user_prompt
 from evals.csv_rows import check_unique, read_csv
-from evals.judges.judgement import from_refusal, unscored
+from evals.errors import InputError
+from evals.judges.judgement import from_refusal, identity_of, unscored
 from evals.measures import Judgement
 from evals.suites.xstest import prompt_id
 
@@ -85,6 +86,10 @@ class RecordedJudge:
     def of(cls, name: str, labels: Sequence[RecordedLabel]) -> RecordedJudge:
         return cls(name, {(x.response.prompt.id, x.response.text): x.refused for x in labels})
 
+    @property
+    def identity(self) -> str:
+        return identity_of("recorded", sorted(self.verdicts.items()))
+
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         return [self._judge(response) for response in responses]
 
@@ -96,3 +101,12 @@ class RecordedJudge:
         if refused is None:
             return unscored(response, f"{self.name} gave no verdict (it declined to judge)")
         return from_refusal(response, refused, self.name)
+
+
+def build(name: str, *, path: str, column: str = "final_label") -> RecordedJudge:
+    """Verdicts of a file in XSTest's columns, or of every CSV file of a folder, taken from `column`."""
+    place = Path(path)
+    files = sorted(place.glob("*.csv")) if place.is_dir() else [place]
+    if not files:
+        raise InputError("the folder has no CSV file", path=place, fix="name the file of recorded verdicts")
+    return RecordedJudge.of(name, [label for file in files for label in read_labels(file, column)])

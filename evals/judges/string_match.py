@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.conversation import Response
-from evals.judges.judgement import from_refusal
+from evals.judges.judgement import from_refusal, identity_of
 from evals.measures import Judgement
 
 XSTEST_PHRASES = (
@@ -53,5 +53,13 @@ class StringMatchJudge:
     name: str = "string_match"
     phrases: tuple[str, ...] = XSTEST_PHRASES
 
+    @property
+    def identity(self) -> str:
+        return identity_of("string_match", self.phrases)
+
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         return [from_refusal(r, is_refusal(r.text, self.phrases), self.name) for r in responses]
+
+
+def build(name: str) -> StringMatchJudge:
+    return StringMatchJudge(name)

@@ -1,0 +1,124 @@
+"""A language model as judge, with a published prompt: one file a prompt, one judge for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evals.conversation import Message, Response, ResponseType
+from evals.graders import Unscored
+from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
+from evals.judges.text_backend import Request, TextBackend, make_backend
+from evals.measures import Judgement
+
+ROLES = {"user": "User", "assistant": "Assistant", "system": "System"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an answer says; None is what this judge does not tell. One of the two is told."""
+
+    refused: bool | None = None
+    harmful: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.refused is None and self.harmful is None:
+            raise ValueError("a verdict says something")
+
+
+@dataclass(frozen=True)
+class JudgePrompt:
+    """A published judge: how it is asked and how its answer is read.
+
+    `write(question, conversation, response)` makes the request from cleaned texts: the conversation's turns,
+    the same as one text (`question`), and the response. `read` gives None for an answer that is no verdict:
+    the judge declined. `markers` are the format's own marks, which a response must not forge.
+    """
+
+    name: str
+    source: str
+    write: Callable[[str, Sequence[Message], str], Request]
+    read: Callable[[str], Verdict | None]
+    max_new_tokens: int
+    markers: tuple[str, ...] = ()
+
+
+class PromptedJudge:
+    """Asks `backend` with `prompt`. Whatever is no verdict is unscored, never a refusal or a compliance."""
+
+    def __init__(self, name: str, prompt: JudgePrompt, backend: TextBackend) -> None:
+        self.name, self.prompt, self.backend = name, prompt, backend
+        self._clean = backend.cleaner(prompt.markers)
+
+    @property
+    def identity(self) -> str:
+        sample = self.prompt.write("{question}", (Message("user", "{question}"),), "{response}")
+        return identity_of(self.prompt.name, sample, self.prompt.max_new_tokens, self.backend.identity)
+
+    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
+        for response in responses:
+            response_type_of(response)  # told before anything is asked
+        answers = self.backend.answers([self._request(r) for r in responses], self.prompt.max_new_tokens)
+        return [self._judgement(r, answer) for r, answer in zip(responses, answers, strict=True)]
+
+    def _request(self, response: Response) -> Request:
+        turns = tuple(Message(m.role, self._clean(m.content)) for m in response.prompt.messages)
+        return self.prompt.write(_transcript(turns), turns, self._clean(response.text))
+
+    def _judgement(self, response: Response, answer: str | Unscored) -> Judgement:
+        if isinstance(answer, Unscored):
+            return unscored(response, f"{self.name}: {answer.reason}")
+        verdict = self.prompt.read(answer)
+        if verdict is None:
+            return unscored(response, f"{self.name} gave no verdict (it declined to judge)")
+        return judgement_from(response, verdict, self.name)
+
+
+def judgement_from(response: Response, verdict: Verdict, judge: str) -> Judgement:
+    """A judgement from whatever the judge tells; what both verdicts say goes by their own columns."""
+    if verdict.harmful is None:
+        assert verdict.refused is not None  # checked by Verdict
+        return from_refusal(response, verdict.refused, judge)
+    if verdict.refused is None:
+        return from_harm(response, verdict.harmful, judge)
+    disallowed = verdict.harmful and response.prompt.response_type is not ResponseType.COMPLY
+    reason = f"{judge} tells refusals and harm, not style"
+    return Judgement(
+        response.prompt.id, response_type_of(response), disallowed, verdict.refused, None, reason
+    )
+
+
+def _transcript(turns: Sequence[Message]) -> str:
+    """A single user turn as it is; a longer conversation with the roles named."""
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n".join(f"{ROLES.get(turn.role, turn.role)}: {turn.content}" for turn in turns)
+
+
+def prompted_judge(
+    prompt: JudgePrompt,
+    name: str,
+    *,
+    model: str,
+    base_url: str = "",
+    revision: str = "",
+    key_variable: str = "OPENAI_API_KEY",
+    concurrency: int = 8,
+    timeout: float = 60.0,
+    attempts: int = 5,
+    max_requests: int = 0,
+    batch_size: int = 8,
+) -> PromptedJudge:
+    """Settings as of `make_backend`."""
+    backend = make_backend(
+        model=model,
+        base_url=base_url,
+        revision=revision,
+        key_variable=key_variable,
+        concurrency=concurrency,
+        timeout=timeout,
+        attempts=attempts,
+        max_requests=max_requests,
+        batch_size=batch_size,
+    )
+    return PromptedJudge(name, prompt, backend)

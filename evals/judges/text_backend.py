@@ -1,0 +1,176 @@
+"""Where a judge that writes its verdict runs: a causal language model here, or an OpenAI-compatible server.
+
+A response is untrusted text: it may hold special tokens, role markers or the very marks of the judge's own
+format. `clean` breaks each of them by a space, so that the format around it cannot be changed from inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.chat_server import ChatServer, ChatServerConfig
+from evals.conversation import Message
+from evals.errors import InputError
+from evals.graders import Unscored
+from evals.graders.server import CHAT_MARKERS
+from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
+from evals.judges.judgement import identity_of
+from evals.models import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
+from evals.sampling import generate, response_texts, stop_token_ids
+
+# Fences are no role marks, and a judge reads code as it is.
+MARKERS = tuple(marker for marker in CHAT_MARKERS if marker != "```")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a judge: turns for the model's own chat template, or else `text` in a format of its own."""
+
+    messages: tuple[Message, ...] = ()
+    text: str = ""
+
+
+class TextBackend(Protocol):
+    """Greedy answers, in order; what could not be asked or answered is Unscored with its reason."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
+        """A function that breaks `markers` and the model's own control tokens in untrusted text."""
+        ...
+
+    def answers(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | Unscored]: ...
+
+
+class LocalBackend:
+    """A causal language model in memory."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 8
+    ) -> None:
+        self.model, self.tokenizer, self.batch_size = model.eval(), tokenizer, batch_size
+
+    @property
+    def identity(self) -> str:
+        digest = hashlib.sha256(repr(self.tokenizer.chat_template).encode())
+        digest.update(repr(sorted(self.tokenizer.get_vocab().items())).encode())
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return f"local:{digest.hexdigest()[:16]}"
+
+    def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
+        pattern = marker_pattern([*MARKERS, *control_tokens(self.tokenizer), *markers])
+        return lambda text: neutralise(text, pattern)
+
+    def answers(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | Unscored]:
+        rows = [self._token_ids(request) for request in requests]
+        room = context_length(self.model) - max_new_tokens
+        answers: list[str | Unscored] = [
+            Unscored(f"the judge's context of {room + max_new_tokens} tokens is too short") for _ in rows
+        ]
+        order = sorted((i for i, row in enumerate(rows) if len(row) <= room), key=lambda i: -len(rows[i]))
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            for i, text in zip(batch, self._write([rows[i] for i in batch], max_new_tokens), strict=True):
+                answers[i] = text
+        return answers
+
+    def _write(self, rows: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+        written = generate(
+            self.model,
+            rows,
+            max_new_tokens=max_new_tokens,
+            temperature=0.0,
+            stop_ids=stop_token_ids(self.model, self.tokenizer),
+            pad_id=int(self.tokenizer.pad_token_id),
+        )
+        return response_texts(self.tokenizer, written)
+
+    def _token_ids(self, request: Request) -> list[int]:
+        if request.messages:
+            return prompt_token_ids(self.tokenizer, request.messages)
+        bos = self.tokenizer.bos_token
+        written = bool(bos) and request.text.startswith(str(bos))
+        return list(self.tokenizer(request.text, add_special_tokens=not written, verbose=False)["input_ids"])
+
+
+class ServerBackend:
+    """An OpenAI-compatible server: chat completions for turns, completions for text."""
+
+    def __init__(self, server: ChatServer) -> None:
+        self.server = server
+
+    @property
+    def identity(self) -> str:
+        config = self.server.config
+        return identity_of("server", config.model, config.revision)
+
+    def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
+        pattern = marker_pattern([*MARKERS, *markers])
+        return lambda text: neutralise(text, pattern)
+
+    def answers(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | Unscored]:
+        def ask(request: Request) -> str | Unscored:
+            options = {"max_tokens": max_new_tokens, "temperature": 0}
+            if request.messages:
+                turns = [{"role": m.role, "content": m.content} for m in request.messages]
+                return _text(self.server.complete(turns, **options))
+            return _text(self.server.complete_text(request.text, **options))
+
+        return list(self.server.map(ask, requests))
+
+
+def _text(completion: Any) -> str | Unscored:
+    """The answer's text. A filtered or missing one is no verdict."""
+    if isinstance(completion, Unscored):
+        return completion
+    try:
+        choice = completion.choices[0]
+        text = choice.message.content if hasattr(choice, "message") else choice.text
+        filtered = choice.finish_reason == "content_filter"
+    except (AttributeError, IndexError, TypeError):
+        return Unscored("the server's answer is malformed")
+    if filtered:
+        return Unscored("the server's filter withheld the judge's answer")
+    return text if isinstance(text, str) else Unscored("the judge's answer has no text")
+
+
+def make_backend(
+    *,
+    model: str,
+    base_url: str = "",
+    revision: str = "",
+    key_variable: str = "OPENAI_API_KEY",
+    concurrency: int = 8,
+    timeout: float = 60.0,
+    attempts: int = 5,
+    max_requests: int = 0,
+    batch_size: int = 8,
+) -> TextBackend:
+    """With `base_url` the server's model called `model`, else the folder or hub name `model`.
+
+    Raises InputError for a model that cannot be loaded.
+    """
+    if not model:
+        raise InputError("the judge has no model", field="model", fix="name a folder, hub id or server model")
+    if base_url:
+        config = ChatServerConfig(
+            base_url,
+            model,
+            revision,
+            key_variable,
+            concurrency=concurrency,
+            timeout=timeout,
+            attempts=attempts,
+            max_requests=max_requests,
+        )
+        return ServerBackend(ChatServer(config))
+    return LocalBackend(load_causal_lm(model), load_tokenizer(model), batch_size)
