@@ -17,6 +17,7 @@ from evals.statistics.comparisons import (
     paired_f1_test,
     paired_share_difference,
     power_table,
+    weighted_holm,
 )
 from evals.statistics.intervals import (
     Estimate,
@@ -67,5 +68,6 @@ __all__ = [
     "resample_counts",
     "rogan_gladen",
     "standard_error",
+    "weighted_holm",
     "wilson",
 ]

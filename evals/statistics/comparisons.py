@@ -186,6 +186,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
+def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values where some comparisons matter more: the first test of the i-th is at level
+    alpha w_i / sum(w), and what a claim frees goes to the rest by weight. Equal weights give `holm`.
+
+    Raises ValueError for a weight that is not positive.
+    """
+    p, w = np.asarray(p_values, dtype=float), np.asarray(weights, dtype=float)
+    if p.shape != w.shape or not (w > 0).all():
+        raise ValueError("each p-value needs a positive weight")
+    order = np.argsort(p / w, kind="stable")
+    remaining = np.cumsum(w[order][::-1])[::-1]
+    stepped = np.maximum.accumulate(p[order] * remaining / w[order])
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()
+
+
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that keep the share of false claims among claims below alpha."""
     return [float(p) for p in multipletests(p_values, method="fdr_bh")[1]] if len(p_values) else []

@@ -13,7 +13,7 @@ from evals.errors import InputError
 class Correction(str, Enum):
     """How p-values of many comparisons are adjusted."""
 
-    HOLM = "holm"  # the chance of any false alarm stays below 1 - level
+    HOLM = "holm"  # the chance of any false alarm stays below 1 - level; half of it is the whole set's
     FDR = "fdr"  # the share of false alarms among alarms does (Benjamini and Hochberg)
 
 

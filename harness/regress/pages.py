@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from harness.digest import figures
 from harness.regress.flips import Flip
 from harness.regress.gate import GateReport
 from harness.regress.rewards import Side
 from harness.regress.shifts import Shift
 from harness.regress.verdict import Check, Verdict
-from harness.report.report import UNSEEN, markdown_text
+from harness.report.page import render
 from harness.wording import percent, plain, points
 
 SENTENCES = {
@@ -32,6 +29,7 @@ CHIPS = {
     Verdict.CANNOT_TELL: "overrefused",
     Verdict.NOT_TESTED: "undecided",
 }
+FILTERS = {"percent": percent, "plain": plain}
 MOST_DISAGREEMENTS = 12  # propositions listed; the JSON has all
 
 
@@ -67,11 +65,11 @@ class FlipCard:
 
 
 def html_page(report: GateReport) -> bytes:
-    return _render("gate.html.j2", _context(report), html=True)
+    return render("gate.html.j2", _context(report), html=True, filters=FILTERS)
 
 
 def markdown_comment(report: GateReport) -> bytes:
-    return _render("gate.md.j2", _context(report), html=False)
+    return render("gate.md.j2", _context(report), html=False, filters=FILTERS)
 
 
 def json_figures(report: GateReport) -> dict[str, Any]:
@@ -230,22 +228,3 @@ def _flip_figures(report: GateReport, flip: Flip) -> dict[str, Any]:
         "candidate_gap": flip.candidate_gap,
         "deciding": dict(flip.deciding),
     }
-
-
-def _render(template: str, context: Mapping[str, Any], html: bool) -> bytes:
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("harness.regress"), PackageLoader("harness.report")]),
-        autoescape=html,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"md": markdown_text, "percent": percent, "plain": plain}
-    return environment.get_template(template).render(**context).encode("utf-8")
-
-
-def _visible(value: object) -> object:
-    """Control characters and overrides of the text's direction as U+FFFD, in what is not markup of ours."""
-    return UNSEEN.sub("\ufffd", value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from evals.statistics import benjamini_hochberg, holm
+from evals.statistics import benjamini_hochberg, weighted_holm
 from harness.regress.config import Correction, RegressConfig
 from harness.regress.measures import CLASS_ERROR, RANKING_ERROR, Group
 from harness.regress.paired import Change
@@ -83,11 +83,21 @@ def _adjusted(groups: Sequence[Group], changes: Sequence[Change], config: Regres
         for i, (group, change) in enumerate(zip(groups, changes, strict=True))
         if tolerance_of(group, config) is not None and change.prompts >= config.min_prompts
     ]
-    adjust = holm if config.correction is Correction.HOLM else benjamini_hochberg
+    p_values = [changes[i].p_value for i in tested]
+    if config.correction is Correction.HOLM:
+        adjusted = weighted_holm(p_values, _weights([groups[i] for i in tested]))
+    else:
+        adjusted = benjamini_hochberg(p_values)
     found = [float("nan")] * len(groups)
-    for i, p in zip(tested, adjust([changes[i].p_value for i in tested]), strict=True):
+    for i, p in zip(tested, adjusted, strict=True):
         found[i] = p
     return found
+
+
+def _weights(groups: Sequence[Group]) -> list[float]:
+    """Half of the error rate for the whole set, a quarter for response types, a quarter for single classes."""
+    levels = [(g.measure, g.response_type is None, g.completion_class is None) for g in groups]
+    return [(0.5 if whole else 0.25) / levels.count((m, whole, c)) for m, whole, c in levels]
 
 
 def _check(group: Group, change: Change, p: float, config: RegressConfig) -> Check:

@@ -1,0 +1,179 @@
+"""How often the gate cries wolf, and how often it sees one: simulated rewards whose true change is known.
+
+    python benchmarks/gate_simulation.py [--resamplings 200] [--prompts 500] [--seed 0]
+
+Each resampling draws a new set of prompts, one to four completions worse than the ideal one, and two
+rewards that share most of their noise, then asks the gate (default tolerances, all its tests). Under no
+change the two rewards have the same distribution; elsewhere the candidate's own noise is raised until
+its true ranking error, found on 200,000 prompts, is higher by what the row says.
+
+Targets: "worse" in at most 5 % of 200 resamplings without a change; a rise of 3 points caught in at
+least 80 % on 500 prompts. Exit code 1 where one is missed. One pair a prompt, 500 pairs in all, is shown
+for what it is and has no target of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import brentq
+
+from evals.conversation import LabelledResponse, Response, ResponseType, user_prompt
+from evals.statistics import wilson
+from harness.regress.completions import CompletionSet
+from harness.regress.config import RegressConfig
+from harness.regress.gate import compare_sides
+from harness.regress.rewards import Side
+from harness.regress.verdict import Verdict
+from trainers.reward import Breakdown
+
+ORDER = (
+    "ideal",
+    "minimum_acceptable_style",
+    "unacceptable_completion",
+    "illogical_completion",
+    "disallowed_completion",
+)
+SHARES = {
+    ResponseType.COMPLY: 0.4,
+    ResponseType.HARD_REFUSE: 0.4,
+    ResponseType.SAFE_REFUSE_1: 0.1,
+    ResponseType.SAFE_REFUSE_2: 0.1,
+}
+CALIBRATION_PROMPTS = 200_000
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`rise` is the true rise of the ranking error, overall; `only` confines it to one response type.
+
+    `shared` and `own` are standard deviations of the noise that both rewards have in common and that
+    each has alone, in units of the mean distance of two neighbouring classes.
+    """
+
+    name: str
+    rise: float
+    others: int = 3  # completions beside the ideal one
+    shared: float = 0.5
+    own: float = 0.3
+    only: ResponseType | None = None
+
+
+SCENARIOS = (
+    Scenario("no change", 0.0),
+    Scenario("no change, rewards far apart", 0.0, shared=0.3, own=0.55),
+    Scenario("no change, one pair a prompt", 0.0, others=1),
+    Scenario("a rise of the tolerance", 0.005),
+    Scenario("a rise of 3 points", 0.03),
+    Scenario("a rise of 3 points, rewards far apart", 0.03, shared=0.3, own=0.55),
+    Scenario("a rise of 3 points, one pair a prompt", 0.03, others=1),
+    Scenario("a rise of 3 points, all in hard refusals", 0.03, only=ResponseType.HARD_REFUSE),
+)
+
+
+def ranks(prompts: int, others: int, rng: np.random.Generator) -> np.ndarray:
+    """[prompts, 1 + others] ranks of completions: 0 first, then drawn from 1..4."""
+    return np.concatenate(
+        [np.zeros((prompts, 1), dtype=int), rng.integers(1, len(ORDER), size=(prompts, others))], axis=1
+    )
+
+
+def rewards(
+    rank: np.ndarray, scenario: Scenario, extra: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both rewards, like `rank`; `extra` [prompts] is the candidate's additional noise."""
+    base = -rank + scenario.shared * rng.normal(size=rank.shape)
+    baseline = base + scenario.own * rng.normal(size=rank.shape)
+    own = np.sqrt(scenario.own**2 + extra[:, None] ** 2)
+    return baseline, base + own * rng.normal(size=rank.shape)
+
+
+def true_rise(scenario: Scenario, extra: float, affected: np.ndarray, rank: np.ndarray) -> float:
+    """Rise of the ranking error, on many prompts and always the same draws."""
+    baseline, candidate = rewards(rank, scenario, extra * affected, np.random.default_rng(2))
+    errors = [(reward[:, :1] < reward[:, 1:]).mean() for reward in (baseline, candidate)]
+    return float(errors[1] - errors[0])
+
+
+def calibrate(scenario: Scenario) -> float:
+    """The additional noise that makes the scenario's rise."""
+    if scenario.rise == 0.0:
+        return 0.0
+    rng = np.random.default_rng(1)
+    rank, affected = ranks(CALIBRATION_PROMPTS, scenario.others, rng), np.ones(CALIBRATION_PROMPTS)
+    if scenario.only is not None:
+        affected = (np.arange(CALIBRATION_PROMPTS) < SHARES[scenario.only] * CALIBRATION_PROMPTS).astype(
+            float
+        )
+    rise = lambda extra: true_rise(scenario, extra, affected, rank) - scenario.rise  # noqa: E731
+    return float(brentq(rise, 0.0, 20.0, xtol=1e-3))
+
+
+def types_of(prompts: int) -> list[ResponseType]:
+    return [t for t, share in SHARES.items() for _ in range(round(share * prompts))]
+
+
+def completion_set(rank: np.ndarray, types: list[ResponseType]) -> CompletionSet:
+    labelled, classes = [], []
+    for number, (row, response_type) in enumerate(zip(rank.tolist(), types, strict=True)):
+        prompt = user_prompt(f"p{number}", f"request {number}", response_type)
+        for place, level in enumerate(row):
+            labelled.append(
+                LabelledResponse(Response(prompt, f"completion {place}", place), {}, ORDER[level])
+            )
+            classes.append(ORDER[level])
+    return CompletionSet(
+        Path("simulated"), "simulated", "", tuple(labelled), tuple(classes), rank.ravel(), ORDER
+    )
+
+
+def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> Iterator[Verdict]:
+    extra = calibrate(scenario)
+    types = types_of(prompts)
+    affected = np.array([scenario.only in (None, t) for t in types], dtype=float)
+    for number in range(resamplings):
+        rng = np.random.default_rng([seed, number])
+        rank = ranks(len(types), scenario.others, rng)
+        sides = [side(reward) for reward in rewards(rank, scenario, extra * affected, rng)]
+        config = RegressConfig(baseline="A", candidate="B", seed=number)
+        yield compare_sides(config, completion_set(rank, types), "simulated", *sides).outcome.verdict
+
+
+def side(reward: np.ndarray) -> Side:
+    total = reward.ravel()
+    return Side("simulated", "recorded", Breakdown(total, {"simulated": total}))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Error rates of the gate on simulated rewards.")
+    parser.add_argument("--resamplings", type=int, default=200)
+    parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(f"{options.prompts} prompts, {options.resamplings} resamplings, seed {options.seed}")
+    print(f"{'':42}    worse (95 % interval)   no worse   cannot tell")
+    missed = []
+    start = time.perf_counter()
+    for scenario in SCENARIOS:
+        found = Counter(verdicts(scenario, options.resamplings, options.prompts, options.seed))
+        worse = found[Verdict.WORSE] / options.resamplings
+        low, high = wilson(found[Verdict.WORSE], options.resamplings)
+        others = [found[v] / options.resamplings for v in (Verdict.NO_WORSE, Verdict.CANNOT_TELL)]
+        figures = f"{worse:8.1%} ({low:.1%} to {high:.1%})".ljust(26) + f"{others[0]:9.1%} {others[1]:13.1%}"
+        print(f"{scenario.name:42} {figures}", flush=True)
+        caught = scenario.rise == 0.03 and scenario.others > 1
+        if (scenario.rise == 0.0 and worse > 0.05) or (caught and worse < 0.8):
+            missed.append(scenario.name)
+    print(f"{time.perf_counter() - start:.0f} s; targets missed: {', '.join(missed) or 'none'}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
