@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel
-from transformers import PreTrainedModel
+import torch
+from peft import LoraConfig, PeftModel, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def adapter(rank: int, task: str = "CAUSAL_LM") -> LoraConfig | None:
@@ -20,3 +26,65 @@ def adapter(rank: int, task: str = "CAUSAL_LM") -> LoraConfig | None:
 def merged(model: Any) -> PreTrainedModel:
     """The plain model, with its adapter folded in, so that every later stage loads it alike."""
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+# --- adapters inside a plain model -------------------------------------------------------------
+
+
+def add_adapter(model: PreTrainedModel, rank: int, seed: int = 0) -> PreTrainedModel:
+    """Put LoRA into every linear layer but the head, in place, and freeze the rest; a score head stays trained.
+
+    The model keeps its class, so that whatever takes a plain model takes this one. It computes what it
+    did before until the adapter is trained; `seed` draws the adapter's other half.
+    """
+    config = adapter(rank)
+    if config is None:
+        return model
+    head = getattr(model, "score", None)
+    config.exclude_modules = None if head is None else ["score"]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model)
+    if head is not None:
+        head.requires_grad_(True)
+    return model
+
+
+def has_adapter(model: nn.Module) -> bool:
+    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+@contextmanager
+def adapter_off(model: nn.Module) -> Iterator[None]:
+    """Inside, the model computes what its base does."""
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+@torch.no_grad()
+def plain_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of the same model without adapters: each layer's own, with its adapter's added."""
+    weights = {
+        name.replace(".base_layer.", "."): value
+        for name, value in model.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            layer: Any = module
+            weight, delta = layer.get_base_layer().weight, layer.get_delta_weight(layer.active_adapters[0])
+            weights[f"{name}.weight"] = (weight.float() + delta.float()).to(weight.dtype)
+    return weights
+
+
+def save_plain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """As `evals.models.save_model`; adapters are folded into what is written, not into the model."""
+    weights = plain_weights(model) if has_adapter(model) else None
+    model.save_pretrained(str(path), safe_serialization=True, state_dict=weights)
+    tokenizer.save_pretrained(str(path))

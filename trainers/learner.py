@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from evals.errors import InputError
 from trainers import ppo_math
 from trainers.ppo_config import PPOConfig
 from trainers.ppo_metrics import Averages
+from trainers.ppo_optimizer import adam
 from trainers.processes import Processes
 from trainers.rollout import Experience
-from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch
+from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch, log_probs_and_values
 
 
 class Objective(Protocol):
-    """A loss over response tokens and the model that it trains."""
+    """A loss over response tokens, and the optimiser of the models that it trains."""
 
     optimizer: torch.optim.Optimizer
-    base_learning_rate: float
 
     def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
         """The loss summed over the batch's tokens; its diagnostics go to `averages`."""
@@ -32,14 +33,23 @@ class Objective(Protocol):
 class PolicyObjective:
     """The clipped surrogate loss of the policy."""
 
-    def __init__(self, model: PreTrainedModel, config: PPOConfig) -> None:
-        self.language_model = LanguageModelPass(model, config.temperature)
-        self.optimizer: torch.optim.Optimizer = _adam(model, config)
-        self.base_learning_rate, self._clip = config.learning_rate, config.clip
+    def __init__(
+        self, model: PreTrainedModel, config: PPOConfig, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        self.language_model = LanguageModelPass(model, config.temperature, config.gradient_checkpointing)
+        self.optimizer = optimizer or adam(
+            [_group(model.parameters(), config.learning_rate)], config.adam_eps
+        )
+        self._clip = config.clip
 
     def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
+        return self.loss_of(self.language_model.log_probs(batch), batch, experience, averages)
+
+    def loss_of(
+        self, log_probs: Tensor, batch: TokenBatch, experience: Experience, averages: Averages
+    ) -> Tensor:
         loss = ppo_math.policy_loss(
-            self.language_model.log_probs(batch),
+            log_probs,
             batch.take(experience.log_probs),
             batch.take(experience.advantages),
             batch.mask,
@@ -56,15 +66,23 @@ class PolicyObjective:
 class ValueObjective:
     """The clipped squared error of the critic; `value/loss` is reported without `value_coef`."""
 
-    def __init__(self, model: PreTrainedModel, config: PPOConfig) -> None:
-        self.critic = CriticPass(model)
-        self.optimizer: torch.optim.Optimizer = _adam(model, config)
-        self.base_learning_rate = config.critic_learning_rate
+    def __init__(
+        self, model: PreTrainedModel, config: PPOConfig, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        self.critic = CriticPass(model, config.gradient_checkpointing)
+        self.optimizer = optimizer or adam(
+            [_group(model.parameters(), config.critic_learning_rate)], config.adam_eps
+        )
         self._clip, self._coef = config.value_clip, config.value_coef
 
     def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
+        return self.loss_of(self.critic.values(batch), batch, experience, averages)
+
+    def loss_of(
+        self, values: Tensor, batch: TokenBatch, experience: Experience, averages: Averages
+    ) -> Tensor:
         loss, clipped = ppo_math.value_loss(
-            self.critic.values(batch),
+            values,
             batch.take(experience.values),
             batch.take(experience.returns),
             batch.mask,
@@ -75,9 +93,25 @@ class ValueObjective:
         return self._coef * loss
 
 
+class SharedObjective:
+    """Both losses on one trunk: one forward and one backward pass, one optimiser, one gradient norm."""
+
+    def __init__(self, policy: PolicyObjective, value: ValueObjective) -> None:
+        assert policy.optimizer is value.optimizer
+        self.policy, self.value, self.optimizer = policy, value, policy.optimizer
+
+    def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
+        log_probs, values = log_probs_and_values(self.policy.language_model, self.value.critic, batch)
+        policy_loss = self.policy.loss_of(log_probs, batch, experience, averages)
+        return policy_loss + self.value.loss_of(values, batch, experience, averages)
+
+
 @dataclass
 class Learner:
-    """The state of a run after `update` updates. Learning rates follow from `update` alone."""
+    """The state of a run after `update` updates. Learning rates follow from `update` alone.
+
+    `rollbacks` is how often the run went back from a limit; `events` tells of each, and of an end.
+    """
 
     policy: PreTrainedModel
     critic: PreTrainedModel
@@ -86,23 +120,70 @@ class Learner:
     generator: torch.Generator
     kl_coef: float
     update: int = 0
+    rollbacks: int = 0
+    events: list[str] = field(default_factory=list)
 
     @classmethod
     def start(cls, policy: PreTrainedModel, critic: PreTrainedModel, config: PPOConfig) -> Learner:
+        if config.shared_trunk:
+            share_trunk(policy, critic)
         for model in (policy, critic):
             model.eval()  # Dropout off: the ratio of the first pass must be 1.
+        shared = _shared_adam(policy, critic, config) if config.shared_trunk else None
         return cls(
             policy,
             critic,
-            PolicyObjective(policy, config),
-            ValueObjective(critic, config),
+            PolicyObjective(policy, config, shared),
+            ValueObjective(critic, config, shared),
             torch.Generator().manual_seed(config.seed),
             config.kl_coef,
         )
 
     @property
-    def objectives(self) -> tuple[Objective, Objective]:
+    def objectives(self) -> tuple[Objective, ...]:
+        if self.policy_objective.optimizer is self.value_objective.optimizer:
+            return (SharedObjective(self.policy_objective, self.value_objective),)
         return self.policy_objective, self.value_objective
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """By the name that each has in a saved state."""
+        first, second = self.policy_objective.optimizer, self.value_objective.optimizer
+        return {"policy_optimizer": first} | ({} if first is second else {"critic_optimizer": second})
+
+    def set_learning_rates(self, factor: float) -> None:
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+
+
+def share_trunk(policy: PreTrainedModel, critic: PreTrainedModel) -> None:
+    """Put the policy's trunk in the place of the critic's, whose score head stays.
+
+    Raises InputError for models whose trunks differ in kind or width.
+    """
+    mine: Any = policy.base_model
+    theirs: Any = critic.base_model
+    if type(mine) is not type(theirs) or mine.config.hidden_size != theirs.config.hidden_size:
+        raise InputError(
+            f"the policy's trunk ({type(mine).__name__}, width {mine.config.hidden_size}) is not the "
+            f"critic's ({type(theirs).__name__}, width {theirs.config.hidden_size})",
+            field="shared_trunk",
+            fix="give a critic of the policy's architecture, or leave shared_trunk out",
+        )
+    setattr(critic, critic.base_model_prefix, mine)
+
+
+def _shared_adam(policy: PreTrainedModel, critic: PreTrainedModel, config: PPOConfig) -> torch.optim.Adam:
+    of_policy = list(policy.parameters())
+    known = {id(p) for p in of_policy}
+    head = [p for p in critic.parameters() if id(p) not in known]
+    groups = [_group(of_policy, config.learning_rate), _group(head, config.critic_learning_rate)]
+    return adam(groups, config.adam_eps)
+
+
+def _group(parameters: Iterable[Tensor], rate: float) -> dict[str, Any]:
+    return {"params": list(parameters), "base_lr": rate}
 
 
 def improve(
@@ -143,16 +224,13 @@ def minibatch_rows(config: PPOConfig, generator: torch.Generator) -> Iterator[li
 
 
 def _step(optimizer: torch.optim.Optimizer, max_grad_norm: float, processes: Processes) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if processes.count > 1:
+        for parameter in parameters:  # A process whose rows are all unscored adds nothing.
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         flat = processes.sum(torch.cat([p.grad.flatten() for p in parameters]))
         for parameter, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad.copy_(grad.view_as(parameter))
-    nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-def _adam(model: PreTrainedModel, config: PPOConfig) -> torch.optim.Adam:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.Adam(parameters, lr=0.0, eps=config.adam_eps, fused=True)

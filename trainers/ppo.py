@@ -9,41 +9,68 @@ any moment and goes on from its last saved state by itself (`trainers.ppo_checkp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Prompt
 from evals.errors import InputError
 from trainers import ppo_math
+from trainers.adapters import has_adapter
 from trainers.learner import Learner, improve, minibatch_rows
-from trainers.ppo_checkpoint import RunFolder, stop_signal
+from trainers.ppo_alarm import ALARM, ALARM_TEXT, reward_hacking
+from trainers.ppo_checkpoint import RunFolder, random_state, set_random_state, stop_signal
 from trainers.ppo_config import KLController, PPOConfig
+from trainers.ppo_limits import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit, rolls_back
 from trainers.ppo_metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
+from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
+from trainers.ppo_offload import models_of, on_device
+from trainers.ppo_trackers import Trackers
 from trainers.processes import Processes, current_processes
 from trainers.reward import Reward
 from trainers.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
 from trainers.side_by_side import side_by_side
 from trainers.token_batch import LanguageModelPass, TokenBatch, micro_batches
 
+log = logging.getLogger(__name__)
+
 __all__ = ["KLController", "PPOConfig", "train_ppo"]
+
+
+class RewardRenewal(Protocol):
+    """Gives a new reward from time to time; it keeps what it needs to do so again after a kill."""
+
+    def in_force(self, update: int) -> Reward | None:
+        """The reward that the update after `update` is graded by; None: the one that training began with."""
+        ...
+
+    def after(self, update: int, policy: PreTrainedModel) -> tuple[Reward, dict[str, Any]] | None:
+        """A new reward after `update`, and metrics of it; None where none is due. The same for the same policy."""
+        ...
 
 
 def train_ppo(
     policy: PreTrainedModel,
     critic: PreTrainedModel,
-    reference: PreTrainedModel,
+    reference: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     reward: Reward,
     config: PPOConfig,
     out: Path,
     progress: Callable[[int], None] | None = None,
+    *,
+    held_out: HeldOut | None = None,
+    renewal: RewardRenewal | None = None,
+    trackers: Sequence[str] = (),
 ) -> None:
     """Train `policy` and `critic` in place, and write to `out`:
 
@@ -53,37 +80,95 @@ def train_ppo(
     state-{update}/       while it runs, all that is needed to go on; run.json: settings, whether done
 
     A run found unfinished in `out` is resumed; a finished one is left as it is, the models too.
-    `progress` is told how many updates have just ended. Raises InputError for settings, prompts or
-    models that can not be trained with, UndecidableError when too many responses of an update stay
-    unscored, and SystemExit(143), after saving, when SIGTERM came.
+    `reference` None is the policy with its adapters off. `progress` is told how many updates have
+    just ended. `held_out` is looked at every `config.monitor_every` updates (`trainers.ppo_monitor`),
+    `renewal` gives a new reward from time to time, `trackers` names where metrics are shown.
+    Raises InputError for settings, prompts or models that can not be trained with, UndecidableError
+    when too many responses of an update stay unscored, and SystemExit(143), after saving, when
+    SIGTERM came.
     """
-    if reference is policy:
-        raise InputError("the reference is the policy itself", field="reference", fix="pass a copy of it")
-    data = prompt_set(prompts, tokenizer, (policy, critic, reference), config)
+    _check_reference(policy, reference)
     processes = current_processes()
+    _check_batch(config, processes)
+    models = (policy, critic) if reference is None else (policy, critic, reference)
+    processes.place(*models)
+    data = prompt_set(prompts, tokenizer, models, config)
     folder = RunFolder(Path(out), config, data.ids, tokenizer, processes)
     if folder.finished:
         return
     learner = Learner.start(policy, critic, config)
-    reference.eval()
+    reference_pass = _reference_pass(reference, learner, config)
     folder.restore(learner)
     if progress is not None and learner.update:
         progress(learner.update)
-    reference_pass = LanguageModelPass(reference, config.temperature)
-    run = _Run(learner, reference_pass, tokenizer, data, reward, config, processes)
+    if renewal is not None:
+        reward = renewal.in_force(learner.update) or reward
+    run = _Run(learner, reference_pass, tokenizer, data, reward, config, processes, held_out, renewal)
+    shown = Trackers(trackers if processes.is_main else (), Path(out).name, Path(out), asdict(config))
+    ended = learner.rollbacks >= MAX_ROLLBACKS
+    furthest = learner.update
     with stop_signal() as stopping:
-        while learner.update < config.updates:
+        while learner.update < config.updates and not ended:
             metrics, clock, tokens = run.next_update()
+            limit = crossed_limit(metrics, config)
+            check_start(learner.update, limit)
+            if limit is not None and rolls_back(config):
+                ended = not folder.roll_back(learner, limit)
+                log.warning("%s", learner.events[-1])
+                run.reward = (renewal and renewal.in_force(learner.update)) or reward
+                continue
+            metrics |= run.look_at_held_out(folder.rows, metrics, clock)
+            metrics |= run.renew_reward(clock)
+            if limit is not None:
+                metrics[LIMIT] = limit
             with clock.phase("save"):
                 folder.record(learner, metrics)
+                shown.log(learner.update, metrics)
+                ended = limit is not None
+                if limit is not None:
+                    folder.end_early(learner, limit)
+                    log.warning("%s", learner.events[-1])
                 stop = bool(processes.sum(torch.tensor(int(stopping.is_set()))))
                 folder.save(learner, now=stop)
             folder.record_times(learner.update, clock.row(tokens))
-            if progress is not None:
+            if progress is not None and learner.update > furthest:
+                furthest = learner.update
                 progress(1)
-            if stop and learner.update < config.updates:
+            if stop and learner.update < config.updates and not ended:
                 raise SystemExit(143)
+    if learner.rollbacks >= MAX_ROLLBACKS:
+        check_start(learner.update + 1, learner.events[-1])
+        folder.end_early(learner, f"rolled back {learner.rollbacks} times")
+    shown.finish()
     folder.finish(learner)
+
+
+def _check_reference(policy: PreTrainedModel, reference: PreTrainedModel | None) -> None:
+    if reference is policy:
+        raise InputError("the reference is the policy itself", field="reference", fix="pass a copy of it")
+    if reference is None and not has_adapter(policy):
+        raise InputError(
+            "there is no reference, and the policy has no adapter to turn off",
+            field="reference",
+            fix="pass a copy of the policy, or give the policy an adapter",
+        )
+
+
+def _reference_pass(
+    reference: PreTrainedModel | None, learner: Learner, config: PPOConfig
+) -> LanguageModelPass:
+    if reference is None:
+        return learner.policy_objective.language_model
+    return LanguageModelPass(reference.eval(), config.temperature)
+
+
+def _check_batch(config: PPOConfig, processes: Processes) -> None:
+    if config.batch_size < processes.count:
+        raise InputError(
+            f"is {config.batch_size}, fewer than one response for each of {processes.count} processes",
+            field="batch_size",
+            fix="raise it or start fewer processes",
+        )
 
 
 @dataclass
@@ -95,6 +180,8 @@ class _Run:
     reward: Reward
     config: PPOConfig
     processes: Processes
+    held_out: HeldOut | None
+    renewal: RewardRenewal | None
 
     def next_update(self) -> tuple[dict[str, Any], PhaseClock, int]:
         """One update; returns its metrics, its clock and the response tokens of all processes."""
@@ -104,11 +191,12 @@ class _Run:
         mine = self.processes.share(list(range(config.batch_size)))
         with clock.phase("rollout"):
             samples = self._sample(mine)
-        with clock.phase("grade"):
+        with clock.phase("grade"), self._resident(models_of(self.reward)):
             breakdown = self.reward(samples.responses)
         clock.seconds |= dict(getattr(self.reward, "seconds", {}))
         scored = scored_rows(breakdown, len(samples.responses), config.max_unscored_share, self.processes)
-        with clock.phase("evaluate"):
+        idle = [] if self.reference.model is learner.policy else [self.reference.model]
+        with clock.phase("evaluate"), self._resident(idle):
             batches = self._micro_batches(samples, scored)
             experience = judge_tokens(
                 samples,
@@ -136,10 +224,54 @@ class _Run:
         metrics = {"update": learner.update} | averages.means(self.processes) | rates
         metrics["value/explained_variance"] = explained_variance(experience, self.processes)
         metrics["objective/kl_coef"] = learner.kl_coef
+        if rolls_back(config):
+            metrics[ROLLBACKS] = learner.rollbacks
         kl = metrics["objective/kl"]
         if kl is not None:
             self._adapt_kl_coef(kl)
         return metrics, clock, int(self.processes.sum(samples.lengths.sum()))
+
+    def look_at_held_out(
+        self, before: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], clock: PhaseClock
+    ) -> dict[str, Any]:
+        """The held-out measures and whether the alarm is raised, in updates where they are due; else nothing.
+
+        Whatever the judge does with the global random generators is undone: monitoring a run does
+        not change it.
+        """
+        if self.held_out is None or not is_due(self.learner.update, self.config):
+            return {}
+        kept = random_state()
+        with clock.phase("monitor"):
+            found: dict[str, Any] = dict(
+                measure_held_out(
+                    self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
+                )
+            )
+        set_random_state(kept)
+        alarm = reward_hacking([*before, {**metrics, **found}], self.config.alarm_drop)
+        found[ALARM] = float(alarm is not None)
+        if alarm is not None:
+            found[ALARM_TEXT] = str(alarm)
+            if not any(row.get(ALARM) for row in before) and self.processes.is_main:
+                log.warning("%s", alarm)
+        return found
+
+    def renew_reward(self, clock: PhaseClock) -> dict[str, Any]:
+        """A new reward from here on, in updates where one is due, with what is to be told of it."""
+        if self.renewal is None or self.learner.update == self.config.updates:
+            return {}
+        kept = random_state()
+        with clock.phase("renew"):
+            renewed = self.renewal.after(self.learner.update, self.learner.policy)
+        set_random_state(kept)
+        if renewed is None:
+            return {}
+        self.reward, told = renewed
+        return told
+
+    def _resident(self, models: Sequence[nn.Module]) -> AbstractContextManager[None]:
+        return on_device(models, self.learner.policy.device, self.config.offload)
 
     def _sample(self, mine: Sequence[int]) -> Samples:
         # Every process draws the numbers of all rows, so that their count does not change a row's.
@@ -174,11 +306,11 @@ class _Run:
         factor = ppo_math.learning_rate_factor(
             self.learner.update, config.updates, config.warmup, config.anneal
         )
-        rates = [objective.base_learning_rate * factor for objective in self.learner.objectives]
-        for objective, rate in zip(self.learner.objectives, rates, strict=True):
-            for group in objective.optimizer.param_groups:
-                group["lr"] = rate
-        return dict(zip(("policy/learning_rate", "value/learning_rate"), rates, strict=True))
+        self.learner.set_learning_rates(factor)
+        return {
+            "policy/learning_rate": config.learning_rate * factor,
+            "value/learning_rate": config.critic_learning_rate * factor,
+        }
 
     def _adapt_kl_coef(self, kl: float) -> None:
         config = self.config

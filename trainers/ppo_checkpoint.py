@@ -19,6 +19,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from evals.errors import InputError
-from evals.models import save_model
+from trainers.adapters import save_plain
 from trainers.learner import Learner
 from trainers.ppo_config import PPOConfig
+from trainers.ppo_limits import KL_FACTOR, MAX_ROLLBACKS, rolls_back
+from trainers.ppo_optimizer import optimizer_tensors, set_optimizer_tensors
 from trainers.processes import Processes
 
 STATES_KEPT = 2
@@ -80,10 +83,13 @@ class RunFolder:
         return bool(found["finished"])
 
     def restore(self, learner: Learner) -> None:
-        """Bring `learner` to the newest sound state, if there is one, and cut the logs back to it."""
+        """Bring `learner` to the newest sound state, if there is one, and cut the logs back to it.
+
+        A run that may be rolled back has a state of its start.
+        """
         for state in sorted(self._states(), key=_update_of, reverse=True):
             try:
-                self._rows = load_state(state, learner)
+                self._rows = load_state(state, learner, self._processes.rank)
                 break
             except CorruptState as error:
                 warnings.warn(f"{state}: {error}; going on from the state before it", stacklevel=2)
@@ -91,6 +97,14 @@ class RunFolder:
             _write_text(self.path / "metrics.jsonl", "".join(self._rows))
             _cut_log(self.path / "timings.jsonl", learner.update)
         self._processes.wait()
+        if rolls_back(self._config) and not self._states():
+            self._write_state(learner)
+            self._processes.wait()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The metrics of every update so far."""
+        return [json.loads(row) for row in self._rows]
 
     def record(self, learner: Learner, metrics: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
@@ -105,28 +119,72 @@ class RunFolder:
 
         The checkpoint comes first: a state promises that everything before it is on disk.
         """
-        if not self._processes.is_main:
-            return
         if learner.update in self._config.save_points:
-            write_folder(
-                self.path / f"checkpoint-{learner.update}",
-                lambda folder: save_model(learner.policy, self._tokenizer, folder),
-            )
+            self._write_checkpoint(learner)
         due = learner.update % self._config.save_every == 0 and learner.update < self._config.updates
         if due or now:
+            self._write_state(learner)
+
+    def _write_checkpoint(self, learner: Learner) -> None:
+        if self._processes.is_main:
             write_folder(
-                self.path / f"state-{learner.update}", lambda folder: save_state(folder, learner, self._rows)
+                self.path / f"checkpoint-{learner.update}",
+                lambda folder: save_plain(learner.policy, self._tokenizer, folder),
             )
-            for old in sorted(self._states(), key=_update_of)[:-STATES_KEPT]:
-                shutil.rmtree(old)
+
+    def _write_state(self, learner: Learner) -> None:
+        randomness = self._processes.gather(random_state())
+        if not self._processes.is_main:
+            return
+        write_folder(
+            self.path / f"state-{learner.update}",
+            lambda folder: save_state(folder, learner, self._rows, randomness),
+        )
+        for old in sorted(self._states(), key=_update_of)[:-STATES_KEPT]:
+            shutil.rmtree(old)
+
+    def roll_back(self, learner: Learner, limit: str) -> bool:
+        """Take `learner` back to before the samples that crossed `limit`, with more kl_coef; whether it may go on.
+
+        Update u's samples show the policy after update u - 1, so that only states before that one are
+        known to be within the limits. The event is part of the state, which is written anew: a kill
+        at any moment leaves the run either before or after the way back.
+        """
+        crossed_at, events = learner.update, list(learner.events)
+        rollbacks = learner.rollbacks + 1
+        self._processes.wait()
+        if self._processes.is_main:
+            for state in self._states():
+                if _update_of(state) >= max(crossed_at - 1, 1):
+                    shutil.rmtree(state)
+            for checkpoint in self.path.glob("checkpoint-*"):
+                if int(checkpoint.name.removeprefix("checkpoint-")) >= max(crossed_at - 1, 1):
+                    shutil.rmtree(checkpoint)
+        self._processes.wait()
+        self.restore(learner)
+        before, learner.kl_coef = learner.kl_coef, learner.kl_coef * KL_FACTOR
+        learner.rollbacks = rollbacks
+        learner.events = [
+            *events,
+            f"update {crossed_at}: {limit}; back to update {learner.update}, "
+            f"kl_coef {before:.3g} to {learner.kl_coef:.3g}",
+        ]
+        self._write_state(learner)
+        return rollbacks < MAX_ROLLBACKS
+
+    def end_early(self, learner: Learner, why: str) -> None:
+        """Let the policy as it is be the run's last."""
+        learner.events.append(f"ended at update {learner.update}: {why}")
+        self._write_checkpoint(learner)
 
     def finish(self, learner: Learner) -> None:
         """Write the critic, mark the run as done and drop its states."""
         if self._processes.is_main:
             write_folder(
-                self.path / "critic", lambda folder: save_model(learner.critic, self._tokenizer, folder)
+                self.path / "critic", lambda folder: save_plain(learner.critic, self._tokenizer, folder)
             )
-            _write_text(self.path / "run.json", _json(self._settings | {"finished": True}))
+            ended = {"finished": True, "updates": learner.update, "events": learner.events}
+            _write_text(self.path / "run.json", _json(self._settings | ended))
             for state in self._states():
                 shutil.rmtree(state)
         self._processes.wait()
@@ -143,32 +201,40 @@ class RunFolder:
 # --- a state ---------------------------------------------------------------------------------
 
 
-def save_state(folder: Path, learner: Learner, rows: Sequence[str]) -> None:
-    """Write every value that the rest of the run depends on; state.json, with checksums, comes last."""
+def save_state(
+    folder: Path, learner: Learner, rows: Sequence[str], randomness: Sequence[RandomState]
+) -> None:
+    """Write every value that the rest of the run depends on; state.json, with checksums, comes last.
+
+    `randomness`: the global generators of every process, by rank.
+    """
     tensors = {
         "policy": _trained(learner.policy),
         "critic": _trained(learner.critic),
-        "policy_optimizer": _optimizer_tensors(learner.policy_objective.optimizer),
-        "critic_optimizer": _optimizer_tensors(learner.value_objective.optimizer),
-        "generators": _generator_tensors(learner.generator),
+        **{name: optimizer_tensors(optimizer) for name, optimizer in learner.optimizers.items()},
+        "generators": {"ppo": learner.generator.get_state()}
+        | {f"{rank}.{name}": x for rank, state in enumerate(randomness) for name, x in state.torch.items()},
     }
     for name, group in tensors.items():
         save_file({key: value.contiguous() for key, value in group.items()}, folder / f"{name}.safetensors")
     (folder / "metrics.jsonl").write_text("".join(rows), encoding="utf-8")
     checksums = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(folder.iterdir())}
-    numpy_state: Any = np.random.get_state()
     state = {
         "update": learner.update,
         "kl_coef": learner.kl_coef,
-        "python_random": random.getstate(),
-        "numpy_random": [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]],
+        "rollbacks": learner.rollbacks,
+        "events": learner.events,
+        "python_random": [state.python for state in randomness],
+        "numpy_random": [state.numpy for state in randomness],
         "checksums": checksums,
     }
     (folder / "state.json").write_text(_json(state), encoding="utf-8")
 
 
-def load_state(folder: Path, learner: Learner) -> list[str]:
+def load_state(folder: Path, learner: Learner, rank: int = 0) -> list[str]:
     """Put a saved state into `learner` and the global generators; returns the rows of metrics so far.
+
+    A process that the saved run did not have takes the generators of the first.
 
     Raises CorruptState, with `learner` untouched, when a file is missing, damaged or of another model.
     """
@@ -179,7 +245,7 @@ def load_state(folder: Path, learner: Learner) -> list[str]:
                 raise CorruptState(f"{name} is damaged")
         tensors = {
             name: load_file(folder / f"{name}.safetensors")
-            for name in ("policy", "critic", "policy_optimizer", "critic_optimizer", "generators")
+            for name in ("policy", "critic", *learner.optimizers, "generators")
         }
         rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, ValueError, KeyError) as error:
@@ -189,14 +255,14 @@ def load_state(folder: Path, learner: Learner) -> list[str]:
             raise CorruptState(f"its {name} is a model of another shape")
     _copy_into(_trained(learner.policy), tensors["policy"])
     _copy_into(_trained(learner.critic), tensors["critic"])
-    _set_optimizer(learner.policy_objective.optimizer, tensors["policy_optimizer"])
-    _set_optimizer(learner.value_objective.optimizer, tensors["critic_optimizer"])
-    _set_generators(learner.generator, tensors["generators"])
-    version, internal, gauss = state["python_random"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = state["numpy_random"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    for name, optimizer in learner.optimizers.items():
+        set_optimizer_tensors(optimizer, tensors[name])
+    learner.generator.set_state(tensors["generators"]["ppo"])
+    saved = rank if rank < len(state["python_random"]) else 0
+    mine = {k.removeprefix(f"{saved}."): v for k, v in tensors["generators"].items()}
+    set_random_state(RandomState(state["python_random"][saved], state["numpy_random"][saved], mine))
     learner.update, learner.kl_coef = state["update"], state["kl_coef"]
+    learner.rollbacks, learner.events = state["rollbacks"], state["events"]
     return rows
 
 
@@ -216,32 +282,33 @@ def _copy_into(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> 
         target.copy_(sources[name])
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
+@dataclass(frozen=True)
+class RandomState:
+    """The states of a process's global generators; those of Python and numpy as JSON values."""
+
+    python: list[Any]
+    numpy: list[Any]
+    torch: dict[str, Tensor]
 
 
-def _set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _generator_tensors(generator: torch.Generator) -> dict[str, Tensor]:
-    states = {"ppo": generator.get_state(), "torch": torch.get_rng_state()}
+def random_state() -> RandomState:
+    numpy_state: Any = np.random.get_state()
+    tensors = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    return RandomState(
+        list(random.getstate()), [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]], tensors
+    )
 
 
-def _set_generators(generator: torch.Generator, states: Mapping[str, Tensor]) -> None:
-    generator.set_state(states["ppo"])
-    torch.set_rng_state(states["torch"])
-    devices = [states[name] for name in sorted(states) if name.startswith("cuda.")]
-    if devices and len(devices) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(devices)
+def set_random_state(state: RandomState) -> None:
+    version, internal, gauss = state.python
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state.numpy
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state.torch["torch"])
+    if torch.cuda.is_available() and "cuda" in state.torch:
+        torch.cuda.set_rng_state(state.torch["cuda"])
 
 
 # --- files -----------------------------------------------------------------------------------

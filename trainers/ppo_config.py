@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from evals.errors import InputError
 
@@ -13,6 +13,13 @@ from evals.errors import InputError
 class KLController(str, Enum):
     FIXED = "fixed"
     ADAPTIVE = "adaptive"
+
+
+class OnLimit(str, Enum):
+    """What happens when an update's KL or entropy crosses its limit."""
+
+    STOP = "stop"  # the run ends there
+    ROLLBACK = "rollback"  # back to the last state within the limits, and on with twice the kl_coef
 
 
 @dataclass
@@ -35,6 +42,13 @@ class PPOConfig:
     save_every: updates between resumable states (at most this many are lost when killed).
     max_unscored_share: of a round's responses without a score; above it the run ends.
     stop_kl: ends a round's epochs once approx_kl (nats a token) of an epoch exceeds it; None: never.
+    kl_limit, entropy_floor: of a round's samples, in nats a response (objective/kl) and nats a token
+    (objective/entropy); on_limit says what happens beyond them. None: no limit.
+    monitor_every: updates between two looks at held-out responses (0: none), of monitor_prompts
+    prompts; alarm_drop: fall of their score, from 0 to 1, that raises the alarm while the reward rises.
+    shared_trunk: the critic is a head on the policy's own trunk, not a model of its own.
+    gradient_checkpointing, offload: less memory for more time, never another result; offload keeps
+    the reference and the reward's models in main memory while they idle.
     """
 
     updates: int
@@ -67,17 +81,29 @@ class PPOConfig:
     save_every: int = 10
     max_unscored_share: float = 0.1
     stop_kl: float | None = None
+    kl_limit: float | None = None
+    entropy_floor: float | None = None
+    on_limit: OnLimit = OnLimit.STOP
+    monitor_every: int = 10
+    monitor_prompts: int = 128
+    alarm_drop: float = 0.1
+    shared_trunk: bool = False
+    gradient_checkpointing: bool = False
+    offload: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.kl_controller = _controller(self.kl_controller)
+        self.kl_controller = _member(KLController, self.kl_controller, "kl_controller")
+        self.on_limit = _member(OnLimit, self.on_limit, "on_limit")
         for fields, (holds, wanted) in _RULES.items():
             for field in fields.split():
                 value = getattr(self, field)
                 if not (isinstance(value, (int, float)) and holds(value)):
                     raise InputError(f"is {value!r}", field=field, fix=f"give {wanted}")
-        if self.stop_kl is not None and not self.stop_kl > 0:
-            raise InputError(f"is {self.stop_kl}", field="stop_kl", fix="give more than 0, or leave it out")
+        for field in ("stop_kl", "kl_limit", "entropy_floor"):
+            limit = getattr(self, field)
+            if limit is not None and not limit > 0:
+                raise InputError(f"is {limit}", field=field, fix="give more than 0, or leave it out")
         if self.batch_size % self.minibatches:
             raise InputError(
                 f"is {self.minibatches}, which does not divide batch_size {self.batch_size}",
@@ -99,12 +125,15 @@ class PPOConfig:
         ]
 
 
-def _controller(value: Any) -> KLController:
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def _member(kind: type[Choice], value: Any, field: str) -> Choice:
     try:
-        return KLController(value)
+        return kind(value)
     except ValueError:
-        names = " or ".join(c.value for c in KLController)
-        raise InputError(f"is {value!r}", field="kl_controller", fix=f"give {names}") from None
+        names = " or ".join(choice.value for choice in kind)
+        raise InputError(f"is {value!r}", field=field, fix=f"give {names}") from None
 
 
 _Rule = tuple[Callable[[Any], bool], str]
@@ -116,7 +145,7 @@ def _whole(value: Any) -> bool:
 
 _RULES: dict[str, _Rule] = {
     "updates batch_size max_new_tokens epochs minibatches micro_batch_size "
-    "checkpoints checkpoint_every save_every": (_whole, "a whole number of at least 1"),
+    "checkpoints checkpoint_every save_every monitor_prompts": (_whole, "a whole number of at least 1"),
     "temperature adam_eps max_grad_norm kl_target kl_horizon clip value_clip score_clip": (
         lambda v: 0 < v < float("inf"),
         "a finite number above 0",
@@ -125,6 +154,6 @@ _RULES: dict[str, _Rule] = {
         lambda v: 0 <= v < float("inf"),
         "a finite number of 0 or more",
     ),
-    "warmup seed": (lambda v: isinstance(v, int) and v >= 0, "a whole number of 0 or more"),
-    "gamma lam max_unscored_share": (lambda v: 0 <= v <= 1, "a number between 0 and 1"),
+    "warmup seed monitor_every": (lambda v: isinstance(v, int) and v >= 0, "a whole number of 0 or more"),
+    "gamma lam max_unscored_share alarm_drop": (lambda v: 0 <= v <= 1, "a number between 0 and 1"),
 }

@@ -120,9 +120,11 @@ def value_loss(
     plain = (values - returns).square()
     if clip is None:
         return 0.5 * torch.where(mask, plain, 0.0).sum(), mask.sum() * 0
-    bounded = (old_values + (values - old_values).clamp(-clip, clip) - returns).square()
+    moved = values - old_values
+    bounded = (old_values + moved.clamp(-clip, clip) - returns).square()
     losses = torch.where(mask, torch.maximum(plain, bounded), 0.0)
-    return 0.5 * losses.sum(), ((bounded > plain) & mask).sum()
+    # Within the range the two differ by rounding, which is no clipping.
+    return 0.5 * losses.sum(), ((bounded > plain) & (moved.abs() > clip) & mask).sum()
 
 
 def adapted_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, responses: int) -> float:

@@ -1,4 +1,8 @@
-"""The processes of one training run: sums and gathers over them, and nothing at all for one process."""
+"""The processes of one training run: sums and gathers over them, and nothing at all for one process.
+
+Every process holds the whole policy, draws the same random numbers, takes its slice of each batch,
+and adds its sums to those of the others, so that their count changes results by rounding alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import os
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from evals.errors import InputError
 
 
 class Processes:
@@ -30,6 +36,18 @@ class Processes:
     def wait(self) -> None:
         """Return when every process has come here."""
 
+    def place(self, *models: nn.Module) -> None:
+        """Move `models` to this process's own device; one process leaves them where they are."""
+
+    def agree(self, problem: InputError | None) -> None:
+        """Raise on every process the problem that any has, so that none waits for that one in vain."""
+        texts = [text for text in self.gather(str(problem) if problem else None) if text]
+        if problem is not None:
+            raise problem
+        if texts:
+            said, _, fix = texts[0].rpartition("; ")
+            raise InputError(said, fix=fix)
+
     def share(self, rows: list[int]) -> list[int]:
         """This process's slice of `rows`; the slices joined in order of rank are `rows` again."""
         ends = [len(rows) * i // self.count for i in range(self.count + 1)]
@@ -47,8 +65,9 @@ class AcceleratedProcesses(Processes):
         self.count = self._accelerator.num_processes
 
     def sum(self, x: Tensor) -> Tensor:
-        # A copy, since the collective writes in place.
-        return self._accelerator.reduce(x.clone(), reduction="sum")
+        # A copy, since the collective writes in place; NCCL adds on its own device only.
+        moved = x.detach().clone().to(self._accelerator.device)
+        return self._accelerator.reduce(moved, reduction="sum").to(x.device)
 
     def gather(self, value: Any) -> list[Any]:
         from accelerate.utils import gather_object
@@ -57,6 +76,10 @@ class AcceleratedProcesses(Processes):
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
+
+    def place(self, *models: nn.Module) -> None:
+        for model in models:
+            model.to(self._accelerator.device)
 
 
 def current_processes() -> Processes:

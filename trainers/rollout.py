@@ -16,6 +16,7 @@ from evals.errors import InputError, UndecidableError
 from evals.models import check_padding, check_prompt_length, context_length, prompt_token_ids
 from evals.sampling import generate, response_texts, stop_token_ids
 from trainers import ppo_math
+from trainers.adapters import adapter_off
 from trainers.ppo_config import PPOConfig
 from trainers.processes import Processes
 from trainers.reward import Breakdown
@@ -118,21 +119,22 @@ def sample(
     )
 
 
-def check_breakdown(breakdown: Breakdown, count: int) -> None:
-    """Raises InputError unless there is a finite total, or NaN with a reason, for each response."""
+def problem_of(breakdown: Breakdown, count: int) -> InputError | None:
+    """None if there is a finite total, or NaN with a reason, for each response."""
     total = np.asarray(breakdown.total)
     if total.shape != (count,):
-        raise InputError(
+        return InputError(
             f"the reward gave totals of shape {total.shape} for {count} responses",
             fix="give one total a response",
         )
     for row in range(count):
         if np.isnan(total[row]) if row in breakdown.reasons else np.isfinite(total[row]):
             continue
-        raise InputError(
+        return InputError(
             f"the reward of response {row} is {total[row]} with reason {breakdown.reasons.get(row)!r}",
             fix="give a finite number, or NaN and its reason",
         )
+    return None
 
 
 def scored_rows(breakdown: Breakdown, count: int, limit: float, processes: Processes) -> list[int]:
@@ -141,7 +143,7 @@ def scored_rows(breakdown: Breakdown, count: int, limit: float, processes: Proce
     Raises UndecidableError, with the commonest reason, when of all processes' responses none or
     fewer than 1 - `limit` have one.
     """
-    check_breakdown(breakdown, count)
+    processes.agree(problem_of(breakdown, count))
     parts = processes.gather((count, list(breakdown.reasons.values())))
     responses, reasons = sum(part[0] for part in parts), [reason for part in parts for reason in part[1]]
     if reasons and (len(reasons) == responses or len(reasons) > limit * responses):
@@ -187,10 +189,11 @@ def judge_tokens(
         old = old_log_probs(samples, batches, policy)
         reference_log_probs, values = side_by_side(
             [
-                lambda: over_batches(reference.log_probs, batches, old),
+                lambda: reference_log_probs_of(reference, policy, batches, old),
                 lambda: over_batches(critic.values, batches, old),
             ],
-            together=old.device.type == "cpu",
+            # An adapter that is off for the reference must not be off for a critic on the same trunk.
+            together=old.device.type == "cpu" and reference.model is not policy.model,
         )
         mask = samples.mask.clone()
         mask[[row for row in range(len(mask)) if row not in set(scored)]] = False
@@ -205,6 +208,16 @@ def judge_tokens(
         if config.whiten_advantages:
             advantages = ppo_math.whiten(advantages, mask, reduce)
     return Experience(scored, mask, old, reference_log_probs, values, rewards, returns, advantages)
+
+
+def reference_log_probs_of(
+    reference: LanguageModelPass, policy: LanguageModelPass, batches: Sequence[TokenBatch], like: Tensor
+) -> Tensor:
+    """Log-probabilities [rows, time] of the reference: a model of its own, or the policy without its adapter."""
+    if reference.model is not policy.model:
+        return over_batches(reference.log_probs, batches, like)
+    with adapter_off(policy.model):
+        return over_batches(policy.log_probs, batches, like)
 
 
 def old_log_probs(samples: Samples, batches: Sequence[TokenBatch], policy: LanguageModelPass) -> Tensor:

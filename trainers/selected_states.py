@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from evals.errors import InputError
 from trainers.fused import rms_norm, rotate
 
 # Models whose layer is Llama's: pre-norm, rotary attention, gated feed-forward, two residual sums.
@@ -27,15 +29,24 @@ class BackboneStates:
     The two ways are compared once, on a few tokens, and the whole backbone serves unless they agree.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.backbone = model.base_model
+    def __init__(self, model: PreTrainedModel, checkpointing: bool = False) -> None:
+        self.backbone, self.checkpointing = model.base_model, checkpointing
         self.selects = self._selects()
+        if checkpointing and not self.selects:
+            checkpoint_layers(self.backbone)
 
     def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
         """States [positions, width] of `ids` [batch, time], at places in `ids` flattened."""
+        checkpointing = self.checkpointing and torch.is_grad_enabled()
         if self.selects:
-            return selected_states(self.backbone, ids, positions)
-        return whole_states(self.backbone, ids, positions)
+            return selected_states(self.backbone, ids, positions, checkpointing)
+        if not checkpointing:
+            return whole_states(self.backbone, ids, positions)
+        self.backbone.train()  # transformers checkpoints in training mode only
+        try:
+            return whole_states(self.backbone, ids, positions)
+        finally:
+            self.backbone.eval()
 
     def _selects(self) -> bool:
         backbone: Any = self.backbone
@@ -55,14 +66,57 @@ def whole_states(backbone: Any, ids: Tensor, positions: Tensor) -> Tensor:
     return hidden.flatten(0, 1).index_select(0, positions)
 
 
-def selected_states(backbone: Any, ids: Tensor, positions: Tensor) -> Tensor:
+def checkpoint_layers(backbone: Any) -> None:
+    """Have transformers checkpoint a backbone's layers. It does so in training mode only, so that
+    dropout is set to 0 first. Raises InputError where that leaves some random part.
+    """
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout", "attn_dropout", "resid_dropout", "hidden_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    if not getattr(backbone, "supports_gradient_checkpointing", False):
+        _refuse_checkpointing(backbone, "does not support it")
+    # transformers is about to drop the older name.
+    enable = getattr(backbone, "activation_checkpointing_enable", backbone.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+    ids = torch.arange(min(8, backbone.config.vocab_size), device=backbone.device)[None]
+    with torch.no_grad():
+        states = [backbone.train(mode)(input_ids=ids, use_cache=False)[0] for mode in (True, False)]
+    if not torch.equal(*states):
+        _refuse_checkpointing(backbone, "is random in training mode even without dropout")
+
+
+def _refuse_checkpointing(backbone: Any, why: str) -> None:
+    raise InputError(f"{type(backbone).__name__} {why}", field="gradient_checkpointing", fix="leave it out")
+
+
+def selected_states(backbone: Any, ids: Tensor, positions: Tensor, checkpointing: bool = False) -> Tensor:
     """The states of a Llama-like backbone; causal attention, positions from 0, no mask."""
     x = backbone.embed_tokens(ids)
     rotary = _rotary(backbone, x)
     *layers, last = backbone.layers[: backbone.config.num_hidden_layers]
     for layer in layers:
-        x = x + layer.self_attn.o_proj(_attention(layer, x, rotary))
-        x = x + layer.mlp(_norm(layer.post_attention_layernorm, x))
+        x = (
+            checkpoint(_layer, layer, x, rotary, use_reentrant=False)
+            if checkpointing
+            else _layer(layer, x, rotary)
+        )
+    if checkpointing:
+        return checkpoint(_last_layer, backbone, last, x, rotary, positions, use_reentrant=False)
+    return _last_layer(backbone, last, x, rotary, positions)
+
+
+def _layer(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    x = x + layer.self_attn.o_proj(_attention(layer, x, rotary))
+    return x + layer.mlp(_norm(layer.post_attention_layernorm, x))
+
+
+def _last_layer(
+    backbone: Any, last: Any, x: Tensor, rotary: tuple[Tensor, Tensor], positions: Tensor
+) -> Tensor:
+    """The last layer and the final norm; after the attention at `positions` alone."""
     attended = _attention(last, x, rotary).flatten(0, 1).index_select(0, positions)
     x = x.flatten(0, 1).index_select(0, positions) + last.self_attn.o_proj(attended)
     return _norm(backbone.norm, x + last.mlp(_norm(last.post_attention_layernorm, x)))

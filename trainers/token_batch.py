@@ -85,18 +85,27 @@ class LanguageModelPass:
 
     The vocabulary projection runs at the response's positions alone where the model is a backbone
     and a linear head (checked on its own output once); a model that does more to its logits, such
-    as a soft cap, is called whole.
+    as a soft cap, is called whole. With `checkpointing` a pass that is differentiated keeps each
+    layer's input only, and computes the rest again.
     """
 
-    def __init__(self, model: PreTrainedModel, temperature: float) -> None:
+    def __init__(self, model: PreTrainedModel, temperature: float, checkpointing: bool = False) -> None:
         self.model, self.temperature = model, temperature
         self.splits = _is_backbone_and_head(model)
-        self._states = BackboneStates(model) if self.splits else None
+        self._states = BackboneStates(model, checkpointing) if self.splits else None
+        if checkpointing and not self.splits:
+            raise InputError(
+                f"{type(model).__name__} is not a trunk and a linear head, which gradient checkpointing needs",
+                field="gradient_checkpointing",
+                fix="leave it out, or take another model",
+            )
 
     def log_probs(self, batch: TokenBatch) -> Tensor:
         """[batch, time], 0 in the padding."""
-        flat = token_log_probs(self._logits(batch), batch.targets, self.temperature)
-        return batch.padded(flat)
+        return self.from_logits(self._logits(batch), batch)
+
+    def from_logits(self, logits: Tensor, batch: TokenBatch) -> Tensor:
+        return batch.padded(token_log_probs(logits, batch.targets, self.temperature))
 
     def _logits(self, batch: TokenBatch) -> Tensor:
         if self._states is None:
@@ -122,7 +131,7 @@ def _is_backbone_and_head(model: PreTrainedModel) -> bool:
 class CriticPass:
     """A value per response token: the reward model's score head on each position's hidden state."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, checkpointing: bool = False) -> None:
         head = getattr(model, "score", None)
         if not isinstance(head, nn.Linear) or head.out_features != 1:
             raise InputError(
@@ -130,9 +139,22 @@ class CriticPass:
                 field="critic",
                 fix="load it with AutoModelForSequenceClassification and num_labels=1",
             )
-        self.model, self._head, self._states = model, head, BackboneStates(model)
+        self.model, self._head, self.states = model, head, BackboneStates(model, checkpointing)
 
     def values(self, batch: TokenBatch) -> Tensor:
         """[batch, time] float32: the value before each token is written; 0 in the padding."""
-        values = self._head(self._states(batch.ids, batch.predictors))
-        return batch.padded(values[:, 0].float())
+        return self.from_states(self.states(batch.ids, batch.predictors), batch)
+
+    def from_states(self, states: Tensor, batch: TokenBatch) -> Tensor:
+        return batch.padded(self._head(states)[:, 0].float())
+
+
+def log_probs_and_values(
+    language_model: LanguageModelPass, critic: CriticPass, batch: TokenBatch
+) -> tuple[Tensor, Tensor]:
+    """Both, of a policy and a critic that share their trunk: it is passed once where the policy splits."""
+    if not language_model.splits:
+        return language_model.log_probs(batch), critic.values(batch)
+    states = critic.states(batch.ids, batch.predictors)
+    logits = language_model.model.get_output_embeddings()(states)
+    return language_model.from_logits(logits, batch), critic.from_states(states, batch)
