@@ -19,9 +19,11 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         return wrong_usage("report")
     from harness.report import write_report
+    from harness.report.evaluation import is_evaluation, write_evaluation_report
 
     folder = Path(arguments[0])
     if not (folder / "metrics.csv").is_file():
         raise InputError("no metrics.csv here", path=folder, fix="name a results folder, results/NAME")
-    print(f"Report: {write_report(folder)}")
+    write = write_evaluation_report if is_evaluation(folder) else write_report
+    print(f"Report: {write(folder)}")
     return 0

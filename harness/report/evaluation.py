@@ -15,7 +15,7 @@ import matplotlib.style
 
 from evals.statistics import detectable_drop
 from harness.evaluate.comparing import Comparison, read_comparisons
-from harness.evaluate.evaluation import Evaluation
+from harness.evaluate.evaluation import KIND, Evaluation
 from harness.evaluate.measuring import CATEGORY
 from harness.frontier import SAFETY, USEFULNESS, Scores
 from harness.plots import drawn_files, tradeoff
@@ -23,6 +23,7 @@ from harness.plots.style import RC
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards
 from harness.report.page import render, svg_source
 from harness.report.tables import by_response_type, capability_table, in_error, main_tables
+from harness.results_folder import ResultsFolder
 from harness.verdict import verdict_sentence
 from harness.wording import file_name, judge_label, metric_label, percent, plain, points, type_order
 
@@ -53,6 +54,11 @@ class HeatMap:
 class Picture:
     alt: str
     source: str
+
+
+def is_evaluation(folder: Path) -> bool:
+    """Whether `rbrbench evaluate` wrote this folder, and not `rbrbench run`."""
+    return isinstance(ResultsFolder(folder).manifest.get(KIND), dict)
 
 
 def write_evaluation_report(folder: Path) -> Path:
