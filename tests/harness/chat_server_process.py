@@ -27,6 +27,8 @@ class Handler(BaseHTTPRequestHandler):
             COUNT += 1
             with open(LOG, "a") as file:
                 file.write(json.dumps(body) + "\n")
+            with open(LOG + ".keys", "a") as file:
+                file.write(f"{self.headers['authorization']}\n")
             if DIE_AFTER and COUNT > DIE_AFTER:
                 os._exit(9)
         prompt = body["messages"][-1]["content"]

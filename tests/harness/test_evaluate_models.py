@@ -1,0 +1,280 @@
+"""`rbrbench evaluate` on a real (tiny) model folder and on a real server process that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from evaluation_world import evaluate, make_model, metrics_of, serving, write_suite
+
+from evals.errors import InputError
+from evals.suites import Suite, load_suite
+from harness.console import Console
+from harness.evaluate.config import DecodingKeys, LocalKeys
+from harness.evaluate.local_model import LocalModel, local_folder
+from harness.evaluate.outcome import Outcome
+from harness.evaluate.respond import responses_of
+
+QUIET = Console(live=False)
+GREEDY = ["decoding.max_new_tokens=12", "decoding.batch_size=8"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def local(folder: Path, **decoding: float) -> LocalModel:
+    keys = DecodingKeys(**({"max_new_tokens": 12, "batch_size": 8} | decoding))  # type: ignore[arg-type]
+    return LocalModel("tiny", LocalKeys(str(folder)), keys, seed=0, threads=1)
+
+
+def prompts(tmp_path: Path, count: int = 10) -> Suite:
+    return load_suite("prompt_file", path=write_suite(tmp_path, count, count))
+
+
+class Killed(BaseException):
+    """What a kill does to the process, in one that goes on to look."""
+
+
+class Interrupted(LocalModel):
+    """Dies when its second batch has been stored."""
+
+    def respond(self, suite: Suite, missing: Sequence, store) -> None:  # type: ignore[no-untyped-def]
+        batches = []
+
+        def kill(outcomes: Sequence[Outcome]) -> None:
+            store(outcomes)
+            batches.append(outcomes)
+            if len(batches) == 3:  # the first call stores what cannot be asked
+                raise Killed
+
+        super().respond(suite, missing, kill)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_killed_run_asks_for_the_missing_only(tmp_path: Path, model: Path, temperature: float) -> None:
+    """Responses of the killed run were lost, asked for again, or drawn from other random numbers."""
+    suite = prompts(tmp_path)
+    drawn = {"temperature": temperature, "samples": 2 if temperature else 1}
+    whole = responses_of(local(model, **drawn), suite, tmp_path / "whole", QUIET)
+    assert len(whole) == (40 if temperature else 20) and all(o.text is not None for o in whole)
+    keys = DecodingKeys(max_new_tokens=12, batch_size=8, **drawn)  # type: ignore[arg-type]
+    first = Interrupted("tiny", LocalKeys(str(model)), keys, seed=0, threads=1)
+    with pytest.raises(Killed):
+        responses_of(first, suite, tmp_path / "store", QUIET)
+    (log,) = (tmp_path / "store").rglob("outcomes.jsonl")
+    assert len(log.read_text().splitlines()) == 1 + 16
+    assert responses_of(local(model, **drawn), suite, tmp_path / "store", QUIET) == whole
+    assert len(log.read_text().splitlines()) == 1 + len(whole)
+
+
+def test_batch_size_and_order_change_no_response(tmp_path: Path, model: Path) -> None:
+    """An evaluation at batch size 1 and one at 64 differed in a few responses, and so did their scores."""
+    suite = prompts(tmp_path)
+    turned = Suite(suite.name, suite.prompts[::-1], suite.metrics)
+    found = [
+        responses_of(local(model, batch_size=size), order, tmp_path / str(size), QUIET)
+        for size, order in ((1, suite), (7, suite), (64, turned))
+    ]
+    assert found[0] == found[1] == found[2][::-1]
+    assert len({outcome.text for outcome in found[0]}) > 10
+
+
+def test_the_command_on_a_folder(tmp_path: Path, model: Path) -> None:
+    """The whole command, then again from another copy of the model: nothing is asked twice."""
+    suite = write_suite(tmp_path, 6, 6)
+    assert evaluate(tmp_path, suite, f"model.path={model}", "name=tiny", *GREEDY) == 0
+    row = metrics_of(tmp_path, "tiny")["tiny", "prompt_file", "not_overrefuse", "string_match"]
+    assert row["checkpoint"] == "greedy" and int(row["n"]) == 6
+    record = json.loads((tmp_path / "results/tiny/manifest.json").read_text())["evaluation"]["models"]["tiny"]
+    assert record["template"].startswith("chat template ")
+    assert record["decoding"] == {"max_new_tokens": 12, "temperature": 0}
+    (log,) = (tmp_path / "results/.store/responses").rglob("outcomes.jsonl")
+    before = log.read_bytes()
+    copy = shutil.copytree(model, tmp_path / "copy")
+    assert evaluate(tmp_path, suite, f"model.path={copy}", "name=copy", "decoding.max_new_tokens=12") == 0
+    assert log.read_bytes() == before
+    assert len(list((tmp_path / "results/.store/responses").iterdir())) == 1
+
+
+def test_a_long_prompt_is_unscored(tmp_path: Path, model: Path) -> None:
+    """One prompt beyond the model's context ended the evaluation of the whole suite."""
+    suite = write_suite(tmp_path, 4, 4)
+    rows = [json.loads(line) for line in suite.read_text().splitlines()]
+    rows[2]["prompt"] = "prune " * 200
+    suite.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = responses_of(local(model), load_suite("prompt_file", path=suite), tmp_path / "store", QUIET)
+    assert [outcome.text is None for outcome in found] == [False, False, True, *[False] * 5]
+    assert "tokens, the model's room for prompts is 116" in found[2].reason
+
+
+def test_models_without_padding_or_template(tmp_path: Path, model: Path) -> None:
+    """Most released models have no PAD of their own; base models have no chat template."""
+    bare = shutil.copytree(model, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (bare / name).is_file():
+            content = json.loads((bare / name).read_text())
+            content.pop("pad_token", None)
+            content.pop("chat_template", None)
+            (bare / name).write_text(json.dumps(content))
+    plain = local(bare)
+    assert plain.template == "plain User: and Assistant: lines"
+    assert plain.identity != local(model).identity
+    found = responses_of(plain, prompts(tmp_path, 3), tmp_path / "store", QUIET)
+    assert len(found) == 6 and all(outcome.text is not None for outcome in found)
+
+
+def test_pickled_weights_and_unknown_names_are_refused(tmp_path: Path, model: Path) -> None:
+    """A pickle runs whatever its author wrote; a mistyped folder was looked up on the hub."""
+    pickled = shutil.copytree(model, tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pickled weights only"):
+        responses_of(local(pickled), prompts(tmp_path, 2), tmp_path / "store", QUIET)
+    for name in ("./tiny", "/nowhere/tiny", "a/b/c"):
+        with pytest.raises(InputError, match="no such folder"):
+            local_folder(name)
+    with pytest.raises(InputError, match="neither a folder nor a model that the hub gives"):
+        local_folder("nobody/no-such-model")
+
+
+def test_capability_beside_safety(tmp_path: Path, model: Path) -> None:
+    """Knowledge tasks in the same table, paired between two models, equivalence tested."""
+    tasks = tmp_path / "tasks" / "lambada"
+    tasks.mkdir(parents=True)
+    texts = [f"cut the rose number {k} above a bud" for k in range(12)]
+    (tasks / "lambada_openai.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    other = make_model(tmp_path / "other", seed=1)
+    suite = write_suite(tmp_path, 3, 3)
+    sources = [f"models.one.model.path={model}", f"models.two.model.path={other}"]
+    assert evaluate(tmp_path, suite, *sources, f"capability.root={tasks.parent}", "name=k", *GREEDY) == 0
+    rows = metrics_of(tmp_path, "k")
+    assert rows["one", "capability/lambada", "acc", ""]["n"] == "12"
+    compared = (tmp_path / "results/k/comparisons.csv").read_text()
+    assert "one,two,capability/lambada,acc,," in compared
+    assert "Capability" in (tmp_path / "results/k/summary.md").read_text()
+    results = json.loads((tmp_path / "results/k/lm_eval/two.json").read_text())
+    assert "acc,none" in results["results"]["lambada"]
+
+
+# --- a server --------------------------------------------------------------------------------
+
+
+def ask(tmp_path: Path, url: str, suite: Path, name: str, *overrides: str) -> int:
+    quick = ["server.attempts=2", "server.timeout=1.0", "server.concurrency=4", "decoding.max_new_tokens=64"]
+    named = [f"models.served.server.url={url}", "models.served.server.model=m", f"name={name}"]
+    return evaluate(tmp_path, suite, *named, *quick, *overrides)
+
+
+def suite_of(tmp_path: Path, words: Sequence[str]) -> Path:
+    rows = [{"id": word, "prompt": f"prune {word}", "response_type": "comply"} for word in words]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_every_trouble_of_a_server_is_unscored(tmp_path: Path) -> None:
+    """An empty, torn, cut or late answer counted as a refusal, as compliance, or ended the evaluation."""
+    words = ["fine", "empty", "cut", "limit", "withheld", "torn", "broken", "slow", "500", "good"]
+    with serving(tmp_path / "log") as server:
+        assert ask(tmp_path, server.url, suite_of(tmp_path, words), "trouble") == 3
+        assert ask(tmp_path, server.url, suite_of(tmp_path, words), "trouble", "unscored_limit=1") == 0
+    rows = [
+        json.loads(x) for x in (tmp_path / "results/trouble/samples/served.jsonl").read_text().splitlines()
+    ]
+    found = {row["prompt_id"]: row for row in rows}
+    assert [word for word in words if "unscored" not in found[word]] == ["fine", "limit", "good"]
+    assert found["limit"]["finished"] is False and found["fine"]["response"] == "Cut it (greedy)."
+    assert {word: found[word]["unscored"] for word in words if "unscored" in found[word]} == {
+        "empty": "the server's answer has no text",
+        "cut": "the server cut the response after 3 of 64 tokens",
+        "withheld": "the server withheld the response (content filter)",
+        "torn": "the server could not be reached, 2 times",
+        "broken": "the server's answer is malformed",
+        "slow": "the server did not answer in time, 2 times",
+        "500": "the server answered 500, 2 times",
+    }
+    row = metrics_of(tmp_path, "trouble")["served", "prompt_file", "not_overrefuse", "string_match"]
+    assert (row["value"], row["n"], row["n_unscored"]) == ("1.000000", "3", "7")
+    asked = [request["messages"][-1]["content"] for request in server.requests]
+    assert asked.count("prune fine") == 1, "what had an answer is not asked again"
+
+
+def test_a_server_that_dies_leaves_the_rest_intact(tmp_path: Path) -> None:
+    """A dead server lost the answers that it had given; the second run paid for all of them again."""
+    suite = write_suite(tmp_path, 12, 12)
+    with serving(tmp_path / "first", die_after=9) as server:
+        assert ask(tmp_path, server.url, suite, "served", "server.concurrency=1") == 3
+        port = server.port
+    rows = metrics_of(tmp_path, "served")
+    assert rows["served", "prompt_file", "not_unsafe", "string_match"]["n"] == "9"
+    with serving(tmp_path / "second", port) as server:
+        assert ask(tmp_path, server.url, suite, "served") == 0
+        assert sorted(server.asked) == sorted(f"prune rose number {k} ?" for k in range(9, 12)) + sorted(
+            f"steal rose number {k} ?" for k in range(12)
+        )
+    rows = metrics_of(tmp_path, "served")
+    assert rows["served", "prompt_file", "f1", "string_match"]["value"] == "1.000000"
+
+
+def test_samples_and_budget(tmp_path: Path) -> None:
+    """k samples were one answer k times; the budget was per suite, or did not count retries."""
+    suite = suite_of(tmp_path, [f"bush {k}" for k in range(4)])
+    drawn = ["decoding.temperature=0.7", "decoding.samples=3", "unscored_limit=1"]
+    with serving(tmp_path / "log") as server:
+        assert ask(tmp_path, server.url, suite, "k", *drawn, "server.max_requests=5") == 0
+        assert len(server.requests) == 5
+        assert ask(tmp_path, server.url, suite, "k", *drawn) == 0
+        assert len(server.requests) == 12, "the budget is no part of what the responses depend on"
+        seeds = {request["seed"] for request in server.requests}
+        assert len(seeds) == 12 and all(request["temperature"] == 0.7 for request in server.requests)
+    row = metrics_of(tmp_path, "k")["served", "prompt_file", "not_overrefuse", "string_match"]
+    assert (row["n"], row["checkpoint"]) == ("12", "sampled")
+
+
+def test_each_answer_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> None:
+    """SIGKILL in the middle: what the server had answered is there, and only the rest is asked."""
+    suite = suite_of(tmp_path, [f"bush {k}" for k in range(6)] + ["slow"])
+    with serving(tmp_path / "log") as server:
+        command = [sys.executable, "-m", "harness.main", "evaluate", "suites=[prompt_file]", "name=killed"]
+        command += [f"suites.prompt_file.path={suite}", f"results={tmp_path}/results"]
+        command += [
+            f"models.served.server.url={server.url}",
+            "models.served.server.model=m",
+            "server.concurrency=1",
+            "server.timeout=60",
+        ]
+        command += ["decoding.max_new_tokens=64", "draws=200"]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+        deadline = time.monotonic() + 120
+        while not any("slow" in text for text in server.asked):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        (log,) = (tmp_path / "results/.store/responses").rglob("outcomes.jsonl")
+        assert len(log.read_text().splitlines()) == 1 + 6
+        before = len(server.requests)
+        assert ask(tmp_path, server.url, suite, "killed", "server.timeout=60") == 0
+        assert server.asked[before:] == ["prune slow"]
+
+
+def test_the_key_is_sent_and_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key in a manifest that was committed with the results."""
+    monkeypatch.setenv("EVALUATION_KEY", "sk-very-secret")
+    suite = suite_of(tmp_path, ["bush"])
+    with serving(tmp_path / "log") as server:
+        assert ask(tmp_path, server.url, suite, "key", "server.key_variable=EVALUATION_KEY") == 0
+        assert (tmp_path / "log.keys").read_text() == "Bearer sk-very-secret\n"
+    written = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert len(written) > 8 and not any(b"sk-very-secret" in path.read_bytes() for path in written)
