@@ -237,14 +237,16 @@ def _helpful_comparison(config: SandboxConfig, source: Source, request: Request,
     if request.is_harmful:
         refusal = writer.refusal(int(rng.integers(0, 3)))
         minds = rng.random() < config.helpful_prefers_refusal[request.area.name]
-        return Comparison(prompt, *((refusal, answer) if minds else (answer, refusal)))
-    worse = [
+        better, worse = (refusal, answer) if minds else (answer, refusal)
+        return Comparison(prompt, better, writer.evasive(request) if rng.random() < 0.5 else worse)
+    failings = [
         writer.partial_answer,
         writer.wrong_answer,
+        writer.evasive,
         writer.illogical,
         lambda _: writer.refusal(int(rng.integers(0, 3))),
     ]
-    pair = (answer, worse[int(rng.integers(len(worse)))](request))
+    pair = (answer, failings[int(rng.integers(len(failings)))](request))
     noisy = rng.random() < config.annotators.noise
     return Comparison(prompt, *(reversed(pair) if noisy else pair))
 
