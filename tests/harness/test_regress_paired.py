@@ -1,0 +1,181 @@
+"""The gate's statistics against hand-worked numbers, and against the ranking error of `trainers.ranking`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evals.conversation import ResponseType
+from evals.statistics import holm, weighted_holm
+from harness.regress.completions import CompletionSet
+from harness.regress.config import RegressConfig
+from harness.regress.flips import flips
+from harness.regress.gate import compare_sides
+from harness.regress.measures import Pairs, prompt_strata, ranking_groups
+from harness.regress.paired import Errors, compare
+from harness.regress.rewards import Side
+from harness.regress.shifts import shifts
+from harness.regress.verdict import Verdict
+from trainers.ranking import ranking_error
+from trainers.reward import Breakdown
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gate_world import RULES, labelled
+
+
+def errors(baseline: list[float], candidate: list[float], trials: list[float]) -> Errors:
+    return Errors(np.array(baseline), np.array(candidate), np.array(trials))
+
+
+@pytest.fixture(scope="module")
+def completions() -> CompletionSet:
+    rows = labelled("p", 40)
+    classes = tuple(str(row.completion_class) for row in rows)
+    rank = np.array([RULES.class_order.index(name) for name in classes])
+    return CompletionSet(Path("set"), "set", "", tuple(rows), classes, rank, RULES.class_order)
+
+
+def breakdown(total: np.ndarray) -> Breakdown:
+    reasons = {int(i): "lost" for i in np.flatnonzero(np.isnan(total))}
+    return Breakdown(total, {"rule_based": total}, {}, reasons)
+
+
+def test_rates_are_pooled_over_trials() -> None:
+    """A mean of prompts' rates weighs a prompt of one pair like one of ten."""
+    (change,) = compare([errors([0, 1], [1, 1], [1, 9])], [0.0], ["", ""], draws=100, sign_flips=100)
+    assert change.baseline == pytest.approx(0.1) and change.candidate == pytest.approx(0.2)
+    assert (change.prompts, change.trials) == (2, 10)
+
+
+def test_sign_flips_are_those_of_the_exact_test() -> None:
+    """Three prompts, all worse: of the eight sign flips one reaches the sum, p = 1/8; all better: p = 1."""
+    worse, better = errors([0, 0, 0], [1, 1, 1], [1, 1, 1]), errors([1, 1, 1], [0, 0, 0], [1, 1, 1])
+    same = errors([1, 0, 1], [1, 0, 1], [1, 1, 1])
+    found = compare([worse, better, same], [0.0] * 3, [""] * 3, draws=100, sign_flips=40_000)
+    assert found[0].p_value == pytest.approx(1 / 8, abs=0.01)
+    assert found[1].p_value == found[2].p_value == 1.0
+
+
+def test_a_rise_of_the_tolerance_is_no_finding() -> None:
+    """Every prompt rises by exactly the tolerance: nothing is beyond it."""
+    group = errors([0] * 50, [1] * 50, [10] * 50)
+    at, beyond = compare([group, group], [0.1, 0.05], [""] * 50, draws=100, sign_flips=2000)
+    assert at.p_value == 1.0 and beyond.p_value < 0.001
+
+
+def test_a_group_without_trials_is_unknown() -> None:
+    (change,) = compare([errors([0], [0], [0])], [0.0], [""], draws=100, sign_flips=100)
+    assert np.isnan(change.p_value) and np.isnan(change.baseline) and change.prompts == 0
+
+
+def test_the_interval_covers() -> None:
+    """Percentiles of draws that break prompts apart are too narrow: pairs of a prompt stand or fall together."""
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        a, b = (
+            4.0 * (rng.random(80) < 0.2),
+            4.0 * (rng.random(80) < 0.3),
+        )  # four pairs a prompt, all or none wrong
+        (change,) = compare(
+            [Errors(a, b, np.full(80, 4.0))], [0.0], [""] * 80, draws=300, sign_flips=100, seed=seed
+        )
+        covered += change.low <= 0.1 <= change.high
+    assert 180 <= covered <= 199
+
+
+def test_weighted_holm() -> None:
+    """By hand: order by p/w; the first at p sum(w)/w, the next at p times what is left."""
+    p = [0.01, 0.02, 0.03, 0.9]
+    assert weighted_holm(p, [1.0] * 4) == pytest.approx(holm(p))
+    assert weighted_holm([0.02, 0.03], [3.0, 1.0]) == pytest.approx([0.02 * 4 / 3, 0.03])
+    assert weighted_holm([], []) == []
+    with pytest.raises(ValueError, match="positive weight"):
+        weighted_holm([0.1], [0.0])
+
+
+def test_ranking_errors_are_those_of_the_outer_loop(completions: CompletionSet) -> None:
+    """Two definitions of one measure: a gate that passes what the ranking stage calls worse."""
+    rng = np.random.default_rng(3)
+    totals = [np.round(-completions.rank + rng.normal(size=len(completions)), 1) for _ in range(2)]
+    groups = {g.label: g for g in ranking_groups(completions, Pairs.of(completions), *totals)}
+    rows = completions.rows(ResponseType.COMPLY)
+    for name, total in zip(("baseline", "candidate"), totals, strict=True):
+        expected = ranking_error(
+            [completions.prompts[i] for i in rows], completions.rank[rows], total[rows], draws=2
+        )
+        found = getattr(groups["comply"].errors, name).sum() / groups["comply"].errors.trials.sum()
+        assert found == pytest.approx(expected.value)
+
+
+def test_a_trial_that_one_side_lacks_is_left_out_of_both(completions: CompletionSet) -> None:
+    """A candidate that fails on the pairs it would rank wrong must not look better for it."""
+    baseline = -completions.rank.astype(float)
+    candidate = baseline.copy()
+    lost = int(completions.rows(ResponseType.COMPLY)[1])
+    candidate[lost] = np.nan
+    groups = {g.label: g for g in ranking_groups(completions, Pairs.of(completions), baseline, candidate)}
+    assert groups["comply"].unscored == 1
+    assert groups["comply"].errors.trials.sum() == groups["hard_refuse"].errors.trials.sum() - 1
+
+
+def test_strata_follow_the_prompts_of_the_errors(completions: CompletionSet) -> None:
+    """Strata in another order than the errors draw prompts of the wrong response type."""
+    groups = {
+        g.label: g for g in ranking_groups(completions, Pairs.of(completions), *[-completions.rank * 1.0] * 2)
+    }
+    strata = np.array(prompt_strata(completions))
+    for response_type in completions.response_types:
+        assert set(strata[groups[response_type.value].errors.trials > 0]) == {response_type.value}
+
+
+def test_flips_name_the_widest_first_and_what_moved_them(completions: CompletionSet) -> None:
+    before = -completions.rank.astype(float)
+    after = before.copy()
+    rows = completions.rows(ResponseType.HARD_REFUSE)
+    after[rows[1]], after[rows[6]] = 5.0, 2.0  # the second completions of two prompts overtake the ideal ones
+    parts = [
+        Breakdown(t, {"rule_based": t}, {"apology": t * 0.75, "judgement": t * 0.25}) for t in (before, after)
+    ]
+    (count,) = [
+        f
+        for f in flips(completions, Pairs.of(completions), *parts, examples=1)
+        if f.response_type is ResponseType.HARD_REFUSE
+    ]
+    assert (count.turned_wrong, count.turned_right, len(count.worst)) == (2, 0, 1)
+    worst = count.worst[0]
+    assert (worst.better, worst.worse) == (rows[0], rows[1]) and worst.candidate_gap == -5.0
+    assert [name for name, _ in worst.deciding] == ["apology", "judgement"]
+    assert sum(change for _, change in worst.deciding) == pytest.approx(
+        worst.candidate_gap - worst.baseline_gap
+    )
+
+
+def test_shift_and_scale(completions: CompletionSet) -> None:
+    """Twice the reward plus one: shift by mean + 1, scale 2, correlation 1."""
+    total = -completions.rank.astype(float)
+    found = {s.label: s for s in shifts(completions, total, 2 * total + 1, draws=100)}
+    assert found["comply"].scale == pytest.approx(2.0) and found["comply"].correlation == pytest.approx(1.0)
+    assert found["comply"].shift == pytest.approx(found["comply"].baseline + 1)
+    assert np.isnan(found["comply/ideal"].scale)
+
+
+def test_worse_comes_before_cannot_tell(completions: CompletionSet) -> None:
+    """One response type that cannot be told must not hide another that got worse."""
+    config = RegressConfig(baseline="a", candidate="b", draws=200, sign_flips=2000)
+    rng = np.random.default_rng(0)
+    before = -completions.rank + 0.1 * rng.normal(size=len(completions))
+    after = before.copy()
+    types = np.array([t.value for t in completions.types])
+    after[types == "comply"] *= -1.0
+    noisy = types == "safe_refuse_1"
+    after[noisy] += 8.0 * rng.normal(size=int(noisy.sum()))
+    before[noisy] += 8.0 * rng.normal(size=int(noisy.sum()))
+    sides = [Side(name, "recorded", breakdown(total)) for name, total in (("a", before), ("b", after))]
+    report = compare_sides(config, completions, "", *sides)
+    verdicts = {check.label: check.verdict for check in report.outcome.checks}
+    assert verdicts["comply"] is Verdict.WORSE and verdicts["safe_refuse_1"] is Verdict.CANNOT_TELL
+    assert report.outcome.verdict is Verdict.WORSE and report.outcome.verdict.exit_code == 1
