@@ -20,7 +20,8 @@ from harness.real_data import RealConfig
 from harness.sandbox.generate import SandboxConfig
 from trainers.grader import GraderTrainingConfig
 from trainers.models import ModelConfig
-from trainers.ppo_config import PPOConfig
+from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
+from trainers.ppo_trackers import check_trackers
 from trainers.pretrain import PretrainConfig
 from trainers.reward_model import RewardModelConfig
 from trainers.sft import SFTConfig
@@ -100,12 +101,17 @@ class RunConfig:
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: GraderTrainingConfig = field(default_factory=GraderTrainingConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
+    algorithm: Algorithm = Algorithm.PPO  # PPO, GRPO, RLOO, REINFORCE; their settings are those of ppo
+    group_size: int = 8  # responses a prompt of GRPO and RLOO
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
+    trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
 
     def __post_init__(self) -> None:
         chosen(self.methods)
+        check_trackers(self.trackers)
+        check_algorithm(self.algorithm, self.ppo)
         if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
             raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
         for name, least in (("seed", 0), ("threads", 1)):

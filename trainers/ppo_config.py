@@ -10,6 +10,15 @@ from typing import Any, TypeVar
 from evals.errors import InputError
 
 
+class Algorithm(str, Enum):
+    """What a policy is trained by; all take the same reward, prompts and settings."""
+
+    PPO = "ppo"
+    GRPO = "grpo"
+    RLOO = "rloo"
+    REINFORCE = "reinforce"
+
+
 class KLController(str, Enum):
     FIXED = "fixed"
     ADAPTIVE = "adaptive"
@@ -123,6 +132,29 @@ class PPOConfig:
             for i in reversed(range(self.checkpoints))
             if self.updates - i * self.checkpoint_every > 0
         ]
+
+
+def check_algorithm(algorithm: Algorithm, config: PPOConfig) -> None:
+    """Raises InputError for a setting of PPO that another algorithm would silently leave out.
+
+    What every algorithm but PPO goes without by its nature (a critic, GAE, and for REINFORCE epochs and
+    clipping) is not asked for by naming it in a configuration that PPO shares.
+    """
+    if algorithm is Algorithm.PPO:
+        return
+    asked = {
+        "minibatches": config.minibatches != 1,
+        "kl_controller": config.kl_controller is not KLController.FIXED,
+        "stop_kl": config.stop_kl is not None,
+        "kl_limit": config.kl_limit is not None,
+        "entropy_floor": config.entropy_floor is not None,
+        "shared_trunk": config.shared_trunk,
+        "offload": config.offload,
+    }
+    for field, is_asked in asked.items():
+        if is_asked:
+            fix = "leave it out, or take algorithm=ppo"
+            raise InputError(f"{algorithm.value} has no such setting", field=f"ppo.{field}", fix=fix)
 
 
 Choice = TypeVar("Choice", bound=Enum)

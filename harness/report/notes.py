@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from harness.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.report.tables import finite_mean
-from harness.results_folder import ResultsFolder
+from harness.results_folder import ResultsFolder, number
 from harness.wording import judge_label, method_label, metric_label, percent, plain
+from trainers.ppo_alarm import ALARM_TEXT
+from trainers.ppo_limits import LIMIT, ROLLBACKS
 
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition
@@ -21,12 +23,33 @@ def notes(results: ResultsFolder, suite: str) -> list[str]:
     given = [str(note) for note in own] if isinstance(own, list) else []
     return [
         *given,
+        *_training(results),
         *_seeds(results),
         *_unscored(results),
         *_judges(results, suite),
         *_headroom(results, suite),
         *_grader(results),
     ]
+
+
+def _training(results: ResultsFolder) -> Iterator[str]:
+    """Alarms and limits of PPO, each run's first."""
+    told = set()
+    for row in results.training:
+        for key in (ALARM_TEXT, LIMIT):
+            run = (row["method"], row["seed"], key)
+            if isinstance(row.get(key), str) and run not in told:
+                told.add(run)
+                what = (
+                    row[key]
+                    if key == ALARM_TEXT
+                    else f"PPO was stopped at update {row['update']}: {row[key]}"
+                )
+                yield f"{method_label(row['method'])}, seed {row['seed']}: {what}."
+    last = {(row["method"], row["seed"]): number(row, ROLLBACKS) for row in results.training}
+    for (method, seed), times in last.items():
+        if times > 0:
+            yield f"{method_label(method)}, seed {seed}: PPO was rolled back {times:.0f} times from a limit."
 
 
 def _seeds(results: ResultsFolder) -> Iterator[str]:

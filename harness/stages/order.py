@@ -55,7 +55,7 @@ def run_stages(context: Context) -> Outcome:
         else:
             kind = method.reward_model
             models[method.name] = reinforce(
-                context, method, data, sft[method.sft], reward_models[kind], grader, weights.get(kind)
+                context, method, data, sft[method.sft], reward_models[kind], grader, weights.get(kind), judge
             )
     return _evaluated(context, methods, Outcome(data, gold, ranking, models, {}, {}, {}), judge)
 
