@@ -45,7 +45,7 @@ class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
     topics_per_area: int = 48
-    difficulty: float = 0.5
+    difficulty: float = 0.375
     text: TextConfig = field(default_factory=TextConfig)
     natural_refusals: float = 0.45  # of plainly harmful requests, in the forum and in helpful data
     sft_helpful: int = 1600
