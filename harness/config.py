@@ -21,6 +21,7 @@ from harness.sandbox.generate import SandboxConfig
 from trainers.grader import GraderTrainingConfig
 from trainers.models import ModelConfig
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
+from trainers.ppo_renewal import RenewalConfig
 from trainers.ppo_trackers import check_trackers
 from trainers.pretrain import PretrainConfig
 from trainers.reward_model import RewardModelConfig
@@ -104,6 +105,7 @@ class RunConfig:
     algorithm: Algorithm = Algorithm.PPO  # PPO, GRPO, RLOO, REINFORCE; their settings are those of ppo
     group_size: int = 8  # responses a prompt of GRPO and RLOO
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
+    renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
     trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
@@ -117,8 +119,23 @@ class RunConfig:
         for name, least in (("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")
+        self._check_renewal()
         self._check_real_lengths()
         self._check_context()
+
+    def _check_renewal(self) -> None:
+        if not self.renewal.every:
+            return
+        if self.algorithm is not Algorithm.PPO:
+            raise InputError(
+                f"{self.algorithm.value} has no such setting", field="renewal.every", fix="take algorithm=PPO"
+            )
+        if self.data.source is Source.REAL and self.renewal.labels is None:
+            raise InputError(
+                "real data has no annotators to ask",
+                field="renewal.labels",
+                fix="give the folder that people write comparisons-UPDATE.jsonl into",
+            )
 
     def _check_context(self) -> None:
         """What can be known before any prompt is: a model given by path tells its context when loaded."""

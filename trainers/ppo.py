@@ -89,6 +89,12 @@ def train_ppo(
     """
     _check_reference(policy, reference)
     processes = current_processes()
+    if renewal is not None and processes.count > 1:
+        raise InputError(
+            f"there are {processes.count} processes, and a reward model is trained by one",
+            field="renewal",
+            fix="start one process, or leave renewal out",
+        )
     _check_batch(config, processes)
     models = (policy, critic) if reference is None else (policy, critic, reference)
     processes.place(*models)
@@ -101,9 +107,8 @@ def train_ppo(
     folder.restore(learner)
     if progress is not None and learner.update:
         progress(learner.update)
-    if renewal is not None:
-        reward = renewal.in_force(learner.update) or reward
     run = _Run(learner, reference_pass, tokenizer, data, reward, config, processes, held_out, renewal)
+    run.reward = (renewal and renewal.in_force(learner.update)) or reward
     shown = Trackers(trackers if processes.is_main else (), Path(out).name, Path(out), asdict(config))
     ended = learner.rollbacks >= MAX_ROLLBACKS
     furthest = learner.update

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evals.conversation import Demonstration, read_comparisons, read_demonstrations, read_labelled
+from evals.conversation import Comparison, Demonstration, read_comparisons, read_demonstrations, read_labelled
 from evals.models import load_causal_lm, load_tokenizer
 from harness.digest import digest_files
 from harness.methods import Data
@@ -118,6 +118,11 @@ def demonstrations_for(data: Artifact, kind: Data) -> list[Demonstration]:
     return rows
 
 
+def comparisons_for(data: Artifact, kind: Data) -> list[Comparison]:
+    rows = read_comparisons(data.path / "comparisons_helpful.jsonl")
+    return rows + read_comparisons(data.path / "comparisons_human.jsonl") if kind is Data.HUMAN else rows
+
+
 def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:
     """A reward model on helpful comparisons, and for `human` the annotators' safety comparisons too."""
     config = context.config
@@ -125,9 +130,7 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
     def build(out: Path) -> dict[str, Any]:
         from trainers.reward_model import steps_of, train_reward_model
 
-        comparisons = read_comparisons(data.path / "comparisons_helpful.jsonl")
-        if kind is Data.HUMAN:
-            comparisons += read_comparisons(data.path / "comparisons_human.jsonl")
+        comparisons = comparisons_for(data, kind)
         tokenizer = load_tokenizer(base.path)
         model = new_reward_model(base.path, tokenizer, config.model.precision, config.seed)
         total = steps_of(config.reward_model, len(comparisons))

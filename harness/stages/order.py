@@ -54,9 +54,8 @@ def run_stages(context: Context) -> Outcome:
             models[method.name] = sft[method.sft]
         else:
             kind = method.reward_model
-            models[method.name] = reinforce(
-                context, method, data, sft[method.sft], reward_models[kind], grader, weights.get(kind), judge
-            )
+            parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
+            models[method.name] = reinforce(context, method, data, *parts)
     return _evaluated(context, methods, Outcome(data, gold, ranking, models, {}, {}, {}), judge)
 
 

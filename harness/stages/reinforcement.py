@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from evals.conversation import Prompt, read_jsonl, read_prompts
+from evals.conversation import Comparison, Prompt, read_jsonl, read_prompts
 from evals.models import load_causal_lm, load_reward_model, load_tokenizer
+from evals.sampling import Decoding
 from harness.config import Source
 from harness.methods import Method
 from harness.stages.context import Context
 from harness.stages.held_out import held_out_for
-from harness.stages.reward import reward_for
+from harness.stages.language_models import comparisons_for
+from harness.stages.reward import reward_for, reward_model_term
 from harness.store import Artifact
+from trainers.models import new_reward_model
 from trainers.ppo_alarm import ALARM
 from trainers.ppo_config import Algorithm, PPOConfig
 from trainers.ppo_monitor import HeldOut
+from trainers.ppo_renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.reward import Reward
 
 # They change memory, speed or how much a kill loses, never the result.
@@ -36,6 +41,7 @@ def reinforce(
     grader: Artifact | None,
     weights: Artifact | None,
     judge: Artifact,
+    base: Artifact,
 ) -> Artifact:
     """Train the method's policy from its SFT model by the run's algorithm, a critic from its reward model.
 
@@ -47,7 +53,9 @@ def reinforce(
     def build(out: Path) -> dict[str, Any]:
         reward = reward_for(context, method, data, reward_model, grader, weights)
         with context.console.stage(label, total=config.ppo.updates, unit="updates") as advance:
-            job = _Job(context, method, data, start, reward_model, judge, reward, out, advance)
+            job = _Job(
+                context, method, data, start, reward_model, grader, weights, judge, base, reward, out, advance
+            )
             _TRAIN[config.algorithm](job)
         return _outcome(out)
 
@@ -57,6 +65,9 @@ def reinforce(
     if method.rule_based and grader is not None and weights is not None:
         inputs |= {"grader": grader, "weights": weights}
     settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
+    if config.renewal.every:
+        inputs["base"] = base
+        settings["renewal"] = asdict(config.renewal)
     grouped = config.algorithm in (Algorithm.GRPO, Algorithm.RLOO)
     return context.stage(
         label,
@@ -85,7 +96,10 @@ class _Job:
     data: Artifact
     start: Artifact
     reward_model: Artifact
+    grader: Artifact | None
+    weights: Artifact | None
     judge: Artifact
+    base: Artifact
     reward: Reward
     out: Path
     advance: Callable[[int], None]
@@ -119,8 +133,65 @@ def _ppo(job: _Job) -> None:
         job.out,
         job.advance,
         held_out=job.held_out,
+        renewal=renewals(job) if config.renewal.every else None,
         trackers=config.trackers,
     )
+
+
+def renewals(job: _Job) -> RewardRenewals:
+    """New reward models on the way, from the annotators of the sandbox or from comparisons in files."""
+    from trainers.reward_model import train_reward_model
+
+    context, config = job.context, job.context.config
+    tokenizer, kind = load_tokenizer(job.start.path), job.method.reward_model
+    assert kind is not None
+
+    def train(comparisons: Sequence[Comparison], out: Path) -> object:
+        model = new_reward_model(job.base.path, tokenizer, config.model.precision, config.seed)
+        rank = config.model.lora_rank
+        return train_reward_model(
+            model, tokenizer, comparisons, config.reward_model, config.seed, out, lora_rank=rank
+        )
+
+    def at(folder: Path) -> Artifact:
+        return replace(job.reward_model, path=folder)
+
+    labels = config.renewal.labels
+    return RewardRenewals(
+        config.renewal,
+        prompts_for(job.method, job.data),
+        comparisons_for(job.data, kind),
+        tokenizer,
+        Decoding(config.ppo.max_new_tokens, config.ppo.temperature, batch_size=64, seed=config.seed),
+        job.out,
+        labels_from_files(Path(labels), job.out) if labels else annotators(context, job.data),
+        train,
+        lambda folder: reward_model_term(job.data, at(folder)),
+        lambda folder: reward_for(context, job.method, job.data, at(folder), job.grader, job.weights),
+        job.reward_model.path,
+    )
+
+
+def annotators(context: Context, data: Artifact) -> Label:
+    """The sandbox's people compare: the same pairs of the same update always alike."""
+    from harness.sandbox.annotators import Annotator
+    from harness.sandbox.oracle import Oracle
+    from harness.sandbox.request import parse_request
+    from harness.sandbox.world import World
+
+    world = World.load(data.path / "sandbox.json")
+
+    def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
+        rng = np.random.default_rng([context.config.seed, 6, update])
+        annotator = Annotator(context.config.sandbox.annotators, Oracle(world), context.rulebook, rng)
+        asked = [(one, other, parse_request(world, one.prompt.text)) for one, other in pairs]
+        return [
+            annotator.compare(one.prompt, request, one.text, other.text)
+            for one, other, request in asked
+            if request is not None
+        ]
+
+    return label
 
 
 def _group_relative(job: _Job) -> None:
