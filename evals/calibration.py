@@ -36,6 +36,12 @@ def gold_labels(labelled: Sequence[LabelledResponse], propositions: Sequence[str
     return np.array(rows, dtype=np.float64).reshape(len(labelled), len(propositions))
 
 
+def prompt_folds(ids: Sequence[str], folds: int, seed: int) -> np.ndarray:
+    """A fold for each response [responses]; responses to one prompt share theirs."""
+    names, prompt = np.unique(list(ids), return_inverse=True)
+    return (np.random.default_rng(seed).permutation(len(names)) % folds)[prompt]
+
+
 def calibrate(
     grader: str,
     grades: Grades,

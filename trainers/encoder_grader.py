@@ -6,6 +6,7 @@ The problem is convex, so there is no seed, no schedule and no early stopping.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.calibration import gold_labels
+from evals.calibration import gold_labels, prompt_folds
 from evals.conversation import LabelledResponse, Response
 from evals.errors import InputError
 from evals.graders import Grades
@@ -25,31 +26,36 @@ from evals.graders.encoder import (
     load_encoder_tokenizer,
 )
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
+from evals.propositions import Proposition
+from trainers.encoder_config import EncoderFitConfig
+
+__all__ = [
+    "CrossFittedGrader",
+    "EncoderFitConfig",
+    "cross_fit",
+    "distil",
+    "fit_encoder_grader",
+    "out_of_fold",
+]
 
 
-@dataclass
-class EncoderFitConfig:
-    """How to fit.
+@dataclass(frozen=True)
+class EncodedResponses:
+    """Responses as an encoder sees them: what every fit on them starts from. `states` [responses, states]."""
 
-    `l2`: strength of the penalty. `balance`: 0 counts every label once, 1 gives true and false labels
-    of a proposition the same total weight. `prior_shift`: share of the prevalence's log-odds taken off
-    afterwards; above 0 rare propositions are found more often at a threshold of 0.5, at the price
-    of probabilities that lie above the frequencies.
-    """
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    features: EncoderFeatures
+    responses: Sequence[Response]
+    states: np.ndarray
 
-    l2: float = 0.1
-    balance: float = 0.8
-    prior_shift: float = 0.75
-    iterations: int = 200
-    max_tokens: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("l2", "iterations"):
-            if getattr(self, name) <= 0:
-                raise InputError("is out of range", field=f"grader.{name}", fix="give a value above 0")
-        for name in ("balance", "prior_shift"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError("is out of range", field=f"grader.{name}", fix="give a value from 0 to 1")
+    @classmethod
+    def by(cls, path: str, responses: Sequence[Response], max_tokens: int) -> EncodedResponses:
+        """By the encoder at `path` (a folder or hub name), cut to the layers that are used."""
+        model, features = cut_encoder(path, max_tokens)
+        tokenizer = load_encoder_tokenizer(path)
+        states = token_states(model, tokenizer, features, responses)
+        return cls(model, tokenizer, features, list(responses), states)
 
 
 def fit_encoder_grader(
@@ -60,23 +66,16 @@ def fit_encoder_grader(
     name: str = "encoder",
 ) -> EncoderGrader:
     """Fit a grader on the encoder at `path` (a folder or hub name) to labels. Raises InputError without any."""
-    labels = gold_labels(labelled, propositions)
-    model, features = cut_encoder(path, config.max_tokens)
-    responses = [item.response for item in labelled]
-    return fit_head(
-        model, load_encoder_tokenizer(path), features, responses, labels, propositions, config, name
-    )
+    encoded = EncodedResponses.by(path, [item.response for item in labelled], config.max_tokens)
+    return fit_head(encoded, gold_labels(labelled, propositions), propositions, config, name)
 
 
 def distil(
     path: str, responses: Sequence[Response], grades: Grades, config: EncoderFitConfig, name: str = "encoder"
 ) -> EncoderGrader:
     """Fit a grader to another grader's probabilities; what that one left unscored is left out."""
-    model, features = cut_encoder(path, config.max_tokens)
-    tokenizer = load_encoder_tokenizer(path)
-    return fit_head(
-        model, tokenizer, features, responses, grades.probability, grades.propositions, config, name
-    )
+    encoded = EncodedResponses.by(path, responses, config.max_tokens)
+    return fit_head(encoded, grades.probability, grades.propositions, config, name)
 
 
 def cut_encoder(path: str, max_tokens: int) -> tuple[PreTrainedModel, EncoderFeatures]:
@@ -89,30 +88,101 @@ def cut_encoder(path: str, max_tokens: int) -> tuple[PreTrainedModel, EncoderFea
 
 
 def fit_head(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    features: EncoderFeatures,
-    responses: Sequence[Response],
+    encoded: EncodedResponses,
     labels: np.ndarray,
     propositions: Sequence[str],
     config: EncoderFitConfig,
     name: str = "encoder",
-    states: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> EncoderGrader:
-    """Fit the head to labels [responses, propositions] in 0..1, NaN where there is none."""
-    if not np.isfinite(labels).any():
+    """Fit the head to labels [responses, propositions] in 0..1, NaN where there is none; to `rows` if given."""
+    rows = np.arange(len(labels)) if rows is None else rows
+    if not np.isfinite(labels[rows]).any():
         raise InputError(
             "no response has a label of the rulebook's propositions", fix="give labelled responses"
         )
-    states = token_states(model, tokenizer, features, responses) if states is None else states
+    features, states = encoded.features, encoded.states[rows]
+    responses = [encoded.responses[i] for i in rows.tolist()]
     texts = [r.text for r in responses]
     words = WordViews.fit(texts, features)
     mean, deviation = states.mean(0), states.std(0) + 1e-6
     scaled = (states - mean) / deviation / np.sqrt(states.shape[1])
     inputs = stack_blocks(features, scaled, words.transform(texts, features), responses)
-    weight, bias = logistic_regressions(inputs, labels, config)
+    weight, bias = logistic_regressions(inputs, labels[rows], config)
     arrays = {"weight": weight, "bias": bias, "mean": mean, "deviation": deviation}
-    return EncoderGrader(model, tokenizer, features, EncoderHead(tuple(propositions), words, arrays), name)
+    head = EncoderHead(tuple(propositions), words, arrays)
+    return EncoderGrader(encoded.model, encoded.tokenizer, features, head, name)
+
+
+class CrossFittedGrader:
+    """Grades each response by a head that saw none of its prompt's labels.
+
+    For responses to the prompts that it was fitted on; raises InputError for another prompt.
+    """
+
+    def __init__(
+        self, graders: Sequence[EncoderGrader], fold_of: dict[str, int], name: str = "encoder"
+    ) -> None:
+        self.name = name
+        self._graders = list(graders)
+        self._fold_of = fold_of
+
+    @property
+    def identity(self) -> str:
+        """A digest of the heads and of the fold of each prompt."""
+        parts = ([grader.identity for grader in self._graders], sorted(self._fold_of.items()))
+        return f"{self.name}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+
+    def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
+        """Grades [responses, propositions]."""
+        folds = np.array([self._fold(response.prompt.id) for response in responses], dtype=int)
+        order: list[int] = []
+        parts = [self._graders[0].grade([], propositions)]
+        for fold, grader in enumerate(self._graders):
+            rows = np.flatnonzero(folds == fold).tolist()
+            order += rows
+            parts.append(grader.grade([responses[i] for i in rows], propositions))
+        return Grades.concatenate(parts).rows(np.argsort(order).tolist())
+
+    def grade_encoded(self, encoded: EncodedResponses) -> Grades:
+        """Grades [responses, propositions of the heads] of responses that are encoded already."""
+        folds = np.array([self._fold(response.prompt.id) for response in encoded.responses], dtype=int)
+        propositions = self._graders[0].head.propositions
+        probability = np.empty((len(folds), len(propositions)))
+        for fold, grader in enumerate(self._graders):
+            rows = np.flatnonzero(folds == fold)
+            if len(rows):
+                chosen = [encoded.responses[i] for i in rows.tolist()]
+                probability[rows] = grader.probabilities(encoded.states[rows], chosen)
+        return Grades(propositions, probability)
+
+    def _fold(self, prompt: str) -> int:
+        if prompt not in self._fold_of:
+            raise InputError(
+                f"prompt {prompt!r} was not among those that the grader was fitted on",
+                field="grader",
+                fix="fit on all labels for other prompts",
+            )
+        return self._fold_of[prompt]
+
+
+def cross_fit(
+    encoded: EncodedResponses,
+    labels: np.ndarray,
+    propositions: Sequence[str],
+    config: EncoderFitConfig,
+    folds: int = 5,
+    seed: int = 0,
+    name: str = "encoder",
+) -> CrossFittedGrader:
+    """One head a fold of the prompts, fitted to the labels [responses, propositions] of the other folds."""
+    ids = [response.prompt.id for response in encoded.responses]
+    fold = prompt_folds(ids, folds, seed)
+    graders = [
+        fit_head(encoded, labels, propositions, config, name, np.flatnonzero(fold != number))
+        for number in range(folds)
+    ]
+    return CrossFittedGrader(graders, dict(zip(ids, fold.tolist(), strict=True)), name)
 
 
 def out_of_fold(
@@ -124,26 +194,9 @@ def out_of_fold(
     seed: int = 0,
 ) -> Grades:
     """Grades [responses, propositions] of each response by a head that saw none of its prompt's labels."""
-    model, features = cut_encoder(path, config.max_tokens)
-    tokenizer = load_encoder_tokenizer(path)
-    responses, labels = [item.response for item in labelled], gold_labels(labelled, propositions)
-    states = token_states(model, tokenizer, features, responses)
-    fold = prompt_folds([r.prompt.id for r in responses], folds, seed)
-    probability = np.empty(labels.shape)
-    for number in range(folds):
-        seen, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        chosen = [responses[i] for i in seen]
-        head = fit_head(
-            model, tokenizer, features, chosen, labels[seen], propositions, config, states=states[seen]
-        )
-        probability[unseen] = head.probabilities(states[unseen], [responses[i] for i in unseen])
-    return Grades(tuple(propositions), probability)
-
-
-def prompt_folds(ids: Sequence[str], folds: int, seed: int) -> np.ndarray:
-    """A fold for each response [responses]; responses to one prompt share theirs."""
-    names, prompt = np.unique(list(ids), return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(names)) % folds)[prompt]
+    encoded = EncodedResponses.by(path, [item.response for item in labelled], config.max_tokens)
+    grader = cross_fit(encoded, gold_labels(labelled, propositions), propositions, config, folds, seed)
+    return grader.grade_encoded(encoded)
 
 
 def logistic_regressions(

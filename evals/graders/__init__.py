@@ -166,9 +166,13 @@ def grade_in_batches(
 def check_unscored(grades: Grades, limit: float, what: str = "grades") -> None:
     """Raises UndecidableError when more than `limit` (a share, 0..1) of the pairs are unscored."""
     if grades.unscored_share > limit:
-        reasons = list(grades.reasons.values())
-        commonest = max(dict.fromkeys(reasons), key=reasons.count)
         raise UndecidableError(
             f"{grades.n_unscored} of {grades.probability.size} {what} are unscored, more than the limit of "
-            f"{limit:.0%}; the commonest reason is: {commonest}"
+            f"{limit:.0%}; the commonest reason is: {commonest_reason(grades)}"
         )
+
+
+def commonest_reason(grades: Grades) -> str:
+    """Why most of the unscored are unscored; "" where none is."""
+    reasons = list(grades.reasons.values())
+    return max(dict.fromkeys(reasons), key=reasons.count) if reasons else ""

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Response, ResponseType
 from evals.errors import InputError
-from evals.graders.untrusted import ContentEncoder
+from evals.graders.untrusted import ContentEncoder, visible
 
 WORDS = r"[\w']+|[?!]"
 
@@ -78,8 +78,9 @@ class WordViews:
 
 def _views(texts: Sequence[str], features: EncoderFeatures) -> dict[str, list[str]]:
     length = features.end_length
+    texts = [visible(text) for text in texts]
     return {
-        "whole": list(texts),
+        "whole": texts,
         "opening": [text[:length] for text in texts],
         "ending": [text[-length:] for text in texts],
     }

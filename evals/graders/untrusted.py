@@ -12,15 +12,23 @@ from collections.abc import Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-# Zero-width and bidirectional controls: a marker hidden by them may reappear in a tokenizer's normaliser.
+# Unicode's Default_Ignorable_Code_Point, interlinear marks and control characters but tab, newline and return.
+# A marker hidden by them may reappear in a tokenizer's normaliser; words split by them escape a word count.
 INVISIBLE = re.compile(
-    "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+
+
+def visible(text: str) -> str:
+    """The text without the characters that nobody sees."""
+    return INVISIBLE.sub("", text)
 
 
 def neutralise(text: str, markers: re.Pattern[str] | None) -> str:
     """Drop invisible characters and break each marker, also those that the breaking of another forms."""
-    text = INVISIBLE.sub("", text)
+    text = visible(text)
     while markers is not None and markers.search(text):
         text = markers.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", text)
     return text

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from evals.calibration import MEAN, calibrate
+from evals.calibration import MEAN, calibrate, prompt_folds
 from evals.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
 from evals.errors import InputError
 from evals.graders import Grader, Grades
@@ -26,7 +26,6 @@ from trainers.encoder_grader import (
     fit_encoder_grader,
     logistic_regressions,
     out_of_fold,
-    prompt_folds,
 )
 
 GOLD = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr" / "train.jsonl"

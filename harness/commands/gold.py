@@ -1,0 +1,33 @@
+"""`rbrbench gold`: graders against human labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SUMMARY = """\
+  gold              judge graders by human labels: accuracy, calibration, thresholds, hostile responses
+                      rbrbench gold grader=encoder model.path=FOLDER rulebook=FILE gold.train=FILE"""
+USAGE = """\
+usage: rbrbench gold grader=KIND model.path=PATH rulebook=FILE gold.train=FILE gold.test=FILE [key=value ...]
+       rbrbench gold 'graders=[{kind: KIND, path: PATH, name: NAME}, ...]' rulebook=FILE gold.test=FILE
+
+Judges graders against labelled completions, per proposition and in all, several side by side. Writes
+gold.html, summary.md, calibration.csv, thresholds.json, hostile.csv, plots and grades to results/NAME. An
+encoder without head is fitted to gold.train, and kept in results/NAME/graders. Exit codes: 0 done, 2 bad
+input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
+
+
+def usage() -> str:
+    from harness.gold.config import GoldConfig
+    from harness.help import command_help
+
+    return command_help(USAGE, GoldConfig)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from harness.compose import compose_command
+    from harness.gold.config import GoldConfig
+    from harness.gold.run import run_gold
+
+    run_gold(compose_command("gold", GoldConfig, arguments))
+    return 0

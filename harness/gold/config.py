@@ -1,0 +1,129 @@
+"""The keys of `rbrbench gold`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from evals.errors import InputError
+from evals.graders import GRADERS
+from evals.graders.server import ServerConfig
+from trainers.encoder_config import EncoderFitConfig
+
+
+class AskedBy(str, Enum):
+    """How a language model is asked."""
+
+    MODEL = "model"
+    RULEBOOK = "rulebook"
+
+
+class ThresholdMetric(str, Enum):
+    BALANCED_ACCURACY = "balanced_accuracy"
+    ACCURACY = "accuracy"
+
+
+@dataclass
+class GoldLabels:
+    """Labelled completions (.jsonl), as in the released gold files of the paper."""
+
+    train: str | None = None  # to fit the encoder on, and to tune thresholds on
+    test: str | None = None  # to judge on; without it: gold.train, each prompt judged by the others' labels
+
+
+@dataclass
+class ModelSource:
+    """Where the grader lies."""
+
+    path: str | None = None  # folder or hub id; grader=recorded: its file; grader=oracle: the sandbox's world
+
+
+@dataclass
+class ServerKeys(ServerConfig):
+    """Of grader=server. The key is read from the environment."""
+
+    base_url: str = ""  # such as http://localhost:8000/v1
+    model: str = ""  # the server's name of the model
+
+    def prefix(self) -> str:
+        return "server."
+
+
+@dataclass
+class HostileKeys:
+    """Responses that try to talk to their grader."""
+
+    responses: int = 20  # of the judged ones, drawn by seed; each is graded under every attack; 0: none
+
+    def __post_init__(self) -> None:
+        if self.responses < 0:
+            raise InputError(f"is {self.responses}", field="hostile.responses", fix="give 0 or more")
+
+
+@dataclass
+class GraderChoice:
+    """One of `graders`."""
+
+    kind: str = ""  # as grader=
+    path: str | None = None  # as model.path; of a server: its name of the model
+    name: str = ""  # in tables and files; empty: the last part of the path
+
+    def __post_init__(self) -> None:
+        if self.kind not in GRADERS:
+            problem = f"unknown grader {self.kind!r}" if self.kind else "no grader is named"
+            raise InputError(problem, field="grader", fix=f"use one of {', '.join(GRADERS)}")
+        if self.path is None and self.kind != "server":
+            raise InputError(
+                f"a grader of kind {self.kind} has no path", field="model.path", fix="give its folder or file"
+            )
+        self.name = self.name or (Path(self.path).stem if self.path and self.kind != "server" else self.kind)
+        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
+            raise InputError(
+                f"is {self.name!r}", field="graders.name", fix="use letters, digits, '-', '_' and '.'"
+            )
+
+
+@dataclass
+class GoldConfig:
+    grader: str = ""  # language_model, encoder, server, recorded or oracle
+    model: ModelSource = field(default_factory=ModelSource)
+    graders: list[GraderChoice] = field(
+        default_factory=list
+    )  # several side by side: [{kind: language_model, path: A, name: small}, ...]
+    rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
+    gold: GoldLabels = field(default_factory=GoldLabels)
+    asked_by: AskedBy = AskedBy.MODEL  # model: question after the response; rulebook: its own template
+    metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # that the tuned thresholds make largest
+    folds: int = 5  # of the prompts of gold.train
+    few: int = 10  # fewer prompts with either label: too few to learn from, or to judge
+    max_unscored: float = 0.05  # a larger share of unscored grades: exit code 3
+    draws: int = 1000  # bootstrap draws of an interval
+    batch_size: int = 8  # responses between two writes of the grade cache; changes speed only
+    threads: int = 2  # processor threads
+    seed: int = 0  # of folds, draws and the responses that are attacked
+    hostile: HostileKeys = field(default_factory=HostileKeys)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
+    name: str = "gold"  # results/NAME
+    results: str = "results"  # root folder of results
+
+    def __post_init__(self) -> None:
+        for key, least in (("folds", 2), ("few", 1), ("draws", 100), ("batch_size", 1), ("threads", 1)):
+            if getattr(self, key) < least:
+                raise InputError(f"is {getattr(self, key)}", field=key, fix=f"give {least} or more")
+        if not 0 <= self.max_unscored <= 1:
+            raise InputError(f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 to 1")
+        if self.gold.train is None and self.gold.test is None:
+            raise InputError("no labels", field="gold.test", fix="give labelled completions: gold.test=FILE")
+        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
+            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        names = [choice.name for choice in self.choices]
+        if len(set(names)) < len(names):
+            raise InputError("two graders have one name", field="graders", fix="give each a name of its own")
+
+    @property
+    def choices(self) -> list[GraderChoice]:
+        """The graders to judge: those of `graders`, else the one of `grader` and `model.path`."""
+        return list(self.graders) or [GraderChoice(self.grader, self.model.path)]

@@ -1,0 +1,133 @@
+"""results/NAME of `rbrbench gold`: figures, thresholds, plots, page, grades, and what was fitted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+
+from evals.calibration import COLUMNS
+from evals.graders.recorded import write_grades
+from harness.digest import digest, figures
+from harness.disk import write_json, writing
+from harness.gold.config import GoldConfig
+from harness.gold.graders import JudgedGrader
+from harness.gold.labels import GoldSplits, LabelCount
+from harness.gold.measure import GoldResult
+from harness.gold.tables import GoldTables
+from harness.plots import drawn_files
+from harness.plots.reliability import reliability_figure
+from harness.plots.style import RC
+from harness.report.page import render, svg_source
+from harness.store import claim_results
+from harness.wording import file_name
+
+OWNER = digest({"command": "gold"})  # gold may overwrite gold, and nothing else
+LABEL_COLUMNS = ("enough_to_learn", "enough_to_judge")
+
+
+def claim(config: GoldConfig) -> Path:
+    """The results folder. Raises InputError where another command's results lie."""
+    folder = Path(config.results) / config.name
+    claim_results(folder, OWNER)
+    return folder
+
+
+def write_results(
+    folder: Path,
+    results: Sequence[GoldResult],
+    graders: Sequence[JudgedGrader],
+    splits: GoldSplits,
+    counts: Sequence[LabelCount],
+    tables: GoldTables,
+    config: GoldConfig,
+) -> Path:
+    """Write everything; returns the page's path. The same results give the same bytes."""
+    pictures = _pictures(results)
+    context = {"name": config.name, "tables": tables}
+    pages = {
+        "calibration.csv": _csv(_calibration_rows(results, counts, config.few)),
+        "hostile.csv": _csv(_hostile_rows(results)),
+        "summary.md": render("gold.md.j2", context, html=False),
+        "gold.html": render(
+            "gold.html.j2", context | {"picture": svg_source(pictures["reliability.svg"])}, html=True
+        ),
+    }
+    responses = [item.response for item in splits.judged]
+    with writing(folder):
+        (folder / "plots").mkdir(exist_ok=True)
+        for name, content in (
+            pages | {f"plots/{name}": picture for name, picture in pictures.items()}
+        ).items():
+            (folder / name).write_bytes(content)
+        write_json(folder / "thresholds.json", _thresholds(results, config))
+        for result, grader in zip(results, graders, strict=True):
+            place = folder / "graders" / file_name(result.name)
+            place.mkdir(parents=True, exist_ok=True)
+            write_grades(place / "grades.jsonl", result.name, responses, result.grades, splits.propositions)
+            if grader.save is not None:
+                grader.save(place)
+    return folder / "gold.html"
+
+
+def _thresholds(results: Sequence[GoldResult], config: GoldConfig) -> dict[str, Any]:
+    return {
+        "metric": config.metric.value,
+        "tuned_on": config.gold.train,
+        "thresholds": {result.name: figures(result.thresholds) for result in results},
+    }
+
+
+def _pictures(results: Sequence[GoldResult]) -> dict[str, bytes]:
+    with matplotlib.style.context(["default", RC]):
+        figure = reliability_figure(
+            {result.name: result.curve for result in results},
+            {result.name: result.calibration_error for result in results},
+        )
+        return {f"reliability.{kind}": content for kind, content in drawn_files(figure)}
+
+
+def _calibration_rows(
+    results: Sequence[GoldResult], counts: Sequence[LabelCount], few: int
+) -> Iterator[dict[str, Any]]:
+    """At 0.5, then at tuned thresholds; `enough_...` is empty in the rows of means."""
+    by_name = {count.proposition: count for count in counts}
+    for result in results:
+        for kind, rows in (("0.5", result.fixed), ("tuned", result.tuned)):
+            for row in rows:
+                count = by_name.get(str(row["proposition"]))
+                enough = ("", "") if count is None else _enough(count, few)
+                yield (
+                    {"thresholds": kind}
+                    | {c: row[c] for c in COLUMNS}
+                    | dict(zip(LABEL_COLUMNS, enough, strict=True))
+                )
+
+
+def _enough(count: LabelCount, few: int) -> tuple[str, str]:
+    return (
+        str(not count.too_few_to_learn(few)).lower(),
+        str(not count.too_few_to_judge(few)).lower(),
+    )
+
+
+def _hostile_rows(results: Sequence[GoldResult]) -> Iterator[dict[str, Any]]:
+    for result in results:
+        for movement in result.movements:
+            yield {"grader": result.name} | asdict(movement)
+
+
+def _csv(rows: Iterator[Mapping[str, Any]]) -> bytes:
+    """Numbers in full precision, NaN as empty; only the header's place is kept where there is no row."""
+    found = list(rows)
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, fieldnames=list(found[0]) if found else ["grader"], lineterminator="\n")
+    writer.writeheader()
+    for row in found:
+        writer.writerow({key: "" if value != value else value for key, value in row.items()})
+    return out.getvalue().encode("utf-8")

@@ -1,0 +1,54 @@
+"""`rbrbench gold` from configuration to results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console as RichConsole
+
+from evals.rulebook import load_rulebook
+from harness.compose import rulebook_path
+from harness.console import Console
+from harness.gold.config import GoldConfig
+from harness.gold.files import claim, write_results
+from harness.gold.graders import load_graders
+from harness.gold.labels import count_labels, read_splits
+from harness.gold.measure import compare_with_first, grading_steps, judge_grader
+from harness.gold.tables import gold_tables
+from harness.gold.view import show
+
+
+def run_gold(config: GoldConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
+    """Judge every grader against the labels, print the tables, write results/NAME; returns the page's path.
+
+    Raises InputError for bad input and UndecidableError where too much is unscored; what was graded until
+    then is kept in the grade cache, and nothing else is written.
+    """
+    console, screen = console or Console(), screen or RichConsole()
+    rulebook = load_rulebook(rulebook_path(config.rulebook))
+    splits = read_splits(rulebook, config.gold.train, config.gold.test)
+    counts = count_labels(splits)
+    folder = claim(config)
+    _use_threads(config)
+    with console.stage("load and fit", total=None, unit="graders"):
+        graders = load_graders(config, rulebook, splits)
+    results = []
+    for grader in graders:
+        steps = grading_steps(config, splits, grader.train_grades is not None)
+        with console.stage(f"grade: {grader.name}", total=steps, unit="responses") as advance:
+            results.append(judge_grader(grader, config, splits, counts, advance))
+    results = compare_with_first(results, splits, config)
+    tables = gold_tables(results, splits, counts, config)
+    with console.stage("plots and report", total=None, unit="files"):
+        page = write_results(folder, results, graders, splits, counts, tables, config)
+    show(tables, screen)
+    console.report(page)
+    return page
+
+
+def _use_threads(config: GoldConfig) -> None:
+    """Only a grader that is a model needs torch, which takes seconds to load."""
+    if any(choice.kind in ("language_model", "encoder") for choice in config.choices):
+        from harness.run import quiet_libraries
+
+        quiet_libraries(config.threads)
