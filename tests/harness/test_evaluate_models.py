@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import evaluate, make_model, metrics_of, serving, write_suite
 
+from evals.capability import task
 from evals.errors import InputError
 from evals.suites import Suite, load_suite
 from harness.console import Console
@@ -165,6 +166,36 @@ def test_capability_beside_safety(tmp_path: Path, model: Path) -> None:
     assert "Capability" in (tmp_path / "results/k/summary.md").read_text()
     results = json.loads((tmp_path / "results/k/lm_eval/two.json").read_text())
     assert "acc,none" in results["results"]["lambada"]
+
+
+def test_gpqa_is_never_written(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """GPQA's authors ask that its questions appear nowhere in plain text, so that no model is trained on them."""
+    if "gpqa" not in task.RELEASES:
+        monkeypatch.setitem(task.RELEASES, "gpqa", ("gpqa", ("gpqa/gpqa.jsonl",)))
+    items = [
+        {
+            "id": f"g{k}",
+            "subject": "roses",
+            "question": f"ZEBRA {k} ?",
+            "choices": [f"OKAPI {k}", "b", "c", "d"],
+            "answer": 0,
+        }
+        for k in range(6)
+    ]
+    (tmp_path / "tasks" / "gpqa").mkdir(parents=True)
+    (tmp_path / "tasks/gpqa/gpqa.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    suite = write_suite(tmp_path, 2, 2)
+    tasks = [f"capability.root={tmp_path}/tasks", "capability.tasks=[gpqa]"]
+    assert evaluate(tmp_path, suite, f"model.path={model}", *tasks, "name=g", *GREEDY) == 0
+    assert metrics_of(tmp_path, "g")["tiny", "capability/gpqa", "acc", ""]["n"] == "6"
+    said = "".join(capfd.readouterr())
+    written = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert len(written) > 10
+    for word in ("ZEBRA", "OKAPI"):
+        assert word not in said
+        assert [path for path in written if word.encode() in path.read_bytes()] == []
 
 
 # --- a server --------------------------------------------------------------------------------
