@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evals.conversation import Row
@@ -34,6 +34,17 @@ def read_csv(
             "the file has a header but no rows", path=path, fix="give a file with one row a record"
         )
     return rows
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows that all have the first one's columns; None and NaN are empty. No row, no file."""
+    found = list(rows)
+    if not found:
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: None if v != v else v for k, v in row.items()} for row in found)
 
 
 def read_text(path: Path) -> str:

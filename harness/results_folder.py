@@ -5,6 +5,7 @@ Only metrics.csv must be there. Files (one JSON object a line where .jsonl):
 - training.jsonl   `method, seed, update` and the numbers of each PPO update
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
 - grader.csv       one row a (seed, grader, proposition)
+- rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.fit.rows`
 - samples/METHOD.jsonl   `prompt_id, response, ...` ; rows of real safety suites have no `prompt`
 - stages.jsonl, manifest.json, config.yaml
 """
@@ -15,7 +16,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 from evals.calibration import MEAN
 from evals.conversation import Row, read_jsonl
+from evals.csv_rows import read_csv
 from evals.errors import InputError
 from evals.measures import MetricRow, read_metrics
 from harness.frontier import Scores
@@ -97,6 +99,14 @@ class ResultsFolder:
             rows = [_grader_row(path, line, row) for line, row in enumerate(csv.DictReader(file), start=2)]
         return [row for row in rows if row.proposition != MEAN]
 
+    def table(self, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> list[JsonRow]:
+        """Rows of a CSV file by column, `numbers` as floats (empty is NaN); none where the file is absent."""
+        path = self.path / name
+        if not path.is_file():
+            return []
+        rows = read_csv(path, [*texts, *numbers])
+        return [{**row.values, **{column: _cell(row, column) for column in numbers}} for row in rows]
+
     @cached_property
     def manifest(self) -> JsonRow:
         path = self.path / "manifest.json"
@@ -145,6 +155,14 @@ def number(row: JsonRow, key: str) -> float:
     """The row's number, or NaN where it has none."""
     value = row.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _cell(row: Row, column: str) -> float:
+    text = str(row.values[column]).strip()
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        raise row.error(column, f"{text!r} is not a number", "mend it") from None
 
 
 def _checked(fields: Mapping[str, type]) -> Callable[[Row], JsonRow]:

@@ -106,3 +106,8 @@ def held_out(prompts: Sequence[str], share: float, seed: int) -> frozenset[str]:
     """
     ids = sorted(set(prompts), key=lambda id: hashlib.sha256(f"{seed}:{id}".encode()).digest())
     return frozenset(ids[: round(share * len(ids))])
+
+
+def prompts_digest(prompts: Sequence[str]) -> str:
+    """16 hexadecimal digits of a set of prompt ids."""
+    return hashlib.sha256("\n".join(sorted(set(prompts))).encode()).hexdigest()[:16]

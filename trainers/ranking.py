@@ -38,6 +38,18 @@ class RankingError:
 
 
 @dataclass(frozen=True)
+class ErrorChange:
+    """Ranking error of one reward less that of another, on the pairs that both score.
+
+    95 % interval by bootstrap over prompts (percentiles); NaN where there is no such pair.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class WorstPair:
     """A pair that the reward ranks wrong, by `gap` = R(ideal) - R(other), and what decides it.
 
@@ -106,6 +118,30 @@ def ranking_errors(
         method: ranking_error(examples.prompts, examples.rank, total, draws=draws, seed=seed)
         for method, total in rewards(examples, weights).items()
     }
+
+
+def error_change(
+    prompts: Sequence[str],
+    rank: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> ErrorChange:
+    """Error of rewards `first` less that of `second`, both [responses], paired by prompt."""
+    ideal, other = ideal_pairs(prompts, rank)
+    gaps = [total[ideal] - total[other] for total in (first, second)]
+    known = np.isfinite(gaps[0]) & np.isfinite(gaps[1])
+    if not known.any():
+        return ErrorChange(float("nan"), float("nan"), float("nan"))
+    change = _wrong(gaps[0][known]) - _wrong(gaps[1][known])
+    names, cluster = np.unique(np.asarray(prompts, dtype=object)[ideal[known]], return_inverse=True)
+    counts = resample_counts([""] * len(names), draws, np.random.default_rng(seed))
+    changes = np.bincount(cluster, weights=change)[:, None]
+    values = cluster_shares(counts, changes, np.bincount(cluster).astype(np.float64)[:, None])
+    low, high = np.quantile(values, (0.025, 0.975))
+    return ErrorChange(float(change.mean()), float(low), float(high))
 
 
 def centred_rewards(examples: FitExamples, total: np.ndarray) -> dict[str, np.ndarray]:

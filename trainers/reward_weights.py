@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class FitReport:
     pairs: int
     dropped: int  # unscored responses left out
     held_out_prompts: int
+    fitted: str = ""  # digests of the prompts' ids: which were fitted on, and which held out
+    held_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class RewardWeights:
     config: dict[str, Any] = field(default_factory=dict)
     fits: dict[ResponseType, FitReport] = field(default_factory=dict)
     trees: dict[ResponseType, TreeEnsemble] = field(default_factory=dict)  # in place of weights
+    reward_model: str = ""  # that the rules were fitted beside
 
     @property
     def response_types(self) -> tuple[ResponseType, ...]:
@@ -111,6 +114,7 @@ def save_weights(weights: RewardWeights, path: Path | str) -> None:
         "format": FORMAT,
         "rulebook": weights.rulebook_digest,
         "grader": weights.grader,
+        "reward_model": weights.reward_model,
         "data": weights.data,
         "seed": weights.seed,
         "config": weights.config,
@@ -138,6 +142,7 @@ def load_weights(path: Path | str, rulebook: Rulebook) -> RewardWeights:
         dict(_mapping(path, content, "config")),
         {_type(path, t): _report(path, t, body) for t, body in fits.items()},
         {_type(path, t): _ensemble(path, t, body) for t, body in content.get("trees", {}).items()},
+        str(content.get("reward_model", "")),
     )
     check_weights(weights, rulebook, path)
     return weights
@@ -191,7 +196,8 @@ def _numbers(path: Path, response_type: str, by_name: Any) -> dict[str, float]:
 
 def _report(path: Path, response_type: str, body: Any) -> FitReport:
     names = {f.name for f in fields(FitReport)}
-    if not isinstance(body, dict) or set(body) != names:
+    needed = {f.name for f in fields(FitReport) if f.default is MISSING}
+    if not isinstance(body, dict) or not needed <= set(body) <= names:
         raise InputError(
             "does not describe a fit", path=path, field=f"fits.{response_type}", fix="fit the weights again"
         )

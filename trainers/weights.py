@@ -21,7 +21,7 @@ from evals.errors import InputError
 from evals.features import CLASS_PREFIX
 from evals.rulebook import Polarity, Rulebook
 from trainers.boosted_trees import TreeEnsemble, boost
-from trainers.fit_examples import FitExamples, fit_examples, held_out, split_by_prompt
+from trainers.fit_examples import FitExamples, fit_examples, held_out, prompts_digest, split_by_prompt
 from trainers.hinge_solver import Optimum, mean_hinge, minimise_hinge
 from trainers.pairs import margins_of, ordered_pairs
 from trainers.reward_weights import FitReport, RewardWeights, check_weights, load_weights, save_weights
@@ -64,8 +64,9 @@ class WeightsConfig:
     # weights of hundreds, and every reward lies beyond the trainer's clip.
     l2: float = 1e-3
     margin: float = 1.0  # reward by which the better response should lead
-    # Margins of single pairs of classes, as {"ideal>disallowed_completion": 2.0}.
-    margins: dict[str, float] = field(default_factory=dict)
+    margins: dict[str, float] = field(
+        default_factory=dict
+    )  # of pairs: +weights.margins={ideal/WORSE_CLASS:2.0}
     sign_constraints: bool = False  # bad propositions may not earn reward, good ones may not cost any
     max_weight: float = 1000.0  # bound on each weight's size; keeps separable data finite
     holdout: float = 0.2  # share of prompts kept from fitting
@@ -75,6 +76,8 @@ class WeightsConfig:
     tree_rate: float = 0.1
 
     def __post_init__(self) -> None:
+        # A key on the command line may not hold a '>'.
+        self.margins = {pair.replace("/", ">"): margin for pair, margin in self.margins.items()}
         checks = {
             "l2": (0.0 <= self.l2 < float("inf"), "give 0 or a positive number"),
             "margin": (0.0 <= self.margin < float("inf"), "give 0 or a positive number"),
@@ -97,10 +100,12 @@ def fit_weights(
     *,
     grader: str = "",
     data: str = "",
+    reward_model: str = "",
     progress: Callable[[int], None] | None = None,
 ) -> RewardWeights:
     """Fit each response type on the first part of `split_by_prompt(.., config.holdout, config.seed)`.
 
+    `grader`, `data` and `reward_model` name where the examples come from; they are kept with the weights.
     Raises InputError when a type has no ordered pair, or a margin names an unknown class.
     """
     _check_margins(config, rulebook)
@@ -120,7 +125,9 @@ def fit_weights(
         if progress is not None:
             progress(1)
     settings = asdict(config) | {"method": config.method.value}
-    return RewardWeights(by_type, rulebook.digest, grader, data, config.seed, settings, fits, trees)
+    return RewardWeights(
+        by_type, rulebook.digest, grader, data, config.seed, settings, fits, trees, reward_model
+    )
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,8 @@ def _report(
         len(pairs.better),
         len(part) - len(pairs.examples),
         len(set(kept.prompts)),
+        prompts_digest(part.prompts),
+        prompts_digest(kept.prompts),
     )
 
 
@@ -251,7 +260,7 @@ def _check_margins(config: WeightsConfig, rulebook: Rulebook) -> None:
             raise InputError(
                 f"'{pair}' is not an ordered pair of classes",
                 field="weights.margins",
-                fix=f"write 'better>worse' with classes of {' > '.join(order)}",
+                fix=f"write better/worse with classes of {' > '.join(order)}",
             )
         if not np.isfinite(margin) or margin < 0.0:
             raise InputError(f"'{pair}' is {margin}", field="weights.margins", fix="give 0 or more")

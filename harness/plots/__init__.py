@@ -16,16 +16,27 @@ from matplotlib.figure import Figure
 
 from harness.plots import (
     capability,
+    learning_curve,
     ranking_error,
     reward_histograms,
     rule_contributions,
+    rule_effects,
     tradeoff,
     training_curves,
 )
 from harness.plots.style import DPI, RC
 from harness.results_folder import ResultsFolder
 
-PLOTS = (tradeoff, ranking_error, reward_histograms, training_curves, capability, rule_contributions)
+PLOTS = (
+    tradeoff,
+    ranking_error,
+    learning_curve,
+    rule_effects,
+    reward_histograms,
+    training_curves,
+    capability,
+    rule_contributions,
+)
 
 
 def draw_all(results: Path) -> list[Path]:

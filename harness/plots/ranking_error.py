@@ -94,5 +94,5 @@ def _title(bars: dict[str, dict[str, Estimate]]) -> str:
 
 def _note(bars: dict[str, dict[str, Estimate]]) -> str:
     seeds = max((len(e.by_seed) for g in bars.values() for e in g.values()), default=1)
-    over = f"over {seeds} seeds" if seeds > 1 else "of one seed"
-    return f"Held-out synthetic completions, by the response type of the prompt; 95 % intervals {over}."
+    over = f"over {seeds} seeds" if seeds > 1 else "by bootstrap over prompts"
+    return f"Held-out completions, by the response type of the prompt; 95 % intervals {over}."

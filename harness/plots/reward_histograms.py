@@ -32,6 +32,7 @@ from harness.wording import REWARDS, plain, type_order
 
 IDEAL = "ideal"
 COLUMNS = ("rm", "rm+rbr")
+ALONE = ("rbr",)  # where there is no reward model
 CLASS_COLOURS = {
     "minimum_acceptable_style": SKY,
     "unacceptable_completion": ORANGE,
@@ -62,14 +63,14 @@ def centre_on_ideal(rows: Sequence[JsonRow]) -> Centred:
     """
     ideals: dict[tuple[int, str], list[JsonRow]] = defaultdict(list)
     for row in rows:
-        if row["completion_class"] == IDEAL:
+        if _is_ideal(row):
             ideals[row["seed"], row["prompt_id"]].append(row)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for row in rows:
         ideal = ideals.get((row["seed"], row["prompt_id"]))
-        if row["completion_class"] == IDEAL or not ideal:
+        if _is_ideal(row) or not ideal:
             continue
-        for reward in COLUMNS:
+        for reward in (*COLUMNS, *ALONE):
             difference = number(row, reward) - float(np.mean([number(i, reward) for i in ideal]))
             if math.isfinite(difference):
                 of_type = found.setdefault(row["response_type"], {})
@@ -80,16 +81,27 @@ def centre_on_ideal(rows: Sequence[JsonRow]) -> Centred:
     }
 
 
+def _is_ideal(row: JsonRow) -> bool:
+    """Of the best class, whatever its name."""
+    return row["rank"] == 0 if "rank" in row else row["completion_class"] == IDEAL
+
+
 def _in_order(classes: dict[str, dict[str, list[float]]]) -> list[tuple[str, dict[str, list[float]]]]:
     order = list(CLASS_COLOURS)
     return sorted(classes.items(), key=lambda i: (order.index(i[0]) if i[0] in order else len(order), i[0]))
 
 
+def _columns(centred: Centred) -> tuple[str, ...]:
+    known = {reward for classes in centred.values() for values in classes.values() for reward in values}
+    return tuple(reward for reward in COLUMNS if reward in known) or ALONE
+
+
 def _draw(centred: Centred) -> Figure:
+    columns = _columns(centred)
     heights = [max(len(classes), 1) * STRIP + 0.1 for classes in centred.values()]
     body = 0.75 + sum(heights) + 0.3 * len(heights)
     figure, top = titled_figure(8.0, body, _title(centred), NOTE)
-    axes = figure.subplots(len(centred), 2, sharex="col", squeeze=False, height_ratios=heights)
+    axes = figure.subplots(len(centred), len(columns), sharex="col", squeeze=False, height_ratios=heights)
     figure.subplots_adjust(
         left=1.45 / 8,
         right=1 - 0.62 / 8,
@@ -98,7 +110,7 @@ def _draw(centred: Centred) -> Figure:
         wspace=0.26,
         hspace=0.24,
     )
-    for column, reward in enumerate(COLUMNS):
+    for column, reward in enumerate(columns):
         limits = _limits(
             [values[reward] for c in centred.values() for values in c.values() if reward in values]
         )
@@ -107,7 +119,7 @@ def _draw(centred: Centred) -> Figure:
             _ridges(ax, classes, reward, limits)
             if column == 0:
                 ax.set_yticks(np.arange(len(classes)) - 0.3, [_class_label(name) for name in classes])
-                ax.set_title(plain(kind), x=-0.395, pad=4)
+                ax.set_title(plain(kind), x=-0.395 if len(columns) > 1 else -0.18, pad=4)
             if row == 0:
                 at: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
                 ax.annotate(REWARDS[reward], (0.5, 1), xytext=(0, 5), ha="center", **at, **COLUMN_HEAD)
@@ -155,10 +167,12 @@ def _class_label(name: str) -> str:
 
 def _title(centred: Centred) -> str:
     shares = {}
-    for reward in COLUMNS:
+    for reward in (*COLUMNS, *ALONE):
         values = [v[reward] for classes in centred.values() for v in classes.values() if reward in v]
         shares[reward] = 100 * float(np.mean(np.concatenate(values) > 0)) if values else math.nan
-    if not all(map(math.isfinite, shares.values())):
+    if _columns(centred) == ALONE and math.isfinite(shares["rbr"]):
+        return f"The rules prefer {shares['rbr']:.1f} % of worse completions to the ideal one"
+    if not all(math.isfinite(shares[reward]) for reward in COLUMNS):
         return "How far each class of completion earns less than the ideal one"
     before, after = shares["rm"], shares["rm+rbr"]
     if after < before:

@@ -6,14 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from evals.statistics import mean_estimate
 from harness.plots.style import (
     BLUE,
     GREY,
     INK,
+    MARGIN,
     VERMILLION,
     beside,
     furthest,
@@ -81,9 +85,12 @@ def _ends(rows: Sequence[JsonRow], seed: int, feature: str) -> tuple[float, floa
 
 def _draw(method: str, changes: list[Change]) -> Figure:
     shown = changes[:SHOWN]
+    labels = [feature_label(c.feature) for c in shown]
     body = 0.65 + 0.25 * len(shown)
-    figure, top = titled_figure(6.8, body, _title(method, changes), _note(changes))
-    ax = figure.add_axes((2.15 / 6.8, top * 0.48 / body, 4.3 / 6.8, top * (body - 0.55) / body))
+    left = label_room(labels)
+    width = left + 4.65
+    figure, top = titled_figure(width, body, _title(method, changes), _note(changes))
+    ax = figure.add_axes((left / width, top * 0.48 / body, 4.3 / width, top * (body - 0.55) / body))
     for y, change in enumerate(shown):
         colour = BLUE if change.value >= 0 else VERMILLION
         ax.barh(y, change.value, height=0.68, color=colour, alpha=0.85)
@@ -94,7 +101,7 @@ def _draw(method: str, changes: list[Change]) -> Figure:
         else:
             beside(ax, text, (-furthest(-change.value, -change.low), y), -4)
     ax.axvline(0, color=GREY, lw=0.9)
-    ax.set_yticks(range(len(shown)), [_feature_label(c.feature) for c in shown])
+    ax.set_yticks(range(len(shown)), labels)
     ax.tick_params(axis="y", length=0, colors=INK)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.margins(x=0.14)
@@ -106,7 +113,7 @@ def _draw(method: str, changes: list[Change]) -> Figure:
 
 def _title(method: str, changes: list[Change]) -> str:
     top = changes[0]
-    name = _feature_label(top.feature)
+    name = feature_label(top.feature)
     share = abs(top.value) / max(sum(abs(c.value) for c in changes), 1e-12)
     sign = f"{top.value:+.2f}".replace("-", "−")
     return f"“{name}” moved {method_label(method)} most: {sign} reward, {100 * share:.0f} % of all change"
@@ -121,6 +128,15 @@ def _note(changes: list[Change]) -> str:
     return what + lines + rest
 
 
-def _feature_label(feature: str) -> str:
+def feature_label(feature: str) -> str:
     kind, _, name = feature.partition(":")
     return f"class: {plain(name)}" if kind == "class" and name else plain(feature)
+
+
+def label_room(labels: Sequence[str]) -> float:
+    """Inches that the longest of the names at an axis needs, as drawn, with a margin on its left."""
+    canvas = FigureCanvasAgg(Figure())
+    font = FontProperties(size=matplotlib.rcParams["ytick.labelsize"])
+    sizes = [canvas.get_renderer().get_text_width_height_descent(text, font, ismath=False) for text in labels]
+    dots = canvas.figure.dpi
+    return max((width / dots for width, _, _ in sizes), default=0.0) + MARGIN + 0.1

@@ -10,9 +10,12 @@ import pytest
 from evals.conversation import ResponseType
 from evals.features import Features
 from evals.rulebook import Proposition, Rulebook
+from trainers.ablations import ablations
+from trainers.diagnosis import STEPS, diagnose
 from trainers.ranking import (
     centred_rewards,
     contributions,
+    error_change,
     ideal_pairs,
     ranking_error,
     ranking_errors,
@@ -20,7 +23,7 @@ from trainers.ranking import (
     variance_shares,
     worst_pairs,
 )
-from trainers.rule_effects import learning_curve, refitted_without, rule_effects
+from trainers.rule_effects import doubling_sizes, learning_curve, refitted_without, rule_effects
 from trainers.weights import FitExamples, RewardWeights, WeightsConfig, fit_weights, split_by_prompt
 
 COMPLY = ResponseType.COMPLY
@@ -223,9 +226,100 @@ def test_a_refit_without_the_only_useful_rule_loses_the_ranking(rules: Rulebook)
 
 
 def test_the_learning_curve_is_nested_and_ends_with_all_prompts(rules: Rulebook) -> None:
-    """Guards: sizes beyond the data, and draws that change between sizes."""
+    """Guards: sizes beyond the data, and a last point that is not the fit on all prompts."""
     fit, held = split_by_prompt(noisy(), 0.3, 0)
-    curve = learning_curve(fit, held, rules, WeightsConfig(), [5, 40, 10_000], draws=50)
-    assert [size for size, _ in curve] == [5, 40, 140]
+    curve = learning_curve(fit, held, rules, WeightsConfig(), [5, 40, 10_000], orders=3)
+    assert [(point.prompts, len(point.errors)) for point in curve] == [(5, 3), (40, 3), (140, 1)]
     fitted = fit_weights([fit], rules, WeightsConfig(holdout=0.0))
-    assert curve[-1][1].value == ranking_errors(held, fitted)["rm+rbr"].value
+    assert curve[-1].mean == ranking_errors(held, fitted)["rm+rbr"].value
+    assert len(set(curve[0].errors)) > 1
+
+
+def test_sizes_double_up_to_all_prompts() -> None:
+    """Guards: a curve that stops short of the data, or starts at a fit on nothing."""
+    assert doubling_sizes(900) == [14, 28, 56, 112, 225, 450, 900]
+    assert doubling_sizes(10) == [5, 10] and doubling_sizes(2) == [2]
+
+
+def test_a_size_without_an_ordered_pair_is_left_out(rules: Rulebook) -> None:
+    """Guards: a curve that fails where its first prompts happen to have one completion each."""
+    data = noisy()
+    lone = data.select(
+        np.array([not (id != "p0" and rank) for id, rank in zip(data.prompts, data.rank, strict=True)])
+    )
+    held = data.select(np.array([id == "p1" for id in data.prompts]))
+    curve = learning_curve(lone, held, rules, WeightsConfig(), [1, 200], orders=4)
+    assert curve[-1].prompts == 200 and len(curve[0].errors) < 4
+
+
+# --- changes and ablations -------------------------------------------------------------------
+
+
+def test_the_change_of_error_is_paired_by_prompt() -> None:
+    """Guards: two errors compared as if they came from different prompts.
+
+    The second reward errs on prompt a's pair, the first on none: 0 - 1/40 of the pairs.
+    """
+    prompts = tuple(f"p{i}" for i in range(40) for _ in range(2))
+    rank, right = np.tile([0, 1], 40), np.tile([1.0, 0.0], 40)
+    wrong = right.copy()
+    wrong[:2] = [0.0, 1.0]
+    change = error_change(prompts, rank, right, wrong)
+    assert change.value == pytest.approx(-1 / 40) and change.low < change.value < change.high <= 0.0
+    same = error_change(prompts, rank, wrong, wrong)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    assert np.isnan(error_change(prompts, rank, right, np.full(80, NAN)).value)
+
+
+def test_ablations_are_judged_beside_the_fitted_reward(rules: Rulebook) -> None:
+    """Guards: a variant fitted or judged with the wrong terms."""
+    fit, held = split_by_prompt(noisy(), 0.3, 0)
+    config = WeightsConfig(seed=3)
+    weights = fit_weights([fit], rules, replace(config, holdout=0.0))
+    found = {a.name: a for a in ablations(fit, held, rules, weights, config, draws=50)}
+    assert set(found) == {
+        "fitted",
+        "rm_alone",
+        "rbr_alone",
+        "fixed_1",
+        "fixed_10",
+        "boosted",
+        "sign_constraints",
+    }
+    assert found["fitted"].error.value == ranking_errors(held, weights)["rm+rbr"].value
+    assert found["fitted"].change.value == 0.0
+    assert found["rm_alone"].error.value == ranking_errors(held, weights)["rm"].value
+    alone = fit_weights([fit], rules, replace(config, holdout=0.0, reward_model=False))
+    assert found["rbr_alone"].error.value == ranking_errors(held, alone)["rbr"].value
+    for a in found.values():
+        assert a.change.value == pytest.approx(a.error.value - found["fitted"].error.value)
+    silent = replace(fit, reward_model=np.zeros(len(fit))), replace(held, reward_model=np.zeros(len(held)))
+    rules_only = replace(config, reward_model=False)
+    names = {a.name for a in ablations(*silent, rules, weights, rules_only, draws=50)}
+    assert not names & {"rm_alone", "rbr_alone"} and "boosted" in names
+
+
+def test_a_diagnosis_holds_together(rules: Rulebook) -> None:
+    """Guards: shares that do not add up, effects of other data than the errors."""
+    fit, held = split_by_prompt(noisy(), 0.3, 0)
+    weights = fit_weights([fit], rules, WeightsConfig(holdout=0.0))
+    steps: list[int] = []
+    d = diagnose(
+        fit, held, rules, weights, WeightsConfig(), orders=2, worst=3, draws=50, progress=steps.append
+    )
+    assert sum(steps) == STEPS and d.response_type is COMPLY and d.error is d.errors["rm+rbr"]
+    assert sum(d.variance.values()) == pytest.approx(1.0) and set(d.variance) >= {"reward_model", "kind"}
+    refitted = {e.name: e.error_refitted for e in d.effects}
+    assert refitted["kind"] >= 0.0 and len(d.worst) <= 3 and d.curve[-1].prompts == 140
+    quick = diagnose(fit, held, rules, weights, WeightsConfig(), refit=False, orders=0, draws=50)
+    assert quick.curve == [] and all(np.isnan(e.error_refitted) for e in quick.effects)
+
+
+def test_a_diagnosis_of_prompts_without_an_ideal_completion_claims_nothing(rules: Rulebook) -> None:
+    """Guards: a mean of nothing as a finding, or a crash in the middle of a report."""
+    fit, held = split_by_prompt(noisy(), 0.3, 0)
+    weights = fit_weights([fit], rules, WeightsConfig(holdout=0.0))
+    worse = held.select(held.rank > 0)
+    d = diagnose(fit, worse, rules, weights, WeightsConfig(), orders=1, draws=50)
+    assert np.isnan(d.error.value) and d.worst == [] and np.isnan(d.ablations[0].change.value)
+    assert all(np.isnan(e.contribution) for e in d.effects)

@@ -19,6 +19,7 @@ from evals.errors import InputError
 from evals.features import Features
 from evals.graders import Grades, Unscored
 from evals.rulebook import Polarity, Proposition, Rulebook
+from harness.compose import compose_command
 from trainers.boosted_trees import Tree, TreeEnsemble
 from trainers.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
 from trainers.pairs import margins_of, ordered_pairs
@@ -305,6 +306,7 @@ def test_a_larger_margin_for_one_pair_of_classes_widens_its_gap(rules: Rulebook)
     "changes",
     [
         {"margins": {"worst>best": 1.0}},
+        {"margins": {"worst/best": 1.0}},
         {"margins": {"best": 1.0}},
         {"margins": {"best>worst": -1.0}},
     ],
@@ -313,6 +315,12 @@ def test_margins_of_unknown_pairs_are_refused(changes: dict[str, Any], rules: Ru
     """Guards: a typo in a class name that leaves the default margin in place."""
     with pytest.raises(InputError, match=r"weights\.margins"):
         fit_weights([examples()], rules, WeightsConfig(**changes))
+
+
+def test_margins_are_written_with_a_slash_on_the_command_line() -> None:
+    """Guards: margins that no one can set, since a key there holds no '>'."""
+    config = compose_command("w", WeightsConfig, ["+margins={best/worst:2.5,best/middle:1}"])
+    assert config.margins == {"best>worst": 2.5, "best>middle": 1.0}
 
 
 @pytest.mark.parametrize(

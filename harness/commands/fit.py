@@ -1,0 +1,33 @@
+"""`rbrbench fit`: the rule-based reward's weights on labelled completions, and what the reward is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SUMMARY = """\
+  fit               fit the reward's weights to labelled completions, judge the reward on held-out prompts
+                      rbrbench fit on=FILE rulebook=FILE grader=recorded model.path=GRADES"""
+USAGE = """\
+usage: rbrbench fit on=FILE rulebook=FILE [grader=KIND model.path=PATH] [reward_model.path=PATH] [key=value ...]
+
+Fits one weight a rule and response type, to the optimum. Writes weights.json, fit.html, summary.md, rules.csv,
+ablations.csv, learning_curve.csv, worst_pairs.jsonl and plots to results/NAME. Graders: oracle (the labels of
+the completions themselves; with model.path= the sandbox's world file), recorded (a file of grades),
+language_model, encoder (a folder or hub id), server (server.base_url= and server.model=). Exit codes: 0 done,
+2 bad input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
+
+
+def usage() -> str:
+    from harness.fit.config import FitConfig
+    from harness.help import command_help
+
+    return command_help(USAGE, FitConfig)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from harness.compose import compose_command
+    from harness.fit.config import FitConfig
+    from harness.fit.run import run_fit
+
+    run_fit(compose_command("fit", FitConfig, arguments))
+    return 0

@@ -1,0 +1,163 @@
+"""Labelled completions with grades and reward-model scores, divided into fitting and held-out prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evals.conversation import Message, Prompt, Response, ResponseType
+from evals.errors import InputError, UndecidableError
+from evals.graders import Grader, grade_in_batches
+from evals.graders.oracle import OracleGrader
+from evals.rulebook import Rulebook
+from harness.digest import digest_files
+from harness.fit.config import ORACLE, FitConfig
+from harness.regress.completions import CompletionSet, find_completions, read_completions
+from trainers.fit_examples import FitExamples, fit_examples, held_out
+from trainers.reward import Reward
+
+CACHE = ".grades.jsonl"  # under the root of results: what models have graded
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who grades and who scores, ready to be asked. `name` and `score_name` say which, by content."""
+
+    grader: Grader
+    name: str
+    reward_model: Reward | None
+    score_name: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples of one response type with the responses that they are of, row by row."""
+
+    examples: FitExamples
+    responses: tuple[Response, ...]
+
+    def select(self, mask: np.ndarray) -> Part:
+        rows = np.flatnonzero(mask)
+        return Part(self.examples.select(rows), tuple(self.responses[i] for i in rows))
+
+
+def read_sets(config: FitConfig, rulebook: Rulebook) -> tuple[CompletionSet, CompletionSet | None]:
+    """The completions of `on` and of `test`. Raises InputError for bad rows, and for a prompt in both."""
+    fitted = read_completions(find_completions(config.on), rulebook, config.types)
+    held = None
+    if config.test is not None:
+        held = read_completions(find_completions(config.test), rulebook, config.types)
+        both = {item.response.prompt.messages for item in fitted.labelled} & {
+            item.response.prompt.messages for item in held.labelled
+        }
+        shared = next((i for i in held.labelled if i.response.prompt.messages in both), None)
+        if shared is not None:
+            raise InputError(
+                f"{len(both)} prompts are also in on={config.on}, {shared.response.prompt.id!r} first",
+                path=held.path,
+                field="test",
+                fix="judge the reward on other prompts than it is fitted on",
+            )
+    return fitted, held
+
+
+def open_source(config: FitConfig, sets: Sequence[CompletionSet]) -> Source:
+    """Load the grader and the reward model. Raises InputError where one does not load."""
+    grader = _grader(config, sets)
+    model, score_name = _reward_model(config.reward_model.path)
+    return Source(grader, _identity(grader, config), model, score_name)
+
+
+def graded_parts(
+    completions: CompletionSet, rulebook: Rulebook, source: Source, limit: float, advance: Advance
+) -> dict[ResponseType, Part]:
+    """Grade and score every completion, by response type.
+
+    Raises UndecidableError when more than `limit` of a type's completions stay unscored; the grades of a
+    model are in the cache then.
+    """
+    responses = completions.responses
+    types = completions.response_types
+    names = {name for t in types for name in rulebook.propositions_for(t)}
+    asked = [p for name, p in rulebook.propositions.items() if name in names]
+    grades = grade_in_batches(source.grader, responses, asked, progress=advance)
+    model = source.reward_model
+    scores = np.zeros(len(responses)) if model is None else model(responses).total
+    made = {e.response_type: e for e in fit_examples(rulebook, completions.labelled, grades, scores)}
+    parts = {t: Part(made[t], tuple(responses[i] for i in completions.rows(t))) for t in types}
+    for part in parts.values():
+        _check_scored(part.examples, limit, completions.path)
+    return parts
+
+
+def split_parts(
+    parts: Mapping[ResponseType, Part], share: float, seed: int
+) -> tuple[dict[ResponseType, Part], dict[ResponseType, Part]]:
+    """Fitting and held-out prompts, as `fit_weights` splits them."""
+    fitted, held = {}, {}
+    for response_type, part in parts.items():
+        kept = held_out(part.examples.prompts, share, seed)
+        out = np.array([id in kept for id in part.examples.prompts], dtype=bool)
+        fitted[response_type], held[response_type] = part.select(~out), part.select(out)
+    return fitted, held
+
+
+def _grader(config: FitConfig, sets: Sequence[CompletionSet]) -> Grader:
+    from harness.regress.description import Part as GraderPart
+    from harness.regress.graders import load_grader
+
+    if config.grader == ORACLE and config.model.path is None:
+        return label_grader(sets)
+    options = asdict(config.server) if config.grader == "server" else {}
+    path = config.model.path or ""
+    return load_grader(GraderPart(config.grader, path, options), Path(config.results) / CACHE)
+
+
+def label_grader(sets: Sequence[CompletionSet]) -> OracleGrader:
+    """The completions' own labels as grades: what the rules are worth when nobody misreads a response."""
+    truth: dict[tuple[tuple[Message, ...], str], Mapping[str, bool]] = {
+        (item.response.prompt.messages, item.response.text): item.propositions
+        for completions in sets
+        for item in completions.labelled
+    }
+
+    def look_up(prompt: Prompt, text: str) -> Mapping[str, bool]:
+        return truth[prompt.messages, text]
+
+    return OracleGrader(look_up, "labels")
+
+
+def _reward_model(path: str | None) -> tuple[Reward | None, str]:
+    from harness.regress.description import Part as ModelPart
+    from harness.regress.graders import load_reward_model_term
+    from harness.regress.recorded import RecordedScores
+
+    if path is None:
+        return None, ""
+    if path.endswith((".jsonl", ".jsonl.gz")):
+        return RecordedScores(path), f"{Path(path).name} {digest_files([path])}"
+    return load_reward_model_term(ModelPart("model", path)), Path(path).name
+
+
+def _identity(grader: Grader, config: FitConfig) -> str:
+    """The grader by content, where it can be told: a digest of its weights, or of the file of grades."""
+    known = getattr(grader, "identity", None)
+    if known is None and config.grader == "recorded":
+        return f"{grader.name} {digest_files([str(config.model.path)])}"
+    return str(known or grader.name)
+
+
+def _check_scored(examples: FitExamples, limit: float, path: Path) -> None:
+    missing = ~examples.scored
+    if missing.mean() <= limit:
+        return
+    reasons = list(examples.features.reasons.values()) or ["the reward model gave no score"]
+    commonest = max(dict.fromkeys(reasons), key=reasons.count)
+    raise UndecidableError(
+        f"{path}: {int(missing.sum())} of {len(examples)} completions of {examples.response_type.value} are "
+        f"unscored, more than max_unscored ({limit:g}) allows; the commonest reason is: {commonest}"
+    )
