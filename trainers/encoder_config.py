@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from evals.errors import InputError
 
+CANDIDATES = ((0.03, 0.1), (0.5, 0.8, 1.0), (0.5, 0.75, 1.0))  # of l2, balance and prior_shift
+
 
 @dataclass
 class EncoderFitConfig:
@@ -22,6 +24,7 @@ class EncoderFitConfig:
     prior_shift: float = 0.75
     iterations: int = 200
     max_tokens: int = 256
+    choose: bool = False  # l2, balance and prior_shift by cross-validation inside the labels that are fitted
 
     def __post_init__(self) -> None:
         for name in ("l2", "iterations"):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.calibration import gold_labels, prompt_folds
+from evals.calibration import gold_labels, measures, prompt_folds
 from evals.conversation import LabelledResponse, Response
 from evals.errors import InputError
 from evals.graders import Grades
@@ -27,7 +28,7 @@ from evals.graders.encoder import (
 )
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
 from evals.propositions import Proposition
-from trainers.encoder_config import EncoderFitConfig
+from trainers.encoder_config import CANDIDATES, EncoderFitConfig
 
 __all__ = [
     "CrossFittedGrader",
@@ -87,6 +88,26 @@ def cut_encoder(path: str, max_tokens: int) -> tuple[PreTrainedModel, EncoderFea
     return model, EncoderFeatures(layers, max_tokens=min(max_tokens, room))
 
 
+@dataclass(frozen=True)
+class _Design:
+    """The head's inputs [all responses, features], scaled and counted by what some rows hold."""
+
+    inputs: np.ndarray
+    words: WordViews
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, encoded: EncodedResponses, rows: np.ndarray) -> _Design:
+        features, states = encoded.features, encoded.states
+        texts = [r.text for r in encoded.responses]
+        words = WordViews.fit([texts[i] for i in rows.tolist()], features)
+        mean, deviation = states[rows].mean(0), states[rows].std(0) + 1e-6
+        scaled = (states - mean) / deviation / np.sqrt(states.shape[1])
+        inputs = stack_blocks(features, scaled, words.transform(texts, features), encoded.responses)
+        return cls(inputs, words, mean, deviation)
+
+
 def fit_head(
     encoded: EncodedResponses,
     labels: np.ndarray,
@@ -95,23 +116,65 @@ def fit_head(
     name: str = "encoder",
     rows: np.ndarray | None = None,
 ) -> EncoderGrader:
-    """Fit the head to labels [responses, propositions] in 0..1, NaN where there is none; to `rows` if given."""
+    """Fit the head to labels [responses, propositions] in 0..1, NaN where there is none; to `rows` if given.
+
+    With `config.choose` the settings come from folds of the same rows' prompts.
+    """
     rows = np.arange(len(labels)) if rows is None else rows
     if not np.isfinite(labels[rows]).any():
         raise InputError(
             "no response has a label of the rulebook's propositions", fix="give labelled responses"
         )
-    features, states = encoded.features, encoded.states[rows]
-    responses = [encoded.responses[i] for i in rows.tolist()]
-    texts = [r.text for r in responses]
-    words = WordViews.fit(texts, features)
-    mean, deviation = states.mean(0), states.std(0) + 1e-6
-    scaled = (states - mean) / deviation / np.sqrt(states.shape[1])
-    inputs = stack_blocks(features, scaled, words.transform(texts, features), responses)
-    weight, bias = logistic_regressions(inputs, labels[rows], config)
-    arrays = {"weight": weight, "bias": bias, "mean": mean, "deviation": deviation}
-    head = EncoderHead(tuple(propositions), words, arrays)
-    return EncoderGrader(encoded.model, encoded.tokenizer, features, head, name)
+    if config.choose:
+        config = choose_settings(encoded, labels, config, rows)
+    design = _Design.of(encoded, rows)
+    weight, bias = logistic_regressions(design.inputs[rows], labels[rows], config)
+    arrays = {"weight": weight, "bias": bias, "mean": design.mean, "deviation": design.deviation}
+    head = EncoderHead(tuple(propositions), design.words, arrays)
+    return EncoderGrader(encoded.model, encoded.tokenizer, encoded.features, head, name)
+
+
+def choose_settings(
+    encoded: EncodedResponses,
+    labels: np.ndarray,
+    config: EncoderFitConfig,
+    rows: np.ndarray,
+    folds: int = 5,
+    seed: int = 0,
+) -> EncoderFitConfig:
+    """The CANDIDATES with the highest mean of accuracy and balanced accuracy, out of fold by prompt in `rows`.
+
+    Labels outside `rows` are not looked at, so that a grader chosen in this way can be judged on them.
+    """
+    fold = prompt_folds([encoded.responses[i].prompt.id for i in rows.tolist()], folds, seed)
+    logits = {candidate: np.full(labels[rows].shape, np.nan) for candidate in product(*CANDIDATES)}
+    for number in range(folds):
+        seen, unseen = rows[fold != number], rows[fold == number]
+        design = _Design.of(encoded, seen)
+        for l2, balance, shift in logits:
+            settings = replace(config, l2=l2, balance=balance, prior_shift=0.0, choose=False)
+            if shift == CANDIDATES[-1][0]:  # the shift is added to one and the same fit
+                weight, bias = logistic_regressions(design.inputs[seen], labels[seen], settings)
+                found = design.inputs[unseen] @ weight + bias
+                odds = _log_odds(labels[seen])
+            logits[l2, balance, shift][fold == number] = found - shift * odds
+    scores = {candidate: _mean_accuracies(values, labels[rows]) for candidate, values in logits.items()}
+    l2, balance, shift = max(scores, key=lambda candidate: scores[candidate])
+    return replace(config, l2=l2, balance=balance, prior_shift=shift, choose=False)
+
+
+def _mean_accuracies(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of accuracy and balanced accuracy, each over the propositions where it is defined."""
+    grades = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+    accuracy, balanced = [], []
+    for column in range(labels.shape[1]):
+        known = np.isfinite(labels[:, column])
+        values = measures(
+            grades[known, column], labels[known, column] >= 0.5, 0.5, np.ones((1, int(known.sum())))
+        )
+        accuracy.append(values["accuracy"][0])
+        balanced.append(values["balanced_accuracy"][0])
+    return float(np.nanmean(accuracy) + np.nanmean(balanced)) / 2
 
 
 class CrossFittedGrader:
@@ -232,6 +295,12 @@ def logistic_regressions(
     optimizer.step(objective)
     shift = config.prior_shift * torch.logit(prevalence)
     return back @ weight.detach().numpy(), (bias.detach() - shift).numpy()
+
+
+def _log_odds(labels: np.ndarray) -> np.ndarray:
+    """Of the prevalence of each proposition [propositions]."""
+    known = torch.from_numpy(np.isfinite(labels)).double()
+    return torch.logit(_prevalence(torch.from_numpy(np.nan_to_num(labels)), known)).numpy()
 
 
 def _prevalence(y: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

