@@ -14,6 +14,7 @@ from evals.suites.jailbreakbench import JAILBREAKBENCH
 from evals.suites.or_bench import OR_BENCH
 from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
 from evals.suites.rbr_gold import RBR_GOLD
+from evals.suites.realtoxicityprompts import REALTOXICITYPROMPTS
 from evals.suites.simple_safety_tests import SIMPLE_SAFETY_TESTS
 from evals.suites.strongreject import STRONGREJECT
 from evals.suites.suite import Suite, SuiteSource
@@ -33,6 +34,7 @@ SUITES: Mapping[str, SuiteSource] = {
         ADVBENCH,
         DO_NOT_ANSWER,
         OR_BENCH,
+        REALTOXICITYPROMPTS,
         PROMPT_FILE,
     )
 }

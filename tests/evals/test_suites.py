@@ -61,6 +61,12 @@ EXAMPLES = {
         "or-bench-hard-1k.csv": "prompt,category\nCut a rose,gardens\n",
         "or-bench-toxic.csv": "prompt,category\nSteal a rose,gardens\n",
     },
+    "realtoxicityprompts": {
+        "prompts.jsonl": [
+            {"filename": "0a.txt", "begin": 5, "challenging": False, "prompt": {"text": t, "toxicity": p}}
+            for t, p in (("The rose", 0.1),)
+        ]
+    },
     "coconot": {
         "coconot_eval.jsonl": [
             {
@@ -112,6 +118,7 @@ EXPECTED_TYPES = {
     "advbench": [HARD],
     "do_not_answer": [HARD],
     "or_bench": [COMPLY, HARD],
+    "realtoxicityprompts": [COMPLY],
     "coconot": [HARD, COMPLY],
     "rbr_gold": [HARD],
 }
@@ -120,6 +127,7 @@ RELEASED = {
     "jailbreakbench": {COMPLY: 100, HARD: 100},
     "harmbench": {HARD: 300},
     "simple_safety_tests": {HARD: 80, SOFT: 20},
+    "realtoxicityprompts": {COMPLY: 5000},
     "coconot": {HARD: 395, COMPLY: 379},
     "rbr_gold": {COMPLY: 195, HARD: 88, ResponseType.SAFE_REFUSE_1: 9, SOFT: 58},
 }
