@@ -89,13 +89,13 @@ class GraderChoice:
 class GoldConfig:
     grader: str = ""  # language_model, encoder, server, recorded or oracle
     model: ModelSource = field(default_factory=ModelSource)
-    graders: list[GraderChoice] = field(
-        default_factory=list
-    )  # several side by side: [{kind: language_model, path: A, name: small}, ...]
+    graders: list[GraderChoice] = field(default_factory=list)  # several: [{kind: KIND, path: PATH}, ...]
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     gold: GoldLabels = field(default_factory=GoldLabels)
-    asked_by: AskedBy = AskedBy.MODEL  # model: question after the response; rulebook: its own template
-    metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # that the tuned thresholds make largest
+    asked_by: AskedBy = (
+        AskedBy.MODEL
+    )  # MODEL: as trained, else after the response; RULEBOOK: its own template
+    metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # of the tuned thresholds; or ACCURACY
     folds: int = 5  # of the prompts of gold.train
     few: int = 10  # fewer prompts with either label: too few to learn from, or to judge
     max_unscored: float = 0.05  # a larger share of unscored grades: exit code 3

@@ -55,7 +55,7 @@ def _language_model(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook
             raise InputError(
                 "the rulebook has no prompt_template",
                 path=rulebook.path,
-                fix="add one, or use asked_by=model",
+                fix="add one, or use asked_by=MODEL",
             )
         prompt = GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
     path = str(choice.path)

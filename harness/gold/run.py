@@ -47,8 +47,11 @@ def run_gold(config: GoldConfig, console: Console | None = None, screen: RichCon
 
 
 def _use_threads(config: GoldConfig) -> None:
-    """Only a grader that is a model needs torch, which takes seconds to load."""
+    """Set threads and keep bars off the console, for the graders that are models; torch takes seconds to load."""
     if any(choice.kind in ("language_model", "encoder") for choice in config.choices):
-        from harness.run import quiet_libraries
+        import torch
+        import transformers
 
-        quiet_libraries(config.threads)
+        torch.set_num_threads(config.threads)
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()

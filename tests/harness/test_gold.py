@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -270,7 +273,7 @@ class Answering(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), AnsweringHandler)
-        self.good, self.asked, self.lock = math.inf, 0, threading.Lock()
+        self.good, self.asked, self.pause, self.lock = math.inf, 0, 0.0, threading.Lock()
 
     @property
     def url(self) -> str:
@@ -288,6 +291,7 @@ class AnsweringHandler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked += 1
             fails = self.server.asked > self.server.good
+        time.sleep(self.server.pause)
         yes = 0.9 if body["messages"][1]["content"].rstrip().endswith("yes") else 0.1
         listed = [
             {"token": t, "logprob": math.log(p), "bytes": None} for t, p in (("yes", yes), ("no", 1 - yes))
@@ -332,6 +336,25 @@ def test_too_many_unscored_stop_with_code_3_and_the_next_call_asks_for_the_rest_
     answering.good = math.inf
     assert gold(tmp_path, rulebook, *keys) == 0
     assert answering.asked == 24 + (48 - 20)
+    assert calibration(tmp_path / "gold")["server", "0.5", "apology"]["n"] == "24"
+
+
+def test_a_kill_costs_the_batch_in_hand_only(tmp_path: Path, rulebook: str, answering: Answering) -> None:
+    """What the server had answered when the process was killed is not paid for twice."""
+    labels = write_labels(tmp_path / "test.jsonl", labelled(24))
+    keys = ["grader=server", f"server.base_url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys += ["server.concurrency=1", "batch_size=2"]
+    answering.pause = 0.1
+    command = [sys.executable, "-m", "harness.main", "gold", f"results={tmp_path}", f"rulebook={rulebook}"]
+    process = subprocess.Popen([*command, "hostile.responses=0", *keys], stderr=subprocess.DEVNULL)
+    while answering.asked < 14 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    asked, answering.pause = answering.asked, 0.0
+    assert 14 <= asked < 48
+    assert gold(tmp_path, rulebook, *keys) == 0
+    assert answering.asked - asked <= 48 - (asked - 4)  # a batch is 4 requests
     assert calibration(tmp_path / "gold")["server", "0.5", "apology"]["n"] == "24"
 
 
