@@ -141,9 +141,11 @@ def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> I
     for number in range(resamplings):
         rng = np.random.default_rng([seed, number])
         rank = ranks(len(types), scenario.others, rng)
-        sides = [side(reward) for reward in rewards(rank, scenario, extra * affected, rng)]
+        baseline, candidate = rewards(rank, scenario, extra * affected, rng)
         config = RegressConfig(baseline="A", candidate="B", seed=number)
-        yield compare_sides(config, completion_set(rank, types), "simulated", *sides).outcome.verdict
+        yield compare_sides(
+            config, completion_set(rank, types), "simulated", side(baseline), side(candidate)
+        ).outcome.verdict
 
 
 def side(reward: np.ndarray) -> Side:

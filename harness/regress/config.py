@@ -70,7 +70,7 @@ class RegressConfig:
             "min_prompts": (self.min_prompts >= 2, "give 2 or more"),
             "max_unscored": (0.0 <= self.max_unscored <= 1.0, "give a share from 0 to 1"),
             "draws": (self.draws >= 100, "give 100 or more"),
-            "sign_flips": (self.sign_flips >= 100, "give 100 or more"),
+            "sign_flips": (self.sign_flips >= 1000, "give 1000 or more: fewer cannot pass the correction"),
             "examples": (self.examples >= 0, "give 0 or more"),
             "seed": (self.seed >= 0, "give 0 or more"),
         }

@@ -1,10 +1,11 @@
-"""Make a frozen completion set from a finished run.
+"""Make a frozen completion set from a finished run of the sandbox.
 
     python -m harness.regress.freeze results/NAME FOLDER SET
 
 Writes into FOLDER, all of it the same bytes for the same run:
 
-- completions.jsonl.gz   held-out completions with their labels and true classes, each row naming SET
+- completions.jsonl.gz   new completions on held-out topics and wordings, with labels and true classes; each
+                         row names SET
 - fitting.jsonl.gz       completions to fit weights on, labels only: each rulebook reads its own classes
 - recorded.jsonl.gz      the run's grades, reward-model scores and rewards of both (`recorded.py`)
 - rulebook.yaml          the rulebook of the labels and of the grades' questions
@@ -29,58 +30,70 @@ import numpy as np
 from evals.conversation import LabelledResponse, labelled_as_json, read_labelled, write_jsonl
 from evals.errors import InputError
 from evals.graders import Grades, grade_in_batches
+from evals.propositions import Proposition
 from evals.rulebook import Rulebook
 from harness.digest import digest_files
 from harness.disk import write_json, writing
 from harness.regress.completions import COMPLETIONS, RULEBOOK, CompletionFile, read_completions
 from harness.regress.description import FitDescription, Part, RewardDescription
-from harness.regress.files import recorded_rows
 from harness.regress.recorded import reward_rows
-from harness.regress.rewards import live_reward, score, used_propositions
-from harness.regress.run_folder import open_run
+from harness.regress.rewards import Side, live_reward, score, used_propositions
+from harness.regress.run_folder import OpenRun, open_run
+from harness.sandbox.generate import Source, synthetic
+from harness.sandbox.world import World
 from trainers.reward import REWARD_MODEL, Breakdown
 from trainers.weights import FitMethod, WeightsConfig
 
 FITTING, RECORDED, MANIFEST = "fitting.jsonl.gz", "recorded.jsonl.gz", "manifest.json"
 DIGITS = 5
+PROMPTS, FITTING_PROMPTS = 500, 300
 
 
 def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
     """Write the set; returns what its manifest says. Raises InputError as `load_run` does."""
     source = open_run(run, out / ".grades.jsonl")
+    rulebook = source.reward.rulebook
     labelled = {
-        COMPLETIONS: read_labelled(source.data / "synthetic_test.jsonl"),
-        FITTING: read_labelled(source.data / "synthetic.jsonl"),
+        COMPLETIONS: _held_out(World.load(source.data / "sandbox.json"), rulebook),
+        FITTING: _first_prompts(read_labelled(source.data / "synthetic.jsonl"), FITTING_PROMPTS),
     }
     everything = [row for rows in labelled.values() for row in rows]
     with tempfile.TemporaryDirectory() as scratch, writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(str(source.reward.rulebook.path), out / RULEBOOK)
+        shutil.copyfile(str(rulebook.path), out / RULEBOOK)
         write_gzip(
             out / COMPLETIONS, ({"set": name, **labelled_as_json(row)} for row in labelled[COMPLETIONS])
         )
         write_gzip(out / FITTING, map(_without_class, labelled[FITTING]))
         said = Path(scratch) / "said.jsonl"
-        rulebook = source.reward.rulebook
-        grades = grade_in_batches(source.reward.grader, _responses(everything), used_propositions(rulebook))
+        propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
+        grades = grade_in_batches(source.reward.grader, _responses(everything), propositions)
         assert source.reward.reward_model is not None
         scores = source.reward.reward_model(_responses(everything))
-        write_jsonl(said, _said(everything, rulebook, source.reward.grader.name, grades, scores))
-        rows = _paid(said, everything, out, source.weights_config)
+        rows = list(_said(everything, propositions, source.reward.grader.name, grades, scores))
+        write_jsonl(said, rows)
+        side = _paid(said, everything, out, source.weights_config)
+        rows = [row | paid for row, paid in zip(rows, _rewards(side), strict=True)]
         write_gzip(out / RECORDED, rows)
         (out / ".grades.jsonl").unlink(missing_ok=True)
-    manifest = {
+    manifest = _manifest(name, source, out, labelled)
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _manifest(
+    name: str, source: OpenRun, out: Path, labelled: Mapping[str, Sequence[LabelledResponse]]
+) -> dict[str, Any]:
+    return {
         "set": name,
         "command": " ".join(part for part in source.command.split() if not part.startswith("results=")),
         "commit": source.commit,
-        "rulebook": rulebook.digest,
+        "rulebook": source.reward.rulebook.digest,
         "digest": digest_files([out / file for file in (COMPLETIONS, FITTING, RECORDED, RULEBOOK)]),
         "completions": len(labelled[COMPLETIONS]),
         "prompts": len({row.response.prompt.id for row in labelled[COMPLETIONS]}),
         "fitting_completions": len(labelled[FITTING]),
     }
-    write_json(out / MANIFEST, manifest)
-    return manifest
 
 
 def write_gzip(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -90,25 +103,35 @@ def write_gzip(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             packed.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
 
 
+def _held_out(world: World, rulebook: Rulebook) -> list[LabelledResponse]:
+    """Completions as the run's own held-out ones, of other requests."""
+    rng = np.random.default_rng([world.seed, 5])
+    return synthetic(Source(world, rulebook, rng, world.of(split="held_out"), "held_out"), PROMPTS, "gate")
+
+
+def _first_prompts(rows: Sequence[LabelledResponse], count: int) -> list[LabelledResponse]:
+    kept = set(list(dict.fromkeys(row.response.prompt.id for row in rows))[:count])
+    return [row for row in rows if row.response.prompt.id in kept]
+
+
 def _said(
-    rows: Sequence[LabelledResponse], rulebook: Rulebook, grader: str, grades: Grades, scores: Breakdown
+    rows: Sequence[LabelledResponse],
+    propositions: Sequence[Proposition],
+    grader: str,
+    grades: Grades,
+    scores: Breakdown,
 ) -> Iterable[dict[str, Any]]:
     """Grades and reward-model scores as a recorded run that has no rewards yet."""
     rounded = Grades(grades.propositions, np.round(grades.probability, DIGITS), grades.reasons)
     unpaid = Breakdown(
-        np.full(len(rows), np.nan),
-        {REWARD_MODEL: np.round(scores.total, DIGITS)},
-        {},
-        dict.fromkeys(range(len(rows)), "not paid yet"),
+        np.full(len(rows), np.nan), {REWARD_MODEL: np.round(scores.total, DIGITS)}, {}, dict(scores.reasons)
     )
-    questions = {p.name: p.question_digest for p in used_propositions(rulebook)}
+    questions = {p.name: p.question_digest for p in propositions}
     return reward_rows(_responses(rows), unpaid, None, (grader, rounded, questions))
 
 
-def _paid(
-    said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """The same with the rewards that these grades earn, weights fitted on the fitting part."""
+def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]) -> Side:
+    """The rewards that these grades earn, weights fitted on the fitting part."""
     settings = {**weights, "method": FitMethod(weights["method"]), "holdout": 0.0}
     description = RewardDescription(
         out / "recorded",
@@ -118,18 +141,25 @@ def _paid(
         Part("recorded", str(said)),
     )
     live = live_reward(description, out / ".grades.jsonl")
-    with tempfile.TemporaryDirectory() as scratch:
-        every = Path(scratch) / "every.jsonl"
-        write_jsonl(every, map(labelled_as_json, rows))
-        completions = read_completions(CompletionFile(every, None), live.rulebook)
-    side = score("recorded", "description", live, completions, lambda _: None)
-    return [_rounded(row) for row in recorded_rows(completions, side)]
+    every = said.with_name("every.jsonl")
+    write_jsonl(every, map(labelled_as_json, rows))
+    completions = read_completions(CompletionFile(every, None), live.rulebook)
+    return score("recorded", "description", live, completions, lambda _: None)
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    terms = {name: None if v is None else round(v, DIGITS) for name, v in row["terms"].items()}
-    reward = None if row["reward"] is None else round(row["reward"], DIGITS)
-    return row | {"reward": reward, "terms": terms}
+def _rewards(side: Side) -> Iterable[dict[str, Any]]:
+    """What the reward adds to each row, rounded."""
+    paid = side.breakdown
+    for i, total in enumerate(paid.total.tolist()):
+        terms = {name: _rounded(values[i]) for name, values in paid.terms.items()}
+        row: dict[str, Any] = {"reward": _rounded(total), "terms": terms}
+        if side.classes is not None and side.classes[i] is not None:
+            row["completion_class"] = side.classes[i]
+        yield row | ({"reason": paid.reasons[i]} if i in paid.reasons else {})
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), DIGITS) if np.isfinite(value) else None
 
 
 def _without_class(row: LabelledResponse) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Text of prompts and completions stands in the page alone, behind a warning; a co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ CHIPS = {
     Verdict.CANNOT_TELL: "overrefused",
     Verdict.NOT_TESTED: "undecided",
 }
-FILTERS = {"percent": percent, "plain": plain}
+FILTERS: dict[str, Callable[..., Any]] = {"percent": percent, "plain": plain}
 MOST_DISAGREEMENTS = 12  # propositions listed; the JSON has all
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
+from evals.conversation import Message, Response, Row, messages_as_json, read_jsonl
 from evals.errors import InputError
 from evals.graders import Grades
 from evals.graders.recorded import grade_rows
@@ -80,23 +80,13 @@ class RecordedScores:
         return Breakdown(total, {REWARD_MODEL: total}, {}, reasons)
 
 
-def write_rewards(
-    path: Path,
-    responses: Sequence[Response],
-    breakdown: Breakdown,
-    classes: Sequence[str | None] | None = None,
-    graded: tuple[str, Grades, Mapping[str, str]] | None = None,
-) -> None:
-    """Write a recorded run; `graded` is (grader, grades of these responses, question digests)."""
-    write_jsonl(path, reward_rows(responses, breakdown, classes, graded))
-
-
 def reward_rows(
     responses: Sequence[Response],
     breakdown: Breakdown,
     classes: Sequence[str | None] | None = None,
     graded: tuple[str, Grades, Mapping[str, str]] | None = None,
 ) -> Iterator[dict[str, Any]]:
+    """The rows of a recorded run; `graded` is (grader, grades of these responses, question digests)."""
     bare = ({"prompt": messages_as_json(r.prompt.messages), "response": r.text} for r in responses)
     rows = bare if graded is None else grade_rows(graded[0], responses, graded[1], graded[2])
     for i, row in enumerate(rows):

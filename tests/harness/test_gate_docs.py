@@ -1,0 +1,130 @@
+"""docs/gate.md, the workflow and the hooks: every command in them runs; and the project's own gate."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.digest import digest_files
+from harness.main import main
+from harness.provenance import ROOT
+from harness.regress.completions import SETS, find_completions, read_completions, set_rulebook
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gate_world import read_json
+
+PAGE = ROOT / "docs" / "gate.md"
+WORKFLOW = ROOT / ".github" / "workflows" / "reward-gate.yml"
+SANDBOX = SETS / "sandbox"
+FROZEN = ("completions.jsonl.gz", "fitting.jsonl.gz", "recorded.jsonl.gz", "rulebook.yaml")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the checkout: conf/, and `rbrbench` on the path."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    script = folder / "bin" / "rbrbench"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness.main "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def documented_commands() -> list[tuple[str, int]]:
+    """Every line of the page's `sh` blocks, with the exit code that its comment states."""
+    found = []
+    for block in re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            stated = re.search(r"# exit (\d)$", line)
+            found.append((line, int(stated[1]) if stated else 0))
+    return found
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_runs(checkout: Path) -> None:
+    """A guide whose third command fails loses its reader."""
+    commands = documented_commands()
+    assert len(commands) >= 8
+    for command, expected in commands:
+        done = shell(command, checkout)
+        assert done.returncode == expected, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-500:]}"
+    for name in ("gate.html", "gate.md", "gate.json", "gate.xml", "baseline.jsonl", "candidate.jsonl"):
+        assert (checkout / "results" / "gate" / name).is_file()
+
+
+def test_the_workflow_runs_the_gate(checkout: Path) -> None:
+    """A workflow that was never run: a wrong path in it is found on the first pull request."""
+    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["gate"]["steps"]
+    commands = [step["run"] for step in steps if step.get("run", "").startswith("rbrbench")]
+    assert len(commands) == 1 and commands[0] in PAGE.read_text(encoding="utf-8")
+    assert workflow["permissions"] == {"contents": "read"}
+    summary = next(step["run"] for step in steps if "GITHUB_STEP_SUMMARY" in step.get("run", ""))
+    done = shell(f"{commands[0]} && GITHUB_STEP_SUMMARY=summary.md bash -c '{summary}'", checkout)
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "summary.md").read_text(encoding="utf-8").startswith("## Reward gate: no worse")
+
+
+def test_the_hooks_name_commands_that_exist(checkout: Path) -> None:
+    hooks = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+    page = PAGE.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(repos:.*?)^```", page, re.MULTILINE | re.DOTALL)
+    used = yaml.safe_load(example)["repos"][0]["hooks"]
+    assert {hook["id"] for hook in used} == set(hooks)
+    for hook in hooks.values():
+        assert shell(f"{hook['entry']} --help", checkout).returncode == 0
+
+
+def test_the_default_rulebook_passes_its_gate(tmp_path: Path) -> None:
+    """The project's own gate: an edit of conf/rulebooks/sandbox.yaml that makes the reward worse stops here."""
+    sides = [f"baseline={SANDBOX / 'baseline.yaml'}", f"candidate={SANDBOX / 'reward.yaml'}"]
+    assert main(["regress", *sides, f"results={tmp_path}"]) == 0
+    report = read_json(tmp_path / "gate" / "gate.json")
+    tested = {check["label"] for check in report["checks"] if check["p_adjusted"] is not None}
+    assert {"overall", "comply", "hard_refuse", "safe_refuse_1", "safe_refuse_2"} <= tested
+
+
+def test_the_recorded_rewards_are_those_of_the_baseline(tmp_path: Path) -> None:
+    """A frozen record that no longer says what the reward pays would pass any edit, or none."""
+    sides = [f"baseline={SANDBOX / 'recorded.jsonl.gz'}", f"candidate={SANDBOX / 'baseline.yaml'}"]
+    assert main(["regress", *sides, f"results={tmp_path}"]) == 0
+    report = read_json(tmp_path / "gate" / "gate.json")
+    assert all(abs(shift["shift"]) < 0.01 for shift in report["shifts"])
+    assert all(shift["scale"] is None or 0.99 < shift["scale"] < 1.01 for shift in report["shifts"])
+    assert sum(flip["turned_wrong"] + flip["turned_right"] for flip in report["flips"]) <= 2
+
+
+def test_the_frozen_set_is_frozen() -> None:
+    """Completions that change under a baseline: every comparison with an earlier gate is void."""
+    manifest = read_json(SANDBOX / "manifest.json")
+    assert manifest["digest"] == digest_files([SANDBOX / name for name in FROZEN])
+    file = find_completions("sandbox")
+    rulebook = set_rulebook(file)
+    assert rulebook is not None and rulebook.digest == manifest["rulebook"]
+    completions = read_completions(file, rulebook)
+    assert completions.name == manifest["set"] and len(completions) == manifest["completions"]
+    assert len(set(completions.prompts)) == manifest["prompts"] >= 500
+    for response_type in completions.response_types:
+        ideal = [completions.rank[i] == 0 for i in completions.rows(response_type)]
+        assert sum(ideal) >= 30, response_type
