@@ -106,6 +106,7 @@ class RunConfig:
     group_size: int = 8  # responses a prompt of GRPO and RLOO
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
     renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
+    vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; None: the trainer does
     trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)

@@ -1,8 +1,8 @@
 """How much accelerator memory a run needs: an estimate, before anything is loaded. Pure.
 
-Counted: weights, gradients, Adam's two moments (in the weights' precision, as torch keeps them),
-activations of one micro-batch with the logits of its response tokens, and the sampling cache. Not
-counted: the allocator's own slack, for which 15 % are added.
+Counted: weights, and of what is trained the float32 gradients, Adam's two moments and, beside shorter
+weights, the float32 masters; activations of one micro-batch with the logits of its response tokens;
+the sampling cache. Not counted: the allocator's own slack, for which 15 % are added.
 """
 
 from __future__ import annotations
@@ -64,20 +64,31 @@ def ppo_memory(
     micro_batch_size: int,
     prompt_tokens: int,
     response_tokens: int,
+    processes: int = 1,
+    shared_trunk: bool = False,
+    gradient_checkpointing: bool = False,
+    offload: bool = False,
 ) -> MemoryEstimate:
-    """PPO with a separate critic, a reference, a reward model and a grader of the same architecture.
+    """One process of PPO with a critic, a reference, a reward model and a grader of the same architecture.
 
-    `trained_share` is the share of weights that is trained: 1, or an adapter's. About 34 values a
-    token and layer of width are kept for the backward pass (Korthikanti et al. 2022, without the
-    attention matrix, which is never stored), and logits in float32 with their gradient.
+    `trained_share` is the share of weights that is trained: 1, or an adapter's, whose reference is the
+    policy itself. `batch_size` is that of all `processes`. About 34 values a token and layer of width
+    are kept for the backward pass (Korthikanti et al. 2022, without the attention matrix, which is
+    never stored), with checkpointing one a layer and a single layer's 34; and logits in float32 with
+    their gradient. With `offload` one frozen model is on the device at a time.
     """
     n, tokens = model.parameters, prompt_tokens + response_tokens
-    one_trained = bytes_per_value * n + round(3 * bytes_per_value * n * trained_share)
-    kept = 34 * micro_batch_size * tokens * model.width * model.layers // 2 * bytes_per_value
+    held = 4 + 8 + (0 if bytes_per_value == 4 else 4)
+    trunks = 1 if shared_trunk else 2
+    one_trained = bytes_per_value * n + round(held * n * trained_share)
+    whole = 34 * micro_batch_size * tokens * model.width // 2 * bytes_per_value
+    inputs = micro_batch_size * tokens * model.width * model.layers * bytes_per_value
+    kept = inputs + whole if gradient_checkpointing else whole * model.layers
     logits = 2 * 4 * micro_batch_size * response_tokens * model.vocabulary
+    frozen = 2 + (trained_share == 1.0)
     return MemoryEstimate(
-        trained=2 * one_trained,
-        frozen=3 * bytes_per_value * n,
+        trained=trunks * one_trained,
+        frozen=(1 if offload else frozen) * bytes_per_value * n,
         activations=kept + logits,
-        cache=2 * bytes_per_value * batch_size * tokens * model.layers * model.key_values,
+        cache=2 * bytes_per_value * -(-batch_size // processes) * tokens * model.layers * model.key_values,
     )

@@ -34,9 +34,10 @@ from trainers.ppo_metrics import Averages, PhaseClock, add_experience, add_rewar
 from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
 from trainers.ppo_offload import models_of, on_device
 from trainers.ppo_trackers import Trackers
+from trainers.ppo_vllm import check_agreement
 from trainers.processes import Processes, current_processes
 from trainers.reward import Reward
-from trainers.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.rollout import PromptSet, Sampler, Samples, judge_tokens, prompt_set, sample, scored_rows
 from trainers.side_by_side import side_by_side
 from trainers.token_batch import LanguageModelPass, TokenBatch, micro_batches
 
@@ -70,6 +71,7 @@ def train_ppo(
     *,
     held_out: HeldOut | None = None,
     renewal: RewardRenewal | None = None,
+    sampler: Sampler | None = None,
     trackers: Sequence[str] = (),
 ) -> None:
     """Train `policy` and `critic` in place, and write to `out`:
@@ -82,7 +84,8 @@ def train_ppo(
     A run found unfinished in `out` is resumed; a finished one is left as it is, the models too.
     `reference` None is the policy with its adapters off. `progress` is told how many updates have
     just ended. `held_out` is looked at every `config.monitor_every` updates (`trainers.ppo_monitor`),
-    `renewal` gives a new reward from time to time, `trackers` names where metrics are shown.
+    `renewal` gives a new reward from time to time, `sampler` writes the responses elsewhere (see
+    `trainers.ppo_vllm`), `trackers` names where metrics are shown.
     Raises InputError for settings, prompts or models that can not be trained with, UndecidableError
     when too many responses of an update stay unscored, and SystemExit(143), after saving, when
     SIGTERM came.
@@ -107,7 +110,9 @@ def train_ppo(
     folder.restore(learner)
     if progress is not None and learner.update:
         progress(learner.update)
-    run = _Run(learner, reference_pass, tokenizer, data, reward, config, processes, held_out, renewal)
+    run = _Run(
+        learner, reference_pass, tokenizer, data, reward, config, processes, held_out, renewal, sampler
+    )
     run.reward = (renewal and renewal.in_force(learner.update)) or reward
     shown = Trackers(trackers if processes.is_main else (), Path(out).name, Path(out), asdict(config))
     ended = learner.rollbacks >= MAX_ROLLBACKS
@@ -187,6 +192,7 @@ class _Run:
     processes: Processes
     held_out: HeldOut | None
     renewal: RewardRenewal | None
+    sampler: Sampler | None
 
     def next_update(self) -> tuple[dict[str, Any], PhaseClock, int]:
         """One update; returns its metrics, its clock and the response tokens of all processes."""
@@ -231,6 +237,7 @@ class _Run:
         metrics["objective/kl_coef"] = learner.kl_coef
         if rolls_back(config):
             metrics[ROLLBACKS] = learner.rollbacks
+        check_agreement(metrics)
         kl = metrics["objective/kl"]
         if kl is not None:
             self._adapt_kl_coef(kl)
@@ -285,8 +292,9 @@ class _Run:
         uniforms = torch.rand(
             config.batch_size, config.max_new_tokens, generator=learner.generator, dtype=torch.float64
         )
+        chosen = [rows[i] for i in mine]
         return sample(
-            learner.policy, self.tokenizer, self.data, [rows[i] for i in mine], config, uniforms[list(mine)]
+            learner.policy, self.tokenizer, self.data, chosen, config, uniforms[list(mine)], self.sampler
         )
 
     def _micro_batches(self, samples: Samples, rows: Sequence[int]) -> list[TokenBatch]:

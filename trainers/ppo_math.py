@@ -82,6 +82,15 @@ def whiten(x: Tensor, mask: Tensor, reduce: Reduce = identity) -> Tensor:
     return centred * torch.rsqrt(variance + 1e-8)
 
 
+def importance_weights(log_probs: Tensor, sampler_log_probs: Tensor, mask: Tensor, cap: float) -> Tensor:
+    """min(p_trainer / p_sampler, cap) per token, 0 in the padding: corrects for a sampler that rounds otherwise.
+
+    Truncated importance sampling (Ionides 2008; for PPO with a separate inference engine Yao et al. 2025,
+    "Your efficient RL framework secretly brings you off-policy RL training").
+    """
+    return torch.where(mask, (log_probs - sampler_log_probs).exp().clamp(max=cap), 0.0)
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss and its diagnostics, each summed over tokens; divide by the global token count."""

@@ -73,6 +73,8 @@ def add_experience(averages: Averages, samples: Samples, experience: Experience)
     for name, kl in (("kl", ppo_math.kl_k1(old, reference)), ("k3", ppo_math.kl_k3(old, reference))):
         averages.add_all(f"objective/{name}", torch.where(mask[rows], kl, 0.0).sum(1))
     averages.add_all("objective/entropy", samples.entropy[mask])
+    if samples.elsewhere:  # How far the sampler's log-probabilities are from the trainer's.
+        averages.add_all("rollout/log_prob_gap", (experience.log_probs - samples.log_probs)[mask].abs())
     averages.add_all("objective/reward", experience.rewards[rows].sum(1))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.conversation import Prompt, Response
 from evals.errors import InputError, UndecidableError
 from evals.models import check_padding, check_prompt_length, context_length, prompt_token_ids
-from evals.sampling import generate, response_texts, stop_token_ids
+from evals.sampling import Generation, generate, response_texts, stop_token_ids
 from trainers import ppo_math
 from trainers.adapters import adapter_off
 from trainers.ppo_config import PPOConfig
@@ -22,6 +23,8 @@ from trainers.processes import Processes
 from trainers.reward import Breakdown
 from trainers.side_by_side import side_by_side
 from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch
+
+WEIGHT_CAP = 2.0  # of the correction for a sampler that is another program
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,26 @@ def prompt_set(
     return PromptSet(prompts, ids)
 
 
+class Sampler(Protocol):
+    """Writes responses elsewhere than in the trainer's own model, from the policy's present weights.
+
+    Its log-probabilities are another program's: PPO takes its own and corrects for the difference. Its
+    responses need not depend on `uniforms`, and then differ from run to run.
+    """
+
+    def __call__(
+        self, policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig, uniforms: Tensor
+    ) -> Generation:
+        """One response to each prompt (token ids); `entropy` may be 0 throughout."""
+        ...
+
+
 @dataclass(frozen=True)
 class Samples:
-    """Responses as sampled; tensors are [batch, time] or [batch], as in evals.sampling.Generation."""
+    """Responses as sampled; tensors are [batch, time] or [batch], as in evals.sampling.Generation.
+
+    `elsewhere`: by another program than the trainer's, whose log-probabilities differ.
+    """
 
     responses: list[Response]
     prompt_ids: list[Sequence[int]]
@@ -80,6 +100,7 @@ class Samples:
     finished: Tensor
     log_probs: Tensor
     entropy: Tensor
+    elsewhere: bool = False
 
     @property
     def mask(self) -> Tensor:
@@ -93,19 +114,23 @@ def sample(
     rows: Sequence[int],
     config: PPOConfig,
     uniforms: Tensor,
+    sampler: Sampler | None = None,
 ) -> Samples:
     """One response to each of `rows` of the prompts; uniforms: [batch, max_new_tokens]."""
     ids = [data.ids[row] for row in rows]
-    written = generate(
-        policy,
-        ids,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        stop_ids=stop_token_ids(policy, tokenizer),
-        pad_id=int(tokenizer.pad_token_id),
-        uniforms=uniforms,
-        record=True,
-    )
+    if sampler is not None:
+        written = sampler(policy, ids, config, uniforms)
+    else:
+        written = generate(
+            policy,
+            ids,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            stop_ids=stop_token_ids(policy, tokenizer),
+            pad_id=int(tokenizer.pad_token_id),
+            uniforms=uniforms,
+            record=True,
+        )
     time = int(written.lengths.max())
     texts = zip(rows, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
     return Samples(
@@ -116,6 +141,7 @@ def sample(
         written.finished,
         written.log_probs[:, :time],
         written.entropy[:, :time],
+        sampler is not None,
     )
 
 
@@ -207,6 +233,8 @@ def judge_tokens(
         advantages, returns = ppo_math.gae(rewards, values, mask, config.gamma, config.lam)
         if config.whiten_advantages:
             advantages = ppo_math.whiten(advantages, mask, reduce)
+        if samples.elsewhere:
+            advantages = advantages * ppo_math.importance_weights(old, samples.log_probs, mask, WEIGHT_CAP)
     return Experience(scored, mask, old, reference_log_probs, values, rewards, returns, advantages)
 
 
@@ -224,9 +252,10 @@ def old_log_probs(samples: Samples, batches: Sequence[TokenBatch], policy: Langu
     """The rollout policy's log-probabilities [rows, time].
 
     In float32 those of the sampling loop serve: they agree with a training pass to rounding. In a
-    shorter type the two differ by more than the clip range forgives, and they are computed anew.
+    shorter type, or in another program, the two differ by more than the clip range forgives, and they
+    are computed anew.
     """
-    if policy.model.dtype == torch.float32:
+    if policy.model.dtype == torch.float32 and not samples.elsewhere:
         return samples.log_probs
     return over_batches(policy.log_probs, batches, samples.log_probs)
 

@@ -27,6 +27,7 @@ from trainers.ppo_config import Algorithm, PPOConfig
 from trainers.ppo_monitor import HeldOut
 from trainers.ppo_renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.reward import Reward
+from trainers.rollout import Sampler
 
 # They change memory, speed or how much a kill loses, never the result.
 WITHOUT_EFFECT = ("micro_batch_size", "save_every", "offload", "seed")
@@ -68,6 +69,8 @@ def reinforce(
     if config.renewal.every:
         inputs["base"] = base
         settings["renewal"] = asdict(config.renewal)
+    if config.vllm:
+        settings["sampler"] = "vllm"
     grouped = config.algorithm in (Algorithm.GRPO, Algorithm.RLOO)
     return context.stage(
         label,
@@ -134,8 +137,16 @@ def _ppo(job: _Job) -> None:
         job.advance,
         held_out=job.held_out,
         renewal=renewals(job) if config.renewal.every else None,
+        sampler=_sampler(job),
         trackers=config.trackers,
     )
+
+
+def _sampler(job: _Job) -> Sampler | None:
+    from trainers.ppo_vllm import VLLMSampler
+
+    address = job.context.config.vllm
+    return VLLMSampler(address, load_tokenizer(job.start.path)) if address else None
 
 
 def renewals(job: _Job) -> RewardRenewals:

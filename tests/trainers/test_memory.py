@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from harness.config import compose_run
-from trainers.memory import GIB, Architecture, ppo_memory
+from trainers.memory import GIB, Architecture, MemoryEstimate, ppo_memory
 
 # The published shape of Qwen2.5-1.5B (1.54 B parameters).
 QWEN_1_5B = Architecture(width=1536, inner=8960, layers=28, key_values=256, vocabulary=151936)
@@ -36,10 +38,43 @@ def test_estimate_against_hand_worked_numbers() -> None:
         prompt_tokens=2,
         response_tokens=2,
     )
-    assert estimate.trained == 2 * 4 * 66 * 4
+    assert estimate.trained == 2 * (4 + 4 + 8) * 66
     assert estimate.frozen == 3 * 66 * 4
     assert estimate.cache == 2 * 4 * 3 * 4 * 1 * 2
     assert estimate.activations == 34 * 4 * 2 // 2 * 4 + 2 * 4 * 2 * 10
+
+
+def test_options_save_what_they_say() -> None:
+    """An option whose saving was not counted made a run look too large for its machine."""
+    tiny = Architecture(width=2, inner=4, layers=3, key_values=2, vocabulary=10)
+    n = tiny.parameters
+
+    def estimate(**changes: Any) -> MemoryEstimate:
+        sizes = {"batch_size": 8, "micro_batch_size": 1, "prompt_tokens": 2, "response_tokens": 2}
+        return ppo_memory(tiny, **({"bytes_per_value": 2, "trained_share": 1.0} | sizes | changes))
+
+    plain = estimate()
+    assert plain.trained == 2 * (2 + 4 + 12) * n  # weights, gradients, masters and moments
+    assert estimate(processes=4).trained == plain.trained and estimate(processes=4).cache == plain.cache // 4
+    assert estimate(shared_trunk=True).trained == plain.trained // 2
+    assert estimate(offload=True).frozen == 2 * n == plain.frozen // 3
+    assert estimate(trained_share=0.5).trained == 2 * (2 + 8) * n
+    assert estimate(trained_share=0.5).frozen == 2 * 2 * n  # the reference is the policy itself
+    logits = 2 * 4 * 2 * 10
+    assert estimate(gradient_checkpointing=True).activations == 4 * 2 * 3 * 2 + 34 * 4 * 2 // 2 * 2 + logits
+
+
+def test_the_sizes_that_the_page_names_fit() -> None:
+    """docs/ppo.md says which model fits a device of 80 GB, whole and with adapters."""
+    three = Architecture(width=2048, inner=11008, layers=36, key_values=256, vocabulary=151936)  # Qwen2.5-3B
+    seven = Architecture(4096, 11008, 32, 4096, 32000, tied=False)  # Llama-2-7B
+    assert abs(three.parameters / 3.09e9 - 1) < 0.01 and abs(seven.parameters / 6.74e9 - 1) < 0.01
+    sizes = {"batch_size": 64, "micro_batch_size": 1, "prompt_tokens": 512, "response_tokens": 512}
+    saving = {"shared_trunk": True, "gradient_checkpointing": True, "offload": True, "processes": 8}
+    whole = ppo_memory(three, bytes_per_value=2, trained_share=1.0, **sizes, **saving)
+    adapted = ppo_memory(seven, bytes_per_value=2, trained_share=0.01, **sizes, **saving)
+    too_much = ppo_memory(seven, bytes_per_value=2, trained_share=1.0, **sizes, **saving)
+    assert whole.total < 80e9 and adapted.total < 80e9 < too_much.total, f"{whole}; {adapted}; {too_much}"
 
 
 def test_gpu_experiment_fits_one_h200() -> None:
