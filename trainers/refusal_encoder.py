@@ -23,6 +23,7 @@ from evals.judges.refusal_encoder import (
     head_inputs,
     mean_over_sentences,
     sentence_states,
+    text_digest,
 )
 from trainers.encoder_grader import EncoderFitConfig, cut_encoder, logistic_regressions
 
@@ -80,9 +81,8 @@ class RefusalTrainer:
         inputs = head_inputs(states, texts, features, arrays["mean"], arrays["deviation"])
         config = EncoderFitConfig(l2=fit.l2, balance=1.0, prior_shift=0.0)
         weight, bias = logistic_regressions(inputs, refused[:, None].astype(np.float64), config)
-        return EncoderJudge(
-            self.model, self.tokenizer, features, arrays | {"weight": weight[:, 0], "bias": bias}, name
-        )
+        arrays |= {"weight": weight[:, 0], "bias": bias}
+        return EncoderJudge(self.model, self.tokenizer, features, arrays, name, map(text_digest, texts))
 
     def choose(self, models: Sequence[LabelledOpenings], grid: Sequence[RefusalFit] = GRID) -> RefusalFit:
         """The setting with the best balanced accuracy, averaged over models each left out of the fit once.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -124,9 +124,11 @@ class EncoderJudge:
         features: RefusalFeatures,
         arrays: dict[str, np.ndarray],
         name: str = "encoder",
+        fitted_to: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.model, self.tokenizer, self.features, self.arrays = model.eval(), tokenizer, features, arrays
+        self.fitted_to = frozenset(fitted_to)  # digests of the texts whose labels it has seen
 
     @property
     def identity(self) -> str:
@@ -137,6 +139,10 @@ class EncoderJudge:
         for _, tensor in sorted(self.model.state_dict().items()):
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return f"refusal_encoder:{digest.hexdigest()[:16]}"
+
+    def saw(self, text: str) -> bool:
+        """Whether the judge was fitted to a label of this very text: then it cannot be measured on it."""
+        return text_digest(text) in self.fitted_to
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         for response in responses:
@@ -166,7 +172,8 @@ class EncoderJudge:
         self.tokenizer.save_pretrained(str(folder))
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         save_file(arrays, str(Path(folder) / HEAD))
-        (Path(folder) / SETTINGS).write_text(json.dumps(asdict(self.features)), encoding="utf-8")
+        settings = {"features": asdict(self.features), "fitted_to": sorted(self.fitted_to)}
+        (Path(folder) / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str, name: str = "encoder") -> EncoderJudge:
@@ -174,7 +181,10 @@ class EncoderJudge:
         path = Path(folder)
         try:
             settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
-            features = RefusalFeatures(**settings | {"layers": tuple(settings["layers"])})
+            features = RefusalFeatures(
+                **settings["features"] | {"layers": tuple(settings["features"]["layers"])}
+            )
+            fitted_to = [str(digest) for digest in settings["fitted_to"]]
             arrays = load_file(str(path / HEAD))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(
@@ -182,7 +192,12 @@ class EncoderJudge:
                 path=path,
                 fix="name a folder that `rbrbench xstest` or EncoderJudge.save wrote",
             ) from None
-        return cls(load_encoder(path), load_encoder_tokenizer(path), features, arrays, name)
+        return cls(load_encoder(path), load_encoder_tokenizer(path), features, arrays, name, fitted_to)
+
+
+def text_digest(text: str) -> str:
+    """Twelve hex digits: enough to know a text again, too few to tell what it says."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
 
 
 def build(name: str, *, path: str) -> EncoderJudge:

@@ -30,7 +30,10 @@ from evals.statistics.intervals import (
 )
 from evals.statistics.judge_error import (
     prediction_powered,
+    prediction_powered_f1,
     rogan_gladen,
+    shortest_interval,
+    verdict_posterior,
 )
 from evals.statistics.resampling import (
     Spread,
@@ -65,9 +68,12 @@ __all__ = [
     "paired_share_difference",
     "power_table",
     "prediction_powered",
+    "prediction_powered_f1",
     "resample_counts",
     "rogan_gladen",
+    "shortest_interval",
     "standard_error",
+    "verdict_posterior",
     "weighted_holm",
     "wilson",
 ]

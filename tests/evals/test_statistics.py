@@ -29,8 +29,11 @@ from evals.statistics import (
     paired_share_difference,
     power_table,
     prediction_powered,
+    prediction_powered_f1,
     resample_counts,
     rogan_gladen,
+    shortest_interval,
+    verdict_posterior,
     wilson,
 )
 
@@ -322,6 +325,119 @@ def test_a_judge_that_says_nothing_leaves_the_labels_alone():
     labels = [1.0] * 30 + [0.0] * 20
     estimate = prediction_powered(labels, [1.0] * 50, [1.0] * 400)
     assert estimate.value == pytest.approx(0.6)
-    assert estimate.stderr == pytest.approx(math.sqrt(0.6 * 0.4 / 50), rel=1e-3)
+    assert estimate.stderr == pytest.approx(math.sqrt(0.6 * 0.4 / 50), rel=0.03)
+    assert (estimate.low, estimate.high) == pytest.approx(wilson(30, 50), abs=0.01)
     with pytest.raises(UndecidableError, match="human labels"):
         prediction_powered([1.0], [1.0], [1.0])
+
+
+def test_the_corrected_share_is_ppi_pythons() -> None:
+    """A home-made estimate under the name of prediction-powered inference."""
+    from ppi_py import ppi_mean_pointestimate
+
+    rng = np.random.default_rng(4)
+    truth = (rng.random(400) < 0.4).astype(float)
+    judged = np.where(rng.random(400) < 0.85, truth, 1 - truth)
+    estimate = prediction_powered(truth[:80], judged[:80], judged[80:])
+    theirs = float(np.squeeze(ppi_mean_pointestimate(truth[:80], judged[:80], judged[80:])))
+    assert estimate.value == pytest.approx(theirs)
+    by_verdict = [truth[:80][judged[:80] == v].mean() for v in (0, 1)]
+    assert estimate.value == pytest.approx(
+        by_verdict[0] * (1 - judged.mean()) + by_verdict[1] * judged.mean(), abs=0.01
+    )
+    assert estimate.low < estimate.value < estimate.high
+
+
+def test_fifty_labels_without_an_error_are_not_certainty() -> None:
+    """No error among the labels gave ppi-python's interval no width at all, and it covered 1 draw in 10."""
+    labels = np.ones(50)
+    estimate = prediction_powered(labels, labels, np.concatenate([np.ones(395), np.zeros(5)]))
+    assert estimate.low < 0.97 and estimate.high == 1.0
+    low, high = wilson(50, 50)
+    assert high - low > estimate.high - estimate.low > 0.02
+
+
+def test_unscored_verdicts_are_a_stratum_of_their_own() -> None:
+    """Dropped, the responses that the judge declines to judge (the worst ones) leave the score too high."""
+    labels = [1.0] * 40 + [0.0] * 10
+    judged = [1.0] * 40 + [math.nan] * 10
+    estimate = prediction_powered(labels, judged, [1.0] * 100 + [math.nan] * 100)
+    assert estimate.value == pytest.approx((140 * 1.0 + 110 * 0.0) / 250)
+    assert estimate.n == 250 and estimate.low < 0.56 < estimate.high
+    nothing_seen = prediction_powered([1.0, 0.0], [1.0, 0.0], [1.0, math.nan])
+    assert nothing_seen.value == pytest.approx((2 * 1 + 1 * 0 + 1 * 0.5) / 4)
+
+
+def test_the_posterior_is_the_beta_of_one_stratum() -> None:
+    """Jeffreys: 7 of 20 with a judge that always says yes is Beta(7.5, 13.5)."""
+    labels = np.array([1.0] * 7 + [0.0] * 13)
+    draws = verdict_posterior(labels, np.ones(20), np.ones(10_000))
+    assert draws.mean() == pytest.approx(7.5 / 21, abs=0.005)
+    assert np.quantile(draws, [0.025, 0.975]) == pytest.approx(
+        stats.beta.ppf([0.025, 0.975], 7.5, 13.5), abs=0.01
+    )
+
+
+def test_the_shortest_interval_of_a_skewed_sample() -> None:
+    """Exponential draws: the shortest 95 % starts at the mode, 0, and ends at -ln .05."""
+    interval = shortest_interval(-np.log(1 - (np.arange(100_000) + 0.5) / 100_000))
+    assert interval == pytest.approx((0.0, -math.log(0.05)), abs=0.01)
+
+
+@pytest.mark.parametrize("accuracy", [0.7, 0.95])
+def test_corrected_intervals_cover_with_fifty_labels(accuracy: float) -> None:
+    """Nominal 95 %; with 50 labels ppi-python's own interval covers 88 % of shares of .1."""
+    rng = np.random.default_rng(0)
+    covered = plain = 0
+    for _ in range(300):
+        truth = (rng.random(600) < 0.1).astype(float)
+        judged = np.where(rng.random(600) < accuracy, truth, 1 - truth)
+        estimate = prediction_powered(truth[:50], judged[:50], judged[50:])
+        covered += estimate.low <= 0.1 <= estimate.high
+        low, high = wilson(judged.sum(), 600)
+        plain += low <= 0.1 <= high
+    assert 0.91 <= covered / 300 <= 0.98
+    assert plain / 300 < 0.6
+
+
+def test_the_corrected_f1_is_the_harmonic_mean_of_the_corrected_shares() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(200):
+        safe, useful = ((rng.random(400) < p).astype(float) for p in (0.9, 0.7))
+        seen = [np.where(rng.random(400) < 0.85, truth, 1 - truth) for truth in (safe, useful)]
+        pairs = [(t[:60], j[:60], j[60:]) for t, j in zip((safe, useful), seen, strict=True)]
+        found = prediction_powered_f1(pairs[0], pairs[1])
+        covered += found.low <= 2 * 0.9 * 0.7 / 1.6 <= found.high
+    values = [prediction_powered(*pair).value for pair in pairs]
+    assert found.value == pytest.approx(float(harmonic_mean(*values)))
+    assert covered / 200 >= 0.91
+
+
+def test_probabilities_get_students_interval() -> None:
+    """Verdicts between 0 and 1 have no strata: ppi-python's interval, a little wider for few labels."""
+    rng = np.random.default_rng(2)
+    truth = (rng.random(300) < 0.5).astype(float)
+    judged = np.clip(truth * 0.6 + 0.2 + 0.1 * rng.normal(size=300), 0, 1)
+    estimate = prediction_powered(truth[:40], judged[:40], judged[40:])
+    assert estimate.high - estimate.value == pytest.approx(stats.t.ppf(0.975, 39) * estimate.stderr)
+    with pytest.raises(UndecidableError, match="unscored"):
+        prediction_powered(truth[:40], judged[:40], [*judged[40:], math.nan])
+    with pytest.raises(ValueError, match="label is missing"):
+        prediction_powered([1.0, math.nan], [1.0, 1.0], [1.0])
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+@pytest.mark.parametrize("verdict", [0.0, 1.0])
+def test_nothing_that_varies_is_not_a_zero(label: float, verdict: float) -> None:
+    """Labels and verdicts all alike: ppi-python's weight is 0 / 0, and its NaN was clipped to a score of 0."""
+    estimate = prediction_powered([label] * 30, [verdict] * 30, [verdict] * 200)
+    assert estimate.value == label
+    assert (estimate.low, estimate.high) == pytest.approx(wilson(30 * label, 30), abs=0.06)
+    assert estimate.high - estimate.low < 0.15
+    mixed = prediction_powered([label] * 30, [verdict] * 30, [verdict] * 190 + [1 - verdict] * 10)
+    assert mixed.value == label and mixed.high - mixed.low < 0.2
+    f1 = prediction_powered_f1(*[([label] * 30, [verdict] * 30, [verdict] * 200)] * 2)
+    assert f1.value == label
+    with pytest.raises(UndecidableError, match="says the same"):
+        prediction_powered([1.0, 0.0], [0.5, 0.5], [0.5])
