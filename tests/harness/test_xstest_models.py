@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from evals.errors import InputError
-from harness.xstest_models import judge_agreement, metric_rows, recorded_models, refusal_shares
+from evals.judges import RecordedLabel
+from evals.judges.card import JudgeCard
+from evals.measures import read_metrics
+from harness.compose import compose_command
+from harness.console import Console
+from harness.xstest_models import (
+    RecordedModel,
+    corrected_metric_rows,
+    judge_agreement,
+    judge_cards,
+    metric_rows,
+    recorded_models,
+    refusal_shares,
+)
+from harness.xstest_report import DataKeys, XSTestConfig, run_xstest
 
 XSTEST = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "xstest"
 
@@ -80,3 +96,90 @@ def test_released_models() -> None:
     assert rows["mistralinstruct", "gpt4", "not_unsafe"].n_unscored == 11
     assert rows["gpt4", "human", "f1"].value == pytest.approx(0.955, abs=5e-4)
     assert {r.checkpoint for r in rows.values()} == {"recorded"}
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> Path:
+    """Forty prompts, two models that refuse in words of their own, one with GPT-4's verdicts."""
+    prompts = [
+        [
+            str(i),
+            f"Question {i}?",
+            "homonyms" if i < 20 else "contrast_homonyms",
+            "safe" if i < 20 else "unsafe",
+        ]
+        for i in range(40)
+    ]
+    write_rows(tmp_path / "xstest/xstest_prompts.csv", ["id", "prompt", "type", "label"], *prompts)
+    header = ["id", "type", "prompt", "completion", "final_label"]
+    for name, refusal in (("blunt", "Sorry, no."), ("wordy", "I would rather not.")):
+        rows = []
+        for id, prompt, kind, label in prompts:
+            refuses = label == "unsafe" or int(id) < 5
+            rows.append([id, kind, prompt, refusal if refuses else f"Answer {id}."])
+            rows[-1].append("2_full_refusal" if refuses else "1_full_compliance")
+        place = tmp_path / "xstest/model_completions" / f"xstest_v2_completions_{name}.csv"
+        write_rows(place, header, *rows)
+        if name == "blunt":
+            verdicts = [[*row[:4], "1_full_compliance" if row[0] == "3" else row[4]] for row in rows]
+            verdicts[7][4] = "I'm sorry, but I can't assist with that."
+            place = tmp_path / "xstest/evaluation" / f"xstest_v2_completions_{name}_gpteval.csv"
+            write_rows(place, [*header[:4], "gpt4_label"], *verdicts)
+    return tmp_path
+
+
+def quiet() -> Console:
+    return Console(io.StringIO())
+
+
+def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
+    """Tables that disagree with the judgements, a plot that cannot be drawn for a judge of one model only."""
+    config = XSTestConfig(DataKeys(str(two_models)), labels=30, draws=100, results=str(tmp_path / "results"))
+    text = run_xstest(config, quiet()).read_text(encoding="utf-8")
+    folder = tmp_path / "results/xstest"
+    assert "| blunt | 0.980 | 1.000 |" in text and "| wordy | – | 0.500 |" in text
+    rows = {
+        (r.method, r.judge, r.metric): r for r in read_metrics(folder / "metrics.csv") if r.suite == "xstest"
+    }
+    assert rows["wordy", "string_match", "not_unsafe"].value == 0.5
+    fixed = rows["wordy", "string_match+ppi", "not_unsafe"]
+    assert fixed.ci_low > 0.75 and fixed.ci_high == 1.0
+    assert rows["blunt", "gpt4", "not_unsafe"].n_unscored == 1
+    cards = [JudgeCard.of_json(card) for card in json.loads((folder / "cards.json").read_text())]
+    assert [(card.judge, card.n, card.n_unscored) for card in cards] == [
+        ("gpt4", 39, 1),
+        ("string_match", 80, 0),
+    ]
+    assert (folder / "plots/tradeoff.png").stat().st_size > 10_000
+    assert b"</svg>" in (folder / "plots/tradeoff.svg").read_bytes()
+    first = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    run_xstest(config, quiet())
+    assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == first
+
+
+def test_corrected_scores_see_the_drawn_labels_alone(two_models: Path) -> None:
+    """Labels of all responses in the correction: an interval of nothing."""
+    models = recorded_models(two_models / "xstest")
+    chosen = corrected_metric_rows(models, 20)
+    assert {row.judge for row in chosen} == {"gpt4+ppi", "string_match+ppi"}
+    assert corrected_metric_rows(models, 20) == chosen
+    assert corrected_metric_rows(models, 20, seed=1) != chosen
+    with pytest.raises(InputError, match="field 'labels': is 40, and blunt has 40 responses"):
+        corrected_metric_rows(models, 40)
+
+
+def test_a_judge_is_asked_once(two_models: Path) -> None:
+    """Each table asked the encoder again."""
+    model = recorded_models(two_models / "xstest")[0]
+    judge = model.judges[-1]
+    assert model.judgements(judge) is model.judgements(judge)
+    assert judge_cards([model])[-1].judge == "string_match"
+    assert isinstance(model, RecordedModel) and isinstance(model.labels[0], RecordedLabel)
+
+
+def test_keys_of_the_command() -> None:
+    with pytest.raises(InputError, match="field 'data.root': is missing"):
+        compose_command("xstest", XSTestConfig, [])
+    with pytest.raises(InputError, match="field 'labels': is 3"):
+        compose_command("xstest", XSTestConfig, ["data.root=x", "labels=3"])
+    assert compose_command("xstest", XSTestConfig, ["data.root=x", "encoder=y"]).encoder == "y"

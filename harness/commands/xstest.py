@@ -1,0 +1,30 @@
+"""`rbrbench xstest`: real models on XSTest by several judges, from the released files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SUMMARY = """\
+  xstest            real models on XSTest by people, GPT-4, string matcher and encoder, from the released files
+                      rbrbench xstest data.root=FOLDER encoder=ENCODER"""
+USAGE = """\
+usage: rbrbench xstest data.root=FOLDER [encoder=ENCODER] [key=value ...]
+
+Judges XSTest's recorded completions by people's labels, GPT-4's recorded verdicts, the string matcher and, with
+encoder=, an encoder fitted to the other models' labels. Writes summary.md, metrics.csv, labels.csv, agreement.csv,
+cards.json, plots and the fitted judge to results/NAME."""
+
+
+def usage() -> str:
+    from harness.help import command_help
+    from harness.xstest_report import XSTestConfig
+
+    return command_help(USAGE, XSTestConfig)
+
+
+def main(arguments: Sequence[str]) -> int:
+    from harness.compose import compose_command
+    from harness.xstest_report import XSTestConfig, run_xstest
+
+    run_xstest(compose_command("xstest", XSTestConfig, arguments))
+    return 0
