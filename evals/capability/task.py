@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.capability import cloze, endings, hellaswag, lambada, last_word, mmlu
+from evals.capability import arc, cloze, endings, gpqa, hellaswag, lambada, last_word, mmlu, truthfulqa
 from evals.capability.form import Form, Part, need_file
 from evals.errors import InputError
 
@@ -24,7 +24,14 @@ FORMS: dict[str, Form] = {
     "mmlu_release": mmlu.FORM,
     "hellaswag_release": hellaswag.FORM,
     "lambada_release": lambada.FORM,
+    "truthfulqa_mc1_release": truthfulqa.MC1,
+    "truthfulqa_mc2_release": truthfulqa.MC2,
+    "arc_easy_release": arc.EASY,
+    "arc_challenge_release": arc.CHALLENGE,
+    "gpqa_main_release": gpqa.MAIN,
+    "gpqa_diamond_release": gpqa.DIAMOND,
 }
+TRUTHFULQA = ("truthfulqa/v1/mc_task.json", "truthfulqa/mc_task.json")
 # Real tasks that need no hub: form, and where the file lies below `capability.root`.
 RELEASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mmlu": ("mmlu_release", ("mmlu/mmlu.zip", "mmlu.zip", "mmlu")),
@@ -33,6 +40,15 @@ RELEASES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("hellaswag/hellaswag_val_full.txt.bz2", "hellaswag/hellaswag_val_full.txt"),
     ),
     "lambada": ("lambada_release", ("lambada/lambada_openai.jsonl", "lambada/lambada_test.jsonl")),
+    "truthfulqa_mc1": ("truthfulqa_mc1_release", TRUTHFULQA),
+    "truthfulqa_mc2": ("truthfulqa_mc2_release", TRUTHFULQA),
+    "arc_easy": ("arc_easy_release", ("arc/ARC-Easy-Test.jsonl", "arc/ARC-Easy/ARC-Easy-Test.jsonl")),
+    "arc_challenge": (
+        "arc_challenge_release",
+        ("arc/ARC-Challenge-Test.jsonl", "arc/ARC-Challenge/ARC-Challenge-Test.jsonl"),
+    ),
+    "gpqa_main": ("gpqa_main_release", ("gpqa/gpqa_main.csv",)),
+    "gpqa_diamond": ("gpqa_diamond_release", ("gpqa/gpqa_diamond.csv",)),
 }
 
 

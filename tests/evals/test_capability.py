@@ -386,6 +386,27 @@ def release(tmp_path):
     (root / "hellaswag" / "hellaswag_val_full.txt").write_text("\n".join(item) + "\n")
     (root / "lambada").mkdir()
     write_rows(root / "lambada" / "lambada_openai.jsonl", [{"context": "it was\nan", "continuation": "owl"}])
+    (root / "truthfulqa").mkdir()
+    targets = {"mc1_targets": {"No.": 0, "Yes.": 1}, "mc2_targets": {"No.": 0, "Yes.": 1, "Aye.": 1}}
+    (root / "truthfulqa" / "mc_task.json").write_text(json.dumps([{"question": "Is it?", **targets}]))
+    (root / "arc").mkdir()
+    choices = [{"text": "ice", "label": "1"}, {"text": "fire", "label": "2"}]
+    arc = {"id": "a1", "question": {"stem": "What is hot?", "choices": choices}, "answerKey": "2"}
+    write_rows(root / "arc" / "ARC-Challenge-Test.jsonl", [arc])
+    (root / "gpqa").mkdir()
+    with open(root / "gpqa" / "gpqa_diamond.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                [
+                    "Question",
+                    "Correct Answer",
+                    "Incorrect Answer 1",
+                    "Incorrect Answer 2",
+                    "Incorrect Answer 3",
+                ],
+                ["Which gas?\n", " neon [title]x", "argon", "xenon", "radon"],
+            ]
+        )
     return root
 
 
@@ -407,6 +428,66 @@ def test_released_files_get_lm_evals_prompts(release, tokenizer):
     endings = ("sits.", "eats.", " jumps high.", "sleeps.")
     assert got["hellaswag"] == [("High jump: A boy runs. The boy", f" {ending}") for ending in endings]
     assert got["lambada_openai"] == [("it was\nan", " owl")]
+    (asked, first), (_, second) = got["truthfulqa_mc1"]
+    assert asked.startswith("Q: What is human life expectancy in the United States?\nA: Human life")
+    assert asked.endswith("in Barcelona, Spain.\n\nQ: Is it?\nA:")
+    assert (first, second) == (" Yes.", " No.")  # lm-eval takes the first for the right one
+    assert [answer for _, answer in got["truthfulqa_mc2"]] == [" Yes.", " Aye.", " No."]
+    about = "Question: What is hot?\nAnswer:"
+    assert got["arc_challenge"] == [(about, " ice"), (about, " fire")]
+    asked, letters = (
+        got["gpqa_diamond_zeroshot"][0][0],
+        [answer for _, answer in got["gpqa_diamond_zeroshot"]],
+    )
+    assert asked.startswith("What is the correct answer to this question:Which gas?\n\nChoices:\n(A) ")
+    assert (
+        asked.endswith("\nAnswer:") and ") neon. x\n" in asked and letters == [" (A)", " (B)", " (C)", " (D)"]
+    )
+
+
+def test_the_right_choice_is_known(release):
+    """A place counted in the file's order after the choices were moved marks a wrong answer right."""
+    built = {
+        n: t
+        for one in load_tasks(real_tasks(release), limit=None, seed=0)
+        for n, t in one.lm_eval_tasks.items()
+    }
+    arc, gpqa, mc2 = (built[n] for n in ("arc_challenge", "gpqa_diamond_zeroshot", "truthfulqa_mc2"))
+    (doc,) = arc.eval_docs
+    assert arc.doc_to_target(doc) in (1, "1")
+    (doc,) = gpqa.eval_docs
+    assert doc[f"choice{'ABCD'.index(doc['answer'][1]) + 1}"] == "neon. x"
+    (doc,) = mc2.eval_docs
+    assert doc["mc2_targets"]["labels"] == [1, 1, 0]
+    half = [(math.log(0.3), False), (math.log(0.2), False), (math.log(0.5), False)]
+    assert mc2.process_results(doc, half)["acc"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "truthfulqa/mc_task.json",
+            ('"Yes.": 1}, "mc2', '"Yes.": 0}, "mc2'),
+            "field 'mc1_targets': question 0 has",
+        ),
+        ("truthfulqa/mc_task.json", ('"Is it?"', '""'), "field 'question': question 0 has no text"),
+        ("truthfulqa/mc_task.json", ("[{", "{"), "no JSON"),
+        (
+            "arc/ARC-Challenge-Test.jsonl",
+            ('Key": "2"', 'Key": "3"'),
+            "jsonl:1: field 'answerKey': '3' is not",
+        ),
+        ("arc/ARC-Challenge-Test.jsonl", ('"text": "ice"', '"text": ""'), "has a choice without text"),
+        ("gpqa/gpqa_diamond.csv", ("argon", " "), "gpqa_diamond.csv:2: field 'Incorrect Answer 1': is empty"),
+    ],
+)
+def test_a_bad_item_of_a_release_is_named(release, file, change, message):
+    path = release / file
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(InputError) as error:
+        load_tasks(real_tasks(release), limit=None, seed=0)
+    assert message in str(error.value) and "Which gas" not in str(error.value)
 
 
 def test_few_shot_examples_come_from_dev_in_order(release, tokenizer):
@@ -458,10 +539,11 @@ def test_a_bad_row_of_mmlu_is_named(release):
 
 
 def test_tasks_are_found_below_a_root(release, tmp_path):
-    assert [task.name for task in real_tasks(release)] == ["mmlu", "hellaswag", "lambada"]
+    found = "mmlu hellaswag lambada truthfulqa_mc1 truthfulqa_mc2 arc_challenge gpqa_diamond".split()
+    assert [task.name for task in real_tasks(release)] == found
     assert [task.name for task in real_tasks(release, ["lambada"])] == ["lambada"]
-    with pytest.raises(InputError, match="no local form of the task 'arc'"):
-        real_tasks(release, ["arc"])
+    with pytest.raises(InputError, match="no local form of the task 'piqa'"):
+        real_tasks(release, ["piqa"])
     with pytest.raises(InputError, match=r"has no file for the task 'mmlu'; add mmlu/mmlu.zip"):
         real_tasks(tmp_path, ["mmlu"])
     with pytest.raises(InputError, match="has no capability task"):
@@ -486,7 +568,8 @@ def test_the_unfinished_sentence_of_a_context(context, parts):
 @needs_data
 def test_the_released_files_are_whole():
     """Sizes of the published splits; 3,243 of HellaSwag's items are from ActivityNet."""
-    mmlu, hellaswag, lambada = load_tasks(real_tasks(DATA), limit=None, seed=0)
+    mmlu, hellaswag, lambada, mc1, mc2 = load_tasks(real_tasks(DATA), limit=None, seed=0)
+    assert (mc1.items, mc2.items) == (817, 817)
     assert (mmlu.items, len(mmlu.lm_eval_tasks)) == (14042, 57)
     assert (hellaswag.items, lambada.items) == (10042, 5153)
     unfinished = hellaswag.lm_eval_tasks["hellaswag"].dataset["validation"]["ctx_b"]
@@ -497,7 +580,7 @@ def test_the_released_files_are_whole():
 def test_released_files_score_as_lm_eval_scores_the_hub_rows(tmp_path, tokenizer):
     """The same rows in the hub's schema through lm-eval's stock task, loader and model."""
     model = random_model(2048)
-    mmlu, _, lambada = load_tasks(real_tasks(DATA), limit=16, seed=0)
+    mmlu, lambada = load_tasks(real_tasks(DATA, ["mmlu", "lambada"]), limit=16, seed=0)
     subjects = {name.removeprefix("mmlu_"): task for name, task in mmlu.lm_eval_tasks.items()}
     scores = {s.task: s for s in score_tasks(model, tokenizer, [mmlu, lambada], batch_size=16)}
     raw = zipfile.ZipFile(DATA / "mmlu" / "mmlu.zip")
