@@ -58,7 +58,8 @@ def write_results(
             "gold.html.j2", context | {"picture": svg_source(pictures["reliability.svg"])}, html=True
         ),
     }
-    responses = [item.response for item in splits.judged]
+    rows = _first_of_each(splits)
+    responses = [splits.judged[i].response for i in rows]
     with writing(folder):
         (folder / "plots").mkdir(exist_ok=True)
         for name, content in (
@@ -69,10 +70,20 @@ def write_results(
         for result, grader in zip(results, graders, strict=True):
             place = folder / "graders" / file_name(result.name)
             place.mkdir(parents=True, exist_ok=True)
-            write_grades(place / "grades.jsonl", result.name, responses, result.grades, splits.propositions)
+            write_grades(
+                place / "grades.jsonl", result.name, responses, result.grades.rows(rows), splits.propositions
+            )
             if grader.save is not None:
                 grader.save(place)
     return folder / "gold.html"
+
+
+def _first_of_each(splits: GoldSplits) -> list[int]:
+    """Rows of distinct responses: a file of grades has one grade for a response, however often it is labelled."""
+    seen: dict[object, int] = {}
+    for row, item in enumerate(splits.judged):
+        seen.setdefault((item.response.prompt.messages, item.response.text), row)
+    return list(seen.values())
 
 
 def _thresholds(results: Sequence[GoldResult], config: GoldConfig) -> dict[str, Any]:

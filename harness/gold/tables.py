@@ -19,7 +19,7 @@ OVERVIEW_COLUMNS = (
     *("tuned: accuracy", "tuned: balanced", "moved by attacks", "unscored"),
 )
 PROPOSITION_COLUMNS = (
-    *("true / judged", "accuracy", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score"),
+    *("true / judged", "accuracy", "majority", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score"),
     *("tuned at", "tuned: accuracy", "tuned: balanced", "labels"),
 )
 OVERVIEWS = ((MEAN, "mean over propositions"), (ENOUGH, "mean over those with enough labels"))
@@ -157,7 +157,8 @@ def _by_proposition(result: GoldResult, counts: Sequence[LabelCount], few: int) 
     for number, fixed in enumerate(result.fixed):
         tuned = result.tuned[number] if result.tuned else None
         name = str(fixed["proposition"])
-        cells = [(f"{fixed['n_positive']} / {fixed['n']}", ""), _against_majority(fixed)]
+        cells = [(f"{fixed['n_positive']} / {fixed['n']}", ""), _cell(fixed, "accuracy")]
+        cells.append((_percent(fixed, "majority"), ""))
         cells += [_cell(fixed, m) for m in ("balanced_accuracy", "tpr", "tnr", "auroc")]
         cells.append(_cell(fixed, "brier", percent=False))
         threshold = _number(tuned, "threshold") if tuned else math.nan
@@ -165,11 +166,6 @@ def _by_proposition(result: GoldResult, counts: Sequence[LabelCount], few: int) 
         cells += [_cell(tuned, m) if tuned else (NOTHING, "") for m in ("accuracy", "balanced_accuracy")]
         rows.append((name, (*cells, (notes.get(name, ""), ""))))
     return TextTable(result.name, PROPOSITION_COLUMNS, tuple(rows))
-
-
-def _against_majority(row: Row) -> tuple[str, str]:
-    value, interval = _cell(row, "accuracy")
-    return value, f"{interval}; majority {_percent(row, 'majority')}"
 
 
 def _hostile(result: GoldResult) -> TextTable:

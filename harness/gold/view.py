@@ -38,7 +38,7 @@ def show(tables: GoldTables, console: Console) -> None:
 
 def _narrow(table: TextTable) -> Table:
     places = [place for place, column in enumerate(table.columns) if column in SHOWN]
-    rows = tuple((name, tuple(cells[place] for place in places)) for name, cells in table.rows)
+    rows = tuple((name, tuple((cells[place][0], "") for place in places)) for name, cells in table.rows)
     return _table(TextTable(table.title, tuple(table.columns[place] for place in places), rows))
 
 

@@ -22,7 +22,7 @@ from evals.conversation import LabelledResponse, Response, labelled_as_json, use
 from evals.errors import InputError
 from evals.graders import Grades, Unscored
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
-from evals.graders.recorded import write_grades
+from evals.graders.recorded import RecordedGrader, write_grades
 from harness.compose import compose_command
 from harness.gold.config import GoldConfig
 from harness.gold.labels import count_labels, read_splits
@@ -441,6 +441,9 @@ def test_the_released_files_load_as_they_are(tmp_path: Path) -> None:
     found = calibration(tmp_path / "gold")
     assert float(found["g", "0.5", "apology"]["accuracy"]) == pytest.approx(1 - 106 / 351)
     assert float(found["g", "0.5", "judgement"]["accuracy"]) >= 350 / 351
+    kept = tmp_path / "gold" / "graders" / "g" / "grades.jsonl"
+    assert len(RecordedGrader(kept).as_recorded([row.response for row in rows], names).reasons) == 0
+    assert len(kept.read_text(encoding="utf-8").splitlines()) == 350  # it reads what it wrote
     few = {
         name for (_, kind, name), row in found.items() if kind == "0.5" and row["enough_to_judge"] == "false"
     }
