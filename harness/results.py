@@ -10,8 +10,10 @@ from typing import Any
 
 from evals.capability import CapabilityScore, capability_rows
 from evals.conversation import ResponseType, Row, read_jsonl, write_jsonl
+from evals.csv_rows import write_csv
 from evals.measures import Judgement, measure
 from evals.metrics_table import MetricRow, read_metrics, write_metrics
+from harness.fit.diagnosis_files import TABLES, WORST
 from harness.methods import METHODS
 from harness.stages.context import Context
 from harness.stages.evaluate import stored_responses
@@ -33,6 +35,7 @@ class Collected:
     samples: dict[str, list[dict[str, Any]]]
     stages: list[dict[str, Any]]
     world: dict[str, Any]
+    diagnosis: dict[str, list[dict[str, Any]]]  # by file name
 
 
 def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
@@ -47,6 +50,7 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
         samples={name + suffix: _samples(outcome, name) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed) for label, artifact in context.done],
         world=summary_of(outcome.data),
+        diagnosis=_diagnosis(outcome.ranking),
     )
 
 
@@ -57,6 +61,9 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     # One sample of rewards a seed: the histograms pool responses, and variants would repeat them.
     first = {row["seed"]: part for part in reversed(parts) for row in part.rewards[:1]}
     write_jsonl(folder / "rewards.jsonl", (row for seed in sorted(first) for row in first[seed].rewards))
+    for name in TABLES:
+        write_csv(folder / name, [r for seed in sorted(first) for r in first[seed].diagnosis[name]])
+    write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
     write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
     _write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
     (folder / "samples").mkdir(exist_ok=True)
@@ -108,9 +115,24 @@ def _seeded(artifact: Artifact | None, name: str, seed: int) -> list[dict[str, A
     return [{"seed": seed, **row} for row in read_jsonl(artifact.path / name, lambda row: row.values)]
 
 
+def _diagnosis(ranking: Artifact | None) -> dict[str, list[dict[str, Any]]]:
+    """The files of the reward's diagnosis, row by row; they carry the seed."""
+    if ranking is None:
+        return {name: [] for name in (*TABLES, WORST)}
+    found = {name: _csv_rows(ranking.path / name) for name in TABLES}
+    path = ranking.path / WORST
+    return found | {WORST: read_jsonl(path, lambda row: dict(row.values)) if path.stat().st_size else []}
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
-    with open(artifact.path / "calibration.csv", newline="", encoding="utf-8") as file:
-        return [{"seed": seed, **row} for row in csv.DictReader(file)]
+    return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
 
 
 def _samples(outcome: Outcome, name: str) -> list[dict[str, Any]]:

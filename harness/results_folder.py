@@ -99,6 +99,10 @@ class ResultsFolder:
             rows = [_grader_row(path, line, row) for line, row in enumerate(csv.DictReader(file), start=2)]
         return [row for row in rows if row.proposition != MEAN]
 
+    def rows(self, name: str, fields: Mapping[str, type]) -> list[JsonRow]:
+        """Rows of a JSONL file that have `fields`; none where the file is absent."""
+        return self._jsonl(name, fields)
+
     def table(self, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> list[JsonRow]:
         """Rows of a CSV file by column, `numbers` as floats (empty is NaN); none where the file is absent."""
         path = self.path / name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from evals.conversation import LabelledResponse, ResponseType
+from evals.conversation import LabelledResponse, ResponseType, read_jsonl, write_jsonl
 from evals.errors import InputError
 from evals.features import Features, features
 from evals.graders import Grades
@@ -111,3 +113,50 @@ def held_out(prompts: Sequence[str], share: float, seed: int) -> frozenset[str]:
 def prompts_digest(prompts: Sequence[str]) -> str:
     """16 hexadecimal digits of a set of prompt ids."""
     return hashlib.sha256("\n".join(sorted(set(prompts))).encode()).hexdigest()[:16]
+
+
+def save_examples(examples: Sequence[FitExamples], path: Path | str) -> None:
+    """Write one JSON object a response: its prompt's id, class, rank, features and reward-model score."""
+    write_jsonl(path, (row for group in examples for row in _rows(group)))
+
+
+def load_examples(path: Path | str) -> list[FitExamples]:
+    """What `save_examples` wrote. Raises InputError for a malformed file."""
+    groups: dict[ResponseType, list[Mapping[str, Any]]] = {}
+    for row in read_jsonl(path, lambda row: row):
+        response_type = row.response_type()
+        if response_type is None:
+            raise row.error("response_type", "is missing", "fit the weights again")
+        groups.setdefault(response_type, []).append(row.values)
+    return [_group(response_type, rows) for response_type, rows in groups.items()]
+
+
+def _rows(group: FitExamples) -> Iterator[dict[str, Any]]:
+    for i in range(len(group)):
+        yield {
+            "response_type": group.response_type.value,
+            "prompt_id": group.prompts[i],
+            "completion_class": group.classes[i],
+            "rank": int(group.rank[i]),
+            "names": group.features.names if i == 0 else None,
+            "features": [_number(value) for value in group.features.values[i]],
+            "reward_model": _number(group.reward_model[i]),
+            "reason": group.features.reasons.get(i),
+        }
+
+
+def _group(response_type: ResponseType, rows: Sequence[Mapping[str, Any]]) -> FitExamples:
+    values = np.array([row["features"] for row in rows], dtype=np.float64)
+    reasons = {i: row["reason"] for i, row in enumerate(rows) if row["reason"] is not None}
+    return FitExamples(
+        response_type,
+        tuple(row["prompt_id"] for row in rows),
+        tuple(row["completion_class"] for row in rows),
+        np.array([row["rank"] for row in rows]),
+        Features(tuple(rows[0]["names"]), values, reasons),
+        np.array([row["reward_model"] for row in rows], dtype=np.float64),
+    )
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from evals.chat_server import ChatServerConfig
 from evals.conversation import ResponseType
 from evals.errors import InputError
 from evals.graders import GRADERS
-from evals.graders.server import ServerConfig
 from trainers.weights import WeightsConfig
 
 ORACLE = "oracle"
@@ -29,7 +29,7 @@ class RewardModelSource:
 
 
 @dataclass
-class ServerKeys(ServerConfig):
+class ServerKeys(ChatServerConfig):
     """Of grader=server. The key is read from the environment."""
 
     base_url: str = ""  # such as http://localhost:8000/v1

@@ -10,21 +10,15 @@ from typing import Any
 import yaml
 
 from evals.conversation import Response, write_jsonl
-from evals.csv_rows import write_csv
 from evals.metrics_table import write_metrics
 from harness.digest import canonical, digest
 from harness.disk import writing
 from harness.fit.config import FitConfig
-from harness.fit.rows import (
-    ablation_rows,
-    curve_rows,
-    error_rows,
-    reward_rows,
-    rule_rows,
-    worst_rows,
-)
-from harness.fit.tables import FitTables, feature_label
+from harness.fit.diagnosis_files import write_diagnosis
+from harness.fit.rows import error_rows, reward_rows
+from harness.fit.tables import FitTables
 from harness.plots import draw_all
+from harness.plots.rule_contributions import feature_label
 from harness.report.page import render, svg_source
 from harness.store import check_results, claim_results
 from harness.wording import plain
@@ -95,23 +89,6 @@ def write_results(
         (folder / "summary.md").write_bytes(render("fit.md.j2", context, html=False))
         (folder / "fit.html").write_bytes(render("fit.html.j2", context, html=True))
     return folder / "fit.html"
-
-
-def write_diagnosis(
-    folder: Path,
-    diagnoses: Sequence[Diagnosis],
-    seed: int,
-    responses: Mapping[str, Sequence[Response]],
-) -> None:
-    """rules.csv, learning_curve.csv, ablations.csv and worst_pairs.jsonl."""
-    for name, rows in (
-        ("rules.csv", rule_rows(diagnoses, seed)),
-        ("learning_curve.csv", curve_rows(diagnoses, seed)),
-        ("ablations.csv", ablation_rows(diagnoses, seed)),
-    ):
-        write_csv(folder / name, rows)
-    texts = {kind: [response.text for response in rows] for kind, rows in responses.items()}
-    write_jsonl(folder / "worst_pairs.jsonl", ({"seed": seed, **row} for row in worst_rows(diagnoses, texts)))
 
 
 def _shown(d: Diagnosis, weights: RewardWeights) -> Mapping[str, Any]:

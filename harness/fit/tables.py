@@ -7,29 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.conversation import ResponseType
-from harness.gold.tables import NOTHING, TextTable
+from harness.plots.rule_contributions import feature_label
+from harness.report.reward import ABLATIONS
 from harness.wording import REWARDS, percent, plain, points
 from trainers.diagnosis import REWARD_MODEL, Diagnosis
 from trainers.ranking import RankingError
 from trainers.reward_weights import RewardWeights
 from trainers.rule_effects import RuleEffect
 
-Cell = tuple[str, str]
+NOTHING = "–"
+Cell = tuple[str, str]  # a value and, below or beside it, its interval
 EMPTY: Cell = (NOTHING, "")
-ABLATIONS = {
-    "fitted": "as fitted",
-    "rm_alone": "reward model alone",
-    "rbr_alone": "rules alone, fitted without the reward model",
-    "fixed_1": "every weight of size 1",
-    "fixed_10": "every weight of size 10",
-    "boosted": "boosted trees in place of weights",
-    "hinge": "weights at the optimum",
-    "sign_constraints": "weights at the optimum, signs by polarity",
-}
 RULE_COLUMNS = (
     *("weight", "ideal − other", "contribution", "share of variance"),
     *("error without", "error, refitted"),
 )
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A heading column and text cells."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _rules(d: Diagnosis) -> TextTable:
     model = d.variance[REWARD_MODEL]
     first: tuple[tuple[str, tuple[Cell, ...]], ...] = ()
     if math.isfinite(model) and "rm" in d.errors:
-        first = (("reward model", (EMPTY, EMPTY, EMPTY, (percent(model), ""), EMPTY, EMPTY)),)
+        first = (("reward model", (EMPTY, EMPTY, EMPTY, _share(model), EMPTY, EMPTY)),)
     rows = tuple((feature_label(e.name), _rule_cells(e, d)) for e in d.effects)
     return TextTable(_type(d), RULE_COLUMNS, (*first, *rows))
 
@@ -160,18 +161,17 @@ def _rule_cells(effect: RuleEffect, d: Diagnosis) -> tuple[Cell, ...]:
         _signed(effect.weight),
         _signed(effect.gap),
         _signed(effect.contribution),
-        (percent(d.variance[effect.name]), ""),
+        _share(d.variance[effect.name]),
         *costs,
     )
 
 
-def feature_label(feature: str) -> str:
-    kind, _, name = feature.partition(":")
-    return f"class: {plain(name)}" if kind == "class" and name else plain(feature)
-
-
 def _signed(value: float) -> Cell:
     return (f"{value:+.2f}".replace("-", "−"), "") if math.isfinite(value) else EMPTY
+
+
+def _share(value: float) -> Cell:
+    return percent(value).replace("-", "−"), ""
 
 
 def _type(d: Diagnosis) -> str:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from harness.fit.tables import FitTables
-from harness.gold.tables import TextTable
+from harness.fit.tables import FitTables, TextTable
 
+NAME_WIDTH = 22  # fixed: of a narrow table only the columns of numbers are folded
 SHOWN_RULES = 8  # of each response type; all stand in the summary and on the page
 # A terminal is narrow: what is left out stands there too.
 RULE_COLUMNS = ("weight", "contribution", "share of variance", "error, refitted")
@@ -40,7 +40,7 @@ def _columns(table: TextTable, wanted: Sequence[str]) -> TextTable:
 
 
 def _table(table: TextTable) -> Table:
-    drawn = Table(Column(table.title, overflow="fold", min_width=22), box=SIMPLE_HEAD)
+    drawn = Table(Column(table.title, overflow="fold", width=NAME_WIDTH), box=SIMPLE_HEAD)
     for column in table.columns:
         drawn.add_column(column, justify="right", overflow="fold")
     for name, cells in table.rows:

@@ -115,16 +115,14 @@ NOTE = (
 
 
 def _title(curves: dict[str, Curve]) -> str:
-    enough = {kind: _enough(curve) for kind, curve in curves.items()}
-    last = {kind: float(curve.prompts[-1]) for kind, curve in curves.items()}
-    falling = [plain(kind) for kind, size in enough.items() if size >= last[kind]]
+    falling = [plain(kind) for kind, curve in curves.items() if _enough(curve) >= curve.prompts[-1]]
     if falling:
-        return f"More prompts would still help: {', '.join(falling)}"
-    size = max(enough.values())
+        return f"The error still falls at the last size: {', '.join(falling)}"
+    size = max(_enough(curve) for curve in curves.values())
     return f"From {size:.0f} prompts a response type on, more of them no longer lower the error"
 
 
 def _enough(curve: Curve, close: float = 0.005) -> float:
-    """The smallest size from which on every mean lies within `close` of the last."""
-    far = np.flatnonzero(np.abs(curve.mean - curve.mean[-1]) > close)
-    return float(curve.prompts[0 if not len(far) else int(far[-1]) + 1])
+    """The smallest size from which on no mean lies more than `close` above the last."""
+    above = np.flatnonzero(curve.mean - curve.mean[-1] > close)
+    return float(curve.prompts[0 if not len(above) else int(above[-1]) + 1])

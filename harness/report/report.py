@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from harness.frontier import SAFETY, USEFULNESS
 from harness.plots import draw_all
 from harness.report.notes import notes
 from harness.report.page import UNSEEN, markdown_text, render, svg_source
+from harness.report.reward import ablation_table, worst_lines
 from harness.report.samples import choose_cards
 from harness.report.tables import (
     by_response_type,
@@ -36,6 +37,8 @@ __all__ = ["UNSEEN", "markdown_text", "write_report"]
 ALT_TEXTS = {
     "tradeoff": "Safety against usefulness of every method, with 95 % intervals",
     "ranking_error": "Ranking error of each reward by response type",
+    "learning_curve": "Ranking error by number of fitting prompts",
+    "rule_effects": "Each rule's contribution to ranking the ideal completion first",
     "reward_histograms": "Rewards measured from the ideal completion, by completion class",
     "training": "Training curves of PPO",
     "capability": "Accuracy on the capability tasks",
@@ -63,7 +66,7 @@ def write_report(results: Path, plots: Sequence[Path] | None = None) -> Path:
         )
     drawn = draw_all(results) if plots is None else list(plots)
     context = _context(folder, [path for path in drawn if path.suffix == ".svg"])
-    filters = {"file_name": file_name, "starting": _starting}
+    filters: dict[str, Callable[..., Any]] = {"file_name": file_name, "starting": _starting}
     folder.write("summary.md", render("summary.md.j2", context, html=False, filters=filters))
     return folder.write("report.html", render("report.html.j2", context, html=True, filters=filters))
 
@@ -92,6 +95,8 @@ def _context(folder: ResultsFolder, plots: Sequence[Path]) -> dict[str, Any]:
         "claim_counts": Counter(claim.verdict for claim in claims),
         "grader": grader_tables(folder.grader),
         "ranking": ranking_table(scores),
+        "ablations": ablation_table(folder),
+        "worst": worst_lines(folder),
         "capability": capability_table(scores),
         "cards": cards,
         "prompts": prompts,

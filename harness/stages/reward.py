@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evals.conversation import LabelledResponse, Response, read_demonstrations, read_labelled, write_jsonl
 from evals.graders import Grades, check_unscored, grade_in_batches
-from evals.metrics_table import MetricRow, write_metrics
+from evals.metrics_table import write_metrics
 from evals.models import load_reward_model, load_tokenizer
 from evals.rulebook import Rulebook
+from harness.fit.diagnosis_files import write_diagnosis
+from harness.fit.rows import error_rows, reward_rows
 from harness.methods import Method
 from harness.stages.context import Context
 from harness.stages.graders import load_grader
 from harness.store import Artifact
-from trainers.fit_examples import FitExamples, fit_examples
-from trainers.ranking import RankingError, ranking_errors, rewards
+from trainers.diagnosis import Diagnosis, diagnose
+from trainers.fit_examples import FitExamples, fit_examples, load_examples, save_examples, split_by_prompt
+from trainers.ranking import rewards
 from trainers.reward import Reward, RewardModelTerm, RuleBasedTerm, SumOfTerms
+from trainers.reward_weights import RewardWeights
 
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
 UNSCORED_LIMIT = 0.1
@@ -35,12 +37,10 @@ def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm
 def fit_reward(
     context: Context, data: Artifact, grader: Artifact, reward_model: Artifact, kind: str
 ) -> Artifact:
-    """Weights at the hinge loss's optimum on synthetic comparisons; writes weights.json."""
+    """Weights at the hinge loss's optimum on synthetic comparisons; writes weights.json and examples.jsonl."""
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from dataclasses import replace
-
         from trainers.weights import fit_weights, save_weights
 
         labelled = read_labelled(data.path / "synthetic.jsonl", list(context.rulebook.propositions))
@@ -52,6 +52,7 @@ def fit_reward(
             examples, context.rulebook, settings, grader=f"{grader.stage} {grader.key}", data=data.key
         )
         save_weights(weights, out / "weights.json")
+        save_examples(examples, out / "examples.jsonl")
         return {f"hinge_{t.value}": fit.hinge for t, fit in weights.fits.items()}
 
     return context.stage(
@@ -85,55 +86,46 @@ def _examples(
 def check_reward(
     context: Context, data: Artifact, grader: Artifact, reward_model: Artifact, weights: Artifact
 ) -> Artifact:
-    """The paper's outer loop on held-out prompts: every response's reward, and the ranking errors.
+    """The paper's outer loop on held-out prompts: every response's reward, ranking errors, what each rule does.
 
-    Writes rewards.jsonl and ranking.csv.
+    Writes rewards.jsonl, ranking.csv and the files of `harness.fit.rows`.
     """
     from trainers.reward_weights import load_weights
+
+    config = context.config
 
     def build(out: Path) -> dict[str, Any]:
         labelled = read_labelled(data.path / "synthetic_test.jsonl", list(context.rulebook.propositions))
         with context.console.stage("ranking", total=len(labelled), unit="responses") as advance:
             examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
         fitted = load_weights(weights.path / "weights.json", context.rulebook)
-        rows: list[dict[str, object]] = []
-        metrics = []
-        for group in examples:
-            metrics += _error_rows(group, ranking_errors(group, fitted), context.config.seed)
-            rows += _reward_rows(group, rewards(group, fitted))
+        diagnoses = _diagnoses(context, load_examples(weights.path / "examples.jsonl"), examples, fitted)
+        rows = [row for group in examples for row in reward_rows(group, rewards(group, fitted))]
+        metrics = [row for d in diagnoses for row in error_rows(d.held, d.errors, config.seed)]
         write_jsonl(out / "rewards.jsonl", rows)
         write_metrics(out / "ranking.csv", metrics)
+        write_diagnosis(out, diagnoses, config.seed, {})
         return {f"{m.method} {m.suite.split('/')[-1]}": m.value for m in metrics if m.method == "rm+rbr"}
 
     return context.stage(
         "ranking",
         build,
-        config={"rulebook": context.rulebook.digest},
+        config={"rulebook": context.rulebook.digest, "weights": config.weights},
         inputs={"data": data, "grader": grader, "reward_model": reward_model, "weights": weights},
-        modules=["trainers.ranking", "trainers.reward"],
+        modules=["trainers.diagnosis", "trainers.reward", "harness.fit.rows"],
         packages=["scipy"],
     )
 
 
-def _error_rows(group: FitExamples, errors: Mapping[str, RankingError], seed: int) -> list[MetricRow]:
-    suite = f"synthetic/{group.response_type.value}"
+def _diagnoses(
+    context: Context, fitted_on: list[FitExamples], examples: list[FitExamples], weights: RewardWeights
+) -> list[Diagnosis]:
+    """The quick part: no new fit for each rule, one order of the prompts."""
+    settings = replace(context.config.weights, seed=context.config.seed)
+    parts = {e.response_type: split_by_prompt(e, settings.holdout, settings.seed)[0] for e in fitted_on}
     return [
-        MetricRow(
-            name, seed, "", suite, "ranking_error", "", e.value, e.stderr, e.low, e.high, e.pairs, e.unscored
-        )
-        for name, e in errors.items()
-    ]
-
-
-def _reward_rows(group: FitExamples, totals: Mapping[str, np.ndarray]) -> list[dict[str, object]]:
-    return [
-        {
-            "prompt_id": group.prompts[i],
-            "response_type": group.response_type.value,
-            "completion_class": group.classes[i],
-            **{name: float(values[i]) if np.isfinite(values[i]) else None for name, values in totals.items()},
-        }
-        for i in range(len(group))
+        diagnose(parts[e.response_type], e, context.rulebook, weights, settings, refit=False, orders=1)
+        for e in examples
     ]
 
 

@@ -289,3 +289,16 @@ def test_names_for_people():
     assert sft_of("rbr_ppo[a=1]", ["rbr_sft", "rbr_sft[a=1]"]) == "rbr_sft[a=1]"
     assert sft_of("human_rbr_ppo", ["human_sft"]) == "human_sft" and sft_of("gpt4", ["human_sft"]) is None
     assert [points(v) for v in (0.012, -0.0004, -0.05)] == ["+1.2", "0.0", "−5.0"]
+
+
+def test_long_names_of_rules_are_drawn_whole(make_results: Callable[..., Path], tmp_path: Path):
+    """The start of a rule's name cut off at the left edge."""
+    results = make_results(tmp_path / "r", seeds=(0,))
+    long = "apology_acknowledges_emotional_state_now"
+    path = results / "training.jsonl"
+    path.write_text(path.read_text().replace("contribution/refuses", f"contribution/{long}"))
+    (figure,) = [figure for name, figure in figures(results) if name == "rule_contributions"]
+    figure.savefig(io.BytesIO(), format="png")
+    labels = figure.axes[0].get_yticklabels()
+    assert any("apology acknowledges" in label.get_text() for label in labels)
+    assert min(label.get_window_extent().x0 for label in labels) >= 0

@@ -21,6 +21,7 @@ from evals.graders import Grades, Unscored
 from evals.rulebook import Polarity, Proposition, Rulebook
 from harness.compose import compose_command
 from trainers.boosted_trees import Tree, TreeEnsemble
+from trainers.fit_examples import load_examples, save_examples
 from trainers.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
 from trainers.pairs import margins_of, ordered_pairs
 from trainers.weights import (
@@ -431,6 +432,21 @@ def test_unscored_responses_are_left_out_and_counted(rules: Rulebook) -> None:
     cut = fit_weights([whole.select(keep)], rules, WeightsConfig(holdout=0.0)).fits[COMPLY]
     assert (report.dropped, report.responses) == (2, 238)
     assert report.objective == cut.objective
+
+
+def test_examples_come_back_from_their_file(tmp_path: Path) -> None:
+    """Guards: an unscored response that comes back as a number, and digits lost on the way."""
+    data = examples(prompts=5)
+    values, scores = data.features.values.copy(), data.reward_model.copy()
+    values[3], scores[4] = np.nan, np.nan
+    data = replace(data, features=Features(NAMES, values, {3: "late"}), reward_model=scores)
+    save_examples([data], tmp_path / "examples.jsonl")
+    (back,) = load_examples(tmp_path / "examples.jsonl")
+    assert (back.response_type, back.prompts, back.classes) == (COMPLY, data.prompts, data.classes)
+    assert back.features.names == NAMES and back.features.reasons == {3: "late"}
+    np.testing.assert_array_equal(back.features.values, values)
+    np.testing.assert_array_equal(back.reward_model, scores)
+    np.testing.assert_array_equal(back.rank, data.rank)
 
 
 def test_select_carries_reasons_along() -> None:
