@@ -101,7 +101,15 @@ def test_sweep_draws_one_comparison_over_its_seeds(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_sweep_over_a_setting_tells_its_variants_apart(finished: Path) -> None:
-    sweep = ["run", "-m", "experiment=smoke", "threads=1", "ppo.kl_coef=0.05,0.5", "name=kl", "methods=[rbr_ppo]"]
+    sweep = [
+        "run",
+        "-m",
+        "experiment=smoke",
+        "threads=1",
+        "ppo.kl_coef=0.05,0.5",
+        "name=kl",
+        "methods=[rbr_ppo]",
+    ]
     done = rbrbench(*sweep, cwd=finished)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(finished / "results" / "kl" / "metrics.csv", newline="") as file:
@@ -141,9 +149,57 @@ def test_interrupted_run_says_so(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (tmp_path / "results" / ".store").exists() and process.poll() is None:
+    # In a stage: libraries swallow an interrupt while they are imported.
+    while not list(tmp_path.glob("results/.store/data/*/manifest.json")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1].startswith("rbrbench: interrupted")
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
+    """The gate judged another reward than the one that PPO was paid."""
+    (data,) = (finished / "results/.store").glob("data/*/synthetic_test.jsonl")
+    sides = ["baseline=results/smoke", "candidate=results/smoke", f"on={data}"]
+    done = rbrbench("regress", *sides, cwd=finished)
+    assert done.returncode in (0, 3), done.stderr[-2000:]  # a world this small may have too few prompts
+    assert "Both rewards are the same on every completion." in done.stdout
+    paid = lines(finished / "results/smoke/rewards.jsonl")
+    said = lines(finished / "results/gate/candidate.jsonl")
+    assert sorted(row["reward"] for row in said) == pytest.approx(
+        sorted(row["rm+rbr"] for row in paid), abs=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
+    """A set that differs from one making to the next, or that its own record does not fit."""
+    for name in ("one", "two"):
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.regress.freeze", "results/smoke", name, "smoke-1"],
+            cwd=finished,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    files = sorted(path.name for path in (finished / "one").iterdir())
+    assert len(files) == 5
+    assert all(
+        (finished / "one" / name).read_bytes() == (finished / "two" / name).read_bytes() for name in files
+    )
+    manifest = json.loads((finished / "one" / "manifest.json").read_text())
+    assert manifest["set"] == "smoke-1" and str(finished) not in json.dumps(manifest)
+    sides = [
+        "baseline=one/recorded.jsonl.gz",
+        "candidate=one/recorded.jsonl.gz",
+        "on=one/completions.jsonl.gz",
+    ]
+    done = rbrbench("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
+    assert done.returncode in (0, 3), done.stderr[-2000:]
