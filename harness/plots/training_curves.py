@@ -16,6 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from harness.plots.style import Appearance, appearances, quiet_grid, spread, titled_figure
 from harness.results_folder import JsonRow, ResultsFolder, number
 from harness.wording import in_order, method_label, plain
+from trainers.ppo_alarm import OVER_REFUSAL
+from trainers.ppo_alarm import SCORE as SCORE_HELD_OUT
 
 MAX_DIRECT_LABELS = 5  # more lines than that, or long names, get a legend
 SCORE = "score/"
@@ -34,6 +36,8 @@ FIXED = (
     Quantity("objective/entropy", "Entropy of the policy", "nats a token"),
     Quantity("response/length", "Length of responses", "tokens"),
     Quantity("response/eos_share", "Responses that end by themselves", "%", 100.0),
+    Quantity(SCORE_HELD_OUT, "Held-out score, by no one who pays", "0 to 1"),
+    Quantity(OVER_REFUSAL, "Held-out over-refusal", "%", 100.0),
 )
 TERM_TITLES = {"reward_model": "Reward model's score", "rule_based": "Rule-based score"}
 

@@ -122,6 +122,21 @@ def test_micro_batch_size_does_not_change_gradients() -> None:
             assert torch.allclose(parts[name], grad, atol=1e-6), name
 
 
+def test_the_kl_is_in_the_reward_alone() -> None:
+    """A KL term in the loss as well counts twice: without advantages there is nothing to descend."""
+    learner, samples, experience = made_up_round()
+    elsewhere = experience.log_probs - 3.0
+    still = Experience(
+        **(vars(experience) | {"advantages": elsewhere * 0, "reference_log_probs": elsewhere})
+    )
+    batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), 8, PAD)
+    objective = learner.policy_objective
+    objective.optimizer.step = lambda: None
+    objective.optimizer.zero_grad = lambda set_to_none: None
+    improve(objective, [[batches]], still, config(epochs=1, kl_coef=5.0), Processes())
+    assert all(not p.grad.any() for p in learner.policy.parameters())
+
+
 def test_loss_is_the_mean_over_all_tokens_of_the_formulas() -> None:
     """What the update differentiates must be ppo_math's losses over the whole padded batch."""
     learner, samples, experience = made_up_round()

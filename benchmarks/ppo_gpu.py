@@ -1,0 +1,205 @@
+"""PPO on a GPU in bfloat16: throughput, model-FLOP utilisation and memory by model size, beside TRL 1.12.
+
+    python benchmarks/ppo_gpu.py [--sizes 0.1B 0.5B 1B 3B] [--updates 4] [--peer] [--peak-tflops 989]
+
+Random weights of Llama's shape; a critic, a reference and a reward model of the policy's size; 64
+responses an update, prompts of 128 tokens, 128 new tokens, 4 epochs, one minibatch. Each size runs in a
+fresh process; the first update is left out. With `--peer` TRL 1.12 runs on the same models in a virtual
+environment of its own, and what does not fit says so.
+
+Utilisation counts 2 FLOPs a weight and token for each forward pass and 6 for a training pass (Kaplan et
+al. 2020, arXiv 2001.08361, section 2.1; attention is left out) over the device's dense peak: 989 TFLOP/s
+is an H100's or H200's in bfloat16. Size `tiny` runs on a CPU too, to try the program itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import ppo_vs_trl as small  # noqa: E402  the CPU benchmark: its peer environment, prompts and TRL side
+
+PROMPT_TOKENS, NEW_TOKENS, BATCH, EPOCHS, MICRO_BATCH = 128, 128, 64, 4, 8
+# width, feed-forward width, layers, heads, vocabulary
+SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    "tiny": (64, 128, 2, 4, 602),
+    "0.1B": (768, 2048, 12, 12, 32000),
+    "0.5B": (1280, 3456, 22, 20, 32000),
+    "1B": (2048, 5504, 20, 16, 32000),
+    "3B": (3072, 8192, 26, 24, 32000),
+}
+Report = dict[str, Any]
+
+
+def main() -> None:
+    options = _options()
+    if options.side:
+        side = train_here if options.side == "here" else train_with_trl
+        print(json.dumps(side(Path(options.folder), options.updates)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        peer = small.make_peer(Path(folder) / "peer") if options.peer else None
+        for size in options.sizes:
+            models = Path(folder) / size
+            parameters = make_models(models, SIZES[size])
+            print(f"{size}: {parameters / 1e9:.2f} B parameters")
+            show("rbrbench", run_side("here", Path(sys.executable), models, options), parameters, options)
+            if peer is not None:
+                show(small.PEER, run_side("trl", peer, models, options), parameters, options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["0.1B", "0.5B", "1B", "3B"])
+    parser.add_argument("--updates", type=int, default=4, help="timed updates")
+    parser.add_argument("--peer", action="store_true", help="run TRL 1.12 too")
+    parser.add_argument("--peak-tflops", type=float, default=989.0, help="the device's dense bfloat16 peak")
+    parser.add_argument("--side", choices=["here", "trl"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run_side(side: str, python: Path, models: Path, options: argparse.Namespace) -> Report | str:
+    """The report, or the last line of what went wrong (out of memory, most likely)."""
+    command = [str(python), __file__, "--side", side, "--folder", str(models)]
+    done = subprocess.run(
+        [*command, "--updates", str(options.updates)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return done.stderr.strip().splitlines()[-1][:200]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def show(name: str, report: Report | str, parameters: int, options: argparse.Namespace) -> None:
+    if isinstance(report, str):
+        print(f"  {name:12s} did not run: {report}")
+        return
+    seconds = BATCH / report["responses_per_second"]
+    used = flops_of_update(parameters, report["length"]) / seconds / (options.peak_tflops * 1e12)
+    phases = ", ".join(f"{phase} {value:.2f} s" for phase, value in report["phases"].items())
+    print(
+        f"  {name:12s} {report['responses_per_second']:7.1f} responses/s, "
+        f"{report['responses_per_second'] * report['length']:9.0f} tokens/s, MFU {used:.1%}, "
+        f"peak {report['peak_gib']:.1f} GiB; an update: {phases}"
+    )
+
+
+def flops_of_update(parameters: int, length: float) -> float:
+    """Model FLOPs of one update: sampling, five evaluating passes' worth of models, epochs of two models.
+
+    Evaluated are policy, reference and critic, and the reward model; responses have `length` tokens.
+    """
+    tokens = BATCH * (PROMPT_TOKENS + length)
+    forward = 2.0 * parameters * tokens
+    return forward + 4 * forward + EPOCHS * 2 * 3 * forward
+
+
+def make_models(folder: Path, shape: tuple[int, int, int, int, int]) -> int:
+    """policy/ and reward/ (also the critic) in bfloat16; returns the policy's parameters."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        LlamaForSequenceClassification,
+        PreTrainedTokenizerFast,
+    )
+
+    width, inner, layers, heads, vocabulary = shape
+    torch.manual_seed(0)
+    config: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": 512,
+        "pad_token_id": small.PAD,
+        "bos_token_id": small.BOS,
+        "eos_token_id": small.EOS,
+    }
+    words = ["<pad>", "<bos>", "<eos>", "<unk>", *(f"w{i}" for i in range(vocabulary - 4))]
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    policy = LlamaForCausalLM(LlamaConfig(**config)).to(torch.bfloat16)
+    reward = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **config)).to(torch.bfloat16)
+    for name, model in (("policy", policy), ("reward", reward)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return sum(p.numel() for p in policy.parameters())
+
+
+def _same_work() -> None:
+    """Give the CPU benchmark's functions this benchmark's sizes."""
+    small.PROMPT_TOKENS, small.NEW_TOKENS = PROMPT_TOKENS, NEW_TOKENS
+    small.BATCH, small.EPOCHS = BATCH, EPOCHS
+
+
+def peak_gib() -> float:
+    import torch
+
+    return (
+        torch.cuda.max_memory_allocated() / 1024**3 if torch.cuda.is_available() else small.peak_mb() / 1024
+    )
+
+
+def train_here(folder: Path, updates: int) -> Report:
+    import torch
+
+    from evals.conversation import user_prompt
+    from evals.models import load_causal_lm, load_reward_model, load_tokenizer
+    from trainers.ppo import PPOConfig, train_ppo
+    from trainers.reward import RewardModelTerm, SumOfTerms
+
+    _same_work()
+    tokenizer, dtype = load_tokenizer(folder / "policy"), torch.bfloat16
+    prompts = [user_prompt(str(i), " ".join(words)) for i, words in enumerate(small.prompt_words())]
+    reward = SumOfTerms([RewardModelTerm(load_reward_model(folder / "reward", dtype), tokenizer)])
+    policy, reference = (load_causal_lm(folder / "policy", dtype) for _ in range(2))
+    critic = load_reward_model(folder / "reward", dtype)
+    config = PPOConfig(
+        updates=updates + 2,
+        batch_size=BATCH,
+        micro_batch_size=MICRO_BATCH,
+        epochs=EPOCHS,
+        max_new_tokens=NEW_TOKENS,
+        learning_rate=0.0,
+        critic_learning_rate=0.0,
+        checkpoints=1,
+        save_every=updates + 2,
+    )
+    watch = small.Stopwatch()
+    with tempfile.TemporaryDirectory() as out:
+        parts = (policy, critic, reference, tokenizer, prompts, reward, config, Path(out))
+        train_ppo(*parts, progress=lambda _: watch.end_update())
+        times, metrics = (
+            [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
+            for name in ("timings.jsonl", "metrics.jsonl")
+        )
+    names = {"rollout": ("rollout",), "score": ("grade", "evaluate"), "update": ("update",)}
+    for row, seconds in zip(times, watch.phases, strict=False):
+        seconds |= {name: sum(row[f"time/{part}_s"] for part in parts) for name, parts in names.items()}
+    length = sum(row["response/length"] for row in metrics) / len(metrics)
+    return watch.report(updates, length) | {"peak_gib": peak_gib()}
+
+
+def train_with_trl(folder: Path, updates: int) -> Report:
+    import torch
+
+    _same_work()
+    return small.train_with_trl(folder, updates, torch.get_num_threads()) | {"peak_gib": peak_gib()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The plots of docs/ppo.md: a healthy and a sick run, update by update.
+
+    python docs/images/ppo_curves.py HEALTHY/metrics.jsonl SICK/metrics.jsonl
+
+Writes ppo_healthy.svg and ppo_sick.svg beside this file. The rows of a results folder's training.jsonl
+serve too, where it holds one method and one seed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from harness.plots.style import BLUE, GREEN, GREY, RC, VERMILLION, quiet_grid, titled_figure
+from harness.plots.training_curves import smooth
+
+Row = dict[str, Any]
+PANELS = (
+    ("objective/score", "Reward before KL", "reward units"),
+    ("held_out/score", "Held-out score", "0 to 1"),
+    ("objective/kl", "KL to the reference", "nats a response"),
+    ("objective/entropy", "Entropy", "nats a token"),
+    ("response/length", "Length", "tokens"),
+    ("value/explained_variance", "Explained variance of the critic", ""),
+)
+TEXTS = {
+    "healthy": ("A healthy run: the reward rises, and what nobody pays for rises with it", GREEN),
+    "sick": ("A sick run: the reward rises while the held-out score falls", VERMILLION),
+}
+
+
+def draw(rows: list[Row], title: str, colour: str) -> Figure:
+    """Six panels over the updates; thin the values, thick their moving mean, dotted the first alarm."""
+    note = "Thin: each update; thick: moving mean over a twelfth of the run; dotted: the first alarm."
+    figure, top = titled_figure(9.6, 4.6, title, note)
+    axes = figure.subplots(2, 3)
+    figure.subplots_adjust(left=0.07, right=0.98, top=top * 0.94, bottom=0.1, wspace=0.3, hspace=0.55)
+    alarm = next((row["update"] for row in rows if row.get("alarm/reward_hacking")), None)
+    for ax, (key, name, unit) in zip(axes.flat, PANELS, strict=True):
+        points = [(row["update"], row[key]) for row in rows if row.get(key) is not None]
+        updates, values = zip(*points, strict=True)
+        dots = {"marker": "o", "ms": 3} if len(points) < len(rows) else {}
+        ax.plot(updates, values, color=colour, lw=0.7, alpha=0.5, **dots)
+        ax.plot(updates, smooth(list(values)), color=colour, lw=1.8)
+        if alarm is not None:
+            ax.axvline(alarm, color=BLUE, lw=1, ls=":")
+        ax.set_title(name)
+        ax.set_ylabel(unit, color=GREY)
+        ax.set_xlabel("update")
+        quiet_grid(ax, "y")
+    return figure
+
+
+def main(healthy: str, sick: str) -> None:
+    for name, path in (("healthy", healthy), ("sick", sick)):
+        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        with matplotlib.style.context(["default", RC]):
+            figure = draw(rows, *TEXTS[name])
+            figure.savefig(
+                Path(__file__).with_name(f"ppo_{name}.svg"), metadata={"Date": None, "Creator": None}
+            )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
