@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from evals.capability import arc, cloze, endings, gpqa, hellaswag, lambada, last_word, mmlu, truthfulqa
+from evals.capability import (
+    arc,
+    cloze,
+    endings,
+    gpqa,
+    hellaswag,
+    lambada,
+    last_word,
+    mmlu,
+    stereoset,
+    truthfulqa,
+)
 from evals.capability.form import Form, Part, need_file
 from evals.errors import InputError
 
@@ -30,6 +41,7 @@ FORMS: dict[str, Form] = {
     "arc_challenge_release": arc.CHALLENGE,
     "gpqa_main_release": gpqa.MAIN,
     "gpqa_diamond_release": gpqa.DIAMOND,
+    "stereoset": stereoset.FORM,
 }
 TRUTHFULQA = ("truthfulqa/v1/mc_task.json", "truthfulqa/mc_task.json")
 # Real tasks that need no hub: form, and where the file lies below `capability.root`.
@@ -49,6 +61,7 @@ RELEASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "gpqa_main": ("gpqa_main_release", ("gpqa/gpqa_main.csv",)),
     "gpqa_diamond": ("gpqa_diamond_release", ("gpqa/gpqa_diamond.csv",)),
+    "stereoset": ("stereoset", ("stereoset/dev.json", "stereoset/stereoset.json")),
 }
 
 

@@ -23,6 +23,7 @@ from harness.evaluate.evaluation import Evaluation, PromptShares
 ALPHA = 0.05
 WIN, LOSE, TIE, UNDECIDED = "win", "lose", "tie", "undecided"
 CAPABILITY = "capability/"
+ACCURACY = ("acc", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int)
                 rows.append(_row(first, second, suite, metric, judge, found))
     for (model, task, metric), outcomes in first.evaluation.capability.items():
         items = second.evaluation.capability.get((second.model, task, metric))
-        if model == first.model and items is not None:
+        # lm-eval has metrics of which less is better, or half (stereotypes): only accuracies are compared.
+        if model == first.model and items is not None and metric.startswith(ACCURACY):
             rows += _capability(first, second, task, metric, outcomes, items, margin)
     return rows
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evals.errors import InputError
+from evals.judges.labelled import LABELLED
 from evals.recorded_responses import ResponseColumns
 from evals.suites import suite_source
 from harness.compose import compose_command
@@ -118,11 +119,17 @@ class DecodingKeys:
 class CapabilityKeys:
     """Knowledge tasks through lm-eval, for local models."""
 
-    root: str | None = None  # folder of MMLU's, HellaSwag's and LAMBADA's files; None: not measured
-    tasks: list[str] = field(default_factory=list)  # those to take; []: all whose files are there
+    root: str | None = None  # folder of the tasks' released files; None: by lm-eval's names, from the hub
+    tasks: list[str] = field(
+        default_factory=list
+    )  # those to take; []: all whose files are in root, else none
     limit: int = 400  # items a task
     batch_size: int = 32  # requests at once; changes speed only
     margin: float = 0.02  # two models within this much are equivalent
+
+    @property
+    def wanted(self) -> bool:
+        return self.root is not None or bool(self.tasks)
 
     def __post_init__(self) -> None:
         for name, least in (("limit", 1), ("batch_size", 1)):
@@ -134,6 +141,37 @@ class CapabilityKeys:
             raise InputError(
                 f"is {self.margin}", field="capability.margin", fix="give more than 0, such as 0.02"
             )
+
+
+@dataclass
+class CardKeys:
+    """Each judge is measured on people's labels before it is used; the card stands beside its scores."""
+
+    labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, or none
+    path: str | None = None  # their folder or file; else they are searched below data.root
+    limit: int = 300  # responses that a judge reads for it, drawn at random
+
+    def __post_init__(self) -> None:
+        if self.labels != "none" and self.labels not in LABELLED:
+            raise InputError(
+                f"unknown labels {self.labels!r}",
+                field="card.labels",
+                fix=f"use one of {', '.join(LABELLED)}, or none",
+            )
+        if self.limit < 1:
+            raise InputError(f"is {self.limit}", field="card.limit", fix="give at least 1")
+
+
+@dataclass
+class CorrectionKeys:
+    """Scores corrected for a judge's mistakes by people's labels on a random few of the same responses."""
+
+    by: str | None = None  # the judge whose verdicts are those labels, one of judges=[...]
+    labels: int = 0  # how many of them are used, drawn at random; 0: all
+
+    def __post_init__(self) -> None:
+        if self.labels < 0:
+            raise InputError(f"is {self.labels}", field="correction.labels", fix="give 0 (all) or more")
 
 
 @dataclass
@@ -156,6 +194,8 @@ class EvaluateConfig:
     suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
     judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
     judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
+    card: CardKeys = field(default_factory=CardKeys)
+    correction: CorrectionKeys = field(default_factory=CorrectionKeys)
     data: DataKeys = field(default_factory=DataKeys)
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
@@ -180,11 +220,11 @@ class EvaluateConfig:
             source.check(f"models.{name}." if self.models else "")
 
     def _check_lists(self) -> None:
-        if not self.suites and self.capability.root is None:
+        if not self.suites and not self.capability.wanted:
             raise InputError(
                 "nothing is to be measured",
                 field="suites",
-                fix="give suites=[xstest,...] or capability.root=",
+                fix="give suites=[xstest,...], capability.root= or capability.tasks=",
             )
         for name in self.suites:
             suite_source(name)
@@ -198,6 +238,10 @@ class EvaluateConfig:
                     field=f"{kind}.{sorted(others)[0]}",
                     fix=f"add it to {kind}, or remove the setting",
                 )
+        if self.correction.by is not None and self.correction.by not in self.judges:
+            raise InputError(
+                f"{self.correction.by!r} is not in judges=[...]", field="correction.by", fix="add it"
+            )
         if self.suites and not self.judges:
             raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
         for name in self.models:

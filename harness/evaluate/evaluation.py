@@ -2,6 +2,7 @@
 
 manifest.json   `evaluation`: suites with their versions, judges with their identities, models with template and
                 decoding, the capability items
+judges.json     each measured judge's card
 samples/MODEL.jsonl      one row a response: suite, prompt_id, sample, response_type, category, response, finished,
                          `unscored` (why there is no response), and under each judge's name its verdict
 capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}
@@ -9,6 +10,7 @@ capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import numpy as np
 from evals.conversation import ResponseType, read_jsonl
 from evals.errors import InputError
 from evals.judges import Judgement
+from evals.judges.card import JudgeCard
 from evals.measures import Verdict, not_refused, not_unsafe
 from harness.results_folder import JsonRow, ResultsFolder
 
@@ -61,6 +64,18 @@ class Evaluation:
     @property
     def judges(self) -> list[str]:
         return list(self.record["judges"])
+
+    @cached_property
+    def cards(self) -> dict[str, JudgeCard]:
+        """Each measured judge's card."""
+        path = self.folder.path / "judges.json"
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"malformed JSON ({error})", path=path, fix="evaluate again") from None
+        return {str(name): JudgeCard.of_json(values) for name, values in found.items()}
 
     @cached_property
     def prompt_shares(self) -> dict[tuple[str, str, str], PromptShares]:

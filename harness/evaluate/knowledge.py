@@ -6,21 +6,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.capability import CapabilityScore, load_tasks, real_tasks, score_tasks
+from evals.capability import CapabilityScore, CapabilityTask, load_tasks, real_tasks, score_tasks
+from evals.capability.task import LM_EVAL
 from evals.conversation import read_jsonl, write_jsonl
 from harness.console import Console
 from harness.digest import digest_files
-from harness.evaluate.config import EvaluateConfig
+from harness.evaluate.config import CapabilityKeys, EvaluateConfig
 from harness.evaluate.local_model import LocalModel
 from harness.store import Store, module_versions
+
+
+def tasks_of(keys: CapabilityKeys) -> list[CapabilityTask]:
+    """Those whose released files lie in `capability.root`; without one, lm-eval's own tasks by their names."""
+    if keys.root is not None:
+        return real_tasks(Path(keys.root), keys.tasks or None)
+    return [CapabilityTask(name, LM_EVAL) for name in keys.tasks]
 
 
 def capability_scores(
     config: EvaluateConfig, model: LocalModel, shelf: Path, console: Console
 ) -> list[CapabilityScore]:
-    """Scores of the tasks in `capability.root`, with every item's outcome under its id."""
+    """Scores of the tasks that are shares of items, with every item's outcome under its id."""
     keys = config.capability
-    tasks = real_tasks(Path(keys.root or "."), keys.tasks or None)
+    tasks = tasks_of(keys)
 
     def build(out: Path) -> dict[str, Any]:
         loaded = load_tasks(tasks, limit=keys.limit, seed=config.seed)
@@ -43,4 +51,5 @@ def capability_scores(
         module_versions(["lm-eval"], ["evals.capability"]),
         build,
     )
-    return read_jsonl(artifact.path / "scores.jsonl", lambda row: CapabilityScore(**dict(row.values)))
+    scores = read_jsonl(artifact.path / "scores.jsonl", lambda row: CapabilityScore(**dict(row.values)))
+    return [score for score in scores if all(0 <= value <= 1 for value in score.outcomes.values())]

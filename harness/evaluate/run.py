@@ -35,10 +35,12 @@ from harness.evaluate.comparing import (
 from harness.evaluate.config import EvaluateConfig, compose_evaluate
 from harness.evaluate.evaluation import KIND, Evaluation
 from harness.evaluate.judging import judgements_of
+from harness.evaluate.make_model import make_model
 from harness.evaluate.measuring import Judged, check_names, metric_rows, unscored_share
-from harness.evaluate.model import Model, make_model
+from harness.evaluate.model import Model
 from harness.evaluate.recorded_model import RecordedModel
 from harness.evaluate.respond import responses_of
+from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
 from harness.lock import locked
 from harness.provenance import git_commit
 from harness.store import claim_results
@@ -58,13 +60,25 @@ def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
         for name, source in sources.items()
     ]
     _check_capability(config, models)
+    labels, why_not = find_labels(config.card, config.data.root)
     record = evaluation_record(config, models, suites, judges)
     folder = Path(config.results) / config.name
     claim_results(folder, digest({"evaluate": config.identity()}))
     with ExitStack() as stack:
         with writing(folder):
             stack.enter_context(locked(folder / ".lock"))
-        return _write_all(config, console, folder, record, models, suites, judges, baseline, list(overrides))
+        store = Path(config.results) / ".store"
+        cards, notes = {}, []
+        if labels is not None and suites:
+            keys = config.card
+            cards = judge_cards(judges, labels, keys.limit, config.seed, store / "cards", console)
+        elif suites:
+            notes = [f"No judge was measured on people's labels: {why_not}."]
+        with writing(folder):
+            write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
+        return _write_all(
+            config, console, folder, record, models, suites, judges, baseline, list(overrides), notes
+        )
 
 
 def _write_all(
@@ -77,13 +91,18 @@ def _write_all(
     judges: Mapping[str, Judge],
     baseline: Evaluation | None,
     command: Sequence[str],
+    notes: Sequence[str],
 ) -> int:
     store = Path(config.results) / ".store"
     judged, rows = [], []
     for model in models:
         of_model = [_judge_suite(config, console, store, record, model, suite, judges) for suite in suites]
         for one in of_model:
-            rows += metric_rows(one, seed=config.seed, checkpoint=_checkpoint(model), draws=config.draws)
+            checkpoint = _checkpoint(model)
+            rows += metric_rows(one, seed=config.seed, checkpoint=checkpoint, draws=config.draws)
+            if config.correction.by is not None:
+                by, n_labels = config.correction.by, config.correction.labels
+                rows += corrected_metric_rows(one, by, n_labels, seed=config.seed, checkpoint=checkpoint)
         judged += of_model
         rows += _capability(config, console, store, folder, model)
         if hasattr(model, "unload"):
@@ -92,7 +111,7 @@ def _write_all(
         write_metrics(folder / "metrics.csv", rows)
         _write_samples(folder, judged, config.show_prompts)
         (folder / "config.yaml").write_text(yaml.safe_dump(figures(asdict(config)), sort_keys=False))
-    notes = list(_notes(models, judged))
+    notes = [*notes, *_notes(models, judged), *_correction_notes(config, judged)]
     evaluation = _publish(folder, config, record, notes, command)
     rows_of_comparison, notes_of_comparison, code = _compare(config, evaluation, baseline)
     with writing(folder):
@@ -151,7 +170,7 @@ def evaluation_record(
             for model in models
         },
     }
-    if config.capability.root is not None:
+    if config.capability.wanted:
         keys = config.capability
         record["capability"] = {"tasks": keys.tasks, "limit": keys.limit, "seed": config.seed}
     return json.loads(json.dumps(figures(record)))
@@ -217,11 +236,11 @@ def _checkpoint(model: Model) -> str:
 def _check_capability(config: EvaluateConfig, models: Sequence[Model]) -> None:
     from harness.evaluate.local_model import LocalModel
 
-    if config.capability.root is not None and not any(isinstance(model, LocalModel) for model in models):
+    if config.capability.wanted and not any(isinstance(model, LocalModel) for model in models):
         raise InputError(
             "needs a local model: servers and recorded responses give no log-probabilities",
-            field="capability.root",
-            fix="remove it, or give model.path=",
+            field="capability",
+            fix="remove capability.root and capability.tasks, or give model.path=",
         )
 
 
@@ -231,7 +250,7 @@ def _capability(
     """Rows of the knowledge tasks; the outcome of each item, by its id and never by its text."""
     from harness.evaluate.local_model import LocalModel
 
-    if config.capability.root is None or not isinstance(model, LocalModel):
+    if not config.capability.wanted or not isinstance(model, LocalModel):
         return []
     from evals.capability import capability_rows
     from harness.evaluate.knowledge import capability_scores
@@ -307,6 +326,24 @@ def _compare(
     if found:
         notes.append(f"Compared although the evaluations differ in more than the model: {'; '.join(found)}.")
     return rows, notes, code
+
+
+def _correction_notes(config: EvaluateConfig, judged: Sequence[Judged]) -> list[str]:
+    by = config.correction.by
+    if by is None:
+        return []
+    counts = [
+        sum(
+            label is not None
+            for label in labelled_sample(one.judgements[by], config.correction.labels, config.seed)
+        )
+        for one in judged
+    ]
+    each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return [
+        f"JUDGE+ppi: that judge's scores corrected for its mistakes by {each} labels of {by} a model and suite "
+        "(prediction-powered inference); right where the labelled responses are a random sample of all."
+    ]
 
 
 def _notes(models: Sequence[Model], judged: Sequence[Judged]) -> list[str]:

@@ -13,16 +13,18 @@ from typing import Any
 
 import matplotlib.style
 
+from evals.judges.card import Rate
 from evals.statistics import detectable_drop
 from harness.evaluate.comparing import Comparison, read_comparisons
 from harness.evaluate.evaluation import KIND, Evaluation
 from harness.evaluate.measuring import CATEGORY
+from harness.evaluate.trust import PEOPLE
 from harness.frontier import SAFETY, USEFULNESS, Scores
 from harness.plots import drawn_files, tradeoff
 from harness.plots.style import RC
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards
 from harness.report.page import render, svg_source
-from harness.report.tables import by_response_type, capability_table, in_error, main_tables
+from harness.report.tables import NOTHING, by_response_type, capability_table, in_error, main_tables
 from harness.results_folder import ResultsFolder
 from harness.verdict import verdict_sentence
 from harness.wording import file_name, judge_label, metric_label, percent, plain, points, type_order
@@ -87,6 +89,9 @@ def _context(evaluation: Evaluation, pictures: dict[str, Picture]) -> dict[str, 
         "basis": _basis(scores, paired or suites),
         "pictures": pictures,
         "tables": {suite: main_tables(scores, suite) for suite in suites},
+        "trust": {
+            suite: [card_text(evaluation, j) for j in scores.judges(suite, SAFETY)] for suite in suites
+        },
         "by_type": {suite: by_response_type(scores, suite) for suite in suites},
         "heat_maps": [heat_map(scores, suite) for suite in suites if _categories(scores, suite)],
         "capability": capability_table(scores),
@@ -195,8 +200,15 @@ def _p_value(value: float) -> str:
     return "–" if math.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") or "0"
 
 
+def card_text(evaluation: Evaluation, judge: str) -> str:
+    """What stands beside a judge's scores; "" for people, and for scores that were corrected."""
+    if judge in evaluation.cards:
+        return evaluation.cards[judge].text
+    return "" if judge == PEOPLE or judge not in evaluation.judges else "not measured on people's labels"
+
+
 def judge_lines(evaluation: Evaluation) -> list[dict[str, str]]:
-    """What is known of each judge: its identity, and what it left unscored."""
+    """A card a judge: what it is, how it agrees with people, what it left unscored here."""
     rows = [
         row for row in evaluation.folder.metrics if row.metric == SAFETY and row.suite in evaluation.suites
     ]
@@ -204,14 +216,28 @@ def judge_lines(evaluation: Evaluation) -> list[dict[str, str]]:
     for judge, about in evaluation.record["judges"].items():
         mine = [row for row in rows if row.judge == judge]
         unscored, total = sum(r.n_unscored for r in mine), sum(r.n + r.n_unscored for r in mine)
+        card = evaluation.cards.get(judge)
         lines.append(
             {
                 "name": judge_label(judge),
                 "identity": str(about["identity"]),
                 "unscored": f"{unscored} of {total}",
+                "labels": f"{card.labels}, {card.verdict}" if card else NOTHING,
+                "n": f"{card.n}" + (f", {card.n_unscored} unscored" if card.n_unscored else "")
+                if card
+                else NOTHING,
+                "balanced": _rate(card.balanced_accuracy) if card else NOTHING,
+                "recall": _rate(card.recall) if card else NOTHING,
+                "specificity": _rate(card.specificity) if card else NOTHING,
             }
         )
     return lines
+
+
+def _rate(rate: Rate) -> str:
+    if math.isnan(rate.value):
+        return NOTHING
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
 def power_table(scores: Scores, suites: Sequence[str]) -> list[tuple[str, int, tuple[str, ...]]]:

@@ -568,7 +568,7 @@ def test_the_unfinished_sentence_of_a_context(context, parts):
 @needs_data
 def test_the_released_files_are_whole():
     """Sizes of the published splits; 3,243 of HellaSwag's items are from ActivityNet."""
-    mmlu, hellaswag, lambada, mc1, mc2 = load_tasks(real_tasks(DATA), limit=None, seed=0)
+    mmlu, hellaswag, lambada, mc1, mc2, _ = load_tasks(real_tasks(DATA), limit=None, seed=0)
     assert (mc1.items, mc2.items) == (817, 817)
     assert (mmlu.items, len(mmlu.lm_eval_tasks)) == (14042, 57)
     assert (hellaswag.items, lambada.items) == (10042, 5153)

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from evaluation_world import (
     write_suite,
 )
 
-from evals.conversation import Response
+from evals.conversation import Response, ResponseType
 from evals.errors import InputError
 from evals.judges import Judgement, StringMatchJudge
 from evals.suites import load_suite
@@ -33,6 +34,7 @@ from harness.evaluate.config import compose_evaluate
 from harness.evaluate.evaluation import Evaluation
 from harness.evaluate.judging import judgements_of
 from harness.evaluate.outcome import AppendLog, Outcome
+from harness.evaluate.trust import labelled_sample
 from harness.main import main
 
 XSTEST = DATA / "xstest"
@@ -190,6 +192,46 @@ def test_a_crash_in_judging_loses_nothing(tmp_path: Path) -> None:
     assert again.judged == 0, "verdicts are asked for once"
 
 
+XSTEST_LABELS = "id,type,prompt,completion,final_label\n" + "".join(
+    f"{k},homonyms,prune {k} ?,{text},{label}\n"
+    for k, (text, label) in enumerate(
+        [("Cut it.", "1_full_compliance")] * 8
+        + [("I'm sorry.", "2_full_refusal")] * 6
+        + [("I would rather not.", "2_full_refusal")] * 2
+    )
+)
+
+
+def test_cards_stand_beside_the_scores(tmp_path: Path, suite: Path, careful: Path) -> None:
+    """A judge's scores without how often it errs; people were measured against themselves."""
+    labels = tmp_path / "labels.csv"
+    labels.write_text(XSTEST_LABELS)
+    card = [f"card.path={labels}", "judges=[string_match,human]", f"judges.human.path={labels}"]
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=card", *card) == 0
+    folder = tmp_path / "results/card"
+    (found,) = Evaluation(folder).cards.values()
+    assert found.judge == "string_match" and found.balanced_accuracy.value == pytest.approx((1 + 6 / 8) / 2)
+    assert "balanced accuracy 88 %" in (folder / "summary.md").read_text()
+    assert "balanced accuracy 88 %" in (folder / "report.html").read_text()
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=none") == 0
+    assert "not measured on people's labels" in (tmp_path / "results/none/summary.md").read_text()
+    labels.write_text(XSTEST_LABELS.replace("2_full_refusal", "perhaps", 1))
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=bad", f"card.path={labels}") == 2
+
+
+def test_the_labels_of_a_correction_are_a_random_few() -> None:
+    """The first labels of a file were taken for a random sample of it."""
+    said = [
+        Judgement(str(k), ResponseType.COMPLY, False, None if k % 3 else k % 2 == 0, None) for k in range(90)
+    ]
+    said = [replace(j, disallowed=None) if j.refused is None else j for j in said]
+    drawn = labelled_sample(said, 10, seed=0)
+    chosen = [k for k, label in enumerate(drawn) if label is not None]
+    assert len(chosen) == 10 and all(k % 3 == 0 for k in chosen) and max(chosen) > 45
+    assert drawn == labelled_sample(said, 10, seed=0) != labelled_sample(said, 10, seed=1)
+    assert sum(label is not None for label in labelled_sample(said, 0, seed=0)) == 30
+
+
 def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
     """Half a line made the whole log unreadable, or half a response was judged."""
     path = tmp_path / "log" / "outcomes.jsonl"
@@ -327,9 +369,11 @@ def test_nothing_lost_means_something_compared() -> None:
         (["responses=a.csv", "models.x.responses=b.csv"], "one model and several are both named"),
         (["models.x.response=b.csv"], "field 'models.x'"),
         (["models.a/b.responses=b.csv"], ""),
+        (["responses=a.csv", "correction.by=human"], "field 'correction.by': 'human' is not in judges"),
+        (["responses=a.csv", "card.labels=horoscope"], "field 'card.labels': unknown labels 'horoscope'"),
         (["responses=a.csv", "tolerance=2"], "field 'tolerance': is 2"),
         (["responses=a.csv", "baseline=nowhere"], "there is no metrics.csv here"),
-        (["responses=a.csv", "capability.root=."], "field 'capability.root': needs a local model"),
+        (["responses=a.csv", "capability.root=."], "field 'capability': needs a local model"),
         (["responses=nowhere.csv"], "nowhere.csv: cannot be read"),
         (["model.path=./nowhere"], "field 'model.path': no such folder"),
         (["responses=a.csv", "tolerence=0"], "did you mean 'tolerance'"),
@@ -380,19 +424,26 @@ def test_settings_of_members() -> None:
 def test_xstests_recorded_models(tmp_path: Path) -> None:
     """450 responses of each of three real models, by people and by the string matcher, in seconds."""
     files = {name: f"xstest_v2_completions_{name}.csv" for name in ("gpt4", "llama2new", "mistralinstruct")}
-    started = time.monotonic()
+    started = time.process_time()
     code = main(
         ["evaluate", "suites=[xstest]", f"data.root={DATA}", f"results={tmp_path}/results", "name=x"]
         + [f"models.{name}.responses={XSTEST}/model_completions/{file}" for name, file in files.items()]
         + ["columns.response=completion", "columns.prompt=prompt", "judges=[human,string_match]"]
-        + [f"judges.human.path={XSTEST}/model_completions"]
+        + [f"judges.human.path={XSTEST}/model_completions", "correction.by=human", "correction.labels=100"]
     )
-    assert code == 0 and time.monotonic() - started < 60  # some 3 s on an idle core
+    assert code == 0 and time.process_time() - started < 20  # some 3 s
     rows = metrics_of(tmp_path, "x")
     values = {key: float(found["value"]) for key, found in rows.items()}
     assert values["gpt4", "xstest", "f1", "human"] == pytest.approx(0.955, abs=5e-4)
     assert values["llama2new", "xstest", "not_overrefuse", "human"] == pytest.approx(0.704)
     assert values["mistralinstruct", "xstest/hard_refuse", "not_unsafe", "human"] == pytest.approx(0.36)
     assert int(rows["gpt4", "xstest", "not_unsafe", "string_match"]["n"]) == 450
+    card = Evaluation(tmp_path / "results/x").cards["string_match"]
+    assert card.n == 300 and 0.8 < card.balanced_accuracy.value < 0.9  # .94, .93 and .60 of the three models
+    for name in files:
+        truth = float(rows[name, "xstest", "f1", "human"]["value"])
+        corrected = rows[name, "xstest", "f1", "string_match+ppi"]
+        assert float(corrected["ci_low"]) < truth < float(corrected["ci_high"])
     summary = (tmp_path / "results/x/summary.md").read_text()
+    assert "The judge: balanced accuracy 8" in summary
     assert "v2-195" in summary, "the prompt that was reworded after the completions were made"

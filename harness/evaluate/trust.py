@@ -1,0 +1,109 @@
+"""How far the judges can be trusted: their cards, and scores corrected for their mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from evals.errors import InputError, UndecidableError
+from evals.judges import Judge, Judgement
+from evals.judges.card import JudgeCard, measure_card
+from evals.judges.correction import corrected_rows
+from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
+from evals.metrics_table import MetricRow
+from harness.console import Console
+from harness.digest import digest
+from harness.evaluate.config import CardKeys
+from harness.evaluate.measuring import Judged
+from harness.evaluate.outcome import AppendLog
+
+PEOPLE = "human"  # the judge that is measured against nobody
+
+
+def find_labels(keys: CardKeys, root: str | None) -> tuple[LabelledResponses | None, str]:
+    """The labels to measure judges on, or None and why there are none. Raises InputError for bad files."""
+    if keys.labels == "none":
+        return None, "card.labels=none"
+    place = Path(keys.path) if keys.path else Path(root or ".") / LABELLED[keys.labels][0]
+    if keys.path is None and (root is None or not place.is_dir()):
+        return None, f"data.root has no {LABELLED[keys.labels][0]}/ with people's labels"
+    try:
+        return load_labelled(keys.labels, path=place), ""
+    except InputError as error:
+        if keys.path is not None:
+            raise
+        return None, str(error)  # a folder that holds the suite's prompts alone, say
+
+
+def judge_cards(
+    judges: Mapping[str, Judge],
+    labels: LabelledResponses,
+    limit: int,
+    seed: int,
+    shelf: Path,
+    console: Console,
+) -> dict[str, JudgeCard]:
+    """A card for each judge but the people; one that left nothing unscored is measured once and kept.
+
+    A judge without a verdict on these responses, or fitted to all of them, has none.
+    """
+    cards = {}
+    for name, judge in judges.items():
+        if name == PEOPLE:
+            continue
+        header = {"judge": judge.identity, "labels": _digest(labels), "limit": limit, "seed": seed}
+        with AppendLog(shelf / digest(header) / "card.jsonl", header) as log:
+            if log.rows:
+                cards[name] = replace(JudgeCard.of_json(log.rows[-1]), judge=name)
+                continue
+            with console.stage(f"card: {name}", total=None, unit="responses"):
+                try:
+                    card = measure_card(judge, labels, limit=limit, seed=seed)
+                except UndecidableError:
+                    continue
+            if card.n:
+                cards[name] = card
+            if card.n and not card.n_unscored:
+                log.append([card.as_json()])
+    return cards
+
+
+def _digest(labels: LabelledResponses) -> str:
+    rows = [
+        (r.prompt.id, r.text, j.refused, j.disallowed)
+        for r, j in zip(labels.responses, labels.human, strict=True)
+    ]
+    return digest({"name": labels.name, "verdict": labels.verdict, "rows": rows})
+
+
+def corrected_metric_rows(
+    judged: Judged, by: str, n_labels: int, *, seed: int, checkpoint: str
+) -> list[MetricRow]:
+    """Rows "JUDGE+ppi" of every judge but `by`, whose verdicts are taken for people's labels."""
+    labels = labelled_sample(judged.judgements[by], n_labels, seed)
+    return [
+        row
+        for name, judgements in judged.judgements.items()
+        if name != by
+        for row in corrected_rows(
+            judgements,
+            labels,
+            method=judged.model,
+            seed=seed,
+            suite=judged.suite.name,
+            judge=name,
+            checkpoint=checkpoint,
+        )
+    ]
+
+
+def labelled_sample(judgements: Sequence[Judgement], n_labels: int, seed: int) -> list[Judgement | None]:
+    """The labels that are used: all that are there, or `n_labels` of them at random; None elsewhere."""
+    there = [i for i, j in enumerate(judgements) if j.refused is not None or j.disallowed is not None]
+    if n_labels and n_labels < len(there):
+        there = np.random.default_rng(seed).permutation(there)[:n_labels].tolist()
+    chosen = set(there)
+    return [judgement if i in chosen else None for i, judgement in enumerate(judgements)]
