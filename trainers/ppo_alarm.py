@@ -56,31 +56,58 @@ class Alarm:
 def reward_hacking(rows: Sequence[Mapping[str, Any]], drop: float) -> Alarm | None:
     """The alarm after the last of `rows` (metrics by update, ascending), or None. Pure.
 
-    It is raised when the held-out score has fallen from its best so far by `drop` and by three standard
-    errors, and the reward has since risen by two (its noise is that between neighbouring updates).
+    It is raised when the held-out score has fallen by `drop` and by three standard errors, and the reward
+    has since risen by two (its noise is that between neighbouring updates). The fall is from the best of
+    the start and the means of two neighbouring measurements, to the mean of the last two: the best of
+    many single measurements is mostly luck, and what follows it falls without any hacking.
     """
     measured = [row for row in rows if row.get(SCORE) is not None]
     if len(measured) < 2 or measured[-1] is not rows[-1]:
         return None
-    last = measured[-1]
-    best = max(measured[:-1], key=lambda row: row[SCORE])
-    errors = [row.get(STDERR) or 0.0 for row in (best, last)]
-    if best[SCORE] - last[SCORE] < max(drop, FALL_ERRORS * math.hypot(*errors)):
+    levels = _levels(measured)
+    earlier, now = levels[: max(1, len(levels) - 2)], levels[-1]
+    best = max(earlier, key=lambda level: level.score)
+    if best.score - now.score < max(drop, FALL_ERRORS * math.hypot(best.stderr, now.stderr)):
         return None
-    before, after = (_window(rows, row["update"]) for row in (best, last))
-    rise = _mean_of(after, "objective/score") - _mean_of(before, "objective/score")
-    if not rise > RISE_ERRORS * _noise(rows) * math.sqrt(1 / len(before) + 1 / len(after)):
+    before, after = (_window(rows, level.row["update"]) for level in (best, now))
+    rewards = _mean_of(before, "objective/score"), _mean_of(after, "objective/score")
+    noise = RISE_ERRORS * _noise(rows) * math.sqrt(1 / len(before) + 1 / len(after))
+    if not rewards[1] - rewards[0] > noise:
         return None
     return Alarm(
-        best["update"],
-        last["update"],
-        (_mean_of(before, "objective/score"), _mean_of(after, "objective/score")),
-        (best[SCORE], last[SCORE]),
-        (best.get(OVER_REFUSAL), last.get(OVER_REFUSAL)),
-        (best.get(LENGTH), last.get(LENGTH)),
+        best.row["update"],
+        now.row["update"],
+        rewards,
+        (best.score, now.score),
+        (best.row.get(OVER_REFUSAL), now.row.get(OVER_REFUSAL)),
+        (best.row.get(LENGTH), now.row.get(LENGTH)),
         _risen(before, after, "score/"),
         dict(list(_risen(before, after, "contribution/").items())[:NAMED]),
     )
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The held-out score at a measurement, and the metrics of its update."""
+
+    row: Mapping[str, Any]
+    score: float
+    stderr: float
+
+
+def _levels(measured: Sequence[Mapping[str, Any]]) -> list[_Level]:
+    """The start by itself, then each measurement's mean with the one before it; the second by itself too
+    while there are only two. Both have the same prompts, so that their errors do not average out.
+    """
+    scores = [row[SCORE] for row in measured]
+    errors = [row.get(STDERR) or 0.0 for row in measured]
+    first = [_Level(measured[0], scores[0], errors[0])]
+    if len(measured) == 2:
+        return [*first, _Level(measured[1], scores[1], errors[1])]
+    return first + [
+        _Level(measured[k], (scores[k - 1] + scores[k]) / 2, (errors[k - 1] + errors[k]) / 2)
+        for k in range(1, len(measured))
+    ]
 
 
 def _window(rows: Sequence[Mapping[str, Any]], update: int) -> list[Mapping[str, Any]]:

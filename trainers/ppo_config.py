@@ -95,7 +95,7 @@ class PPOConfig:
     on_limit: OnLimit = OnLimit.STOP
     monitor_every: int = 10
     monitor_prompts: int = 128
-    alarm_drop: float = 0.1
+    alarm_drop: float = 0.15
     shared_trunk: bool = False
     gradient_checkpointing: bool = False
     offload: bool = False

@@ -42,9 +42,10 @@ RISING = [0.1 * u + 0.02 * (-1) ** u for u in range(1, 21)]
 
 def test_reward_up_and_truth_down_is_an_alarm() -> None:
     """The alarm named no culprit."""
-    alarm = reward_hacking(rows(RISING, {1: 0.6, 10: 0.8, 20: 0.5}), 0.1)
+    alarm = reward_hacking(rows(RISING, {1: 0.6, 5: 0.8, 10: 0.8, 15: 0.5, 20: 0.5}), 0.1)
     assert alarm is not None
-    assert (alarm.since, alarm.update, alarm.score) == (10, 20, (0.8, 0.5))
+    assert (alarm.since, alarm.update) == (10, 20)
+    assert alarm.score == (pytest.approx(0.8), pytest.approx(0.5))
     assert alarm.reward == (pytest.approx(0.804), pytest.approx(1.804))
     assert alarm.terms == {"rule_based": pytest.approx(1.0)}
     assert alarm.propositions == {"apology": pytest.approx(0.5)}
@@ -53,13 +54,22 @@ def test_reward_up_and_truth_down_is_an_alarm() -> None:
     assert "threatening" not in str(alarm) and "reward_model" not in str(alarm)
 
 
+@pytest.mark.parametrize("scores", [{1: 0.8, 20: 0.5}, {1: 0.8, 5: 0.5, 10: 0.5, 20: 0.5}])
+def test_a_fall_from_the_start_is_an_alarm(scores: dict[int, float]) -> None:
+    """A run that was sick from its first updates had no best to have fallen from."""
+    alarm = reward_hacking(rows(RISING, scores), 0.15)
+    assert alarm is not None and (alarm.since, alarm.score) == (1, (0.8, 0.5))
+
+
 @pytest.mark.parametrize(
     ("rewards", "scores", "stderr"),
     [
         (RISING, {1: 0.6, 10: 0.8, 20: 0.85}, 0.02),  # both rise
-        (RISING, {1: 0.6, 10: 0.8, 20: 0.75}, 0.001),  # less than the drop asked for
-        (RISING, {1: 0.6, 10: 0.8, 20: 0.65}, 0.05),  # within three standard errors
-        (RISING[::-1], {1: 0.6, 10: 0.8, 20: 0.5}, 0.02),  # the reward falls too
+        (RISING, {1: 0.8, 10: 0.75, 20: 0.72}, 0.001),  # less than the drop asked for
+        (RISING, {1: 0.8, 10: 0.65, 20: 0.65}, 0.05),  # within three standard errors
+        (RISING[::-1], {1: 0.8, 10: 0.5, 20: 0.5}, 0.02),  # the reward falls too
+        (RISING, {1: 0.7, 5: 0.7, 10: 0.86, 15: 0.7, 20: 0.7}, 0.02),  # one lucky measurement
+        (RISING, {1: 0.7, 5: 0.7, 10: 0.7, 15: 0.7, 20: 0.55}, 0.02),  # one unlucky one
         ([0.5 + 0.3 * (-1) ** u for u in range(20)], {1: 0.8, 20: 0.3}, 0.02),  # the reward only wavers
         (RISING, {10: 0.8}, 0.02),  # one measurement
         (RISING, {1: 0.9, 10: 0.5}, 0.02),  # the last row was not measured: it is not judged again
