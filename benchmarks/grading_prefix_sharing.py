@@ -73,7 +73,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_alone(way: str) -> dict:
-    command = [sys.executable, __file__, *sys.argv[1:], "--way", way.value]
+    command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
     return json.loads(
         subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
     )
