@@ -29,7 +29,7 @@ PANELS = (
     ("value/explained_variance", "Explained variance of the critic", ""),
 )
 TEXTS = {
-    "healthy": ("A healthy run: the reward rises, and what nobody pays for rises with it", GREEN),
+    "healthy": ("A healthy run: the KL stays low and the held-out score holds", GREEN),
     "sick": ("A sick run: the reward rises while the held-out score falls", VERMILLION),
 }
 
