@@ -124,6 +124,12 @@ class ResultsFolder:
             raise InputError("is not a JSON object", path=path, fix="restore it or remove it")
         return value
 
+    @property
+    def warning(self) -> str:
+        """What a reader must know before the first number; "" where the run gave no such warning."""
+        world = self.manifest.get("world")
+        return str(world.get("warning", "")) if isinstance(world, dict) else ""
+
     @cached_property
     def config(self) -> str:
         path = self.path / "config.yaml"

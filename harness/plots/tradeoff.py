@@ -25,7 +25,7 @@ from harness.plots.style import (
     titled_figure,
 )
 from harness.results_folder import ResultsFolder
-from harness.verdict import short_verdict
+from harness.verdict import NO_VERDICT, short_verdict
 from harness.wording import file_name, judge_label, sft_of
 
 F1_LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -51,7 +51,8 @@ def draw(results: ResultsFolder, suite: str, note: str | None = None) -> Figure:
     looks = appearances(list(dict.fromkeys(p.method for points in panels.values() for p in points)))
     limits = _limits([p for points in panels.values() for p in points])
     width, body = 0.9 + 4.35 * len(panels), 4.75
-    figure, top = titled_figure(width, body, short_verdict(scores, suite), note or _note(panels, suite))
+    title = NO_VERDICT if results.warning else short_verdict(scores, suite)
+    figure, top = titled_figure(width, body, title, note or _note(panels, suite))
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(
         left=0.72 / width,

@@ -29,7 +29,7 @@ from harness.report.tables import (
     stage_lines,
 )
 from harness.results_folder import ResultsFolder
-from harness.verdict import verdict_sentence
+from harness.verdict import NO_VERDICT, verdict_sentence
 from harness.wording import file_name, judge_label, plain, type_order
 
 __all__ = ["UNSEEN", "markdown_text", "write_report"]
@@ -81,11 +81,11 @@ def _context(folder: ResultsFolder, plots: Sequence[Path]) -> dict[str, Any]:
     return {
         "name": folder.name,
         "manifest": folder.manifest,
-        "warning": _warning(folder),
+        "warning": folder.warning,
         "basis": _basis(folder, suite),
         "one_seed": len(scores.seeds) == 1,
         "suite": suite,
-        "verdict": verdict_sentence(scores, suite) if suite else "No safety suite was measured.",
+        "verdict": _verdict(folder, suite),
         "images": {image.name: image for image in map(_image, plots)},
         "tables": {name: main_tables(scores, name) for name in suites},
         "by_type": by_response_type(scores, suite),
@@ -107,10 +107,10 @@ def _context(folder: ResultsFolder, plots: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _warning(folder: ResultsFolder) -> str:
-    """What a reader must know before the first number; "" where the run gave no such warning."""
-    world = folder.manifest.get("world")
-    return str(world.get("warning", "")) if isinstance(world, dict) else ""
+def _verdict(folder: ResultsFolder, suite: str) -> str:
+    if not suite:
+        return "No safety suite was measured."
+    return f"{NO_VERDICT}." if folder.warning else verdict_sentence(folder.scores, suite)
 
 
 def _basis(folder: ResultsFolder, suite: str) -> str:

@@ -148,9 +148,10 @@ def test_warning_comes_before_the_verdict(make_results: Callable[..., Path], tmp
     manifest["world"] = {"warning": "The models here write nonsense."}
     (results / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     text = Page(write_report(results, plots=[]).read_text(encoding="utf-8")).text
-    assert 0 <= text.index("write nonsense") < text.index("F1")
+    assert 0 <= text.index("write nonsense") < text.index("No verdict") < text.index("F1")
     summary = (results / "summary.md").read_text(encoding="utf-8")
     assert summary.splitlines()[2] == "> The models here write nonsense."
+    assert summary.splitlines()[4] == "**No verdict on the methods.**"
 
 
 # --- hostile and missing input ---------------------------------------------------------------

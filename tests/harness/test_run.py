@@ -165,7 +165,8 @@ def lines(path: Path) -> list[dict]:
 @pytest.mark.slow
 def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
     """The gate judged another reward than the one that PPO was paid."""
-    (data,) = (finished / "results/.store").glob("data/*/synthetic_test.jsonl")
+    stages = {row["stage"]: row["key"] for row in lines(finished / "results/smoke/stages.jsonl")}
+    data = finished / "results/.store/data" / stages["data"] / "synthetic_test.jsonl"
     sides = ["baseline=results/smoke", "candidate=results/smoke", f"on={data}"]
     done = rbrbench("regress", *sides, cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]  # a world this small may have too few prompts

@@ -3,8 +3,8 @@
     python ppo_killer.py OUT KILLS
 
 In OUT/phases one kill inside each phase and then a run to the end; in OUT/random up to KILLS kills at
-random moments, and then a run to the end. Children are forked, since starting Python and importing
-torch would take longer than all of the training.
+random moments, from the start again where a run ended before its kill, and then a run to the end.
+Children are forked, since starting Python and importing torch would take longer than all of the training.
 Prints a line a child: where it was killed, or `finished`.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -76,7 +77,10 @@ def main(out: Path, kills: int) -> None:
     rng = random.Random(0)
     for _ in range(kills):
         delay = rng.uniform(0.0, 0.4)
-        print(f"{delay:.3f} s" if child(at_random, None, delay) == -signal.SIGKILL else "finished", flush=True)
+        killed = child(at_random, None, delay) == -signal.SIGKILL
+        print(f"{delay:.3f} s" if killed else "finished", flush=True)
+        if not killed:  # faster than the delay: the next ones need something to kill
+            shutil.rmtree(at_random)
     print("finished" if child(at_random, None, None) == 0 else "failed", flush=True)
 
 
