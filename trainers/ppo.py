@@ -116,7 +116,7 @@ def train_ppo(
     run.reward = (renewal and renewal.in_force(learner.update)) or reward
     shown = Trackers(trackers if processes.is_main else (), Path(out).name, Path(out), asdict(config))
     ended = learner.rollbacks >= MAX_ROLLBACKS
-    furthest = learner.update
+    furthest, late = learner.update, 0.0
     with stop_signal() as stopping:
         while learner.update < config.updates and not ended:
             metrics, clock, tokens = run.next_update()
@@ -138,9 +138,15 @@ def train_ppo(
                 if limit is not None:
                     folder.end_early(learner, limit)
                     log.warning("%s", learner.events[-1])
-                stop = bool(processes.sum(torch.tensor(int(stopping.is_set()))))
-                folder.save(learner, now=stop)
+            # Before the state, which promises that all of its update is on disk; what writing the
+            # state takes is counted in the next row.
+            clock.seconds["save"] += late
             folder.record_times(learner.update, clock.row(tokens))
+            stop = bool(processes.sum(torch.tensor(int(stopping.is_set()))))
+            saving = PhaseClock()
+            with saving.phase("state"):
+                folder.save(learner, now=stop)
+            late = saving.seconds["state"]
             if progress is not None and learner.update > furthest:
                 furthest = learner.update
                 progress(1)
