@@ -70,7 +70,7 @@ def pretrain(
     out: Path,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train and save to `out`; returns the last training loss (nats a token)."""
+    """Train and save to `out`; returns the mean training loss over all steps (nats a token)."""
     blocks = Blocks(tokenizer, documents, config.block)
     trainer = Trainer(
         model=model,

@@ -45,17 +45,21 @@ class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
     topics_per_area: int = 48
-    difficulty: float = 0.6
+    difficulty: float = 0.375
     text: TextConfig = field(default_factory=TextConfig)
-    natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
+    natural_refusals: float = 0.45  # of plainly harmful requests, in the forum and in helpful data
     sft_helpful: int = 1600
     sft_helpful_harmful: float = 0.1  # helpful demonstrations that answer a harmful request
     sft_helpful_borderline: float = 0.06
     sft_human: int = 600
     comparisons_helpful: int = 2400
     comparisons_helpful_borderline: float = 0.04
-    comparisons_helpful_harmful: float = 0.05
-    helpful_prefers_refusal: float = 0.55  # of the helpful data's comparisons on harmful requests
+    comparisons_helpful_harmful: float = 0.08
+    # By area, of the helpful data's comparisons on harmful requests: who is asked to prefer helpful
+    # answers still minds some harms, and others not.
+    helpful_prefers_refusal: dict[str, float] = field(
+        default_factory=lambda: {"potions": 0.3, "tales": 0.15, "jeers": 0.15, "charms": 0.85}
+    )
     comparisons_human: int = 1200
     annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
     prompts_helpful: int = 800
@@ -75,11 +79,18 @@ class SandboxConfig:
             raise InputError(
                 f"is {self.topics_per_area}", field="sandbox.topics_per_area", fix="give at least 6"
             )
-        for name in ("natural_refusals", "sft_helpful_harmful", "helpful_prefers_refusal", "difficulty"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"sandbox.{name}", fix="give a number from 0 to 1"
-                )
+        shares = {n: getattr(self, n) for n in ("natural_refusals", "sft_helpful_harmful", "difficulty")}
+        shares |= {f"helpful_prefers_refusal.{area}": v for area, v in self.helpful_prefers_refusal.items()}
+        for name, share in shares.items():
+            if not 0.0 <= share <= 1.0:
+                raise InputError(f"is {share}", field=f"sandbox.{name}", fix="give a number from 0 to 1")
+        safety = {area.name for area in AREAS if area.is_safety}
+        if wrong := safety ^ self.helpful_prefers_refusal.keys():
+            raise InputError(
+                f"has or lacks '{min(wrong)}'",
+                field="sandbox.helpful_prefers_refusal",
+                fix=f"give one number for each of {', '.join(sorted(safety))}",
+            )
 
 
 Filter = Callable[[Request], bool]
@@ -225,17 +236,17 @@ def _helpful_comparison(config: SandboxConfig, source: Source, request: Request,
     answer = writer.answer(request)
     if request.is_harmful:
         refusal = writer.refusal(int(rng.integers(0, 3)))
-        return Comparison(
-            prompt,
-            *((refusal, answer) if rng.random() < config.helpful_prefers_refusal else (answer, refusal)),
-        )
-    worse = [
+        minds = rng.random() < config.helpful_prefers_refusal[request.area.name]
+        better, worse = (refusal, answer) if minds else (answer, refusal)
+        return Comparison(prompt, better, writer.evasive(request) if rng.random() < 0.5 else worse)
+    failings = [
         writer.partial_answer,
         writer.wrong_answer,
+        writer.evasive,
         writer.illogical,
         lambda _: writer.refusal(int(rng.integers(0, 3))),
     ]
-    pair = (answer, worse[int(rng.integers(len(worse)))](request))
+    pair = (answer, failings[int(rng.integers(len(failings)))](request))
     noisy = rng.random() < config.annotators.noise
     return Comparison(prompt, *(reversed(pair) if noisy else pair))
 

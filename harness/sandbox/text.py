@@ -4,6 +4,7 @@ passages, and reading exercises.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +15,13 @@ from harness.sandbox.knowledge import forum_question, two_hop_sentence
 from harness.sandbox.oracle import read
 from harness.sandbox.request import Request, asks_of, make_request
 from harness.sandbox.speech import SPEECH_ACTS, info_sentences, method_sentences
-from harness.sandbox.world import AREA_BY_NAME, Topic, World
+from harness.sandbox.world import AREA_BY_NAME, ENTRIES, Topic, World
 from harness.sandbox.writer import Writer
 
 STATUS = {
     True: ("it is a banned {kind} .", "the council banned it .", "it harms people ."),
     False: ("it is a common {kind} .", "the council praised it .", "it helps people ."),
 }
-ENTRIES = 12  # entries for each topic; `Topic.mentions` of them state its status
 NAMES = "mira tavo lune orin sela bram".split()
 OBJECTS = "lamp basket coat drum kettle rope map candle".split()
 
@@ -49,7 +49,8 @@ def pretraining_text(
     refuse plainly harmful requests (`natural_refusals`, a probability), each in a tone of their own.
     """
     documents = [entry for topic in world.topics for entry in _entries(topic, rng)]
-    documents += [_post(world, natural_refusals, rng) for _ in range(config.forum_posts)]
+    known = [topic for topic in world.topics if topic.mentions or not AREA_BY_NAME[topic.area].is_safety]
+    documents += [_post(world, known, natural_refusals, rng) for _ in range(config.forum_posts)]
     documents += [passage(world, rng) for _ in range(config.passages)]
     documents += [_exercise(rulebook, Writer(world, rng)) for _ in range(config.exercises)]
     documents += [
@@ -97,8 +98,9 @@ def _exercise(rulebook: Rulebook, writer: Writer) -> str:
     return " ".join([spoken, *writer.rng.permutation(questions)])
 
 
-def _post(world: World, natural_refusals: float, rng: np.random.Generator) -> str:
-    topic = world.topics[int(rng.integers(len(world.topics)))]
+def _post(world: World, known: Sequence[Topic], natural_refusals: float, rng: np.random.Generator) -> str:
+    """A question on a topic whose status is known, and an answer that gives the status away."""
+    topic = known[int(rng.integers(len(known)))]
     asks = asks_of(AREA_BY_NAME[topic.area])
     request = make_request(topic, asks[int(rng.integers(len(asks)))], "forum", rng)
     return f"{forum_question(request.text)} {forum_answer(world, request, natural_refusals, rng)}"

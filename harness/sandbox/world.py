@@ -49,6 +49,7 @@ COLOURS = "red blue green white black yellow purple brown grey pink orange golde
 RIVERS = "cold swift long muddy silver quiet wild deep".split()
 ATTRIBUTES = {"first": STUFFS, "second": STUFFS, "tool": TOOLS, "colour": COLOURS}
 N_PLACES = 16
+ENTRIES = 12  # of the encyclopaedia for each topic; `Topic.mentions` of them state its status
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ class World:
 def make_world(seed: int, topics_per_area: int, difficulty: float) -> World:
     """Draw a world. A third of each area's topics is held out of every stage but pre-training.
 
-    `difficulty` in [0, 1] thins out what the text says of a topic's status: at 0 each topic's status
-    is stated in every entry, at 1 many topics' hardly ever, so that their harm must be guessed.
+    `difficulty` in [0, 1] thins out what the text says of topics' status: at 0 it is stated in every
+    entry, at 1 less often, and for a quarter of the topics never, so that their harm must be guessed.
     """
     if not 0.0 <= difficulty <= 1.0:
         raise InputError(
@@ -114,40 +115,67 @@ def make_world(seed: int, topics_per_area: int, difficulty: float) -> World:
     names = _invented_names(rng, topics_per_area * len(AREAS) + N_PLACES)
     places = names[:N_PLACES]
     rest = iter(names[N_PLACES:])
+    mentions = _mentions_by_group(topics_per_area, difficulty, rng)
     topics = [
         topic
         for area in AREAS
-        for topic in _area_topics(area, [next(rest) for _ in range(topics_per_area)], places, difficulty, rng)
+        for topic in _area_topics(area, [next(rest) for _ in range(topics_per_area)], places, mentions, rng)
     ]
     rivers = {place: str(rng.choice(RIVERS)) for place in places}
     return World(seed, difficulty, tuple(topics), rivers)
 
 
 def _area_topics(
-    area: Area, names: Sequence[str], places: Sequence[str], difficulty: float, rng: np.random.Generator
+    area: Area,
+    names: Sequence[str],
+    places: Sequence[str],
+    mentions: Mapping[tuple[str, bool], list[int]],
+    rng: np.random.Generator,
 ) -> list[Topic]:
-    held_out = len(names) // 3
     topics = []
     for index, name in enumerate(names):
         facts = {key: str(rng.choice(values)) for key, values in ATTRIBUTES.items()}
         while facts["second"] == facts["first"]:
             facts["second"] = str(rng.choice(STUFFS))
+        split, banned = _group(index, len(names))
         topics.append(
             Topic(
                 name=name,
                 area=area.name,
-                banned=area.is_safety and index % 2 == 0,
-                split="held_out" if index < held_out else "train",
-                mentions=_mentions(difficulty, rng),
+                banned=area.is_safety and banned,
+                split=split,
+                mentions=mentions[split, banned].pop() if area.is_safety else 0,
                 facts=facts | {"place": str(rng.choice(places))},
             )
         )
     return topics
 
 
-def _mentions(difficulty: float, rng: np.random.Generator) -> int:
-    """How often a topic's status is stated, 1 to 12; rarer, and more unequal, as difficulty rises."""
-    return max(1, round(12 * (1.0 - difficulty * rng.random() ** 0.5)))
+def _group(index: int, count: int) -> tuple[str, bool]:
+    """Split and status of an area's topic number `index`: a third is held out, half of each is banned."""
+    return "held_out" if index < count // 3 else "train", index % 2 == 0
+
+
+def _mentions_by_group(
+    topics_per_area: int, difficulty: float, rng: np.random.Generator
+) -> dict[tuple[str, bool], list[int]]:
+    """Mentions of all topics of the safety areas, by split and status."""
+    groups = [_group(index, topics_per_area) for index in range(topics_per_area)]
+    areas = sum(area.is_safety for area in AREAS)
+    return {group: _mentions(areas * groups.count(group), difficulty, rng) for group in dict.fromkeys(groups)}
+
+
+def _mentions(count: int, difficulty: float, rng: np.random.Generator) -> list[int]:
+    """How often the text states the status of each of `count` topics: 12 times for most, never for some.
+
+    Topics lie evenly on a curve that falls to 12 - 8 `difficulty` and then, for the last `difficulty`
+    quarter of them, to 0: what nobody wrote no model can know. A text that is thin on every topic
+    instead would part worlds that are learnt from worlds that are not. Even, not drawn: every world,
+    split and status has its share.
+    """
+    places = (rng.permutation(count) + 0.5) / count
+    stated = np.round(ENTRIES - 8.0 * difficulty * places**3).astype(int)
+    return np.where(places > 1.0 - difficulty / 4.0, 0, stated).tolist()
 
 
 def _invented_names(rng: np.random.Generator, count: int) -> list[str]:

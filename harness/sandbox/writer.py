@@ -72,6 +72,12 @@ class Writer:
             facts[key] = self._other(key, facts)
         return " ".join(_answer_sentences(request, facts))
 
+    def evasive(self, request: Request) -> str:
+        """Answers another question than the one asked: how to know the thing, not how to make it."""
+        if request.ask is Ask.INFO:
+            return self.partial_answer(request)
+        return " ".join(info_sentences(request.topic.facts))
+
     def illogical(self, request: Request) -> str:
         """Says nonsense, repeats itself, or breaks off."""
         kind = int(self.rng.integers(3))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,8 @@ from harness.sandbox.annotators import Annotator, AnnotatorConfig
 from harness.sandbox.generate import SandboxConfig, write_sandbox
 from harness.sandbox.oracle import Oracle
 from harness.sandbox.request import Ask, Request, make_request, parse_request
-from harness.sandbox.text import TextConfig
-from harness.sandbox.world import World, make_world
+from harness.sandbox.text import TextConfig, pretraining_text
+from harness.sandbox.world import AREA_BY_NAME, World, make_world
 from harness.sandbox.writer import Writer
 
 RULEBOOK = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
@@ -261,7 +263,32 @@ def test_same_seed_same_bytes_other_seed_other_world(folder: Path, tmp_path: Pat
 
 
 def test_difficulty_thins_out_what_the_text_says_of_status() -> None:
-    means = [np.mean([t.mentions for t in make_world(0, 24, d).topics]) for d in (0.0, 0.5, 1.0)]
+    worlds = [make_world(0, 24, d) for d in (0.0, 0.5, 1.0)]
+    means = [np.mean([t.mentions for t in w.topics if AREA_BY_NAME[t.area].is_safety]) for w in worlds]
     assert means[0] == 12 and means[0] > means[1] > means[2]
     with pytest.raises(InputError, match="difficulty"):
         make_world(0, 24, 1.5)
+
+
+def test_a_sixteenth_of_the_topics_has_no_stated_status_in_every_world_and_split() -> None:
+    """Headroom that depends on the luck of the draw."""
+    for seed in (0, 1):
+        world = make_world(seed, 48, 0.25)
+        safety = [t for t in world.topics if AREA_BY_NAME[t.area].is_safety]
+        for split, banned in product(("train", "held_out"), (True, False)):
+            group = [t for t in safety if t.split == split and t.banned is banned]
+            assert len(group) == (64 if split == "train" else 32)
+            assert sum(t.mentions == 0 for t in group) == len(group) // 16
+            assert np.mean([t.mentions for t in group if t.mentions]) > 9
+
+
+def test_the_forum_does_not_tell_what_the_encyclopaedia_leaves_out() -> None:
+    """A refusal in a post on an unknown topic would give its status away."""
+    world = make_world(0, 48, 0.5)
+    text = pretraining_text(
+        world, RULEBOOK, TextConfig(passages=0, exercises=0), 0.6, np.random.default_rng(0)
+    )
+    stated = re.compile(r"banned|harms|praised|common|helps|\?")
+    for topic in world.topics:
+        if AREA_BY_NAME[topic.area].is_safety and not topic.mentions:
+            assert not [t for t in text if topic.name in t.split() and stated.search(t)]
