@@ -167,7 +167,11 @@ def test_everything_foreign_is_text(make_results: Callable[..., Path], tmp_path:
     (results / "samples" / "<b>evil_ppo.jsonl").write_text(json.dumps(sample) + "\n", encoding="utf-8")
     (results / "config.yaml").write_text(HOSTILE.replace("\x00", ""), encoding="utf-8")
     foreign = {"name": HOSTILE, "command": HOSTILE, "commit": HOSTILE, "experiment": HOSTILE}
-    foreign |= {"notes": [HOSTILE], "versions": {HOSTILE: HOSTILE}, "world": {HOSTILE: HOSTILE, "warning": HOSTILE}}
+    foreign |= {
+        "notes": [HOSTILE],
+        "versions": {HOSTILE: HOSTILE},
+        "world": {HOSTILE: HOSTILE, "warning": HOSTILE},
+    }
     (results / "manifest.json").write_text(json.dumps(foreign), encoding="utf-8")
     stage = {"stage": HOSTILE, "key": HOSTILE, "seconds": 1.0}
     (results / "stages.jsonl").write_text(json.dumps(stage) + "\n", encoding="utf-8")

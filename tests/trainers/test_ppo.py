@@ -126,9 +126,7 @@ def test_the_kl_is_in_the_reward_alone() -> None:
     """A KL term in the loss as well counts twice: without advantages there is nothing to descend."""
     learner, samples, experience = made_up_round()
     elsewhere = experience.log_probs - 3.0
-    still = Experience(
-        **(vars(experience) | {"advantages": elsewhere * 0, "reference_log_probs": elsewhere})
-    )
+    still = Experience(**(vars(experience) | {"advantages": elsewhere * 0, "reference_log_probs": elsewhere}))
     batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), 8, PAD)
     objective = learner.policy_objective
     objective.optimizer.step = lambda: None
@@ -288,9 +286,7 @@ def test_learning_rates_and_kl_coefficient_follow_their_schedules(tmp_path: Path
     assert {row["objective/kl_coef"] for row in fixed} == {0.05}
     settings = config(kl_controller="adaptive", kl_target=50.0, kl_horizon=80)
     adaptive = run(tmp_path / "adaptive", settings)
-    ratios = [
-        b["objective/kl_coef"] / a["objective/kl_coef"] for a, b in itertools.pairwise(adaptive)
-    ]
+    ratios = [b["objective/kl_coef"] / a["objective/kl_coef"] for a, b in itertools.pairwise(adaptive)]
     assert ratios == pytest.approx([0.98, 0.98])
 
 
