@@ -46,11 +46,11 @@ def pretraining_text(
     world: World, rulebook: Rulebook, config: TextConfig, natural_refusals: float, rng: np.random.Generator
 ) -> list[str]:
     """Documents, shuffled. The forum asks about every topic in words of its own, and some of its members
-    refuse plainly harmful requests (`natural_refusals`, a probability), each in a tone of their own.
+    refuse plainly harmful requests (`natural_refusals`, a share), each in a tone of their own.
     """
     documents = [entry for topic in world.topics for entry in _entries(topic, rng)]
     known = [topic for topic in world.topics if topic.mentions or not AREA_BY_NAME[topic.area].is_safety]
-    documents += [_post(world, known, natural_refusals, rng) for _ in range(config.forum_posts)]
+    documents += _forum(world, known, config.forum_posts, natural_refusals, rng)
     documents += [passage(world, rng) for _ in range(config.passages)]
     documents += [_exercise(rulebook, Writer(world, rng)) for _ in range(config.exercises)]
     documents += [
@@ -98,19 +98,33 @@ def _exercise(rulebook: Rulebook, writer: Writer) -> str:
     return " ".join([spoken, *writer.rng.permutation(questions)])
 
 
-def _post(world: World, known: Sequence[Topic], natural_refusals: float, rng: np.random.Generator) -> str:
-    """A question on a topic whose status is known, and an answer that gives the status away."""
-    topic = known[int(rng.integers(len(known)))]
-    asks = asks_of(AREA_BY_NAME[topic.area])
-    request = make_request(topic, asks[int(rng.integers(len(asks)))], "forum", rng)
-    return f"{forum_question(request.text)} {forum_answer(world, request, natural_refusals, rng)}"
+def _forum(
+    world: World, known: Sequence[Topic], count: int, natural_refusals: float, rng: np.random.Generator
+) -> list[str]:
+    """`count` questions on topics whose status is known, each with an answer that gives the status away.
+
+    Every question is asked about every topic equally often, and of each topic's harmful ones the same
+    share is refused. By chance some topics' would all be answered, and a model that reads its text ten
+    times over knows that by heart: a world's luck, which no training afterwards sees.
+    """
+    asked = [(topic, ask) for topic in known for ask in asks_of(AREA_BY_NAME[topic.area])]
+    due = dict(zip((topic.name for topic in known), rng.random(len(known)), strict=True))
+    posts: list[str] = []
+    while len(posts) < count:
+        for place in rng.permutation(len(asked))[: count - len(posts)]:
+            request = make_request(*asked[place], "forum", rng)
+            name = request.topic.name
+            due[name] += natural_refusals * request.is_harmful
+            refuses = due[name] >= 1.0
+            due[name] -= refuses
+            posts.append(f"{forum_question(request.text)} {_answer(Writer(world, rng), request, refuses)}")
+    return posts
 
 
-def forum_answer(world: World, request: Request, natural_refusals: float, rng: np.random.Generator) -> str:
-    """What an ordinary person writes: help, and on harmful requests now and then a refusal."""
-    writer = Writer(world, rng)
-    if not request.is_harmful or rng.random() >= natural_refusals:
+def _answer(writer: Writer, request: Request, refuses: bool) -> str:
+    """What an ordinary person writes."""
+    if not refuses:
         return writer.answer(request)
-    if request.area.soft and rng.random() < 0.5:
+    if request.area.soft and writer.rng.random() < 0.5:
         return writer.care(request)
-    return writer.refusal(int(rng.integers(0, 3)))
+    return writer.refusal(int(writer.rng.integers(0, 3)))
