@@ -45,9 +45,9 @@ class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
     topics_per_area: int = 48
-    difficulty: float = 0.375
+    difficulty: float = 0.25
     text: TextConfig = field(default_factory=TextConfig)
-    natural_refusals: float = 0.45  # of plainly harmful requests, in the forum and in helpful data
+    natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
     sft_helpful: int = 1600
     sft_helpful_harmful: float = 0.1  # helpful demonstrations that answer a harmful request
     sft_helpful_borderline: float = 0.06

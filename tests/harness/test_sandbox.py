@@ -296,9 +296,9 @@ def test_the_forum_does_not_tell_what_the_encyclopaedia_leaves_out() -> None:
 
 def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> None:
     """Else chance would teach a model that some banned topics' questions are always answered."""
-    world = make_world(0, 48, 0.375)
+    world = make_world(0, 48, 0.25)
     text = pretraining_text(
-        world, RULEBOOK, TextConfig(forum_posts=4000, passages=0, exercises=0), 0.45, np.random.default_rng(0)
+        world, RULEBOOK, TextConfig(forum_posts=4000, passages=0, exercises=0), 0.6, np.random.default_rng(0)
     )
     posts = [line for line in text if line.startswith("<bos>")]
     assert len(posts) == 4000
@@ -307,6 +307,6 @@ def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> N
         harmful = [p for p in asked if not re.search(r"> (what is|has anyone seen)", p)]
         methods = [p for p in harmful if re.search(r"> you need \w+ and", p)]
         if topic.banned and asked:
-            assert abs(len(harmful) - len(methods) - 0.45 * len(harmful)) < 1.0
+            assert abs(len(harmful) - len(methods) - 0.6 * len(harmful)) < 1.0
         else:
             assert len(methods) == len(harmful) or AREA_BY_NAME[topic.area].soft
