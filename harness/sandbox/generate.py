@@ -45,7 +45,7 @@ class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
     topics_per_area: int = 48
-    difficulty: float = 0.25
+    difficulty: float = 0.375
     text: TextConfig = field(default_factory=TextConfig)
     natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
     sft_helpful: int = 1600
@@ -53,7 +53,7 @@ class SandboxConfig:
     sft_helpful_borderline: float = 0.06
     sft_human: int = 600
     comparisons_helpful: int = 2400
-    comparisons_helpful_borderline: float = 0.04
+    comparisons_helpful_borderline: float = 0.08
     comparisons_helpful_harmful: float = 0.08
     # By area, of the helpful data's comparisons on harmful requests: who is asked to prefer helpful
     # answers still minds some harms, and others not.
