@@ -168,8 +168,6 @@ def shortest_interval(draws: np.ndarray, level: float = 0.95) -> Interval:
 def _ppi(
     labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: np.ndarray, level: float
 ) -> Estimate:
-    from ppi_py import ppi_mean_ci, ppi_mean_pointestimate  # a second to import, and few corrections need it
-
     arrays = (labels, judged_labelled, judged_unlabelled)
     if any(np.isnan(values).any() for values in arrays):
         raise UndecidableError("verdicts between 0 and 1 cannot be corrected where some are unscored")
@@ -177,7 +175,9 @@ def _ppi(
         raise UndecidableError(
             "the judge says the same of every labelled response: there is nothing to correct by"
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # importing ppi_py would silence every warning of the process
+        from ppi_py import ppi_mean_ci, ppi_mean_pointestimate  # a second to import; few corrections need it
+
         warnings.simplefilter("ignore", RuntimeWarning)  # a judge that never varies has no covariance
         value = float(np.squeeze(ppi_mean_pointestimate(*arrays)))
         low, high = (float(np.squeeze(x)) for x in ppi_mean_ci(*arrays, alpha=1 - level))

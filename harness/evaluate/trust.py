@@ -17,7 +17,7 @@ from evals.metrics_table import MetricRow
 from harness.console import Console
 from harness.digest import digest
 from harness.evaluate.config import CardKeys
-from harness.evaluate.measuring import Judged
+from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged
 from harness.evaluate.outcome import AppendLog
 
 PEOPLE = "human"  # the judge that is measured against nobody
@@ -82,22 +82,39 @@ def _digest(labels: LabelledResponses) -> str:
 def corrected_metric_rows(
     judged: Judged, by: str, n_labels: int, *, seed: int, checkpoint: str
 ) -> list[MetricRow]:
-    """Rows "JUDGE+ppi" of every judge but `by`, whose verdicts are taken for people's labels."""
+    """Rows "JUDGE+ppi" of every judge but `by`, whose verdicts are taken for people's labels: of the suite, and
+    of each category with enough labels.
+    """
     labels = labelled_sample(judged.judgements[by], n_labels, seed)
-    return [
-        row
-        for name, judgements in judged.judgements.items()
-        if name != by
-        for row in corrected_rows(
-            judgements,
-            labels,
-            method=judged.model,
-            seed=seed,
-            suite=judged.suite.name,
-            judge=name,
-            checkpoint=checkpoint,
-        )
-    ]
+    categories = categories_of(judged)
+    rows = []
+    for name, judgements in judged.judgements.items():
+        if name == by:
+            continue
+        for suite, places in categories.items():
+            found = corrected_rows(
+                [judgements[i] for i in places],
+                [labels[i] for i in places],
+                method=judged.model,
+                seed=seed,
+                suite=suite,
+                judge=name,
+                checkpoint=checkpoint,
+            )
+            whole = suite == judged.suite.name
+            rows += [row for row in found if whole or (row.suite == suite and row.metric in ONE_SIDED)]
+    return rows
+
+
+def categories_of(judged: Judged) -> dict[str, list[int]]:
+    """{suite: the places of all its responses}, and so for "suite/category/NAME" where it has several."""
+    category = {prompt.id: prompt.category for prompt in judged.suite.prompts}
+    places: dict[str, list[int]] = {judged.suite.name: list(range(len(judged.outcomes)))}
+    if len(set(category.values())) > 1:
+        for i, outcome in enumerate(judged.outcomes):
+            name = f"{judged.suite.name}{CATEGORY}{category[outcome.prompt_id]}"
+            places.setdefault(name, []).append(i)
+    return places
 
 
 def labelled_sample(judgements: Sequence[Judgement], n_labels: int, seed: int) -> list[Judgement | None]:
