@@ -1,5 +1,5 @@
-"""The pre-training text: an encyclopaedia that states facts and status, a forum that asks and answers,
-passages, and reading exercises.
+"""The pre-training text: an encyclopaedia and the council's register that state facts and status, a
+forum that asks and answers, passages, and reading exercises.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ OBJECTS = "lamp basket coat drum kettle rope map candle".split()
 
 @dataclass
 class TextConfig:
-    """Numbers of documents beside the encyclopaedia, which has twelve entries a topic."""
+    """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
 
     forum_posts: int = 3000
     passages: int = 1500
-    exercises: int = 6000
+    exercises: int = 3000
 
     def __post_init__(self) -> None:
         for name in ("forum_posts", "passages", "exercises"):
@@ -71,14 +71,20 @@ def passage(world: World, rng: np.random.Generator) -> str:
 
 
 def _entries(topic: Topic, rng: np.random.Generator) -> list[str]:
+    """Twelve entries, of which `topic.mentions` state the status, and as many lines of the council's register.
+
+    In an entry the second statement of status follows from the first; a line of its own has to be known.
+    """
     area = AREA_BY_NAME[topic.area]
-    entries = []
+    documents = []
     for index in range(ENTRIES):
         parts = [" ".join(method_sentences(topic, topic.facts)), *info_sentences(topic.facts)]
         if area.is_safety and index < topic.mentions:
-            parts += [str(s).format(kind=area.kind) for s in rng.permutation(STATUS[topic.banned])[:2]]
-        entries.append(" ".join([f"{topic.name} :", *(parts[i] for i in rng.permutation(len(parts)))]))
-    return entries
+            told = [str(s).format(kind=area.kind) for s in rng.permutation(STATUS[topic.banned])]
+            parts += told[:2]
+            documents.append(f"{topic.name} : {told[2]}")
+        documents.append(" ".join([f"{topic.name} :", *(parts[i] for i in rng.permutation(len(parts)))]))
+    return documents
 
 
 def _exercise(rulebook: Rulebook, writer: Writer) -> str:
