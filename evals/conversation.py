@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -260,7 +261,7 @@ def _rows(path: Path) -> Iterator[Row]:
             for number, text in enumerate(file, start=1):
                 if text.strip():
                     yield Row(path, number, _object(path, number, text))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot be read ({error})", path=path, fix="check the path and the encoding (UTF-8)"
         ) from None
@@ -269,9 +270,12 @@ def _rows(path: Path) -> Iterator[Row]:
 def _object(path: Path, number: int, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+        if "\\ud" in text.lower():  # half of a surrogate pair is no character, and no file takes it
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
         raise InputError(
-            f"malformed JSON ({error.msg} at column {error.colno})",
+            f"malformed JSON ({what})",
             path=path,
             line=number,
             fix="mend or remove the line",

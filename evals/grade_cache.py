@@ -27,13 +27,17 @@ from evals.propositions import Proposition
 class GradeCache:
     """Probabilities by key, in memory and in an append-only file of `{"key", "p"}` lines.
 
-    Several processes may share the file. Unscored grades are not kept: the next run tries them again.
+    Several processes, and several caches of one process, may share the file: each takes in what the others
+    have added. Unscored grades are not kept: the next run tries them again.
     Raises InputError for a file that cannot be read or written, or holds something else.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._grades = self._read()
+        self._grades: dict[str, float] = {}
+        self._end = self._lines = 0  # of the file as far as it is known
+        with self._locked() as file:
+            self._take_in(file)
 
     def __len__(self) -> int:
         return len(self._grades)
@@ -44,24 +48,35 @@ class GradeCache:
 
     def add(self, grades: Mapping[str, float]) -> None:
         """Keep grades; they are on disk when this returns."""
-        new = {key: float(p) for key, p in grades.items() if key not in self._grades}
-        if not new:
+        if grades.keys() <= self._grades.keys():
             return
-        lines = "".join(json.dumps({"key": key, "p": p}) + "\n" for key, p in new.items())
         with self._locked() as file:
-            file.seek(0, os.SEEK_END)
-            file.write(lines.encode())
+            self._take_in(file)
+            new = {key: float(p) for key, p in grades.items() if key not in self._grades}
+            file.write("".join(json.dumps({"key": key, "p": p}) + "\n" for key, p in new.items()).encode())
             file.flush()
             os.fsync(file.fileno())
+            self._end, self._lines = file.tell(), self._lines + len(new)
         self._grades |= new
 
-    def _read(self) -> dict[str, float]:
-        with self._locked() as file:
-            content = file.read()
-            complete = content.rfind(b"\n") + 1
-            file.truncate(complete)
+    def refresh(self) -> None:
+        """Take in what others have added since."""
+        if not self.path.exists() or self.path.stat().st_size != self._end:
+            with self._locked() as file:
+                self._take_in(file)
+
+    def _take_in(self, file: BinaryIO) -> None:
+        """Read on from where the file ended; a torn last line is cut off. The file stands at its end then."""
+        if file.seek(0, os.SEEK_END) < self._end:  # another file by now
+            self._end = self._lines = 0
+        file.seek(self._end)
+        content = file.read()
+        complete = content.rfind(b"\n") + 1
         lines = content[:complete].decode("utf-8", errors="replace").splitlines()
-        return dict(self._parse(number, line) for number, line in enumerate(lines, start=1))
+        self._grades |= dict(self._parse(self._lines + n, line) for n, line in enumerate(lines, start=1))
+        self._end, self._lines = self._end + complete, self._lines + len(lines)
+        file.truncate(self._end)
+        file.seek(self._end)
 
     def _parse(self, number: int, line: str) -> tuple[str, float]:
         try:
@@ -112,12 +127,14 @@ class CachedGrader:
             )
         self.name = grader.name
         self.identity = str(known)
+        self.prompt = getattr(grader, "prompt", None)
         self._grader = grader
         self._cache = cache
         self._batch_size = batch_size
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]; only what the cache lacks is graded, batch by batch."""
+        self._cache.refresh()
         keys = self._keys(responses, propositions)
         values = np.array([[self._cache.get(key) for key in row] for row in keys]).reshape(
             len(responses), len(propositions)

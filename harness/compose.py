@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -39,7 +40,7 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     """Compose the stored or packaged configuration `name`. Raises InputError, one line."""
     try:
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
-            composed = compose(name, overrides=list(overrides))
+            composed = compose(name, overrides=_by_member_name(kind, overrides))
         config = OmegaConf.to_object(composed)
     except InputError:
         raise
@@ -49,10 +50,36 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     return config
 
 
+def _by_member_name(kind: type[object], overrides: Sequence[str]) -> list[str]:
+    """An enumeration's value, as `--help` shows it, in any case: Hydra itself knows the members' names only."""
+    enums = dict(_enums(kind, ""))
+
+    def named(override: str) -> str:
+        key, _, value = override.partition("=")
+        members = {text.lower(): m.name for m in enums.get(key, ()) for text in (m.name, str(m.value))}
+        return f"{key}={members[value.lower()]}" if value.lower() in members else override
+
+    return [named(override) for override in overrides]
+
+
+def _enums(kind: type[object], prefix: str) -> Iterator[tuple[str, type[Enum]]]:
+    """Keys whose value is a member of an enumeration, dotted."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield from _enums(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif isinstance(hint, type) and issubclass(hint, Enum):
+            yield f"{prefix}{name}", hint
+
+
 def as_input_error(error: Exception, kind: type[object]) -> InputError:
     """Hydra's several lines, and the cause beneath them, as one."""
     texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    unknown = re.search(r"Could not find '(?:(\S*)/)?(\S+)'", lines[0]) if lines else None
+    if unknown and any(line.startswith("Available options") for line in lines):
+        start = next(i for i, line in enumerate(lines) if line.startswith("Available options"))
+        choices = ", ".join(lines[start + 1 :])
+        return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=f"choose of {choices}")
     key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
     missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)
     if missing and key:

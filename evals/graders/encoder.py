@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from evals.conversation import Response
 from evals.errors import InputError
 from evals.graders import Grades, Unscored
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
+from evals.graders.look_alikes import READING
+from evals.graders.recorded import OTHER_QUESTION
 from evals.propositions import Proposition
 
 HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
@@ -32,16 +34,21 @@ HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
 
 @dataclass(frozen=True)
 class EncoderHead:
-    """Logistic regressions; see `arrays` for their shapes."""
+    """Logistic regressions; see `arrays` for their shapes. `questions` are the digests of those it answers."""
 
     propositions: tuple[str, ...]
     words: WordViews
     # weight [features, propositions], bias [propositions], mean and deviation [states]
     arrays: dict[str, np.ndarray]
+    questions: Mapping[str, str] = field(default_factory=dict)
 
 
 class EncoderGrader:
-    """Grades with a fitted head. Raises InputError for a proposition that it was not fitted to."""
+    """Grades with a fitted head. Raises InputError for a proposition that it was not fitted to.
+
+    It reads labels, never the question: one that was edited since the fit is unscored where the head
+    knows what it answers (`answering`).
+    """
 
     def __init__(
         self,
@@ -59,7 +66,7 @@ class EncoderGrader:
     @property
     def identity(self) -> str:
         """A digest of encoder, head and settings: what the grades depend on besides their inputs."""
-        digest = hashlib.sha256(repr((asdict(self.features), self.head.propositions)).encode())
+        digest = hashlib.sha256(repr((READING, asdict(self.features), self.head.propositions)).encode())
         digest.update(repr(self.head.words.vocabularies()).encode())
         digest.update(repr(sorted(self.tokenizer.get_vocab().items())).encode())
         # A loaded head's arrays hold the word weights already, a fitted one's do not.
@@ -77,7 +84,22 @@ class EncoderGrader:
             return Grades.of(names, [])
         states = token_states(self.model, self.tokenizer, self.features, responses, self._batch_tokens)
         probability = self.probabilities(states, responses)[:, columns]
-        return Grades.of(names, [[_grade(p) for p in row] for row in probability])
+        edited = [self._is_edited(p) for p in propositions]
+        rows = [
+            [Unscored(OTHER_QUESTION) if other else _grade(p) for p, other in zip(row, edited, strict=True)]
+            for row in probability
+        ]
+        return Grades.of(names, rows)
+
+    def answering(self, propositions: Sequence[Proposition]) -> EncoderGrader:
+        """The same grader, its labels being answers to these questions as they are worded."""
+        questions = {p.name: p.question_digest for p in propositions}
+        head = replace(self.head, questions=questions)
+        return EncoderGrader(self.model, self.tokenizer, self.features, head, self.name, self._batch_tokens)
+
+    def _is_edited(self, proposition: Proposition) -> bool:
+        answered = self.head.questions.get(proposition.name)
+        return answered not in (None, proposition.question_digest)
 
     def probabilities(self, states: np.ndarray, responses: Sequence[Response]) -> np.ndarray:
         """P(true) [responses, all propositions of the head] from pooled states [responses, states]."""
@@ -110,6 +132,7 @@ class EncoderGrader:
             "features": asdict(self.features),
             "propositions": self.head.propositions,
             "vocabularies": self.head.words.vocabularies(),
+            "questions": dict(self.head.questions),
         }
         (Path(folder) / SETTINGS).write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
 
@@ -124,7 +147,8 @@ class EncoderGrader:
                 **settings["features"] | {"layers": tuple(settings["features"]["layers"])}
             )
             words = WordViews.of(settings["vocabularies"], arrays)
-            head = EncoderHead(tuple(settings["propositions"]), words, arrays)
+            questions = dict(settings.get("questions", {}))
+            head = EncoderHead(tuple(settings["propositions"]), words, arrays, questions)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(
                 f"no fitted encoder grader ({type(error).__name__}: {SETTINGS}, {HEAD})",

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Response, ResponseType
 from evals.errors import InputError
-from evals.graders.untrusted import ContentEncoder, visible
+from evals.graders.look_alikes import legible
+from evals.graders.untrusted import ContentEncoder
 
 WORDS = r"[\w']+|[?!]"
 
@@ -78,7 +79,7 @@ class WordViews:
 
 def _views(texts: Sequence[str], features: EncoderFeatures) -> dict[str, list[str]]:
     length = features.end_length
-    texts = [visible(text) for text in texts]
+    texts = [legible(text) for text in texts]
     return {
         "whole": texts,
         "opening": [text[:length] for text in texts],
@@ -131,7 +132,10 @@ def _inputs(
     encode = ContentEncoder(tokenizer)
     kinds = [r.prompt.response_type for r in responses]
     types = encode([f"{kind.value.replace('_', ' ')}." if kind else "" for kind in kinds])
-    prompts, texts = encode([r.prompt.text for r in responses]), encode([r.text for r in responses])
+    prompts, texts = (
+        encode([legible(text) for text in side])
+        for side in ([r.prompt.text for r in responses], [r.text for r in responses])
+    )
     first, last = _ends(tokenizer)
     rows = []
     for kind, prompt, text in zip(types, prompts, texts, strict=True):

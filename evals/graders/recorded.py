@@ -2,15 +2,20 @@
 
 One JSON object a line: `{"prompt": [messages], "response": text, "grades": {proposition: P}, "reasons":
 {proposition: why unscored}, "grader": name}`. Rows are found by content (prompt and response text), so
-the file may hold more responses than are asked for, in any order. One row may also have `"questions":
-{proposition: digest}` for the whole file: the questions that the grades answer. A grade for another
-wording of a question is then unscored, not taken for an answer to the new one.
+the file may hold more responses than are asked for, in any order. One row may also have, for the whole
+file, `"questions": {proposition: digest}`, the questions that the grades answer, and `"template"`, how
+they were put: `rulebook:DIGEST` in the rulebook's own prompt template, `grader:DIGEST` in the grader's. A
+grade for another wording, or under another template of the rulebook, is then unscored, not taken for an
+answer to the new question. A file without them says nothing of it, and is taken at its word.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +23,32 @@ import numpy as np
 
 from evals.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
 from evals.errors import InputError
-from evals.graders import Grades, Unscored
+from evals.graders import Grader, Grades, Unscored
 from evals.propositions import Proposition
 
 Key = tuple[tuple[Message, ...], str]
 NOT_RECORDED = "not in the file of grades"
 OTHER_QUESTION = "recorded for another wording of the question; grade again"
+OTHER_TEMPLATE = "recorded under another prompt template; grade again"
+_OF_RULEBOOK, _OF_GRADER = "rulebook:", "grader:"
 
 
 class RecordedGrader:
-    """Grades from a file. Raises InputError, naming file, line and field, for a malformed row."""
+    """Grades from a file; `prompt_template` is that of the rulebook that they are to serve.
 
-    def __init__(self, path: Path | str, name: str | None = None) -> None:
+    `questions` and `template` are what the file says of itself, empty where it does not. Raises
+    InputError, naming file, line and field, for a malformed row.
+    """
+
+    def __init__(self, path: Path | str, name: str | None = None, prompt_template: str | None = None) -> None:
         self.path = Path(path)
         rows = read_jsonl(self.path, _parse)
         self._grades = _by_key(rows, self.path)
         self.questions = _questions([row for row, *_ in rows])
+        self.template = _template([row for row, *_ in rows])
+        self._put_otherwise = self.template.startswith(_OF_RULEBOOK) and self.template != _OF_RULEBOOK + (
+            _digest(prompt_template) if prompt_template else ""
+        )
         self.name = name or next(
             (str(r.values["grader"]) for r, *_ in rows if "grader" in r.values), "recorded"
         )
@@ -41,13 +56,13 @@ class RecordedGrader:
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]; what the file lacks is unscored."""
         grades = self.as_recorded(responses, tuple(p.name for p in propositions))
-        stale = [j for j, p in enumerate(propositions) if self._asked_otherwise(p)]
+        stale = {j: why for j, p in enumerate(propositions) if (why := self._stale(p))}
         if not stale:
             return grades
         values = grades.probability.copy()
-        values[:, stale] = np.nan
+        values[:, list(stale)] = np.nan
         answers = {place: reason for place, reason in grades.reasons.items() if place[1] not in stale}
-        reasons = {(row, column): OTHER_QUESTION for row in range(len(responses)) for column in stale}
+        reasons = {(row, column): why for row in range(len(responses)) for column, why in stale.items()}
         return Grades(grades.propositions, values, answers | reasons)
 
     def as_recorded(self, responses: Sequence[Response], propositions: Sequence[str]) -> Grades:
@@ -57,9 +72,27 @@ class RecordedGrader:
             propositions, [[row.get(n, Unscored(NOT_RECORDED)) for n in propositions] for row in rows]
         )
 
-    def _asked_otherwise(self, proposition: Proposition) -> bool:
+    def _stale(self, proposition: Proposition) -> str:
+        """Why a grade does not answer this question; "" where it does."""
+        if self._put_otherwise:
+            return OTHER_TEMPLATE
         recorded = self.questions.get(proposition.name)
-        return recorded is not None and recorded != proposition.question_digest
+        return OTHER_QUESTION if recorded not in (None, proposition.question_digest) else ""
+
+
+def asked_in(grader: Grader, prompt_template: str | None) -> str:
+    """What a file says of the template that put its questions; "" for a grader that is asked none.
+
+    `prompt_template` is the rulebook's, which a grader uses only where it was told to.
+    """
+    if isinstance(grader, RecordedGrader):
+        return grader.template
+    prompt: Any = getattr(grader, "prompt", None)
+    if prompt is None:
+        return ""
+    if prompt.template == prompt_template:
+        return _OF_RULEBOOK + _digest(prompt_template)
+    return _OF_GRADER + _digest(asdict(prompt))
 
 
 def write_grades(
@@ -68,17 +101,22 @@ def write_grades(
     responses: Sequence[Response],
     grades: Grades,
     propositions: Sequence[Proposition] = (),
+    template: str = "",
 ) -> None:
     """Write the file that RecordedGrader reads, probabilities in full precision.
 
-    With `propositions`, the first row says which questions the grades answer.
+    With `propositions`, the first row says which questions the grades answer; `template` is `asked_in`'s.
     """
     questions = {p.name: p.question_digest for p in propositions}
-    write_jsonl(path, grade_rows(grader, responses, grades, questions))
+    write_jsonl(path, grade_rows(grader, responses, grades, questions, template))
 
 
 def grade_rows(
-    grader: str, responses: Sequence[Response], grades: Grades, questions: Mapping[str, str]
+    grader: str,
+    responses: Sequence[Response],
+    grades: Grades,
+    questions: Mapping[str, str],
+    template: str = "",
 ) -> Iterator[dict[str, Any]]:
     """The rows of a file of grades, in the order of the responses."""
     for number, response in enumerate(responses):
@@ -91,7 +129,13 @@ def grade_rows(
         }
         reasons = {n: v.reason for n, v in values.items() if isinstance(v, Unscored)}
         row |= {"reasons": reasons} if reasons else {}
-        yield row | {"questions": dict(questions)} if questions and number == 0 else row
+        yield row | (asked(questions, template) if number == 0 else {})
+
+
+def asked(questions: Mapping[str, str], template: str) -> dict[str, Any]:
+    """What one row says for the whole file."""
+    said: dict[str, Any] = {"questions": dict(questions)} if questions else {}
+    return said | ({"template": template} if template else {})
 
 
 def _parse(row: Row) -> tuple[Row, Key, dict[str, float | Unscored]]:
@@ -121,6 +165,23 @@ def _questions(rows: Sequence[Row]) -> dict[str, str]:
                     f"questions.{name}", "another question than a row before", "keep one file a wording"
                 )
     return found
+
+
+def _template(rows: Sequence[Row]) -> str:
+    """How the questions were put; "" where the file does not say."""
+    found = ""
+    for row in (row for row in rows if "template" in row.values):
+        template = row.get("template", str)
+        if not template.startswith((_OF_RULEBOOK, _OF_GRADER)):
+            raise row.error("template", f"is {template!r}", "write rulebook:DIGEST or grader:DIGEST")
+        if found not in ("", template):
+            raise row.error("template", "another template than a row before", "keep one file a template")
+        found = template
+    return found
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:12]
 
 
 def _by_key(

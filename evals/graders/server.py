@@ -76,8 +76,13 @@ class ServerGrader:
 
     @property
     def identity(self) -> str:
-        """Model, revision and prompt: what the grades depend on besides their inputs."""
-        parts = (self.config.model, self.config.revision, self.config.min_mass, asdict(self.prompt))
+        """Model, revision and prompt: what the grades depend on besides their inputs.
+
+        Without a revision the address stands for it: two servers may call different weights by one name.
+        """
+        config = self.config
+        which = (config.model, config.revision or config.base_url)
+        parts = (*which, config.min_mass, config.top_logprobs, asdict(self.prompt))
         return f"{self.name}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     @property

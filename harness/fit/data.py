@@ -65,9 +65,9 @@ def read_sets(config: FitConfig, rulebook: Rulebook) -> tuple[CompletionSet, Com
     return fitted, held
 
 
-def open_source(config: FitConfig, sets: Sequence[CompletionSet]) -> Source:
+def open_source(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Source:
     """Load the grader and the reward model. Raises InputError where one does not load."""
-    grader = _grader(config, sets)
+    grader = _grader(config, rulebook, sets)
     model, score_name = _reward_model(config.reward_model.path)
     return Source(grader, _identity(grader, config), model, score_name)
 
@@ -106,7 +106,7 @@ def split_parts(
     return fitted, held
 
 
-def _grader(config: FitConfig, sets: Sequence[CompletionSet]) -> Grader:
+def _grader(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Grader:
     from harness.regress.description import Part as GraderPart
     from harness.regress.graders import load_grader
 
@@ -114,7 +114,8 @@ def _grader(config: FitConfig, sets: Sequence[CompletionSet]) -> Grader:
         return label_grader(sets)
     options = asdict(config.server) if config.grader == "server" else {}
     path = config.model.path or ""
-    return load_grader(GraderPart(config.grader, path, options), Path(config.results) / CACHE)
+    part = GraderPart(config.grader, path, options)
+    return load_grader(part, Path(config.results) / CACHE, rulebook)
 
 
 def label_grader(sets: Sequence[CompletionSet]) -> OracleGrader:

@@ -40,7 +40,7 @@ def run_fit(config: FitConfig, console: Console | None = None, screen: RichConso
     folder = check_folder(config)
     _use_threads(config)
     sets = [completions] if test is None else [completions, test]
-    source = open_source(config, sets)
+    source = open_source(config, rulebook, sets)
     every = [_graded(part, rulebook, source, config, console) for part in sets]
     settings = _settings(config, source)
     weights = _fitted(every[0], completions, rulebook, source, settings, console)

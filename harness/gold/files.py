@@ -70,9 +70,8 @@ def write_results(
         for result, grader in zip(results, graders, strict=True):
             place = folder / "graders" / file_name(result.name)
             place.mkdir(parents=True, exist_ok=True)
-            write_grades(
-                place / "grades.jsonl", result.name, responses, result.grades.rows(rows), splits.propositions
-            )
+            given = result.grades.rows(rows), splits.propositions, grader.template
+            write_grades(place / "grades.jsonl", result.name, responses, *given)
             if grader.save is not None:
                 grader.save(place)
     return folder / "gold.html"

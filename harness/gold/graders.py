@@ -10,6 +10,7 @@ from evals.calibration import gold_labels
 from evals.errors import InputError
 from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import Grader, Grades
+from evals.graders.recorded import RecordedGrader, asked_in
 from evals.rulebook import Rulebook
 from harness.gold.config import AskedBy, GoldConfig, GraderChoice
 from harness.gold.labels import GoldSplits
@@ -19,7 +20,7 @@ CACHE = Path(".store") / "grades"  # under the root of results
 
 @dataclass(frozen=True)
 class JudgedGrader:
-    """A grader, and what is known of it before it is judged.
+    """A grader, and what is known of it before it is judged. `template`: how it puts a question.
 
     `train_grades`: grades of the training responses by heads that did not see their prompts, of a grader
     that was fitted to them; None where grading them is honest. `save` writes a fitted one into a folder.
@@ -30,6 +31,7 @@ class JudgedGrader:
     grader: Grader
     train_grades: Grades | None = None
     save: Callable[[Path], None] | None = None
+    template: str = ""
 
 
 def load_graders(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits) -> list[JudgedGrader]:
@@ -41,7 +43,8 @@ def _load(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook, splits: 
     if choice.kind == "encoder" and not _is_fitted(choice):
         return _fit(choice, config, splits)
     grader = LOADERS[choice.kind](choice, config, rulebook)
-    return JudgedGrader(choice.name, choice.kind, grader)
+    template = asked_in(grader, rulebook.prompt_template)
+    return JudgedGrader(choice.name, choice.kind, grader, template=template)
 
 
 def _language_model(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
@@ -80,9 +83,7 @@ def _server(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Gra
 
 
 def _recorded(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
-    from evals.graders.recorded import RecordedGrader
-
-    return RecordedGrader(str(choice.path), choice.name)
+    return RecordedGrader(str(choice.path), choice.name, rulebook.prompt_template)
 
 
 def _oracle(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
@@ -132,4 +133,5 @@ def _fit(choice: GraderChoice, config: GoldConfig, splits: GoldSplits) -> Judged
     fitted = fit_head(encoded, labels, names, settings, choice.name)
     crossed = cross_fit(encoded, labels, names, settings, config.folds, config.seed, choice.name)
     grader = crossed if splits.cross else fitted
-    return JudgedGrader(choice.name, choice.kind, grader, crossed.grade_encoded(encoded), fitted.save)
+    save = fitted.answering(splits.propositions).save
+    return JudgedGrader(choice.name, choice.kind, grader, crossed.grade_encoded(encoded), save)

@@ -16,7 +16,7 @@ Paths are relative to the file. JSON is YAML, so `.json` works too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,9 +108,26 @@ class _Reader:
                 f"unknown grader {kind!r}", f"use one of {', '.join(GRADERS)}", body.lines["kind"], "kind"
             )
         if kind == "server":
-            return Part(kind, "", {key: value for key, value in body.items() if key != "kind"})
+            return Part(kind, "", self.server(body))
         self.known(body, ("kind", "path"), f"a {kind} grader")
         return Part(kind, self.place(body, kind == "recorded"))
+
+    def server(self, body: LocatedMapping) -> dict[str, Any]:
+        """The keys of ServerConfig, as they are written there."""
+        from evals.graders.server import ServerConfig  # loads torch, as this grader does anyway
+
+        known = {f.name: f.default for f in fields(ServerConfig)}
+        self.known(body, ("kind", *known), "a server grader")
+        for key in ("base_url", "model"):
+            self.text(body, key, "say which server and which model to ask")
+        options = {key: value for key, value in body.items() if key != "kind"}
+        for key in options:
+            self.typed(body, key, str if known[key] is MISSING else type(known[key]))
+        try:
+            ServerConfig(**options)
+        except InputError as error:
+            self.fail(f"does not describe a server ({error})", "mend the value", body.lines["kind"], "grader")
+        return options
 
     def reward_model(self, top: LocatedMapping) -> Part:
         body = self.mapping(top, "reward_model", "write 'kind: recorded' and 'path: scores.jsonl' below it")
@@ -131,7 +148,13 @@ class _Reader:
                 "is neither a file nor a fit", "name a weights file, or write {data: FILE}", line, "weights"
             )
         settings = {key: setting for key, setting in value.items() if key != "data"}
-        self.known(value, ("data", *(f.name for f in fields(WeightsConfig))), "a fit of weights")
+        known = {f.name: type(getattr(WeightsConfig(), f.name)) for f in fields(WeightsConfig)}
+        self.known(value, ("data", *known), "a fit of weights")
+        for key in settings:
+            self.typed(value, key, str if known[key] is FitMethod else known[key])
+        if isinstance(margins := value.get("margins"), LocatedMapping):
+            for pair in margins:
+                self.number(margins, pair)
         try:
             method = {"method": FitMethod(settings["method"])} if "method" in settings else {}
             config = WeightsConfig(**{"holdout": 0.0, **settings, **method})
@@ -144,6 +167,13 @@ class _Reader:
         if not isinstance(body, LocatedMapping):
             self.fail("is not a mapping", fix, top.lines[key], key)
         return body
+
+    def typed(self, body: LocatedMapping, key: str, wanted: type) -> None:
+        """Refuse a value of another type; a whole number is also a float."""
+        value = body[key]
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or isinstance(value, bool) is not (wanted is bool):
+            self.fail(f"is {value!r}", f"write a value of type {wanted.__name__}", body.lines[key], key)
 
     def place(self, body: LocatedMapping, is_file: bool) -> str:
         """A file beside the description; a model may also be a hub name, which is left as it is."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from evals.conversation import write_jsonl
 from evals.graders import Grades
+from evals.graders.recorded import asked
 from harness.digest import digest
 from harness.disk import write_json, writing
 from harness.regress.completions import CompletionSet
@@ -44,8 +45,7 @@ def recorded_rows(completions: CompletionSet, side: Side) -> list[dict[str, Any]
     for response_type, grades in side.grades.items():
         for number, place in enumerate(completions.rows(response_type).tolist()):
             rows[place] |= _graded(side, grades, number)
-    if side.questions:
-        rows[0]["questions"] = dict(side.questions)
+    rows[0] |= asked(side.questions, side.template)
     return rows
 
 

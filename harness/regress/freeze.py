@@ -30,6 +30,7 @@ import numpy as np
 from evals.conversation import LabelledResponse, labelled_as_json, read_labelled, write_jsonl
 from evals.errors import InputError
 from evals.graders import Grades, grade_in_batches
+from evals.graders.recorded import asked_in
 from evals.propositions import Proposition
 from evals.rulebook import Rulebook
 from harness.digest import digest_files
@@ -70,7 +71,8 @@ def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
         grades = grade_in_batches(source.reward.grader, _responses(everything), propositions)
         assert source.reward.reward_model is not None
         scores = source.reward.reward_model(_responses(everything))
-        rows = list(_said(everything, propositions, source.reward.grader.name, grades, scores))
+        asked = (source.reward.grader.name, asked_in(source.reward.grader, rulebook.prompt_template))
+        rows = list(_said(everything, propositions, asked, grades, scores))
         write_jsonl(said, rows)
         side = _paid(said, everything, out, source.weights_config)
         rows = [row | paid for row, paid in zip(rows, _rewards(side), strict=True)]
@@ -117,17 +119,18 @@ def _first_prompts(rows: Sequence[LabelledResponse], count: int) -> list[Labelle
 def _said(
     rows: Sequence[LabelledResponse],
     propositions: Sequence[Proposition],
-    grader: str,
+    asked: tuple[str, str],
     grades: Grades,
     scores: Breakdown,
 ) -> Iterable[dict[str, Any]]:
-    """Grades and reward-model scores as a recorded run that has no rewards yet."""
+    """Grades and reward-model scores as a recorded run that has no rewards yet; `asked`: grader, template."""
     rounded = Grades(grades.propositions, np.round(grades.probability, DIGITS), grades.reasons)
     unpaid = Breakdown(
         np.full(len(rows), np.nan), {REWARD_MODEL: np.round(scores.total, DIGITS)}, {}, dict(scores.reasons)
     )
     questions = {p.name: p.question_digest for p in propositions}
-    return reward_rows(_responses(rows), unpaid, None, (grader, rounded, questions))
+    grader, template = asked
+    return reward_rows(_responses(rows), unpaid, None, (grader, rounded, questions, template))
 
 
 def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]) -> Side:

@@ -106,7 +106,7 @@ def compare_sides(
         truth,
         baseline,
         candidate,
-        _outcome(config, completions, pairs, baseline, candidate, missing),
+        judge(config, completions, pairs, baseline, candidate, missing),
         tuple(flips(completions, pairs, a, b, config.examples)),
         tuple(class_moves(completions, baseline, candidate)),
         tuple(
@@ -173,7 +173,7 @@ def _reference(
     )
 
 
-def _outcome(
+def judge(
     config: RegressConfig,
     completions: CompletionSet,
     pairs: measures.Pairs,
@@ -181,6 +181,7 @@ def _outcome(
     candidate: Side,
     missing: Sequence[Unscored],
 ) -> Outcome:
+    """The verdict alone, without what only a reader of the report needs."""
     groups = measures.ranking_groups(completions, pairs, baseline.breakdown.total, candidate.breakdown.total)
     if baseline.classes is not None and candidate.classes is not None:
         groups += measures.class_groups(completions, baseline.classes, candidate.classes)
@@ -219,21 +220,26 @@ def _too_many(missing: Sequence[Unscored], config: RegressConfig) -> list[str]:
 
 def _check_stale(baseline: Source, candidate: Source) -> None:
     """Recorded grades that do not say what was asked cannot answer a question that was edited since."""
-    if baseline.live is None or candidate.live is None or candidate.live.silent_grades is None:
+    a, b = baseline.live, candidate.live
+    if a is None or b is None:
         return
-    if baseline.live.silent_grades != candidate.live.silent_grades:
-        return
-    old, new = baseline.live.rulebook, candidate.live.rulebook
+    old, new = a.rulebook, b.rulebook
     shared = [name for name in new.propositions if name in old.propositions]
     edited = [n for n in shared if old.propositions[n].question_digest != new.propositions[n].question_digest]
-    if edited or old.prompt_template != new.prompt_template:
-        what = f"the question of '{edited[0]}'" if edited else "the prompt template"
-        raise InputError(
-            f"{what} is edited, and both sides read the same grades, which do not say what was asked",
-            path=candidate.path,
-            field="grader",
-            fix="grade again, and write the grades with their questions",
-        )
+    if edited and b.silent_grades is not None and a.silent_grades == b.silent_grades:
+        raise _stale(f"the question of '{edited[0]}'", "which questions they answer", candidate.path)
+    other_template = old.prompt_template != new.prompt_template
+    if other_template and b.silent_template is not None and a.silent_template == b.silent_template:
+        raise _stale("the prompt template", "in which template they were asked", candidate.path)
+
+
+def _stale(what: str, unsaid: str, path: Path) -> InputError:
+    return InputError(
+        f"{what} is edited, and both sides read the same grades, which do not say {unsaid}",
+        path=path,
+        field="grader",
+        fix="grade again: `rbrbench gold` writes grades with questions and template",
+    )
 
 
 def _notes(completions: CompletionSet, baseline: Side, candidate: Side) -> list[str]:
@@ -248,6 +254,8 @@ def _notes(completions: CompletionSet, baseline: Side, candidate: Side) -> list[
             )
         if side.kind == "recorded" and not side.questions and side.grades:
             notes.append(f"The {name}'s recorded grades do not say which questions they answer.")
+    if baseline.template and candidate.template and baseline.template != candidate.template:
+        notes.append("The two sides put their questions in different prompt templates.")
     if np.array_equal(baseline.breakdown.total, candidate.breakdown.total, equal_nan=True):
         notes.append("Both rewards are the same on every completion.")
     return notes

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.errors import InputError
 from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import Grader
 from evals.graders.recorded import RecordedGrader
+from evals.rulebook import Rulebook
 from harness.regress.description import Part
 from trainers.reward import Reward, RewardModelTerm
 
 
-def load_grader(part: Part, cache: Path) -> Grader:
+def load_grader(part: Part, cache: Path, rulebook: Rulebook) -> Grader:
     """The grader; one that is a model is kept behind the cache: an edited rule is graded, the rest is found."""
     if part.kind == "recorded":
-        return RecordedGrader(part.path)
+        return RecordedGrader(part.path, prompt_template=rulebook.prompt_template)
     if part.kind == "oracle":
         return _oracle(part)
     loaders = {"language_model": _language_model, "encoder": _encoder, "server": _server}
@@ -55,12 +55,7 @@ def _encoder(part: Part) -> Grader:
 def _server(part: Part) -> Grader:
     from evals.graders.server import ServerConfig, ServerGrader
 
-    try:
-        return ServerGrader(ServerConfig(**part.options))
-    except TypeError as error:
-        raise InputError(
-            f"does not describe a server ({error})", field="grader", fix="mend its keys"
-        ) from None
+    return ServerGrader(ServerConfig(**part.options))
 
 
 def _oracle(part: Part) -> Grader:

@@ -2,7 +2,7 @@
 
 `{"prompt": [messages], "response": text, "reward": number or null, "reason": why null, "terms": {name:
 number}, "completion_class": by grades, "grader": name, "grades": {proposition: P}, "reasons": {...},
-"questions": {...}}`. Only prompt, response and reward must be there. With `grades` it is also a file
+"questions": {...}, "template": ...}`. Only prompt, response and reward must be there. With `grades` it is also a file
 of grades (see `evals.graders.recorded`), and with `terms.reward_model` one of reward-model scores. Rows
 are found by content, so it may hold more completions than are asked for, in any order.
 """
@@ -84,11 +84,11 @@ def reward_rows(
     responses: Sequence[Response],
     breakdown: Breakdown,
     classes: Sequence[str | None] | None = None,
-    graded: tuple[str, Grades, Mapping[str, str]] | None = None,
+    graded: tuple[str, Grades, Mapping[str, str], str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a recorded run; `graded` is (grader, grades of these responses, question digests)."""
+    """The rows of a recorded run; `graded` is (grader, grades of these responses, question digests, template)."""
     bare = ({"prompt": messages_as_json(r.prompt.messages), "response": r.text} for r in responses)
-    rows = bare if graded is None else grade_rows(graded[0], responses, graded[1], graded[2])
+    rows = bare if graded is None else grade_rows(graded[0], responses, *graded[1:])
     for i, row in enumerate(rows):
         row |= {"reward": _or_none(breakdown.total[i])}
         if i in breakdown.reasons:

@@ -13,7 +13,7 @@ from evals.conversation import LabelledResponse, Message, Response, ResponseType
 from evals.errors import InputError, UndecidableError
 from evals.features import CLASS_PREFIX, features
 from evals.graders import Grader, Grades, Unscored, grade_in_batches
-from evals.graders.recorded import RecordedGrader
+from evals.graders.recorded import RecordedGrader, asked_in
 from evals.propositions import Proposition
 from evals.rulebook import Rulebook, load_rulebook
 from harness.digest import digest
@@ -33,8 +33,9 @@ UNSCORED_LIMIT = 0.1  # of the completions that weights are fitted on, as in a r
 class LiveReward:
     """A reward that can be asked: a description, or a finished run, with everything loaded.
 
-    `silent_grades` names recorded grades that do not say which questions they answer; `fitted_on` has the
-    prompts that the weights are fitted on here and now.
+    `template` is how its grader puts a question. `silent_grades` names recorded grades that do not say
+    which questions they answer, `silent_template` those that do not say how they were put; `fitted_on` has
+    the prompts that the weights are fitted on here and now.
     """
 
     rulebook: Rulebook
@@ -42,7 +43,9 @@ class LiveReward:
     weights: Callable[[], RewardWeights]  # called once, late: a fit asks the grader
     reward_model: Reward | None
     about: Mapping[str, str]
+    template: str = ""
     silent_grades: Path | None = None
+    silent_template: Path | None = None
     fitted_on: frozenset[tuple[Message, ...]] = frozenset()
 
 
@@ -60,6 +63,7 @@ class Side:
     classes: tuple[str | None, ...] | None = None
     grades: Mapping[ResponseType, Grades] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
+    template: str = ""  # how they were put; empty where that is unknown, or nothing was asked
     rulebook: Rulebook | None = None
     grader: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -97,13 +101,13 @@ def live_reward(description: RewardDescription, cache: Path) -> LiveReward:
     from harness.regress.graders import load_grader, load_reward_model_term
 
     rulebook = load_rulebook(description.rulebook)
-    grader = load_grader(description.grader, cache)
+    grader = load_grader(description.grader, cache, rulebook)
     part, fit = description.reward_model, description.weights
     model: Reward | None = None
     if part is not None:
         model = RecordedScores(part.path) if part.kind == "recorded" else load_reward_model_term(part)
     about = {"rulebook": f"{description.rulebook.name} ({rulebook.digest})", "grader": grader.name}
-    silent = isinstance(grader, RecordedGrader) and not grader.questions
+    recorded = grader if isinstance(grader, RecordedGrader) else None
     labelled = _to_fit(fit, rulebook) if isinstance(fit, FitDescription) else []
 
     def weights() -> RewardWeights:
@@ -117,7 +121,9 @@ def live_reward(description: RewardDescription, cache: Path) -> LiveReward:
         weights,
         model,
         about,
-        Path(description.grader.path).resolve() if silent else None,
+        asked_in(grader, rulebook.prompt_template),
+        recorded.path.resolve() if recorded and not recorded.questions else None,
+        recorded.path.resolve() if recorded and not recorded.template else None,
         frozenset(row.response.prompt.messages for row in labelled),
     )
 
@@ -189,6 +195,7 @@ def score(source: str, kind: str, reward: LiveReward, completions: CompletionSet
         classes_by_grades(reward.rulebook, completions, grades),
         grades,
         {p.name: p.question_digest for p in used_propositions(reward.rulebook)},
+        reward.template,
         reward.rulebook,
         reward.grader.name,
         {**reward.about, "weights": digest(weights_content(weights))},
@@ -203,16 +210,25 @@ def score_recorded(path: Path, completions: CompletionSet) -> Side:
     check_found(recorded, responses)
     grades: dict[ResponseType, Grades] = {}
     questions: dict[str, str] = {}
-    grader = ""
+    grader = template = ""
     if recorded.has_grades:
         reader = RecordedGrader(path)
-        grader, questions = reader.name, reader.questions
+        grader, questions, template = reader.name, reader.questions, reader.template
         for response_type in completions.response_types:
             rows = completions.rows(response_type)
             grades[response_type] = _all_grades(reader, recorded, [responses[i] for i in rows])
     classes = recorded.classes(responses)
     known = classes if any(classes) else None
-    return Side(str(path), "recorded", recorded(responses), known, grades, questions, None, grader)
+    return Side(
+        str(path),
+        "recorded",
+        recorded(responses),
+        known,
+        grades,
+        questions,
+        template,
+        grader=grader,
+    )
 
 
 def classes_by_grades(

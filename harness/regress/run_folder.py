@@ -13,6 +13,7 @@ import yaml
 from evals.conversation import read_jsonl
 from evals.errors import InputError
 from evals.grade_cache import CachedGrader, GradeCache
+from evals.graders.recorded import asked_in
 from evals.rulebook import load_rulebook
 from harness.compose import rulebook_path
 from harness.regress.graders import no_progress_bars
@@ -58,12 +59,14 @@ def open_run(folder: Path, cache: Path) -> OpenRun:
     path = _rulebook(folder)
     rulebook = load_rulebook(path)
     fitted = load_weights(weights.path / "weights.json", rulebook)
+    grader = CachedGrader(load_grader(inputs["grader"]), GradeCache(cache))
     reward = LiveReward(
         rulebook,
-        CachedGrader(load_grader(inputs["grader"]), GradeCache(cache)),
+        grader,
         lambda: fitted,
         reward_model_term(inputs["data"], inputs["reward_model"]),
         {"rulebook": f"{path.name} ({rulebook.digest})", "grader": f"run {folder.name}"},
+        asked_in(grader, rulebook.prompt_template),
     )
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ NEEDED = {
     RANKING_ERROR: "an ideal completion and another",
     CLASS_ERROR: "a completion",
 }
+TRIALS = {RANKING_ERROR: "pairs", CLASS_ERROR: "completions"}
 
 
 class Verdict(str, Enum):
@@ -125,11 +127,26 @@ def _gaps(group: Group, change: Change, config: RegressConfig) -> Iterator[str]:
     if change.prompts < config.min_prompts:
         count = f"{change.prompts} prompts have" if change.prompts else "no prompt has"
         yield f"{count} {NEEDED[group.measure]} that both rewards scored; {config.min_prompts} are needed"
+    elif change.trials < (least := least_trials(config)):
+        yield (
+            f"a rise of {100 * config.margin:g} points may leave no trace in {change.trials} "
+            f"{TRIALS[group.measure]}; {least} are needed"
+        )
     elif change.upper > config.margin:
         yield (
             f"a rise of {100 * config.margin:g} points is not ruled out: with {change.prompts} prompts it may "
             f"be {100 * change.upper:.1f}"
         )
+
+
+def least_trials(config: RegressConfig) -> int:
+    """Trials in which a rise of the margin shows at least once, with the chance `level`.
+
+    With fewer, two rewards that agree on all of them rule nothing out, though every resampling agrees too.
+    """
+    return (
+        math.ceil(math.log(1.0 - config.level) / math.log(1.0 - config.margin)) if config.margin < 1.0 else 1
+    )
 
 
 def _name(check: Check) -> str:

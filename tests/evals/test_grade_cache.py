@@ -105,6 +105,25 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     assert GradeCache(path).get("new") == 0.25 and len(GradeCache(path)) == 4
 
 
+def test_two_caches_of_one_file_share_what_either_adds(tmp_path: Path) -> None:
+    """A gate of two rewards with one grader paid for every grade twice, and wrote it twice."""
+    path = tmp_path / "c.jsonl"
+    first, second = CachedGrader(CountingGrader(), GradeCache(path)), CountingGrader()
+    cached = CachedGrader(second, GradeCache(path))
+    grades = first.grade(RESPONSES, RULES)
+    np.testing.assert_array_equal(cached.grade(RESPONSES, RULES).probability, grades.probability)
+    assert second.asked == []
+    left, right = GradeCache(path), GradeCache(path)
+    left.add({"new": 0.25})
+    right.add({"new": 0.25, "other": 0.75})
+    left.refresh()
+    assert left.get("other") == 0.75
+    assert len(path.read_text().splitlines()) == len(GradeCache(path)) == len(RESPONSES) * len(RULES) + 2
+    path.unlink()
+    left.add({"again": 0.5})
+    assert len(GradeCache(path)) == 1 and left.get("new") == 0.25
+
+
 @pytest.mark.parametrize(
     "line", ["nonsense", "[1]", '{"key": "a"}', '{"key": "a", "p": 2}', '{"key": 1, "p": 0.5}']
 )

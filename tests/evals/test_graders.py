@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
+    BertConfig,
+    BertModel,
     BloomConfig,
     BloomForCausalLM,
     GPT2Config,
@@ -24,10 +27,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evals.conversation import Message, Prompt, Response, user_prompt
+from evals.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.errors import InputError, UndecidableError
 from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import GRADERS, Grader, Grades, Unscored, check_unscored, grade_in_batches, grader_class
+from evals.graders.encoder import EncoderGrader, EncoderHead
+from evals.graders.encoder_features import EncoderFeatures, WordViews
 from evals.graders.language_model import (
     NEITHER,
     NOT_FINITE,
@@ -44,11 +49,15 @@ from evals.graders.question import (
     remember_prompt,
     remembered_prompt,
 )
-from evals.graders.recorded import RecordedGrader, write_grades
+from evals.graders.recorded import OTHER_TEMPLATE, RecordedGrader, asked_in, write_grades
+from evals.graders.server import ServerConfig, ServerGrader
 from evals.graders.tree import LONG_ROW, Pass, Questions, build_tree, cheapest_pass, usable_passes
 from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
 from evals.models import load_causal_lm, load_tokenizer, save_model
 from evals.propositions import Proposition
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here
 
 WORDS = (
     "yes no sorry i can not help you bake the blue cake today is there an apology does it refuse ok".split()
@@ -157,34 +166,63 @@ def lm_grader(
 # --- one contract ----------------------------------------------------------------------------
 
 
-def build_oracle(folder: Path) -> Grader:
+def build_oracle(request: pytest.FixtureRequest, folder: Path) -> Grader:
     return OracleGrader(lambda prompt, text: {"apology": "sorry" in text, "refusal": "not" in text})
 
 
-def build_recorded(folder: Path) -> Grader:
+def build_recorded(request: pytest.FixtureRequest, folder: Path) -> Grader:
     path = folder / "grades.jsonl"
     known = RESPONSES[:-1]
     write_grades(path, "someone", known, lm_grader().grade(known, RULES))
     return RecordedGrader(path)
 
 
-def build_cached(folder: Path) -> Grader:
+def build_encoder(request: pytest.FixtureRequest, folder: Path) -> Grader:
+    """A random encoder and head."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    model = BertModel(config)
+    features = EncoderFeatures(layers=(1, 2), max_tokens=64, prompt_tokens=8)
+    words = WordViews.fit([r.text for r in RESPONSES], features)
+    states = 2 * 4 * 16
+    width = states + words.transform([""], features).shape[1] + len(ResponseType)
+    rng = np.random.default_rng(0)
+    arrays = {"weight": rng.normal(size=(width, 3)), "bias": rng.normal(size=3)}
+    arrays |= {"mean": rng.normal(size=states), "deviation": np.ones(states)}
+    head = EncoderHead(tuple(rule.name for rule in RULES), words, arrays)
+    return EncoderGrader(model, tokenizer(None), features, head)
+
+
+def build_server(request: pytest.FixtureRequest, folder: Path) -> Grader:
+    return ServerGrader(ServerConfig(request.getfixturevalue("endpoint").url, "m", attempts=1))
+
+
+def build_cached(request: pytest.FixtureRequest, folder: Path) -> Grader:
     return CachedGrader(lm_grader(), GradeCache(folder / "cache.jsonl"), batch_size=2)
 
 
-BUILDERS: dict[str, Callable[[Path], Grader]] = {
-    "language_model": lambda folder: lm_grader(),
+BUILDERS: dict[str, Callable[[pytest.FixtureRequest, Path], Grader]] = {
+    "language_model": lambda request, folder: lm_grader(),
+    "encoder": build_encoder,
     "recorded": build_recorded,
     "oracle": build_oracle,
+    "server": build_server,
     "cached": build_cached,
-    "question_first": lambda folder: lm_grader(prompt=QUESTION_FIRST),
+    "question_first": lambda request, folder: lm_grader(prompt=QUESTION_FIRST),
 }
 QUESTION_FIRST = GraderPrompt(Layout.QUESTION_FIRST, "{question} {conversation} {response} ok", few_shot=True)
 
 
 @pytest.fixture(params=BUILDERS)
 def grader(request: pytest.FixtureRequest, tmp_path: Path) -> Grader:
-    return BUILDERS[request.param](tmp_path)
+    return BUILDERS[request.param](request, tmp_path)
 
 
 def test_contract_shape_names_and_reasons(grader: Grader) -> None:
@@ -220,6 +258,7 @@ def test_contract_hostile_responses_are_graded_or_unscored(grader: Grader) -> No
 
 def test_every_grader_is_listed_and_loads() -> None:
     """A listing with a wrong path fails only when someone first uses that grader."""
+    assert set(GRADERS) <= set(BUILDERS)  # each keeps the contract above
     for kind in GRADERS:
         assert hasattr(grader_class(kind), "grade")
     with pytest.raises(InputError, match="unknown grader 'gpt'.*language_model"):
@@ -535,10 +574,39 @@ def test_a_response_that_is_not_recorded_is_unscored(tmp_path: Path) -> None:
     assert set(grades.reasons) == {(0, 0), (1, 0), (0, 1), (1, 1), (2, 1), (3, 1)}
 
 
+def test_grades_under_another_template_of_the_rulebook_are_not_taken(tmp_path: Path) -> None:
+    """The questions were the same, and what the model read was not: an edited template looked harmless."""
+    ours, theirs = QUESTION_FIRST.template, "{question} ok {response}"
+    asked = lm_grader(prompt=QUESTION_FIRST)
+    cached = CachedGrader(lm_grader(), GradeCache(tmp_path / "cache.jsonl"))
+    for name, grader in (("rulebook", asked), ("own", lm_grader()), ("kept", cached)):
+        write_grades(
+            tmp_path / f"{name}.jsonl",
+            name,
+            RESPONSES,
+            asked.grade(RESPONSES, RULES),
+            RULES,
+            asked_in(grader, ours),
+        )
+
+    def reasons(name: str, template: str | None) -> set[str]:
+        reader = RecordedGrader(tmp_path / f"{name}.jsonl", prompt_template=template)
+        return set(reader.grade(RESPONSES, RULES).reasons.values())
+
+    assert reasons("rulebook", ours) == set()
+    assert reasons("rulebook", theirs) == reasons("rulebook", None) == {OTHER_TEMPLATE}
+    for name in ("own", "kept"):  # the grader's own template: the rulebook's was never asked
+        assert reasons(name, ours) == reasons(name, theirs) == set()
+    reader = RecordedGrader(tmp_path / "rulebook.jsonl")
+    assert asked_in(reader, None) == reader.template == asked_in(asked, ours)
+    assert asked_in(OracleGrader(lambda prompt, text: {}), ours) == ""
+
+
 @pytest.mark.parametrize(
     ("row", "place"),
     [
         ({"prompt": "a", "response": "b"}, "1: field 'grades': is missing"),
+        ({"prompt": "a", "response": "b", "grades": {}, "template": "new"}, "1: field 'template': is 'new'"),
         ({"prompt": "a", "response": "b", "grades": {"x": 2}}, "1: field 'grades.x': 2 is no probability"),
         ({"prompt": "a", "response": "b", "grades": {"x": True}}, "1: field 'grades.x': True is no prob"),
         ({"prompt": "a", "response": "b", "grades": {"x": math.nan}}, "1: field 'grades.x': nan is no prob"),
@@ -560,6 +628,10 @@ def test_two_grades_of_one_response_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "g.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=r"g.jsonl:2: field 'grades.x': a second, different grade"):
+        RecordedGrader(path)
+    rows = [{"prompt": p, "response": "b", "grades": {}, "template": f"grader:{p}"} for p in "ab"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"g.jsonl:2: field 'template': another template than a row before"):
         RecordedGrader(path)
 
 

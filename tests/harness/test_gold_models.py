@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -142,6 +143,11 @@ def test_the_rulebooks_own_template_can_be_asked_instead(files: Path, tmp_path: 
     plain = gold(files, tmp_path / "model", *keys, "max_unscored=1")
     template = gold(files, tmp_path / "rulebook", *keys, "max_unscored=1", "asked_by=RULEBOOK")
     assert plain["small", "0.5", MEAN]["brier"] != template["small", "0.5", MEAN]["brier"]
+    said = []
+    for place in ("model", "rulebook"):
+        grades = tmp_path / place / "gold" / "graders" / "small" / "grades.jsonl"
+        said.append(json.loads(grades.read_text(encoding="utf-8").splitlines()[0])["template"].split(":")[0])
+    assert said == ["grader", "rulebook"]
 
 
 def test_an_encoder_is_fitted_judged_on_other_prompts_and_loads_again(files: Path, tmp_path: Path) -> None:
@@ -155,7 +161,9 @@ def test_an_encoder_is_fitted_judged_on_other_prompts_and_loads_again(files: Pat
     again = gold(files, tmp_path / "b", *keys, f"model.path={kept}")
     for measure in ("accuracy", "auroc", "brier"):
         assert again["encoder", "0.5", MEAN][measure] == fitted["encoder", "0.5", MEAN][measure]
-    assert float(hostile(tmp_path / "a")["encoder", "zero-width spaces between letters"]["mean"]) < 1e-6
+    moved = hostile(tmp_path / "a")
+    for attack in ("zero-width spaces between letters", "Cyrillic look-alike letters"):
+        assert float(moved["encoder", attack]["mean"]) < 1e-6, attack
     crossed = gold(
         files,
         tmp_path / "c",

@@ -247,6 +247,32 @@ def test_grades_that_do_not_say_what_was_asked(world: Path, capsys: pytest.Captu
     assert "the question of 'apology' is edited, and both sides read the same grades" in line(capsys)
 
 
+def test_an_edited_template_is_not_graded_by_old_grades(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The questions of both sides are the same, and what a grader would be asked is not."""
+    template = 'prompt_template: "{question} of {response} ?"\ncompletion_class_order:'
+    candidate = edited_rules(world, "template", "completion_class_order:", template)
+    assert gate(world, f"candidate={candidate}", name="bad") == 2
+    assert "the prompt template is edited, and both sides read the same grades" in line(capsys)
+    rows = [json.loads(text) for text in (world / "grades.jsonl").read_text().splitlines()]
+    for name, said, expected in (("own", "grader:0", 0), ("rulebook", "rulebook:0", 3)):
+        write_jsonl(world / f"{name}.jsonl", [rows[0] | {"template": said}, *rows[1:]])
+        grader = {"grader": {"kind": "recorded", "path": f"{name}.jsonl"}}
+        candidate = write_description(world / "template_b.yaml", "template.yaml", **grader)
+        assert gate(world, f"candidate={candidate}", name=name) == expected, name
+    assert "recorded under another prompt template" in line(capsys)
+    recorded = (world / "results/own/candidate.jsonl").read_text().splitlines()
+    assert json.loads(recorded[0])["template"] == "grader:0"
+
+
+@pytest.mark.parametrize("correction", ["fdr", "FDR", "holm"])
+def test_the_correction_is_chosen_as_the_guide_writes_it(world: Path, correction: str) -> None:
+    """The value that --help and the guide show was refused: Hydra knows the members' names only."""
+    assert gate(world, f"correction={correction}", name="corrected") == 0
+    assert read_json(world / "results/corrected/gate.json")["config"]["correction"] == correction.lower()
+
+
 def test_other_results_are_not_overwritten(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A gate named like a training run wrote over its results."""
     (world / "results/demo").mkdir(parents=True)

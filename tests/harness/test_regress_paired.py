@@ -18,7 +18,7 @@ from harness.regress.measures import Pairs, prompt_strata, ranking_groups
 from harness.regress.paired import Errors, compare
 from harness.regress.rewards import Side
 from harness.regress.shifts import shifts
-from harness.regress.verdict import Verdict
+from harness.regress.verdict import Verdict, least_trials
 from trainers.ranking import ranking_error
 from trainers.reward import Breakdown
 
@@ -161,6 +161,23 @@ def test_shift_and_scale(completions: CompletionSet) -> None:
     assert found["comply"].scale == pytest.approx(2.0) and found["comply"].correlation == pytest.approx(1.0)
     assert found["comply"].shift == pytest.approx(found["comply"].baseline + 1)
     assert np.isnan(found["comply/ideal"].scale)
+
+
+@pytest.mark.parametrize(("prompts", "verdict"), [(50, Verdict.CANNOT_TELL), (60, Verdict.NO_WORSE)])
+def test_agreement_on_few_pairs_rules_nothing_out(prompts: int, verdict: Verdict) -> None:
+    """No pair turned in 50: where 5 in 100 turn, that happens one time in thirteen."""
+    rows = [row for row in labelled("p", prompts) if row.response.prompt.response_type is ResponseType.COMPLY]
+    rows = [row for row in rows if row.completion_class in ("ideal", "disallowed_completion")]
+    classes = tuple(str(row.completion_class) for row in rows)
+    rank = np.array([RULES.class_order.index(name) for name in classes])
+    pairs = CompletionSet(Path("set"), "set", "", tuple(rows), classes, rank, RULES.class_order)
+    side = Side("a", "recorded", breakdown(-rank.astype(float)))
+    config = RegressConfig(baseline="a", candidate="b", draws=200, sign_flips=2000)
+    report = compare_sides(config, pairs, "", side, side)
+    assert least_trials(config) == 59 and len(rows) == 2 * prompts
+    assert report.outcome.verdict is verdict
+    if verdict is Verdict.CANNOT_TELL:
+        assert "50 pairs; 59 are needed" in report.outcome.reasons[0]
 
 
 def test_worse_comes_before_cannot_tell(completions: CompletionSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from importlib.util import find_spec
 from itertools import product
@@ -20,6 +21,7 @@ from evals.errors import InputError
 from evals.graders import Grader, Grades
 from evals.graders.encoder import EncoderGrader, load_encoder, load_encoder_tokenizer
 from evals.graders.encoder_features import EncoderFeatures, token_states
+from evals.graders.look_alikes import legible
 from evals.propositions import Proposition
 from trainers.encoder_config import CANDIDATES
 from trainers.encoder_grader import (
@@ -217,15 +219,30 @@ def test_a_cross_fitted_grader_grades_a_prompt_by_the_head_that_did_not_see_it(f
         grader.grade([Response(user_prompt("new", "cake"), "soup")], RULES)
 
 
-def test_invisible_characters_do_not_reach_the_head(fitted: EncoderGrader) -> None:
-    """Letters held apart by characters of no width would hide each word from the n-grams."""
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        "\u200b\ufe0f".join,
+        lambda text: text.translate(str.maketrans("aceosp", "асеоѕр")),
+        lambda text: "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in text),  # full width
+    ],
+    ids=["invisible", "cyrillic", "full width"],
+)
+def test_disguised_words_are_read(fitted: EncoderGrader, disguise: Callable[[str], str]) -> None:
+    """Characters of no width and look-alike letters would hide each word from encoder and n-grams."""
     plain = examples(8, seed=3)
-    hidden = [Response(e.response.prompt, "\u200b\ufe0f".join(e.response.text)) for e in plain]
+    hidden = [Response(e.response.prompt, disguise(e.response.text)) for e in plain]
     np.testing.assert_allclose(
         fitted.grade(hidden, RULES).probability,
         fitted.grade([e.response for e in plain], RULES).probability,
         atol=1e-6,
     )
+
+
+def test_text_in_another_script_stays() -> None:
+    """A Russian answer turned half Latin would be graded as noise; an English word in disguise is one word."""
+    assert legible("это Москва, Ελληνικά") == "это Москва, Ελληνικά"
+    assert legible("I am ѕоrrу, 𝐈 ｃａｎ\u200bnot") == "I am sorry, I cannot"
 
 
 @pytest.mark.slow
