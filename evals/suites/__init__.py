@@ -10,6 +10,7 @@ from evals.suites.advbench import ADVBENCH
 from evals.suites.coconot import COCONOT
 from evals.suites.do_not_answer import DO_NOT_ANSWER
 from evals.suites.harmbench import HARMBENCH
+from evals.suites.hub import fetch_files
 from evals.suites.jailbreakbench import JAILBREAKBENCH
 from evals.suites.or_bench import OR_BENCH
 from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
@@ -50,11 +51,14 @@ def suite_source(name: str) -> SuiteSource:
 
 
 def load_suite(name: str, root: Path | str | None = None, path: Path | str | None = None) -> Suite:
-    """Load a suite from `path` (its file or folder), else from its own folder below the data `root`.
+    """Load a suite from `path` (its file or folder), else from its own folder below the data `root`, else from
+    the hub where it lies there as released.
 
     Raises InputError for an unknown suite, a file that is not there, and whatever is wrong inside it.
     """
     source = suite_source(name)
+    if path is None and root is None and source.hub:
+        return source.load(fetch_files(name, source.hub, source.files))
     if path is None and root is None:
         raise InputError(
             f"suite {name!r} has no file",

@@ -52,6 +52,6 @@ XSTEST = SuiteSource(
     load=load,
     source="https://github.com/paul-rottger/exaggerated-safety",
     licence="CC-BY-4.0",
-    hub="walledai/XSTest",
+    hub="Paul/XSTest",
     prompt_id=prompt_id,
 )

@@ -212,12 +212,54 @@ def test_suite_from_the_data_root() -> None:
     assert load_suite("xstest", root=DATA).version == by_file.version
 
 
-def test_unknown_suite_and_no_path() -> None:
+def test_unknown_suite_and_no_path(hub_cache: Path) -> None:
     """A typo in a suite's name ended in a KeyError."""
     with pytest.raises(InputError, match="unknown suite 'xtest'"):
         load_suite("xtest", root=".")
-    with pytest.raises(InputError, match=r"suites.xstest.path"):
-        load_suite("xstest")
+    with pytest.raises(InputError, match=r"suites.strongreject'?: .* give suites.strongreject.path"):
+        load_suite("strongreject")
+    with pytest.raises(InputError, match=r"suites.rbr_gold.path'?: suite 'rbr_gold' has no file"):
+        load_suite("rbr_gold")
+
+
+def test_a_suite_from_the_hub(tmp_path: Path, hub_cache: Path) -> None:
+    """Without a path the hub's copy of the released files is read, also offline once it was fetched."""
+    keep_in_cache(hub_cache, "JailbreakBench/JBB-Behaviors", "data", EXAMPLES["jailbreakbench"])
+    given = load_suite("jailbreakbench", path=write_example("jailbreakbench", tmp_path))
+    assert load_suite("jailbreakbench").version == given.version
+    keep_in_cache(hub_cache, "Paul/XSTest", ".", EXAMPLES["xstest"])
+    assert len(load_suite("xstest").prompts) == 2
+
+
+def test_a_hub_that_gives_nothing_is_one_line(hub_cache: Path) -> None:
+    """No network, a gate, and a data set in another form: each ended in its own page of traceback."""
+    with pytest.raises(InputError, match="the hub does not give bench-llm/or-bench") as error:
+        load_suite("or_bench")
+    assert "give suites.or_bench.path=" in str(error.value) and "\n" not in str(error.value)
+    keep_in_cache(hub_cache, "walledai/AdvBench", "data", {"train.parquet": ""})
+    with pytest.raises(InputError, match=r"walledai/AdvBench on the hub has no harmful_behaviors\.csv"):
+        load_suite("advbench")
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache of an earlier visit; the tests run offline."""
+    import huggingface_hub.constants
+
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return cache
+
+
+def keep_in_cache(cache: Path, name: str, folder: str, files: dict) -> None:
+    kept, commit = cache / f"datasets--{name.replace('/', '--')}", "0" * 40
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(commit)
+    place = kept / "snapshots" / commit / folder
+    place.mkdir(parents=True)
+    for file, content in files.items():
+        (place / file).write_text(content)
 
 
 def test_version_follows_the_prompts(tmp_path: Path) -> None:
