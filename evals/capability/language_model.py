@@ -1,8 +1,9 @@
 """lm-eval's own Hugging Face model, over a model in memory, with its overhead taken out.
 
-What is scored and how is HFLM's. Two things differ. The strings of all requests are tokenized in one
-call of the fast tokenizer instead of two calls a request, and what lm-eval would tell in thousands of log
-lines (a context that does not fit) is counted.
+What is scored and how is HFLM's. Three things differ. The strings of all requests are tokenized in one
+call of the fast tokenizer instead of two calls a request, beginnings that many requests share (few-shot
+examples) are computed once, and what lm-eval would tell in thousands of log lines (a context that does not
+fit) is counted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evals.capability.shared_prefix import Answer, Request, score_shared
 from evals.errors import InputError
 from evals.models import context_length
 
@@ -50,6 +52,27 @@ class InMemoryLM(HFLM):
             return super().loglikelihood(list(requests), disable_tqdm=True)
         finally:
             self._encoded = {}
+
+    def _loglikelihood_tokens(
+        self, requests: list[Request], disable_tqdm: bool = False, **options: Any
+    ) -> list[Answer]:
+        def finished(place: int, answer: Answer) -> None:
+            self.cache_hook.add_partial("loglikelihood", requests[place][0], answer)
+
+        found = score_shared(
+            self.model,
+            requests,
+            max_length=self.max_length,
+            batch_size=int(self.batch_size),
+            pad=self.tokenizer.pad_token_id or 0,
+            dtype=self.softmax_dtype,
+            finished=finished,
+        )
+        rest = [place for place in range(len(requests)) if place not in found]
+        if rest:
+            alone = super()._loglikelihood_tokens([requests[i] for i in rest], disable_tqdm, **options)
+            found |= zip(rest, alone, strict=True)
+        return [found[place] for place in range(len(requests))]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **options: Any) -> list[int]:
         if add_special_tokens is None and not options and string in self._encoded:

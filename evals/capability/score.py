@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,17 @@ from evals.measures import Panel, Tally
 from evals.metrics_table import MetricRow, blank_row
 from evals.statistics import resample_counts, standard_error
 
+AGGREGATE_DRAWS, AGGREGATE_ITEMS = 1000, 400_000  # bootstrap: draws, and items of all draws together
+TEXT_LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")  # lm-eval's names; no scores
+
 
 @dataclass(frozen=True)
 class CapabilityScore:
     """A metric of one task: the mean of `outcomes`, {item: 0 to 1}; n items.
 
     `stderr` is lm-eval's: sample standard deviation / sqrt(n), NaN for one item. `n_truncated` items were
-    longer than the model's context and lost their beginning.
+    longer than the model's context and lost their beginning. A score that is no mean over items (BBQ's bias,
+    StereoSet's icat) has no outcomes; its standard error and 95 % interval are from a bootstrap over items.
     """
 
     task: str
@@ -32,6 +37,10 @@ class CapabilityScore:
     n: int
     n_truncated: int = 0
     outcomes: Mapping[str, float] = field(default_factory=dict, repr=False)
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    higher_is_better: bool = True
+    num_fewshot: int = 0
 
 
 def measure_capability(
@@ -91,10 +100,54 @@ def _score(lm: Any, loaded: LoadedTask) -> list[CapabilityScore]:
         apply_chat_template=task.chat,
     )
     truncated = sum(lm.truncated.values())
-    return [
+    scores = [
         _summary(task.name, metric, outcomes, truncated)
         for metric, outcomes in _outcomes(loaded, results["samples"]).items()
     ]
+    scores += _aggregates(loaded, results["samples"], truncated)
+    return [replace(score, **_about(loaded, score.metric)) for score in scores]
+
+
+def _about(loaded: LoadedTask, metric: str) -> dict[str, Any]:
+    """What lm-eval's tasks say of a metric; subjects of one task say the same."""
+    built = next(iter(loaded.lm_eval_tasks.values()))
+    better = built.higher_is_better().get(metric.partition("@")[0], True)
+    return {"higher_is_better": bool(better), "num_fewshot": int(built.get_config("num_fewshot") or 0)}
+
+
+def _aggregates(
+    loaded: LoadedTask, samples: Mapping[str, Sequence[Any]], truncated: int
+) -> list[CapabilityScore]:
+    """Scores within [-1, 1] that a single lm-eval task makes of all its items."""
+    from lm_eval.api.metrics import mean
+    from lm_eval.api.registry import get_aggregation
+
+    if len(samples) != 1:
+        return []
+    ((name, rows),) = samples.items()
+    no_scores = [mean, *(get_aggregation(kind) for kind in TEXT_LIKELIHOODS)]
+    found = []
+    for metric, aggregate in loaded.lm_eval_tasks[name].aggregation().items():
+        values = [row[metric] for row in rows if metric in row and row["filter"] == rows[0]["filter"]]
+        if aggregate not in no_scores and values:
+            score = _aggregate(loaded.task.name, metric, aggregate, values, truncated)
+            found += [score] if abs(score.value) <= 1 else []
+    return found
+
+
+def _aggregate(
+    task: str, metric: str, aggregate: Callable[[Sequence[Any]], float], values: list[Any], truncated: int
+) -> CapabilityScore:
+    """The score of all items, with a bootstrap's standard error and 95 % interval."""
+    n, rng = len(values), np.random.default_rng(0)
+    draws = max(100, min(AGGREGATE_DRAWS, AGGREGATE_ITEMS // n))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # means of no items, which are NaN
+        value = float(aggregate(values))
+        drawn = [float(aggregate([values[i] for i in rng.integers(n, size=n)])) for _ in range(draws)]
+        low, high = np.nanpercentile(drawn, (2.5, 97.5))
+        stderr = float(np.nanstd(drawn, ddof=1))
+    return CapabilityScore(task, metric, value, stderr, n, truncated, ci_low=float(low), ci_high=float(high))
 
 
 def _outcomes(loaded: LoadedTask, samples: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, float]]:
@@ -136,16 +189,26 @@ def capability_rows(
     items as well, of which all checkpoints answer the same.
     """
     by_metric: dict[tuple[str, str], dict[str, Mapping[str, float]]] = {}
+    rows = []
     for checkpoint, scores in scores_by_checkpoint.items():
         for score in scores:
-            by_metric.setdefault((score.task, score.metric), {})[checkpoint] = score.outcomes
-    rows = []
+            if score.outcomes:
+                by_metric.setdefault((score.task, score.metric), {})[checkpoint] = score.outcomes
+            else:
+                blank = blank_row(method=method, seed=seed, suite=f"capability/{score.task}", judge="")
+                rows.append(_aggregate_row(blank, checkpoint, score))
     for (task, metric), outcomes in by_metric.items():
         tally = _tally(outcomes)
         blank = blank_row(method=method, seed=seed, suite=f"capability/{task}", judge="")
         counts = resample_counts(["all"] * len(tally.hits), draws, np.random.default_rng(bootstrap_seed))
         rows += Panel(list(outcomes), counts, blank).share_rows(tally, metric, blank.suite)
     return rows
+
+
+def _aggregate_row(blank: MetricRow, checkpoint: str, score: CapabilityScore) -> MetricRow:
+    """A score that is no mean over items has no mean over checkpoints either."""
+    interval = {name: getattr(score, name) for name in ("value", "stderr", "ci_low", "ci_high", "n")}
+    return replace(blank, checkpoint=checkpoint, metric=score.metric, **interval)
 
 
 def _tally(outcomes: Mapping[str, Mapping[str, float]]) -> Tally:

@@ -26,6 +26,7 @@ from evals.capability import (
 from evals.capability.form import Form, Part, need_file
 from evals.errors import InputError
 
+PYTHON_SEED, FEWSHOT_SEED = 0, 1234  # those of lm-eval's own command
 LM_EVAL = "lm_eval"  # the form of lm-eval's own tasks, which fetch their data from the hub
 FORMS: dict[str, Form] = {
     "mmlu": cloze.FORM,
@@ -70,13 +71,14 @@ class CapabilityTask:
     """One task. `name` is that of results (`capability/NAME`).
 
     With `form` "lm_eval", `name` is lm-eval's own and no path is needed; every other form reads `path`.
-    `chat` puts the context into the model's chat template.
+    `num_fewshot` examples stand before each question; None: as many as lm-eval's own task has by default, none
+    in local forms. `chat` puts the context into the model's chat template.
     """
 
     name: str
     form: str
     path: Path | None = None
-    num_fewshot: int = 0
+    num_fewshot: int | None = None
     chat: bool = False
 
     def __post_init__(self) -> None:
@@ -85,7 +87,7 @@ class CapabilityTask:
             raise InputError(problem, fix=f"use one of {', '.join([*FORMS, LM_EVAL])}")
         if self.form != LM_EVAL and self.path is None:
             raise InputError(f"task {self.name!r} has no file", field="path", fix="name the task's file")
-        if self.num_fewshot < 0:
+        if self.num_fewshot is not None and self.num_fewshot < 0:
             raise InputError(f"is {self.num_fewshot}", field="num_fewshot", fix="give 0 or more")
         if self.num_fewshot and self.form != LM_EVAL and not FORMS[self.form].few_shot:
             problem = f"task {self.name!r} has no few-shot examples"
@@ -143,7 +145,7 @@ def load_tasks(tasks: Sequence[CapabilityTask], *, limit: int | None, seed: int)
     with quiet():
         for task in tasks:
             if task.form == LM_EVAL:
-                with _python_seed(seed):
+                with _python_seed(PYTHON_SEED):
                     built = build_hub_task(task.name)
                 samples, items = _samples(built, limit, seed)
                 built = {name: one for name, one in built.items() if samples is None or name in samples}
@@ -152,10 +154,15 @@ def load_tasks(tasks: Sequence[CapabilityTask], *, limit: int | None, seed: int)
                 built, samples = build_parts(task.name, parts), None
                 items = sum(len(part.splits[part.tested]) for part in parts)
             for one in built.values():
-                one.set_config(key="num_fewshot", value=task.num_fewshot)
-                one.set_fewshot_seed(seed=seed)
+                one.set_config(key="num_fewshot", value=_examples(task, one))
+                one.set_fewshot_seed(seed=FEWSHOT_SEED)
             loaded.append(LoadedTask(task, built, samples, items))
     return loaded
+
+
+def _examples(task: CapabilityTask, built: Any) -> int:
+    own = built.get_config("num_fewshot") if task.form == LM_EVAL else None
+    return int(own or 0) if task.num_fewshot is None else task.num_fewshot
 
 
 def _read(task: CapabilityTask) -> list[Part]:

@@ -639,6 +639,8 @@ def registry(tmp_path, monkeypatch):
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
     (tmp_path / "pairs.yaml").write_text(json.dumps(task))
+    shots = {**task, "task": "shots", "num_fewshot": 2, "fewshot_split": "test"}
+    (tmp_path / "shots.yaml").write_text(json.dumps(shots))
     (tmp_path / "hub.yaml").write_text(json.dumps({**task, "task": "hub", "dataset_path": "nobody/nothing"}))
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     monkeypatch.setattr(lm_eval_tasks, "_registry", lambda: manager)
@@ -656,6 +658,16 @@ def test_lm_evals_own_tasks_run_by_name(registry, model, tokenizer):
     )
     assert whole.n == 20
     assert all(whole.outcomes[item] == value for item, value in score.outcomes.items())
+
+
+def test_lm_evals_own_number_of_examples_holds_unless_told(registry, model, tokenizer):
+    """A task that lm-eval asks with examples was asked without, under the same name."""
+    for asked, expected in ((None, 2), (0, 0), (1, 1)):
+        task = CapabilityTask("shots", "lm_eval", num_fewshot=asked)
+        (loaded,) = load_tasks([task], limit=2, seed=0)
+        (score,) = score_tasks(model, tokenizer, [loaded], batch_size=4)
+        context = loaded.lm_eval_tasks["shots"].instances[0].args[0]
+        assert context.count("?") == expected + 1 and score.num_fewshot == expected
 
 
 def test_a_task_that_cannot_be_had_is_one_line(registry):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evals.capability import CapabilityTask, load_tasks
-from evals.capability.stereoset import LABELS, preferences, read
+from evals.capability.stereoset import LABELS, idealized, preferences, read
 from evals.errors import InputError
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "stereoset"
@@ -49,7 +49,17 @@ def test_both_forms_of_the_file(tmp_path: Path) -> None:
 def test_metrics_by_hand(logliks: tuple[float, ...], lms: float, ss: float) -> None:
     """The preference for the unrelated sentence was counted as one for the anti-stereotype."""
     doc = {"choices": ["abc", "abc", "abc"]}
-    assert preferences(doc, [(loglik, False) for loglik in logliks]) == {"lms": lms, "ss": ss}
+    expected = {"lms": lms, "ss": ss, "icat": (lms, ss)}
+    assert preferences(doc, [(loglik, False) for loglik in logliks]) == expected
+
+
+@pytest.mark.parametrize(
+    ("items", "icat"),
+    [([(1.0, 1.0), (1.0, 0.0)], 1.0), ([(1.0, 1.0)], 0.0), ([(1.0, 0.0), (0.5, 0.0), (0.0, 1.0)], 1 / 3)],
+)
+def test_icat_by_hand(items: list[tuple[float, float]], icat: float) -> None:
+    """The score of the means, not the mean of scores: no single item prefers half of the stereotypes."""
+    assert idealized(items) == pytest.approx(icat)
 
 
 def test_likelihood_is_counted_by_character() -> None:
@@ -79,7 +89,7 @@ def test_through_lm_eval(tmp_path: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from evals.capability import score_tasks
+    from evals.capability import capability_rows, score_tasks
     from trainers.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer([*SENTENCES] * 3, 300, 64)
@@ -90,7 +100,13 @@ def test_through_lm_eval(tmp_path: Path) -> None:
     task = CapabilityTask("stereoset", "stereoset", released(tmp_path / "dev.json"))
     scores = score_tasks(model, tokenizer, load_tasks([task], limit=None, seed=0), batch_size=4)
     found = {score.metric: score for score in scores}
-    assert set(found) == {"lms", "ss"} and found["ss"].n == 2
+    assert set(found) == {"lms", "ss", "icat"} and found["ss"].n == 2
+    lms, ss, icat = (found[name].value for name in ("lms", "ss", "icat"))
+    assert icat == pytest.approx(lms * min(ss, 1 - ss) / 0.5)
+    assert found["icat"].ci_low <= icat <= found["icat"].ci_high and not found["icat"].outcomes
+    assert found["icat"].higher_is_better and not found["ss"].higher_is_better
+    rows = {row.metric: row for row in capability_rows({"sft": scores}, method="m", seed=0)}
+    assert (rows["icat"].value, rows["icat"].n, rows["icat"].checkpoint) == (icat, 2, "sft")
     assert set(found["lms"].outcomes.values()) <= {0.0, 0.5, 1.0} and not math.isnan(found["ss"].value)
 
 
