@@ -52,6 +52,8 @@ def draw(rows: list[Row], title: str, colour: str) -> Figure:
         ax.set_title(name)
         ax.set_ylabel(unit, color=GREY)
         ax.set_xlabel("update")
+        if unit == "0 to 1":
+            ax.set_ylim(0, 1)
         quiet_grid(ax, "y")
     return figure
 
