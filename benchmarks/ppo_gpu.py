@@ -104,13 +104,7 @@ def flops_of_update(parameters: int, length: float) -> float:
 def make_models(folder: Path, shape: tuple[int, int, int, int, int]) -> int:
     """policy/ and reward/ (also the critic) in bfloat16; returns the policy's parameters."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        LlamaConfig,
-        LlamaForCausalLM,
-        LlamaForSequenceClassification,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
     width, inner, layers, heads, vocabulary = shape
     torch.manual_seed(0)
@@ -125,13 +119,7 @@ def make_models(folder: Path, shape: tuple[int, int, int, int, int]) -> int:
         "bos_token_id": small.BOS,
         "eos_token_id": small.EOS,
     }
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *(f"w{i}" for i in range(vocabulary - 4))]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    tokenizer = small.make_tokenizer(vocabulary)
     policy = LlamaForCausalLM(LlamaConfig(**config)).to(torch.bfloat16)
     reward = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **config)).to(torch.bfloat16)
     for name, model in (("policy", policy), ("reward", reward)):

@@ -141,13 +141,7 @@ def _version(package: str) -> str:
 def make_models(folder: Path, case: str) -> None:
     """policy/ and reward/ (also the critic), with a tokenizer of single words, in `folder`."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        LlamaConfig,
-        LlamaForCausalLM,
-        LlamaForSequenceClassification,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
@@ -167,16 +161,25 @@ def make_models(folder: Path, case: str) -> None:
         policy.lm_head.weight[:, 0] = 0.0
         policy.lm_head.weight[EOS, 0] = EOS_LOGIT[case] / 128**0.5
     reward = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **sizes))
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *(f"w{i}" for i in range(VOCABULARY - 4))]
+    tokenizer = make_tokenizer(VOCABULARY)
+    for name, model in (("policy", policy), ("reward", reward)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+
+
+def make_tokenizer(vocabulary: int) -> Any:
+    """Single words w0, w1, ... after PAD, BOS, EOS and UNK; a prompt is its words alone."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<bos>", "<eos>", "<unk>", *(f"w{i}" for i in range(vocabulary - 4))]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
     )
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
-    for name, model in (("policy", policy), ("reward", reward)):
-        model.save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
+    return tokenizer
 
 
 def prompt_words() -> list[list[str]]:
