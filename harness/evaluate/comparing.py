@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -205,9 +206,24 @@ def obstacles(first: Side, second: Side) -> list[str]:
     for what in ("template", "decoding"):
         if ours[what] != theirs[what]:
             found.append(f"{what} ({_said(ours[what])} against {_said(theirs[what])})")
-    if a.get("capability") and b.get("capability") and a["capability"] != b["capability"]:
-        found.append("items of the capability tasks")
+    if a.get("capability") and b.get("capability"):
+        found += _capability_obstacles(a["capability"], b["capability"])
     return sorted(found)
+
+
+def _capability_obstacles(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Of the tasks that both have; other tasks are not compared."""
+    if isinstance(a["tasks"], list) or isinstance(b["tasks"], list):  # written before tasks had versions
+        return [] if a == b else ["items of the capability tasks"]
+    found = []
+    if any(a[key] != b[key] for key in ("limit", "seed")):
+        found.append("items of the capability tasks (limit or seed)")
+    for name in a["tasks"].keys() & b["tasks"].keys():
+        for key, what in (("version", "version"), ("num_fewshot", "few-shot examples")):
+            ours, theirs = a["tasks"][name][key], b["tasks"][name][key]
+            if ours != theirs:
+                found.append(f"{what} of capability task {name} ({_said(ours)} against {_said(theirs)})")
+    return found
 
 
 def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[Side, Side]]:

@@ -120,9 +120,8 @@ class CapabilityKeys:
     """Knowledge tasks through lm-eval, for local models."""
 
     root: str | None = None  # folder of the tasks' released files; None: by lm-eval's names, from the hub
-    tasks: list[str] = field(
-        default_factory=list
-    )  # those to take; []: all whose files are in root, else none
+    tasks: list[str] = field(default_factory=list)  # those to take; []: all with a file in root
+    num_fewshot: dict[str, int] = field(default_factory=dict)  # .TASK=5: examples before each question
     limit: int = 400  # items a task
     batch_size: int = 32  # requests at once; changes speed only
     margin: float = 0.02  # two models within this much are equivalent
@@ -136,6 +135,14 @@ class CapabilityKeys:
             if getattr(self, name) < least:
                 raise InputError(
                     f"is {getattr(self, name)}", field=f"capability.{name}", fix="give at least 1"
+                )
+        for name, examples in self.num_fewshot.items():
+            place = f"capability.num_fewshot.{name}"
+            if examples < 0:
+                raise InputError(f"is {examples}", field=place, fix="give 0 or more")
+            if self.tasks and name not in self.tasks:
+                raise InputError(
+                    "is not in capability.tasks=[...]", field=place, fix="add it, or remove this"
                 )
         if not self.margin > 0:
             raise InputError(
@@ -263,14 +270,7 @@ class EvaluateConfig:
         return {name: _with_defaults(_source(name, keys), single) for name, keys in self.models.items()}
 
     def suite_path(self, name: str) -> str | None:
-        settings = self.suite_paths.get(name)
-        if settings is None:
-            return None
-        if not isinstance(settings, dict) or set(settings) != {"path"}:
-            raise InputError(
-                "only `path` can be set", field=f"suites.{name}", fix=f"give suites.{name}.path="
-            )
-        return str(settings["path"])
+        return path_of_suite(self.suite_paths, name)
 
     def settings_of_judge(self, name: str) -> dict[str, Any]:
         settings = self.judge_settings.get(name, {})
@@ -290,6 +290,16 @@ class EvaluateConfig:
         for group in ("decoding", "capability"):
             del settings[group]["batch_size"]
         return settings
+
+
+def path_of_suite(settings: dict[str, Any], name: str) -> str | None:
+    """`suites.NAME.path`, None where it is not set. Raises InputError for any other setting of a suite."""
+    of_suite = settings.get(name)
+    if of_suite is None:
+        return None
+    if not isinstance(of_suite, dict) or set(of_suite) != {"path"}:
+        raise InputError("only `path` can be set", field=f"suites.{name}", fix=f"give suites.{name}.path=")
+    return str(of_suite["path"])
 
 
 def _source(name: str, keys: object) -> SourceKeys:
@@ -318,10 +328,12 @@ def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
 
 def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:
     """Compose and check the keys of one command line. Raises InputError, one line, for what does not fit."""
-    return compose_command("evaluate", EvaluateConfig, [_member_key(text) for text in overrides])
+    return compose_command("evaluate", EvaluateConfig, [member_key(text) for text in overrides])
 
 
-def _member_key(override: str) -> str:
+def member_key(override: str) -> str:
     """`suites.xstest.path=F` as Hydra must be told it: `+suite_paths.xstest.path=F`."""
+    if override.startswith("capability.num_fewshot."):
+        return f"+{override}"
     found = re.match(r"\+*(suites|judges|models)\.(.+)", override, re.DOTALL)
     return f"+{MEMBERS[found[1]]}.{found[2]}" if found else override

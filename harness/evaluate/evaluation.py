@@ -5,7 +5,7 @@ manifest.json   `evaluation`: suites with their versions, judges with their iden
 judges.json     each measured judge's card
 samples/MODEL.jsonl      one row a response: suite, prompt_id, sample, response_type, category, response, finished,
                          `unscored` (why there is no response), and under each judge's name its verdict
-capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}
+capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, `higher_is_better`, `num_fewshot`
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.conversation import ResponseType, read_jsonl
+from evals.conversation import ResponseType, Row, read_jsonl
 from evals.errors import InputError
 from evals.judges import Judgement
 from evals.judges.card import JudgeCard
@@ -28,6 +28,7 @@ from evals.measures import Verdict, not_refused, not_unsafe
 from harness.results_folder import JsonRow, ResultsFolder
 
 KIND = "evaluation"
+ABOUT = ("higher_is_better", "num_fewshot")
 SHARES: Mapping[str, Verdict] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}
 
 
@@ -93,13 +94,24 @@ class Evaluation:
     @cached_property
     def capability(self) -> dict[tuple[str, str, str], dict[str, float]]:
         """{item: outcome} by (model, task, metric)."""
+        return {
+            key: {str(item): float(value) for item, value in row.get("outcomes", dict).items()}
+            for key, row in self._capability_rows.items()
+        }
+
+    def about_metric(self, model: str, task: str, metric: str) -> dict[str, Any]:
+        """`higher_is_better` and `num_fewshot` of a capability task's metric, as far as they are known."""
+        row = self._capability_rows.get((model, task, metric))
+        return {} if row is None else {k: v for k, v in row.values.items() if k in ABOUT}
+
+    @cached_property
+    def _capability_rows(self) -> dict[tuple[str, str, str], Row]:
         found = {}
         for model in self.models:
             path = self.folder.path / "capability" / f"{model}.jsonl"
             if path.is_file():
                 for row in read_jsonl(path, lambda row: row):
-                    key = model, row.get("task", str), row.get("metric", str)
-                    found[key] = {str(k): float(v) for k, v in row.get("outcomes", dict).items()}
+                    found[model, row.get("task", str), row.get("metric", str)] = row
         return found
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from evals.capability import CapabilityScore, CapabilityTask, load_tasks, real_tasks, score_tasks
 from evals.capability.task import LM_EVAL
 from evals.conversation import read_jsonl, write_jsonl
+from evals.errors import InputError
 from harness.console import Console
 from harness.digest import digest_files
 from harness.evaluate.config import CapabilityKeys, EvaluateConfig
@@ -17,10 +19,33 @@ from harness.store import Store, module_versions
 
 
 def tasks_of(keys: CapabilityKeys) -> list[CapabilityTask]:
-    """Those whose released files lie in `capability.root`; without one, lm-eval's own tasks by their names."""
+    """Those whose released files lie in `capability.root`; without one, lm-eval's own tasks by their names.
+
+    Raises InputError for a task that has no such file, or no few-shot examples where some are asked for.
+    """
     if keys.root is not None:
-        return real_tasks(Path(keys.root), keys.tasks or None)
-    return [CapabilityTask(name, LM_EVAL) for name in keys.tasks]
+        found = real_tasks(Path(keys.root), keys.tasks or None)
+    else:
+        found = [CapabilityTask(name, LM_EVAL) for name in keys.tasks]
+    unknown = sorted(keys.num_fewshot.keys() - {task.name for task in found})
+    if unknown:
+        field = f"capability.num_fewshot.{unknown[0]}"
+        raise InputError("no such task is measured", field=field, fix="name one that is")
+    return [replace(task, num_fewshot=keys.num_fewshot.get(task.name)) for task in found]
+
+
+def capability_record(config: EvaluateConfig) -> dict[str, Any]:
+    """What a later comparison must know: of each task its version and examples, and how items are chosen."""
+    tasks = {
+        task.name: {"version": _version(task), "num_fewshot": task.num_fewshot}
+        for task in tasks_of(config.capability)
+    }
+    return {"tasks": tasks, "limit": config.capability.limit, "seed": config.seed}
+
+
+def _version(task: CapabilityTask) -> str:
+    """A digest of a local task's file; lm-eval's own version for its tasks."""
+    return f"lm-eval {version('lm-eval')}" if task.path is None else digest_files([task.path])
 
 
 def capability_scores(
@@ -42,7 +67,7 @@ def capability_scores(
         shelf.name,
         {
             "model": dict(model.identity),
-            "tasks": [task.name for task in tasks],
+            "tasks": [(task.name, task.num_fewshot) for task in tasks],
             "files": digest_files([task.path for task in tasks if task.path is not None]),
             "limit": keys.limit,
             "seed": config.seed,

@@ -34,9 +34,13 @@ def lm_eval_results(evaluation: Evaluation, model: str) -> dict[str, Any]:
         "group_subtasks": {name: [] for name in tasks},
         "configs": {name: _config(evaluation, name, about["decoding"]) for name in tasks},
         "versions": {name: _version(evaluation, name) for name in tasks},
-        "n-shot": dict.fromkeys(tasks, 0),
+        "n-shot": {
+            name: max(_about(evaluation, row).get("num_fewshot", 0) for row in of_task)
+            for name, of_task in tasks.items()
+        },
         "higher_is_better": {
-            name: dict.fromkeys((row.metric for row in of_task), True) for name, of_task in tasks.items()
+            name: {row.metric: _about(evaluation, row).get("higher_is_better", True) for row in of_task}
+            for name, of_task in tasks.items()
         },
         "n-samples": {name: _counts(of_task) for name, of_task in tasks.items()},
         "config": {
@@ -60,6 +64,10 @@ def _task(row: MetricRow) -> str:
     return row.suite.removeprefix(CAPABILITY)
 
 
+def _about(evaluation: Evaluation, row: MetricRow) -> dict[str, Any]:
+    return evaluation.about_metric(row.method, _task(row), row.metric)
+
+
 def _values(rows: Sequence[MetricRow]) -> dict[str, float | str]:
     """lm-eval's keys `metric,filter`; a metric without a value has none there."""
     values: dict[str, float | str] = {}
@@ -74,7 +82,9 @@ def _values(rows: Sequence[MetricRow]) -> dict[str, float | str]:
 def _config(evaluation: Evaluation, task: str, decoding: dict[str, Any]) -> dict[str, Any]:
     suite = evaluation.record["suites"].get(task)
     if suite is None:
-        return {"task": task, "metadata": evaluation.record.get("capability", {})}
+        about = evaluation.record.get("capability", {})
+        of_task = about.get("tasks", {}).get(task, {})
+        return {"task": task, "metadata": {**of_task, "limit": about.get("limit"), "seed": about.get("seed")}}
     about = {"source": suite["source"], "licence": suite["licence"], "judges": evaluation.record["judges"]}
     return {
         "task": task,
@@ -85,7 +95,8 @@ def _config(evaluation: Evaluation, task: str, decoding: dict[str, Any]) -> dict
 
 
 def _version(evaluation: Evaluation, task: str) -> str:
-    return str(evaluation.record["suites"].get(task, {}).get("version", "lm-eval"))
+    of_task = evaluation.record.get("capability", {}).get("tasks", {}).get(task, {})
+    return str(evaluation.record["suites"].get(task, of_task).get("version", "lm-eval"))
 
 
 def _counts(rows: Sequence[MetricRow]) -> dict[str, int]:

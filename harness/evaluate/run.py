@@ -33,7 +33,7 @@ from harness.evaluate.comparing import (
     pair_with_baseline,
 )
 from harness.evaluate.config import EvaluateConfig, compose_evaluate
-from harness.evaluate.evaluation import KIND, Evaluation
+from harness.evaluate.evaluation import ABOUT, KIND, Evaluation
 from harness.evaluate.judging import judgements_of
 from harness.evaluate.make_model import make_model
 from harness.evaluate.measuring import Judged, check_names, metric_rows, unscored_share
@@ -171,8 +171,9 @@ def evaluation_record(
         },
     }
     if config.capability.wanted:
-        keys = config.capability
-        record["capability"] = {"tasks": keys.tasks, "limit": keys.limit, "seed": config.seed}
+        from harness.evaluate.knowledge import capability_record
+
+        record["capability"] = capability_record(config)
     return json.loads(json.dumps(figures(record)))
 
 
@@ -258,7 +259,7 @@ def _capability(
     scores = capability_scores(config, model, store / "capability", console)
     with writing(folder):
         (folder / "capability").mkdir(exist_ok=True)
-        keep = ("task", "metric", "n_truncated", "outcomes")
+        keep = ("task", "metric", "n_truncated", "outcomes", *ABOUT)
         rows = [{name: asdict(score)[name] for name in keep} for score in scores]
         write_jsonl(folder / "capability" / f"{model.name}.jsonl", rows)
     rows_of_table = capability_rows({"sft": scores}, method=model.name, seed=config.seed, draws=config.draws)

@@ -24,7 +24,14 @@ from harness.plots import drawn_files, tradeoff
 from harness.plots.style import RC
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards
 from harness.report.page import render, svg_source
-from harness.report.tables import NOTHING, by_response_type, capability_table, in_error, main_tables
+from harness.report.tables import (
+    NOTHING,
+    by_response_type,
+    capability_table,
+    in_error,
+    main_tables,
+    other_scores_table,
+)
 from harness.results_folder import ResultsFolder
 from harness.verdict import verdict_sentence
 from harness.wording import file_name, judge_label, metric_label, percent, plain, points, type_order
@@ -94,7 +101,7 @@ def _context(evaluation: Evaluation, pictures: dict[str, Picture]) -> dict[str, 
         },
         "by_type": {suite: by_response_type(scores, suite) for suite in suites},
         "heat_maps": [heat_map(scores, suite) for suite in suites if _categories(scores, suite)],
-        "capability": capability_table(scores),
+        "capability": [t for t in (capability_table(scores), other_scores_table(scores)) if t],
         "comparisons": comparison_lines(comparisons),
         "tolerance": percent(float(folder.manifest.get("tolerance", math.nan))),
         "margin": percent(float(folder.manifest.get("margin", math.nan))),

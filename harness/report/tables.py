@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.claims import ClaimResult, capability_metrics, check_claims
+from harness.claims import ACCURACY_METRICS, ClaimResult, capability_metrics, check_claims
 from harness.frontier import SAFETY, Estimate, Scores, Verdict, frontier
 from harness.plots.ranking_error import ranking_errors
 from harness.results_folder import GraderRow, JsonRow, number
@@ -202,6 +202,25 @@ def capability_table(scores: Scores) -> Table | None:
         for m in methods
     ]
     return Table("Accuracy, %", names, tuple(rows))
+
+
+def other_scores_table(scores: Scores) -> Table | None:
+    """What knowledge tasks measure besides accuracy: biases. Parts of a score, such as categories, are left out."""
+    columns = [
+        (suite, metric)
+        for suite in scores.suites(prefix="capability/")
+        for metric in scores.metrics(suite)
+        if metric not in ACCURACY_METRICS
+        and not any(metric.startswith(f"{whole}_") for whole in scores.metrics(suite))
+    ]
+    if not columns:
+        return None
+    names = tuple(f"{plain(suite.removeprefix('capability/'))} ({metric})" for suite, metric in columns)
+    rows = [
+        Row(method_label(m), tuple(cell(scores.estimate(m, suite, metric, "")) for suite, metric in columns))
+        for m in _methods(m for suite, metric in columns for m in scores.methods(suite, metric))
+    ]
+    return Table("Other scores, %", names, tuple(rows))
 
 
 def _methods(names: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -340,6 +341,27 @@ def test_each_difference_is_named(tmp_path: Path, suite: Path, careful: Path) ->
         check_comparable(pair_with_baseline(ours, theirs), anyway=False)
 
 
+def test_differences_of_capability_tasks_are_named(tmp_path: Path, suite: Path, careful: Path) -> None:
+    """Another file of questions, or examples before them, passed for progress of the model."""
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=base") == 0
+    sides = [Evaluation(tmp_path / "results/base") for _ in range(2)]
+
+    def named(**theirs: Any) -> list[str]:
+        ours = {"tasks": {"mmlu": {"version": "a", "num_fewshot": None}}, "limit": 4, "seed": 0}
+        for side, record in zip(sides, (ours, ours | theirs), strict=True):
+            side.record["capability"] = record
+        return check_comparable(pair_with_baseline(*sides), anyway=True)
+
+    assert named() == []
+    assert named(seed=1) == ["items of the capability tasks (limit or seed)"]
+    assert named(tasks=["mmlu"]) == ["items of the capability tasks"]
+    assert named(tasks={"lambada": {"version": "b", "num_fewshot": None}}) == []
+    assert named(tasks={"mmlu": {"version": "b", "num_fewshot": 5}}) == [
+        "few-shot examples of capability task mmlu (None against 5)",
+        "version of capability task mmlu (a against b)",
+    ]
+
+
 def test_nothing_lost_means_something_compared() -> None:
     """A gate over no metric at all said that nothing was worse."""
     from evals.errors import UndecidableError
@@ -374,6 +396,14 @@ def test_nothing_lost_means_something_compared() -> None:
         (["responses=a.csv", "tolerance=2"], "field 'tolerance': is 2"),
         (["responses=a.csv", "baseline=nowhere"], "there is no metrics.csv here"),
         (["responses=a.csv", "capability.root=."], "field 'capability': needs a local model"),
+        (
+            ["responses=a.csv", "capability.num_fewshot.mmlu=-1"],
+            "field 'capability.num_fewshot.mmlu': is -1",
+        ),
+        (
+            ["responses=a.csv", "capability.tasks=[arc_easy]", "capability.num_fewshot.mmlu=5"],
+            "field 'capability.num_fewshot.mmlu': is not in capability.tasks",
+        ),
         (["responses=nowhere.csv"], "nowhere.csv: cannot be read"),
         (["model.path=./nowhere"], "field 'model.path': no such folder"),
         (["responses=a.csv", "tolerence=0"], "did you mean 'tolerance'"),
