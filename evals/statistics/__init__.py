@@ -24,16 +24,18 @@ from evals.statistics.intervals import (
     Interval,
     exact,
     harmonic_mean,
+    jeffreys,
     mean_estimate,
     standard_error,
     wilson,
 )
 from evals.statistics.judge_error import (
+    Stratum,
     prediction_powered,
     prediction_powered_f1,
     rogan_gladen,
-    shortest_interval,
-    verdict_posterior,
+    square_and_add,
+    stratified_share,
 )
 from evals.statistics.resampling import (
     Spread,
@@ -50,6 +52,7 @@ __all__ = [
     "Interval",
     "PairedDifference",
     "Spread",
+    "Stratum",
     "benjamini_hochberg",
     "bootstrap",
     "cluster_shares",
@@ -59,6 +62,7 @@ __all__ = [
     "exact",
     "harmonic_mean",
     "holm",
+    "jeffreys",
     "mcnemar",
     "mean_estimate",
     "mean_spread",
@@ -71,9 +75,9 @@ __all__ = [
     "prediction_powered_f1",
     "resample_counts",
     "rogan_gladen",
-    "shortest_interval",
+    "square_and_add",
     "standard_error",
-    "verdict_posterior",
+    "stratified_share",
     "weighted_holm",
     "wilson",
 ]

@@ -40,6 +40,13 @@ def exact(hits: int, n: int, level: float = 0.95) -> Interval:
     return _proportion_interval(hits, n, level, "beta")
 
 
+def jeffreys(hits: int, n: int, level: float = 0.95) -> Interval:
+    """Jeffreys' interval, up to 0 without a hit and up to 1 without a miss (Brown, Cai and DasGupta, Stat. Sci. 16,
+    2001): shorter than Wilson's near the edges. n = 0 gives NaN.
+    """
+    return _proportion_interval(hits, n, level, "jeffreys")
+
+
 def _proportion_interval(hits: float, n: float, level: float, method: str) -> Interval:
     if n == 0:
         return Interval(NAN, NAN)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from evals.errors import UndecidableError
-from evals.statistics.intervals import Estimate, Interval, harmonic_mean
+from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, jeffreys
 
 Values = Sequence[float] | np.ndarray
 
@@ -64,13 +64,14 @@ def prediction_powered(
     `labels` and `judged_labelled` are pairs on the same responses, a random sample of all;
     `judged_unlabelled` are the judge's verdicts on the rest; NaN is a response that the judge left unscored.
     The estimate is ppi-python's, power-tuned (with unscored verdicts: post-stratified, which is its limit for
-    yes/no verdicts). The interval of yes/no verdicts is that of `verdict_posterior`: with some fifty labels
+    yes/no verdicts). The interval of yes/no verdicts is that of `stratified_share`: with some fifty labels
     ppi-python's own covers too little (benchmarks/judge_correction.py). Verdicts between 0 and 1 get its
     interval with Student's quantile. Raises UndecidableError for fewer than 2 labels or none without one.
     """
     paired = _checked(labels, judged_labelled, judged_unlabelled)
     if all(_is_yes_no(values) for values in paired):
-        return _estimate(_value(*paired), verdict_posterior(*paired), paired[0], _size(paired), level)
+        found = stratified_share(_strata(*paired), level)
+        return _around(_value(*paired), found.low, found.high, _size(paired), level)
     return _ppi(*paired, level)
 
 
@@ -82,87 +83,105 @@ def prediction_powered_f1(
     """F1 of two corrected shares, each (labels, judged_labelled, judged_unlabelled) of yes/no values.
 
     The shares concern different responses for the most part (those to be refused, those to be answered), so
-    their posteriors are taken as independent. Raises as `prediction_powered` does.
+    they are taken as independent; their limits are put together by `square_and_add`. Raises as
+    `prediction_powered` does.
     """
     pairs = [_checked(*share) for share in (safe, useful)]
-    posteriors = [verdict_posterior(*pair, stream=stream) for stream, pair in enumerate(pairs)]
+    first, second = (stratified_share(_strata(*pair), level) for pair in pairs)
+    low, high = square_and_add(
+        float(harmonic_mean(first.value, second.value)),
+        [float(harmonic_mean(first.low, second.value)), float(harmonic_mean(first.value, second.low))],
+        [float(harmonic_mean(first.high, second.value)), float(harmonic_mean(first.value, second.high))],
+    )
     value = float(harmonic_mean(*(_value(*pair) for pair in pairs)))
-    labels = np.concatenate([pair[0] for pair in pairs])
-    return _estimate(value, harmonic_mean(*posteriors), labels, _size(pairs[0]), level)
+    return _around(value, low, high, _size(pairs[0]), level)
 
 
-def verdict_posterior(
-    labels: np.ndarray,
-    judged_labelled: np.ndarray,
-    judged_unlabelled: np.ndarray,
-    *,
-    draws: int = 10_000,
-    stream: int = 0,
-) -> np.ndarray:
-    """Draws [draws] of the share of positives: post-stratified by verdict, with Jeffreys' prior in each.
+class Stratum(NamedTuple):
+    """The responses with one verdict: how many there are, how many of them people labelled and found positive."""
 
-    A verdict (yes, no, unscored) is a stratum. Its share of positives has a beta posterior from the labels in
-    it, the strata's sizes a Dirichlet one from all verdicts. Small strata keep the width that a normal
-    approximation loses: no error found among 20 labels is not an error rate of 0. Posterior of a stratified
-    binomial sample: Gelman et al., Bayesian Data Analysis, 3rd ed., chapter 8.
+    verdicts: int
+    labels: int
+    positives: int
+
+    @property
+    def share(self) -> float:
+        return self.positives / self.labels if self.labels else NAN
+
+
+def stratified_share(strata: Sequence[Stratum], level: float = 0.95) -> Estimate:
+    """The share of positives post-stratified by verdict, for few labels and few errors among them.
+
+    Each stratum's share has Jeffreys' interval: no error found among 20 labels is not an error rate of 0, as a
+    normal approximation says. The strata, and the chance in their sizes, are put together by `square_and_add`.
+    A stratum without a label takes the share of all labels, and any share for its limits. `n` counts verdicts.
     """
-    rng = np.random.default_rng(stream)
-    share, size = np.zeros(draws), []
-    strata = [found for found in _strata(judged_labelled, judged_unlabelled) if found.all_verdicts]
-    for found in strata:
-        inside = labels[found.labelled]
-        size.append((found.all_verdicts, rng.beta(inside.sum() + 0.5, (1 - inside).sum() + 0.5, draws)))
-    weights = rng.dirichlet([count + 0.5 for count, _ in size], draws)
-    for weight, (_, positives) in zip(weights.T, size, strict=True):
-        share += weight * positives
-    return share
+    total = sum(stratum.verdicts for stratum in strata)
+    overall = sum(s.positives for s in strata) / sum(s.labels for s in strata)
+    weights = [stratum.verdicts / total for stratum in strata]
+    shares = [stratum.share if stratum.labels else overall for stratum in strata]
+    limits = [jeffreys(s.positives, s.labels, level) if s.labels else Interval(0.0, 1.0) for s in strata]
+    value = sum(w * p for w, p in zip(weights, shares, strict=True))
+    between = sum(w * (p - value) ** 2 for w, p in zip(weights, shares, strict=True))
+    sizes = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(between / total)
+    parts = list(zip(weights, shares, limits, strict=True))
+    interval = square_and_add(
+        value,
+        [*(value - w * (p - limit.low) for w, p, limit in parts), value - sizes],
+        [*(value + w * (limit.high - p) for w, p, limit in parts), value + sizes],
+    )
+    return _around(value, *interval, total, level)
 
 
-class _Stratum(NamedTuple):
-    labelled: np.ndarray  # [labels] of bool: those with this verdict
-    all_verdicts: int
+def square_and_add(value: float, lows: Sequence[float], highs: Sequence[float]) -> Interval:
+    """Interval of a function of independent estimates, from what each one's own limits make of it alone.
+
+    `lows` and `highs` are the function with one estimate at a time moved to the limit that lowers, or raises,
+    it. Square-and-add (Newcombe, Stat. Med. 17, 1998), MOVER (Zou and Donner, Stat. Med. 27, 2008): the
+    distances add as squares, on each side by itself, so that skewed intervals stay skewed.
+    """
+    return Interval(
+        value - math.sqrt(sum((value - low) ** 2 for low in lows)),
+        value + math.sqrt(sum((high - value) ** 2 for high in highs)),
+    )
 
 
-def _strata(judged_labelled: np.ndarray, judged_unlabelled: np.ndarray) -> list[_Stratum]:
+def _strata(labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: np.ndarray) -> list[Stratum]:
+    """By verdict: no, yes, unscored; those that occur."""
     tests: list[Callable[[np.ndarray], np.ndarray]] = [lambda x: x == 0, lambda x: x == 1, np.isnan]
-    return [
-        _Stratum(test(judged_labelled), int(test(judged_labelled).sum() + test(judged_unlabelled).sum()))
-        for test in tests
-    ]
+    strata = []
+    for test in tests:
+        inside = labels[test(judged_labelled)]
+        verdicts = len(inside) + int(test(judged_unlabelled).sum())
+        if verdicts:
+            strata.append(Stratum(verdicts, len(inside), int(inside.sum())))
+    return strata
 
 
 def _value(labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: np.ndarray) -> float:
-    """ppi-python's estimate; with unscored verdicts the labels' share by verdict, weighted by their shares.
+    """ppi-python's estimate; with unscored verdicts the post-stratified one, which is its limit.
 
-    A verdict that no label has takes the share of all labels. A judge that always says the same, or labels
-    that do, leave ppi-python without a covariance to tune by: both estimates are then the labels' share.
+    A judge that always says the same, or labels that do, leave ppi-python without a covariance to tune by: both
+    estimates are then the labels' share.
     """
     verdicts = np.concatenate([judged_labelled, judged_unlabelled])
     if not np.isnan(verdicts).any() and min(np.ptp(judged_labelled), np.ptp(labels)) > 0:
-        return _ppi(labels, judged_labelled, judged_unlabelled, 0.95).value
-    total = len(judged_labelled) + len(judged_unlabelled)
-    parts = [
-        found.all_verdicts * float(labels[found.labelled].mean() if found.labelled.any() else labels.mean())
-        for found in _strata(judged_labelled, judged_unlabelled)
-    ]
-    return sum(parts) / total
+        return _ppi_value(labels, judged_labelled, judged_unlabelled)
+    return stratified_share(_strata(labels, judged_labelled, judged_unlabelled)).value
 
 
-def _estimate(value: float, posterior: np.ndarray, labels: np.ndarray, n: int, level: float) -> Estimate:
-    """The shortest interval of the posterior; up to the edge where every label says the same."""
-    low, high = shortest_interval(posterior, level)
-    low = 0.0 if labels.max() == 0 else min(low, value)
-    high = 1.0 if labels.min() == 1 else max(high, value)
-    return Estimate(value, float(posterior.std(ddof=1)), low, high, n)
+def _around(value: float, low: float, high: float, n: int, level: float) -> Estimate:
+    """Limits cut at 0 and 1 that hold the value; the standard error is what a normal interval as wide has."""
+    low, high = _clip(min(low, value)), _clip(max(high, value))
+    return Estimate(value, (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2))), low, high, n)
 
 
-def shortest_interval(draws: np.ndarray, level: float = 0.95) -> Interval:
-    """The shortest interval that holds `level` of the draws."""
-    ordered = np.sort(draws)
-    kept = math.ceil(level * len(ordered))
-    widths = ordered[kept - 1 :] - ordered[: len(ordered) - kept + 1]
-    start = int(widths.argmin())
-    return Interval(float(ordered[start]), float(ordered[start + kept - 1]))
+def _ppi_value(labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: np.ndarray) -> float:
+    with warnings.catch_warnings():  # importing ppi_py would silence every warning of the process
+        from ppi_py import ppi_mean_pointestimate  # a second to import, and few corrections need it
+
+        warnings.simplefilter("ignore", RuntimeWarning)  # a judge that never varies has no covariance
+        return _clip(float(np.squeeze(ppi_mean_pointestimate(labels, judged_labelled, judged_unlabelled))))
 
 
 def _ppi(
@@ -175,15 +194,15 @@ def _ppi(
         raise UndecidableError(
             "the judge says the same of every labelled response: there is nothing to correct by"
         )
-    with warnings.catch_warnings():  # importing ppi_py would silence every warning of the process
-        from ppi_py import ppi_mean_ci, ppi_mean_pointestimate  # a second to import; few corrections need it
+    value = _ppi_value(*arrays)
+    with warnings.catch_warnings():
+        from ppi_py import ppi_mean_ci
 
-        warnings.simplefilter("ignore", RuntimeWarning)  # a judge that never varies has no covariance
-        value = float(np.squeeze(ppi_mean_pointestimate(*arrays)))
+        warnings.simplefilter("ignore", RuntimeWarning)
         low, high = (float(np.squeeze(x)) for x in ppi_mean_ci(*arrays, alpha=1 - level))
     stderr = (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2)))
     reach = float(stats.t.ppf((1 + level) / 2, len(labels) - 1)) * stderr
-    return Estimate(_clip(value), stderr, _clip(value - reach), _clip(value + reach), _size(arrays))
+    return Estimate(value, stderr, _clip(value - reach), _clip(value + reach), _size(arrays))
 
 
 def _checked(*values: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from evals.errors import UndecidableError
 from evals.statistics import (
+    Stratum,
     benjamini_hochberg,
     bootstrap,
     cluster_shares,
@@ -22,6 +23,7 @@ from evals.statistics import (
     exact,
     harmonic_mean,
     holm,
+    jeffreys,
     mcnemar,
     mean_estimate,
     mean_spread,
@@ -34,8 +36,8 @@ from evals.statistics import (
     prediction_powered_f1,
     resample_counts,
     rogan_gladen,
-    shortest_interval,
-    verdict_posterior,
+    square_and_add,
+    stratified_share,
     wilson,
 )
 
@@ -426,20 +428,41 @@ def test_unscored_verdicts_are_a_stratum_of_their_own() -> None:
     assert nothing_seen.value == pytest.approx((2 * 1 + 1 * 0 + 1 * 0.5) / 4)
 
 
-def test_the_posterior_is_the_beta_of_one_stratum() -> None:
-    """Jeffreys: 7 of 20 with a judge that always says yes is Beta(7.5, 13.5)."""
-    labels = np.array([1.0] * 7 + [0.0] * 13)
-    draws = verdict_posterior(labels, np.ones(20), np.ones(10_000))
-    assert draws.mean() == pytest.approx(7.5 / 21, abs=0.005)
-    assert np.quantile(draws, [0.025, 0.975]) == pytest.approx(
-        stats.beta.ppf([0.025, 0.975], 7.5, 13.5), abs=0.01
+def test_square_and_add_is_newcombes() -> None:
+    """Statistics in Medicine 17 (1998), table II, method 10: 56/70 - 48/80 from two Wilson intervals."""
+    first, second = wilson(56, 70), wilson(48, 80)
+    difference = square_and_add(
+        0.2, [first.low - 0.6, 0.8 - second.high], [first.high - 0.6, 0.8 - second.low]
     )
+    assert difference == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
-def test_the_shortest_interval_of_a_skewed_sample() -> None:
-    """Exponential draws: the shortest 95 % starts at the mode, 0, and ends at -ln .05."""
-    interval = shortest_interval(-np.log(1 - (np.arange(100_000) + 0.5) / 100_000))
-    assert interval == pytest.approx((0.0, -math.log(0.05)), abs=0.01)
+def test_jeffreys_reaches_the_edges() -> None:
+    """The beta quantiles alone leave out 0 where nothing was hit, and 1 where nothing was missed."""
+    assert jeffreys(7, 20) == pytest.approx(stats.beta.ppf([0.025, 0.975], 7.5, 13.5))
+    assert jeffreys(0, 20) == pytest.approx((0.0, stats.beta.ppf(0.975, 0.5, 20.5)))
+    assert jeffreys(20, 20) == pytest.approx((stats.beta.ppf(0.025, 20.5, 0.5), 1.0))
+    assert math.isnan(jeffreys(0, 0).low)
+
+
+def test_one_stratum_is_jeffreys_interval() -> None:
+    """A judge that always says yes adds nothing: 7 of 20 labels."""
+    found = stratified_share([Stratum(1000, 20, 7)])
+    assert found.value == pytest.approx(7 / 20)
+    assert (found.low, found.high) == pytest.approx(jeffreys(7, 20))
+
+
+def test_two_strata_by_hand() -> None:
+    """Weights .25 and .75; the strata's sizes vary too; a stratum without a label can hold anything."""
+    strata = [Stratum(250, 20, 18), Stratum(750, 30, 0)]
+    found = stratified_share(strata)
+    assert found.value == pytest.approx(0.25 * 0.9)
+    sizes = 1.959964 * math.sqrt((0.25 * 0.675**2 + 0.75 * 0.225**2) / 1000)
+    down = math.hypot(0.25 * (0.9 - jeffreys(18, 20).low), sizes)
+    up = math.hypot(0.25 * (jeffreys(18, 20).high - 0.9), 0.75 * jeffreys(0, 30).high, sizes)
+    assert (found.low, found.high) == pytest.approx((0.225 - down, 0.225 + up), abs=1e-6)
+    wide = stratified_share([*strata, Stratum(1000, 0, 0)])
+    assert wide.value == pytest.approx((0.225 + 18 / 50) / 2) and wide.high - wide.low > 0.45
 
 
 @pytest.mark.parametrize("accuracy", [0.7, 0.95])
