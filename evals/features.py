@@ -16,8 +16,7 @@ from evals.conversation import ResponseType
 from evals.errors import InputError
 from evals.graders import Grades
 from evals.rulebook import Rulebook
-
-CLASS_PREFIX = "class:"
+from evals.rulebook_file import CLASS_PREFIX as CLASS_PREFIX
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ SECTIONS = (
     "derived_propositions",
     "simple_propositions",
 )
+CLASS_PREFIX = "class:"  # of the features that stand for classes
+DEEPEST = 100  # derived propositions inside each other
 
 
 def read_parts(path: Path) -> dict[str, Any]:
@@ -82,6 +84,13 @@ class _Reader:
 
     def proposition(self, simple: LocatedMapping, name: str) -> Proposition:
         body, line = simple[name], simple.lines[name]
+        if name.startswith(CLASS_PREFIX):
+            self.fail(
+                f"'{CLASS_PREFIX}' begins the features of the classes",
+                "give the proposition another name",
+                line,
+                name,
+            )
         if not isinstance(body, LocatedMapping):
             self.fail("the proposition is not a mapping", "write 'prompt: the question' below it", line, name)
         self.known_keys(body, ("prompt", "polarity", "examples"), f"proposition '{name}'")
@@ -152,6 +161,13 @@ class _Reader:
                     f"derived propositions go in a circle: {circle}",
                     "remove one of the references",
                     derived.lines[name],
+                    name,
+                )
+            if len(trail) > DEEPEST:
+                self.fail(
+                    f"derived propositions lie more than {DEEPEST} deep inside each other",
+                    "write the conditions out",
+                    derived.lines[name] if name in derived else None,
                     name,
                 )
             if name in conditions and name not in finished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -132,16 +133,17 @@ def load_weights(path: Path | str, rulebook: Rulebook) -> RewardWeights:
     """
     path = Path(path)
     content = _read(path)
-    vectors, fits = _mapping(path, content, "weights"), _mapping(path, content, "fits")
+    content = {"trees": {}, "seed": 0} | content
+    vectors, fits, trees = (_mapping(path, content, name) for name in ("weights", "fits", "trees"))
     weights = RewardWeights(
         {_type(path, t): _numbers(path, t, by_name) for t, by_name in vectors.items()},
         str(content.get("rulebook", "")),
         str(content.get("grader", "")),
         str(content.get("data", "")),
-        int(content.get("seed", 0)),
+        _seed(path, content["seed"]),
         dict(_mapping(path, content, "config")),
         {_type(path, t): _report(path, t, body) for t, body in fits.items()},
-        {_type(path, t): _ensemble(path, t, body) for t, body in content.get("trees", {}).items()},
+        {_type(path, t): _ensemble(path, t, body) for t, body in trees.items()},
         str(content.get("reward_model", "")),
     )
     check_weights(weights, rulebook, path)
@@ -151,7 +153,7 @@ def load_weights(path: Path | str, rulebook: Rulebook) -> RewardWeights:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"cannot be read ({error})", path=path, fix="name a file that rbrbench fit wrote"
         ) from None
@@ -172,6 +174,14 @@ def _mapping(path: Path, content: Mapping[str, Any], name: str) -> Mapping[str, 
     return value
 
 
+def _seed(path: Path, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(
+            f"is {value!r}, not a whole number", path=path, field="seed", fix="fit the weights again"
+        )
+    return value
+
+
 def _type(path: Path, name: str) -> ResponseType:
     try:
         return ResponseType(name)
@@ -184,7 +194,12 @@ def _type(path: Path, name: str) -> ResponseType:
 
 def _numbers(path: Path, response_type: str, by_name: Any) -> dict[str, float]:
     for name, value in by_name.items() if isinstance(by_name, dict) else [("", None)]:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        # A whole number of JSON may be too large for a float.
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= sys.float_info.max
+        ):
             raise InputError(
                 f"is {value!r}, not a finite number",
                 path=path,

@@ -160,6 +160,8 @@ def _questions(rows: Sequence[Row]) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in (row for row in rows if "questions" in row.values):
         for name, digest in row.get("questions", dict).items():
+            if not isinstance(digest, str):
+                raise row.error(f"questions.{name}", f"is {digest!r}", "write the question's digest")
             if found.setdefault(name, digest) != digest:
                 raise row.error(
                     f"questions.{name}", "another question than a row before", "keep one file a wording"

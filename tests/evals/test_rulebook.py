@@ -154,6 +154,23 @@ def test_each_fault_is_one_line_with_its_place(
     assert text.startswith(f"{path}:{line}: ") and message in text and "\n" not in text
 
 
+def test_a_deep_chain_is_refused(tmp_path: Path) -> None:
+    """Guards: a generated rulebook that ends in Python's own recursion limit, without file or line."""
+    chain = "".join(f"  d{i}: {{d{i + 1}: true}}\n" for i in range(3000)) + "  d3000: {polite: true}\n"
+    deep = SMALL.replace("derived_propositions:\n", f"derived_propositions:\n{chain}")
+    with pytest.raises(InputError, match=r":\d+: field 'd101': derived propositions lie more than 100 deep"):
+        load_rulebook(write(tmp_path, deep))
+
+
+def test_a_proposition_is_not_named_like_a_class_feature(tmp_path: Path) -> None:
+    """Guards: two features of one name, and a weight that pays for both."""
+    clash = SMALL.replace(
+        "simple_propositions:\n", 'simple_propositions:\n  "class:good": {prompt: is it good}\n'
+    )
+    with pytest.raises(InputError, match="field 'class:good': 'class:' begins the features of the classes"):
+        load_rulebook(write(tmp_path, clash))
+
+
 def test_a_circle_through_several_propositions_is_named(tmp_path: Path) -> None:
     """Guards: endless recursion, or a circle shown with names that are not part of it."""
     circle = SMALL.replace(
