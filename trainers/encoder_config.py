@@ -25,8 +25,11 @@ class EncoderFitConfig:
     iterations: int = 200
     max_tokens: int = 256
     choose: bool = False  # l2, balance and prior_shift by cross-validation inside the labels that are fitted
+    average: bool = False  # none of them chosen: the mean of the heads that all CANDIDATES give
 
     def __post_init__(self) -> None:
+        if self.choose and self.average:
+            raise InputError("is set, and so is choose", field="grader.average", fix="set one of the two")
         for name in ("l2", "iterations"):
             if getattr(self, name) <= 0:
                 raise InputError("is out of range", field=f"grader.{name}", fix="give a value above 0")

