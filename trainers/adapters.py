@@ -13,6 +13,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from trainers.sharding import is_sharded, whole_tensors
+
 
 def adapter(rank: int, task: str = "CAUSAL_LM") -> LoraConfig | None:
     """None for rank 0: every weight is trained."""
@@ -68,23 +70,42 @@ def adapter_off(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def plain_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights of the same model without adapters: each layer's own, with its adapter's added."""
+def plain_weights(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """The weights of the same model without adapters: each layer's own, with its adapter's added.
+
+    Whole ones of a model that is split over processes; every process has to ask, with `keep` or without.
+    """
+    # Tied weights once: put together they would share nothing any more.
+    stored = _parameters_and_buffers(model) if is_sharded(model) else model.state_dict()
     weights = {
-        name.replace(".base_layer.", "."): value
-        for name, value in model.state_dict().items()
-        if ".lora_" not in name
+        name.replace(".base_layer.", "."): value for name, value in stored.items() if ".lora_" not in name
     }
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
             layer: Any = module
             weight, delta = layer.get_base_layer().weight, layer.get_delta_weight(layer.active_adapters[0])
             weights[f"{name}.weight"] = (weight.float() + delta.float()).to(weight.dtype)
-    return weights
+    return whole_tensors(weights, keep)
 
 
-def save_plain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """As `evals.models.save_model`; adapters are folded into what is written, not into the model."""
-    weights = plain_weights(model) if has_adapter(model) else None
+def _parameters_and_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """What a state dict has, tied weights under one name."""
+    names = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in names}
+    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+
+
+def save_plain(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """As `evals.models.save_model`; adapters are folded into what is written, not into the model.
+
+    `weights`: those of `plain_weights`, where they are at hand.
+    """
+    if weights is None and has_adapter(model):
+        weights = plain_weights(model)
     model.save_pretrained(str(path), safe_serialization=True, state_dict=weights)
     tokenizer.save_pretrained(str(path))

@@ -168,7 +168,7 @@ def share_trunk(policy: PreTrainedModel, critic: PreTrainedModel) -> None:
         raise InputError(
             f"the policy's trunk ({type(mine).__name__}, width {mine.config.hidden_size}) is not the "
             f"critic's ({type(theirs).__name__}, width {theirs.config.hidden_size})",
-            field="shared_trunk",
+            field="ppo.shared_trunk",
             fix="give a critic of the policy's architecture, or leave shared_trunk out",
         )
     setattr(critic, critic.base_model_prefix, mine)
@@ -225,12 +225,7 @@ def minibatch_rows(config: PPOConfig, generator: torch.Generator) -> Iterator[li
 
 def _step(optimizer: torch.optim.Optimizer, max_grad_norm: float, processes: Processes) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if processes.count > 1:
-        for parameter in parameters:  # A process whose rows are all unscored adds nothing.
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        flat = processes.sum(torch.cat([p.grad.flatten() for p in parameters]))
-        for parameter, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad.copy_(grad.view_as(parameter))
+    processes.sum_gradients(parameters)
     nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

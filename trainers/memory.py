@@ -3,6 +3,10 @@
 Counted: weights, and of what is trained the float32 gradients, Adam's two moments and, beside shorter
 weights, the float32 masters; activations of one micro-batch with the logits of its response tokens;
 the sampling cache. Not counted: the allocator's own slack, for which 15 % are added.
+
+What several processes need not hold each goes by the stages of ZeRO (Rajbhandari et al. 2020, arXiv
+1910.02054, section 3): 1 splits the optimiser's state, 2 the gradients too, 3 the weights too. Training here
+has 0 (every process holds all) and 3 (`trainers.sharding`); 1 and 2 are what DeepSpeed would need.
 """
 
 from __future__ import annotations
@@ -39,10 +43,12 @@ class MemoryEstimate:
     frozen: int  # reference, reward model, grader
     activations: int
     cache: int
+    gathered: int = 0  # split models that are whole for a while: reward model and grader, or the policy
 
     @property
     def total(self) -> int:
-        return int(SLACK * (self.trained + self.frozen + self.activations + self.cache))
+        parts = (self.trained, self.frozen, self.activations, self.cache, self.gathered)
+        return int(SLACK * sum(parts))
 
     def __str__(self) -> str:
         parts = {
@@ -50,6 +56,7 @@ class MemoryEstimate:
             "frozen": self.frozen,
             "activations": self.activations,
             "cache": self.cache,
+            "gathered": self.gathered,
         }
         shown = ", ".join(f"{name} {value / GIB:.1f}" for name, value in parts.items())
         return f"{self.total / GIB:.1f} GiB ({shown}, slack {SLACK - 1:.0%})"
@@ -65,6 +72,7 @@ def ppo_memory(
     prompt_tokens: int,
     response_tokens: int,
     processes: int = 1,
+    zero_stage: int = 0,
     shared_trunk: bool = False,
     gradient_checkpointing: bool = False,
     offload: bool = False,
@@ -72,23 +80,26 @@ def ppo_memory(
     """One process of PPO with a critic, a reference, a reward model and a grader of the same architecture.
 
     `trained_share` is the share of weights that is trained: 1, or an adapter's, whose reference is the
-    policy itself. `batch_size` is that of all `processes`. About 34 values a token and layer of width
-    are kept for the backward pass (Korthikanti et al. 2022, without the attention matrix, which is
-    never stored), with checkpointing one a layer and a single layer's 34; and logits in float32 with
-    their gradient. With `offload` one frozen model is on the device at a time.
+    policy itself. `batch_size` is that of all `processes`, which split what `zero_stage` says. About 34
+    values a token and layer of width are kept for the backward pass (Korthikanti et al. 2022, without the
+    attention matrix, which is never stored), with checkpointing one a layer and a single layer's 34; and
+    logits in float32 with their gradient. With `offload` one frozen model is on the device at a time. At
+    stage 3 the two frozen models that grade are whole while they do; the policy, while it samples, is less.
     """
     n, tokens = model.parameters, prompt_tokens + response_tokens
-    held = 4 + 8 + (0 if bytes_per_value == 4 else 4)
+    state = 8 + (0 if bytes_per_value == 4 else 4)
     trunks = 1 if shared_trunk else 2
-    one_trained = bytes_per_value * n + round(held * n * trained_share)
+    split = {stage: processes if zero_stage >= stage else 1 for stage in (1, 2, 3)}
+    one_trained = bytes_per_value * n / split[3] + (4 / split[2] + state / split[1]) * n * trained_share
     whole = 34 * micro_batch_size * tokens * model.width // 2 * bytes_per_value
     inputs = micro_batch_size * tokens * model.width * model.layers * bytes_per_value
     kept = inputs + whole if gradient_checkpointing else whole * model.layers
     logits = 2 * 4 * micro_batch_size * response_tokens * model.vocabulary
     frozen = 2 + (trained_share == 1.0)
     return MemoryEstimate(
-        trained=trunks * one_trained,
-        frozen=(1 if offload else frozen) * bytes_per_value * n,
+        trained=round(trunks * one_trained),
+        frozen=round((1 if offload else frozen) * bytes_per_value * n / split[3]),
         activations=kept + logits,
         cache=2 * bytes_per_value * -(-batch_size // processes) * tokens * model.layers * model.key_values,
+        gathered=2 * bytes_per_value * n if split[3] > 1 else 0,
     )

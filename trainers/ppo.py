@@ -38,8 +38,9 @@ from trainers.ppo_vllm import check_agreement
 from trainers.processes import Processes, current_processes
 from trainers.reward import Reward
 from trainers.rollout import PromptSet, Sampler, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.sharding import gathered
 from trainers.side_by_side import side_by_side
-from trainers.token_batch import LanguageModelPass, TokenBatch, micro_batches
+from trainers.token_batch import LanguageModelPass, TokenBatch, empty_batch, micro_batches
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def train_ppo(
     `reference` None is the policy with its adapters off. `progress` is told how many updates have
     just ended. `held_out` is looked at every `config.monitor_every` updates (`trainers.ppo_monitor`),
     `renewal` gives a new reward from time to time, `sampler` writes the responses elsewhere (see
-    `trainers.ppo_vllm`), `trackers` names where metrics are shown.
+    `trainers.ppo_vllm`), `trackers` names where metrics are shown. Launched with Accelerate's FSDP, the
+    models stay split over the processes (`trainers.sharding`); what is written is whole.
     Raises InputError for settings, prompts or models that can not be trained with, UndecidableError
     when too many responses of an update stay unscored, and SystemExit(143), after saving, when
     SIGTERM came.
@@ -99,8 +101,10 @@ def train_ppo(
             fix="start one process, or leave renewal out",
         )
     _check_batch(config, processes)
+    _check_sharding(config, processes, sampler)
     models = (policy, critic) if reference is None else (policy, critic, reference)
     processes.place(*models)
+    processes.place(*models_of(reward), by_layer=False)
     data = prompt_set(prompts, tokenizer, models, config)
     folder = RunFolder(Path(out), config, data.ids, tokenizer, processes)
     if folder.finished:
@@ -182,9 +186,22 @@ def _check_batch(config: PPOConfig, processes: Processes) -> None:
     if config.batch_size < processes.count:
         raise InputError(
             f"is {config.batch_size}, fewer than one response for each of {processes.count} processes",
-            field="batch_size",
+            field="ppo.batch_size",
             fix="raise it or start fewer processes",
         )
+
+
+def _check_sharding(config: PPOConfig, processes: Processes, sampler: Sampler | None) -> None:
+    """Raises InputError for what models that are split over processes do not go together with."""
+    asked = {
+        "ppo.shared_trunk": config.shared_trunk,
+        "ppo.offload": config.offload,
+        "sampler": sampler is not None,
+    }
+    for field, is_asked in asked.items():
+        if processes.shards and is_asked:
+            fix = "leave it out, or launch without FSDP"
+            raise InputError("does not go together with models split by FSDP", field=field, fix=fix)
 
 
 @dataclass
@@ -206,9 +223,10 @@ class _Run:
         learner.update += 1
         rates = self._set_learning_rates()
         mine = self.processes.share(list(range(config.batch_size)))
-        with clock.phase("rollout"):
+        with clock.phase("rollout"), gathered(learner.policy):
             samples = self._sample(mine)
-        with clock.phase("grade"), self._resident(models_of(self.reward)):
+        graders = models_of(self.reward)
+        with clock.phase("grade"), self._resident(graders), gathered(*graders):
             breakdown = self.reward(samples.responses)
         clock.seconds |= dict(getattr(self.reward, "seconds", {}))
         scored = scored_rows(breakdown, len(samples.responses), config.max_unscored_share, self.processes)
@@ -260,7 +278,7 @@ class _Run:
         if self.held_out is None or not is_due(self.learner.update, self.config):
             return {}
         kept = random_state()
-        with clock.phase("monitor"):
+        with clock.phase("monitor"), gathered(self.learner.policy):
             found: dict[str, Any] = dict(
                 measure_held_out(
                     self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
@@ -305,7 +323,11 @@ class _Run:
 
     def _micro_batches(self, samples: Samples, rows: Sequence[int]) -> list[TokenBatch]:
         size, pad = self.config.micro_batch_size, int(self.tokenizer.pad_token_id)
-        return micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, rows, size, pad)
+        batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, rows, size, pad)
+        if self.processes.shards:  # As many passes as the process with the most.
+            missing = max(self.processes.gather(len(batches))) - len(batches)
+            batches += [empty_batch(pad, samples.tokens.device)] * missing
+        return batches
 
     def _minibatches(
         self, samples: Samples, scored: Sequence[int], mine: Sequence[int], batches: list[TokenBatch]

@@ -27,15 +27,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.errors import InputError
-from trainers.adapters import save_plain
+from trainers.adapters import plain_weights, save_plain
 from trainers.learner import Learner
 from trainers.ppo_config import PPOConfig
 from trainers.ppo_limits import KL_FACTOR, MAX_ROLLBACKS, rolls_back
 from trainers.ppo_optimizer import optimizer_tensors, set_optimizer_tensors
 from trainers.processes import Processes
+from trainers.sharding import part_of, whole_tensors
 
 STATES_KEPT = 2
 
@@ -62,6 +63,8 @@ class RunFolder:
         self._settings = {"config": dataclasses.asdict(config), "prompts": prompts}
         path.mkdir(parents=True, exist_ok=True)
         self.finished = self._open()
+        if self.finished and processes.is_main:  # A kill may have come before the last of them was dropped.
+            self._drop_states()
         processes.wait()
 
     def _open(self) -> bool:
@@ -126,15 +129,19 @@ class RunFolder:
             self._write_state(learner)
 
     def _write_checkpoint(self, learner: Learner) -> None:
-        if self._processes.is_main:
-            write_folder(
-                self.path / f"checkpoint-{learner.update}",
-                lambda folder: save_plain(learner.policy, self._tokenizer, folder),
-            )
+        self._write_model(learner.policy, f"checkpoint-{learner.update}")
+
+    def _write_model(self, model: PreTrainedModel, name: str) -> None:
+        main = self._processes.is_main
+        weights = plain_weights(model, keep=main) if self._processes.shards else None
+        if main:
+            write_folder(self.path / name, lambda folder: save_plain(model, self._tokenizer, folder, weights))
 
     def _write_state(self, learner: Learner) -> None:
         randomness = self._processes.gather(random_state())
         if not self._processes.is_main:
+            for _ in learner_tensors(learner, keep=False):
+                pass
             return
         write_folder(
             self.path / f"state-{learner.update}",
@@ -179,14 +186,11 @@ class RunFolder:
 
     def finish(self, learner: Learner) -> None:
         """Write the critic, mark the run as done and drop its states."""
+        self._write_model(learner.critic, "critic")
         if self._processes.is_main:
-            write_folder(
-                self.path / "critic", lambda folder: save_plain(learner.critic, self._tokenizer, folder)
-            )
             ended = {"finished": True, "updates": learner.update, "events": learner.events}
             _write_text(self.path / "run.json", _json(self._settings | ended))
-            for state in self._states():
-                shutil.rmtree(state)
+            self._drop_states()
         self._processes.wait()
 
     def _append(self, name: str, text: str) -> None:
@@ -194,11 +198,23 @@ class RunFolder:
             with open(self.path / name, "a", encoding="utf-8") as file:
                 file.write(text)
 
+    def _drop_states(self) -> None:
+        for state in self._states():
+            shutil.rmtree(state)
+
     def _states(self) -> list[Path]:
         return [path for path in self.path.glob("state-*") if path.name.removeprefix("state-").isdigit()]
 
 
 # --- a state ---------------------------------------------------------------------------------
+
+
+def learner_tensors(learner: Learner, keep: bool = True) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Models and optimisers by name, one after another, whole; every process has to go through all of them."""
+    yield "policy", whole_tensors(_trained(learner.policy), keep)
+    yield "critic", whole_tensors(_trained(learner.critic), keep)
+    for name, optimizer in learner.optimizers.items():
+        yield name, whole_tensors(optimizer_tensors(optimizer), keep)
 
 
 def save_state(
@@ -208,17 +224,13 @@ def save_state(
 
     `randomness`: the global generators of every process, by rank.
     """
-    tensors = {
-        "policy": _trained(learner.policy),
-        "critic": _trained(learner.critic),
-        **{name: optimizer_tensors(optimizer) for name, optimizer in learner.optimizers.items()},
-        "generators": {"ppo": learner.generator.get_state()}
-        | {f"{rank}.{name}": x for rank, state in enumerate(randomness) for name, x in state.torch.items()},
+    generators = {"ppo": learner.generator.get_state()} | {
+        f"{rank}.{name}": x for rank, state in enumerate(randomness) for name, x in state.torch.items()
     }
-    for name, group in tensors.items():
+    for name, group in (*learner_tensors(learner), ("generators", generators)):
         save_file({key: value.contiguous() for key, value in group.items()}, folder / f"{name}.safetensors")
     (folder / "metrics.jsonl").write_text("".join(rows), encoding="utf-8")
-    checksums = {path.name: zlib.crc32(path.read_bytes()) for path in sorted(folder.iterdir())}
+    checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
     state = {
         "update": learner.update,
         "kl_coef": learner.kl_coef,
@@ -241,7 +253,7 @@ def load_state(folder: Path, learner: Learner, rank: int = 0) -> list[str]:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         for name, checksum in state["checksums"].items():
-            if zlib.crc32((folder / name).read_bytes()) != checksum:
+            if _checksum(folder / name) != checksum:
                 raise CorruptState(f"{name} is damaged")
         tensors = {
             name: load_file(folder / f"{name}.safetensors")
@@ -279,7 +291,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 def _copy_into(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> None:
     for name, target in targets.items():
-        target.copy_(sources[name])
+        target.copy_(part_of(sources[name], target))
 
 
 @dataclass(frozen=True)
@@ -327,6 +339,15 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     if target.exists():
         shutil.rmtree(target)
     os.replace(temporary, target)
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32, read in pieces: a state may be larger than the memory left."""
+    found = 0
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 24):
+            found = zlib.crc32(piece, found)
+    return found
 
 
 def _write_text(path: Path, text: str) -> None:

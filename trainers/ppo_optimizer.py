@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.sharding import part_of
+
 MASTER = "master"
 
 
@@ -79,13 +81,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def set_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, on an optimiser of the same weights."""
+    """The reverse of `optimizer_tensors`, on an optimiser of the same weights, split over processes or not."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         index, key = name.split(".", 1)
         if key == MASTER:
             assert isinstance(optimizer, MasterAdam)
-            optimizer.masters[int(index)].copy_(value)
+            master = optimizer.masters[int(index)]
+            master.copy_(part_of(value, master))
         else:
-            state.setdefault(int(index), {})[key] = value
+            moment = value if key == "step" else part_of(value, parameters[int(index)])
+            state.setdefault(int(index), {})[key] = moment
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

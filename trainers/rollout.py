@@ -21,6 +21,7 @@ from trainers.adapters import adapter_off
 from trainers.ppo_config import PPOConfig
 from trainers.processes import Processes
 from trainers.reward import Breakdown
+from trainers.sharding import is_sharded
 from trainers.side_by_side import side_by_side
 from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch
 
@@ -64,7 +65,7 @@ def prompt_set(
     if config.max_new_tokens >= context:
         raise InputError(
             f"is {config.max_new_tokens}, the model's context is {context} tokens",
-            field="max_new_tokens",
+            field="ppo.max_new_tokens",
             fix="lower it, or take a model with a longer context",
         )
     ids = [prompt_token_ids(tokenizer, prompt.messages) for prompt in prompts]
@@ -218,8 +219,11 @@ def judge_tokens(
                 lambda: reference_log_probs_of(reference, policy, batches, old),
                 lambda: over_batches(critic.values, batches, old),
             ],
-            # An adapter that is off for the reference must not be off for a critic on the same trunk.
-            together=old.device.type == "cpu" and reference.model is not policy.model,
+            # An adapter that is off for the reference must not be off for a critic on the same trunk, and
+            # models that are split over processes need one order everywhere.
+            together=old.device.type == "cpu"
+            and reference.model is not policy.model
+            and not is_sharded(critic.model),
         )
         mask = samples.mask.clone()
         mask[[row for row in range(len(mask)) if row not in set(scored)]] = False

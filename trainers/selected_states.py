@@ -8,6 +8,8 @@ fifth of all work; with many layers it is little, and nothing is lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from transformers import PreTrainedModel
 
 from evals.errors import InputError
 from trainers.fused import rms_norm, rotate
+from trainers.sharding import is_sharded
 
 # Models whose layer is Llama's: pre-norm, rotary attention, gated feed-forward, two residual sums.
 LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
@@ -31,22 +34,17 @@ class BackboneStates:
 
     def __init__(self, model: PreTrainedModel, checkpointing: bool = False) -> None:
         self.backbone, self.checkpointing = model.base_model, checkpointing
-        self.selects = self._selects()
+        self.selects = not is_sharded(self.backbone) and self._selects()
         if checkpointing and not self.selects:
-            checkpoint_layers(self.backbone)
+            checkpoint_layers(self.backbone, self.backbone)
 
     def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
         """States [positions, width] of `ids` [batch, time], at places in `ids` flattened."""
         checkpointing = self.checkpointing and torch.is_grad_enabled()
         if self.selects:
             return selected_states(self.backbone, ids, positions, checkpointing)
-        if not checkpointing:
+        with checkpointed(self.backbone, checkpointing):
             return whole_states(self.backbone, ids, positions)
-        self.backbone.train()  # transformers checkpoints in training mode only
-        try:
-            return whole_states(self.backbone, ids, positions)
-        finally:
-            self.backbone.eval()
 
     def _selects(self) -> bool:
         backbone: Any = self.backbone
@@ -66,9 +64,24 @@ def whole_states(backbone: Any, ids: Tensor, positions: Tensor) -> Tensor:
     return hidden.flatten(0, 1).index_select(0, positions)
 
 
-def checkpoint_layers(backbone: Any) -> None:
-    """Have transformers checkpoint a backbone's layers. It does so in training mode only, so that
-    dropout is set to 0 first. Raises InputError where that leaves some random part.
+@contextmanager
+def checkpointed(backbone: Any, on: bool) -> Iterator[None]:
+    """Inside, a differentiated pass checkpoints what `checkpoint_layers` prepared."""
+    if not (on and torch.is_grad_enabled()):
+        yield
+        return
+    backbone.train()  # transformers checkpoints in training mode only
+    try:
+        yield
+    finally:
+        backbone.eval()
+
+
+def checkpoint_layers(backbone: Any, model: Any) -> None:
+    """Have transformers checkpoint the layers of a backbone, that of `model` or `model` itself.
+
+    It does so in training mode only, so that dropout is set to 0 first. Raises InputError where that
+    leaves some random part.
     """
     for module in backbone.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -82,14 +95,19 @@ def checkpoint_layers(backbone: Any) -> None:
     enable = getattr(backbone, "activation_checkpointing_enable", backbone.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
     ids = torch.arange(min(8, backbone.config.vocab_size), device=backbone.device)[None]
-    with torch.no_grad():
-        states = [backbone.train(mode)(input_ids=ids, use_cache=False)[0] for mode in (True, False)]
-    if not torch.equal(*states):
+    found = []
+    for mode in (True, False):
+        backbone.train(mode)
+        with torch.no_grad():
+            found.append(model(input_ids=ids, use_cache=False)[0])
+    if not torch.equal(*found):
         _refuse_checkpointing(backbone, "is random in training mode even without dropout")
 
 
 def _refuse_checkpointing(backbone: Any, why: str) -> None:
-    raise InputError(f"{type(backbone).__name__} {why}", field="gradient_checkpointing", fix="leave it out")
+    raise InputError(
+        f"{type(backbone).__name__} {why}", field="ppo.gradient_checkpointing", fix="leave it out"
+    )
 
 
 def selected_states(backbone: Any, ids: Tensor, positions: Tensor, checkpointing: bool = False) -> Tensor:

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from evals.errors import InputError
 from trainers.ppo_math import token_log_probs
-from trainers.selected_states import BackboneStates
+from trainers.selected_states import BackboneStates, checkpoint_layers, checkpointed
+from trainers.sharding import is_sharded
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class TokenBatch:
     rows: [batch] which rows of the rollout. ids: [batch, width] prompt, response, padding.
     predictors: [tokens] where, in ids flattened, each response token is predicted (one to its left).
     targets: [tokens] the response tokens, row by row. mask: [batch, time] True on them.
+    first: the first column of ids that predicts a response token.
     """
 
     rows: Tensor
@@ -33,6 +35,7 @@ class TokenBatch:
     predictors: Tensor
     targets: Tensor
     mask: Tensor
+    first: int = 0
 
     def padded(self, flat: Tensor) -> Tensor:
         """[tokens] -> [batch, time], 0 in the padding; gradients pass."""
@@ -56,11 +59,17 @@ def token_batch(
         ids[i, :start] = torch.tensor(prompts[row])
         ids[i, start : start + span] = responses[row, :span]
         predictors.append(torch.arange(span) + i * width + start - 1)
-    index = torch.cat(predictors)
     mask = torch.arange(max(spans)) < torch.tensor(spans)[:, None]
-    device = responses.device
-    parts = (torch.tensor(rows), ids, index, ids.flatten()[index + 1], mask)
-    return TokenBatch(*(part.to(device) for part in parts))
+    where = (torch.tensor(rows), ids, torch.cat(predictors), mask)
+    index, ids, places, mask = (part.to(responses.device) for part in where)
+    return TokenBatch(index, ids, places, ids.flatten()[places + 1], mask, min(starts) - 1)
+
+
+def empty_batch(pad_id: int, device: torch.device) -> TokenBatch:
+    """A batch of no response tokens: a pass that adds nothing, for a process that must keep step with others."""
+    none = torch.zeros(0, dtype=torch.long, device=device)
+    ids = torch.full((1, 1), pad_id, device=device)
+    return TokenBatch(none, ids, none, none, torch.zeros(0, 0, dtype=torch.bool, device=device))
 
 
 def micro_batches(
@@ -85,20 +94,17 @@ class LanguageModelPass:
 
     The vocabulary projection runs at the response's positions alone where the model is a backbone
     and a linear head (checked on its own output once); a model that does more to its logits, such
-    as a soft cap, is called whole. With `checkpointing` a pass that is differentiated keeps each
-    layer's input only, and computes the rest again.
+    as a soft cap, or that is split over processes, is called whole. With `checkpointing` a pass that
+    is differentiated keeps each layer's input only, and computes the rest again.
     """
 
     def __init__(self, model: PreTrainedModel, temperature: float, checkpointing: bool = False) -> None:
         self.model, self.temperature = model, temperature
-        self.splits = _is_backbone_and_head(model)
+        self.splits = not is_sharded(model) and _is_backbone_and_head(model)
         self._states = BackboneStates(model, checkpointing) if self.splits else None
-        if checkpointing and not self.splits:
-            raise InputError(
-                f"{type(model).__name__} is not a trunk and a linear head, which gradient checkpointing needs",
-                field="gradient_checkpointing",
-                fix="leave it out, or take another model",
-            )
+        self._checkpointing = checkpointing and not self.splits
+        if self._checkpointing:
+            checkpoint_layers(model.base_model, model)
 
     def log_probs(self, batch: TokenBatch) -> Tensor:
         """[batch, time], 0 in the padding."""
@@ -108,10 +114,12 @@ class LanguageModelPass:
         return batch.padded(token_log_probs(logits, batch.targets, self.temperature))
 
     def _logits(self, batch: TokenBatch) -> Tensor:
-        if self._states is None:
-            logits = self.model(input_ids=batch.ids, use_cache=False).logits
-            return logits.flatten(0, 1)[batch.predictors]
-        return self.model.get_output_embeddings()(self._states(batch.ids, batch.predictors))
+        if self._states is not None:
+            return self.model.get_output_embeddings()(self._states(batch.ids, batch.predictors))
+        width = batch.ids.shape[1]
+        with checkpointed(self.model.base_model, self._checkpointing):
+            output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=width - batch.first)
+        return output.logits[batch.predictors // width, batch.predictors % width - batch.first]
 
 
 def _is_backbone_and_head(model: PreTrainedModel) -> bool:

@@ -2,7 +2,7 @@
 
     python ppo_killer.py OUT KILLS
 
-In OUT/phases one kill inside each phase and then a run to the end; in OUT/random up to KILLS kills at
+In OUT/phases one kill inside each phase and then a run to the end; in OUT/random KILLS kills at
 random moments, from the start again where a run ended before its kill, and then a run to the end.
 Children are forked, since starting Python and importing torch would take longer than all of the training.
 Prints a line a child: where it was killed, or `finished`.
@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,37 @@ import trainers.ppo_checkpoint
 sys.path.insert(0, str(Path(__file__).parent))
 import ppo_world
 
-# Phase -> the function in whose n-th call the child dies.
-PHASES: dict[str, tuple[Any, str, int]] = {
-    "sampling": (evals.sampling._Loop, "_choose", 12),
-    "grading": (ppo_world.NoisyReward, "__call__", 3),
-    "update": (trainers.learner, "_step", 21),
-    "writing a state": (trainers.ppo_checkpoint, "save_file", 7),
-    "after writing, before renaming": (trainers.ppo_checkpoint.os, "replace", 4),
-    "dropping an old state": (trainers.ppo_checkpoint.shutil, "rmtree", 5),
-    "writing a checkpoint": (trainers.ppo_checkpoint, "save_model", 1),
+
+def always(*_: Any) -> bool:
+    return True
+
+
+def of_state(*paths: Any) -> bool:
+    """Whether a function is about to touch a whole state; it is written under another name."""
+    return Path(paths[-1]).name.startswith("state-")
+
+
+# Phase -> the function in whose n-th call, of those that the last part picks, the child dies.
+PHASES: dict[str, tuple[Any, str, int, Callable[..., bool]]] = {
+    "sampling": (evals.sampling._Loop, "_choose", 12, always),
+    "grading": (ppo_world.NoisyReward, "__call__", 3, always),
+    "update": (trainers.learner, "_step", 21, always),
+    "writing a state": (trainers.ppo_checkpoint, "save_file", 7, always),
+    "after writing, before renaming": (trainers.ppo_checkpoint.os, "replace", 2, of_state),
+    "dropping an old state": (trainers.ppo_checkpoint.shutil, "rmtree", 1, of_state),
+    "writing a checkpoint": (trainers.ppo_checkpoint, "save_plain", 1, always),
+    "after a row, before its times": (trainers.ppo_checkpoint.RunFolder, "record_times", 1, always),
+    "finishing": (trainers.ppo_checkpoint.RunFolder, "finish", 1, always),
+    "dropping the last states": (trainers.ppo_checkpoint.shutil, "rmtree", 1, of_state),
 }
 
 
-def die_in(owner: Any, name: str, call: int) -> None:
-    """Make the `call`-th call of owner.name kill this process."""
+def die_in(owner: Any, name: str, call: int, picks: Callable[..., bool]) -> None:
+    """Make the `call`-th call of owner.name that is picked kill this process."""
     original, calls = getattr(owner, name), [0]
 
     def dying(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
+        calls[0] += picks(*args)
         if calls[0] == call:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
@@ -75,10 +89,11 @@ def main(out: Path, kills: int) -> None:
         print(phase if child(phases, phase, None) == -signal.SIGKILL else "finished", flush=True)
     print("finished" if child(phases, None, None) == 0 else "failed", flush=True)
     rng = random.Random(0)
-    for _ in range(kills):
+    while kills:
         delay = rng.uniform(0.0, 0.4)
         killed = child(at_random, None, delay) == -signal.SIGKILL
         print(f"{delay:.3f} s" if killed else "finished", flush=True)
+        kills -= killed
         if not killed:  # faster than the delay: the next ones need something to kill
             shutil.rmtree(at_random)
     print("finished" if child(at_random, None, None) == 0 else "failed", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from harness.config import compose_run
@@ -64,6 +65,24 @@ def test_options_save_what_they_say() -> None:
     assert estimate(gradient_checkpointing=True).activations == 4 * 2 * 3 * 2 + 34 * 4 * 2 // 2 * 2 + logits
 
 
+def test_stages_of_zero_against_the_paper() -> None:
+    """Figure 1 of arXiv 1910.02054: 7.5 B parameters over 64 devices, 2 + 2 + 12 bytes each; here gradients have 4."""
+    seven = Architecture(width=2, inner=4, layers=1, key_values=2, vocabulary=10)
+    n = seven.parameters
+    sizes = {"batch_size": 8, "micro_batch_size": 1, "prompt_tokens": 2, "response_tokens": 2}
+
+    def of_one_model(stage: int) -> float:
+        found = ppo_memory(
+            seven, bytes_per_value=2, trained_share=1.0, processes=64, zero_stage=stage, **sizes
+        )
+        return found.trained / 2 / n
+
+    bytes_each = [of_one_model(stage) for stage in range(4)]
+    assert bytes_each == pytest.approx([18, 2 + 4 + 12 / 64, 2 + 16 / 64, 18 / 64], rel=1e-2)
+    split = ppo_memory(seven, bytes_per_value=2, trained_share=1.0, processes=4, zero_stage=3, **sizes)
+    assert split.frozen == pytest.approx(3 * 2 * n / 4, abs=1) and split.gathered == 2 * 2 * n
+
+
 def test_the_sizes_that_the_page_names_fit() -> None:
     """docs/ppo.md says which model fits a device of 80 GB, whole and with adapters."""
     three = Architecture(width=2048, inner=11008, layers=36, key_values=256, vocabulary=151936)  # Qwen2.5-3B
@@ -74,6 +93,10 @@ def test_the_sizes_that_the_page_names_fit() -> None:
     whole = ppo_memory(three, bytes_per_value=2, trained_share=1.0, **sizes, **saving)
     adapted = ppo_memory(seven, bytes_per_value=2, trained_share=0.01, **sizes, **saving)
     too_much = ppo_memory(seven, bytes_per_value=2, trained_share=1.0, **sizes, **saving)
+    apart = {"gradient_checkpointing": True, "processes": 8, "bytes_per_value": 2, "trained_share": 1.0}
+    for model, expected in ((three, [150, 76, 51, 34]), (seven, [331, 168, 114, 77])):
+        stages = [ppo_memory(model, zero_stage=stage, **sizes, **apart).total / 1e9 for stage in range(4)]
+        assert [round(size) for size in stages] == expected
     assert whole.total < 80e9 and adapted.total < 80e9 < too_much.total, f"{whole}; {adapted}; {too_much}"
 
 

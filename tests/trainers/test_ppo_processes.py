@@ -1,4 +1,4 @@
-"""Two real processes (gloo) train as one does at the same global batch."""
+"""Two real processes (gloo) train as one does at the same global batch, their models whole or split by FSDP."""
 
 from __future__ import annotations
 
@@ -7,40 +7,50 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from evals.errors import InputError
-from trainers.ppo import _check_batch
+from trainers.ppo import _check_batch, _check_sharding
 from trainers.ppo_config import PPOConfig
-from trainers.processes import Processes
+from trainers.processes import Processes, shards_models
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ppo_two_processes import config, train, train_all
+from ppo_world import TextReward, distinct_words, eager_to_end
 
 PROGRAM = Path(__file__).parent / "ppo_two_processes.py"
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ROOT = PROGRAM.parents[2]
+LAUNCH = [
+    sys.executable,
+    "-m",
+    "accelerate.commands.launch",
+    "--main_process_port",
+    "0",
+    "--num_processes",
+    "2",
+]
 
 
-def start(command: list[str], out: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(PROGRAM.parents[2]), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, str(PROGRAM), str(out)],
-        env=environment,
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same trainings by one process, by two, and by two that split the models."""
+    out = tmp_path_factory.mktemp("processes")
+    program = subprocess.Popen(
+        [*LAUNCH, "--config_file", str(ROOT / "conf" / "accelerate" / "fsdp.yaml"), str(PROGRAM), str(out)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """{processes: folder}: the same trainings by one process and by two."""
-    folders = {count: tmp_path_factory.mktemp(f"processes{count}") for count in (1, 2)}
-    one, two = start([sys.executable], folders[1]), start(TORCHRUN, folders[2])
-    for process in (one, two):
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output[-3000:]
-    return folders
+    (out / "one").mkdir()
+    train_all(out / "one")
+    output, _ = program.communicate(timeout=600)
+    assert program.returncode == 0, output[-3000:]
+    return {how: out / how for how in ("one", "two", "split")}
 
 
 def rows(folder: Path) -> list[dict[str, float | None]]:
@@ -48,40 +58,118 @@ def rows(folder: Path) -> list[dict[str, float | None]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "unscored"])
-def test_two_processes_train_as_one(runs: dict[int, Path], name: str) -> None:
+@pytest.mark.parametrize("how", ["two", "split"])
+@pytest.mark.parametrize("name", ["plain", "unscored", "models"])
+def test_two_processes_train_as_one(runs: dict[str, Path], name: str, how: str) -> None:
     """Whitening, the loss's divisor, KL or gradients were of one process's rows alone (PPO.md)."""
-    one, two = rows(runs[1] / name), rows(runs[2] / name)
+    one, two = rows(runs["one"] / name), rows(runs[how] / name)
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys()
         for key, value in a.items():
-            assert b[key] == pytest.approx(value, rel=1e-6, abs=1e-5), (a["update"], key)
-    weights = [load_file(folder / name / "checkpoint-3" / "model.safetensors") for folder in runs.values()]
-    for key, value in weights[0].items():
-        assert torch.allclose(weights[1][key], value, atol=1e-5), key
+            assert b[key] == pytest.approx(value, rel=1e-5, abs=1e-5), (a["update"], key)
+    for model in ("checkpoint-3", "critic"):
+        weights = [load_file(runs[r] / name / model / "model.safetensors") for r in ("one", how)]
+        assert weights[0].keys() == weights[1].keys()
+        for key, value in weights[0].items():
+            assert torch.allclose(weights[1][key], value, atol=1e-5), (model, key)
 
 
 @pytest.mark.slow
-def test_the_trainings_compared_are_not_trivial(runs: dict[int, Path]) -> None:
+def test_the_trainings_compared_are_not_trivial(runs: dict[str, Path]) -> None:
     """Nothing unscored, or nothing learnt: the comparison would hold of any two runs."""
-    hard = rows(runs[1] / "unscored")
+    hard = rows(runs["one"] / "unscored")
     assert any(row["reward/unscored_share"] for row in hard)
     assert hard[-1]["objective/kl_coef"] != hard[0]["objective/kl_coef"]
-    plain = rows(runs[1] / "plain")
-    assert abs(plain[-1]["objective/kl"] - plain[0]["objective/kl"]) > 0.1
+    for name in ("plain", "models"):
+        found = rows(runs["one"] / name)
+        assert abs(found[-1]["objective/kl"] - found[0]["objective/kl"]) > 0.1
+    assert found[-1]["held_out/score"] is not None
 
 
 @pytest.mark.slow
-def test_two_processes_resume_to_the_same_bytes(runs: dict[int, Path]) -> None:
+@pytest.mark.parametrize("how", ["two", "split"])
+def test_two_processes_resume_to_the_same_bytes(runs: dict[str, Path], how: str) -> None:
     """The second process went on with the random generators of the first, or sums changed from run to run."""
     for file in ("metrics.jsonl", "checkpoint-3/model.safetensors", "critic/model.safetensors"):
-        assert (runs[2] / "unbroken" / file).read_bytes() == (runs[2] / "resumed" / file).read_bytes()
+        assert (runs[how] / "unbroken" / file).read_bytes() == (runs[how] / "resumed" / file).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["one", "two", "split"])
+def test_one_process_goes_on_with_what_two_began(runs: dict[str, Path], how: str) -> None:
+    """A state held parts of tensors, so that only as many processes could read it as had written it."""
+    train(runs[how] / "handed", config(), TextReward(distinct_words))
+    for a, b in zip(rows(runs["one"] / "plain"), rows(runs[how] / "handed"), strict=True):
+        assert b == pytest.approx(a, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_fsdp_splits_what_is_trained(runs: dict[str, Path]) -> None:
+    """Every process held the whole models, and what did not fit one device did not fit eight."""
+    for rank in range(2):
+        assert json.loads((runs["two"] / f"held-{rank}.json").read_text()) == 1.0
+        assert json.loads((runs["split"] / f"held-{rank}.json").read_text()) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.slow
+def test_split_bfloat16_models_are_trained_through_masters(runs: dict[str, Path]) -> None:
+    """The gradient of a split weight never reached its float32 master, and the policy stood still."""
+    whole, split = (rows(runs[how] / "bfloat16") for how in ("two", "split"))
+    saved = [
+        load_file(runs[how] / "bfloat16" / "checkpoint-3" / "model.safetensors") for how in ("two", "split")
+    ]
+    start = eager_to_end().to(torch.bfloat16).state_dict()
+    for key, value in saved[0].items():
+        moved, moved_split = (weights[key].float() - start[key].float() for weights in saved)
+        assert value.dtype == saved[1][key].dtype == torch.bfloat16
+        assert torch.cosine_similarity(moved.flatten(), moved_split.flatten(), dim=0) > 0.9, key
+    assert split[0]["objective/kl"] == pytest.approx(whole[0]["objective/kl"], abs=1e-5)
+
+
+SPLIT = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "field"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "distributed_type"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "mixed_precision"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version"),
+        (SPLIT | {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params"),
+        (SPLIT | {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing"),
+    ],
+)
+def test_launch_settings_that_training_would_leave_out_are_refused(
+    environment: dict[str, str], field: str
+) -> None:
+    """A launch with DeepSpeed's configuration trained without DeepSpeed and said nothing."""
+    with pytest.raises(InputError, match=f"field '{field}'.*fsdp.yaml"):
+        shards_models(environment)
 
 
 def test_fewer_responses_than_processes_are_refused() -> None:
     """A process without a row failed deep in the sampling loop."""
     processes = Processes()
     processes.count = 4
-    with pytest.raises(InputError, match=r"batch_size.* 3, fewer .* 4 processes"):
+    with pytest.raises(InputError, match=r"ppo.batch_size.* 3, fewer .* 4 processes"):
         _check_batch(PPOConfig(updates=1, batch_size=3, max_new_tokens=4), processes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sampler", "field"),
+    [
+        ({"shared_trunk": True}, None, "ppo.shared_trunk"),
+        ({"offload": True}, None, "ppo.offload"),
+        ({}, len, "sampler"),
+    ],
+)
+def test_what_split_models_do_not_go_with_is_refused(
+    changes: dict[str, bool], sampler: Any, field: str
+) -> None:
+    """A shared trunk was gathered by one model's passes and read by another's."""
+    processes = Processes()
+    _check_sharding(config(**changes), processes, sampler)
+    processes.shards = True
+    with pytest.raises(InputError, match=f"field '{field}'.*without FSDP"):
+        _check_sharding(config(**changes), processes, sampler)
