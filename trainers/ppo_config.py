@@ -108,20 +108,20 @@ class PPOConfig:
             for field in fields.split():
                 value = getattr(self, field)
                 if not (isinstance(value, (int, float)) and holds(value)):
-                    raise InputError(f"is {value!r}", field=field, fix=f"give {wanted}")
+                    raise InputError(f"is {value!r}", field=f"ppo.{field}", fix=f"give {wanted}")
         for field in ("stop_kl", "kl_limit", "entropy_floor"):
             limit = getattr(self, field)
             if limit is not None and not limit > 0:
-                raise InputError(f"is {limit}", field=field, fix="give more than 0, or leave it out")
+                raise InputError(f"is {limit}", field=f"ppo.{field}", fix="give more than 0, or leave it out")
         if self.batch_size % self.minibatches:
             raise InputError(
                 f"is {self.minibatches}, which does not divide batch_size {self.batch_size}",
-                field="minibatches",
+                field="ppo.minibatches",
                 fix="choose a divisor of batch_size",
             )
         if self.warmup > self.updates:
             raise InputError(
-                f"is {self.warmup}, more than the {self.updates} updates", field="warmup", fix="lower it"
+                f"is {self.warmup}, more than the {self.updates} updates", field="ppo.warmup", fix="lower it"
             )
 
     @property
@@ -165,7 +165,7 @@ def _member(kind: type[Choice], value: Any, field: str) -> Choice:
         return kind(value)
     except ValueError:
         names = " or ".join(choice.value for choice in kind)
-        raise InputError(f"is {value!r}", field=field, fix=f"give {names}") from None
+        raise InputError(f"is {value!r}", field=f"ppo.{field}", fix=f"give {names}") from None
 
 
 _Rule = tuple[Callable[[Any], bool], str]

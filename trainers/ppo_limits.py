@@ -36,6 +36,6 @@ def check_start(update: int, limit: str | None) -> None:
     if limit is not None and update == 1:
         raise InputError(
             f"no update can be kept within the limits ({limit})",
-            field="kl_limit, entropy_floor",
+            field="ppo.kl_limit, ppo.entropy_floor",
             fix="widen them, or lower the learning rate",
         )

@@ -6,6 +6,7 @@ unscored becomes 0, and the caller decides what to do with such a response.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -192,7 +193,7 @@ class RuleBasedTerm:
 
 
 class SumOfTerms:
-    """The sum of several terms; unscored where any of them is."""
+    """The sum of several terms; unscored where any of them is. `seconds`: of its last call, by term."""
 
     def __init__(self, terms: Sequence[Reward]) -> None:
         if not terms:
@@ -200,9 +201,14 @@ class SumOfTerms:
                 "the reward has no term", field="reward", fix="name a reward model or a rulebook"
             )
         self.terms = tuple(terms)
+        self.seconds: dict[str, float] = {}
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
-        parts = [term(responses) for term in self.terms]
+        parts, self.seconds = [], {}
+        for term in self.terms:
+            start = time.perf_counter()
+            parts.append(term(responses))
+            self.seconds |= dict.fromkeys(parts[-1].terms, time.perf_counter() - start)
         total = np.sum([part.total for part in parts], axis=0)
         terms: dict[str, np.ndarray] = {}
         contributions: dict[str, np.ndarray] = {}

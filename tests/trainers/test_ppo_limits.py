@@ -78,7 +78,7 @@ def test_a_limit_is_named_with_its_value() -> None:
 )
 def test_limits_out_of_range_are_refused(changes: dict[str, Any], field: str) -> None:
     """A limit of 0 stopped every run at its first update."""
-    with pytest.raises(InputError, match=f"field '{field}'"):
+    with pytest.raises(InputError, match=f"field 'ppo.{field}'"):
         config(**changes)
 
 
