@@ -12,8 +12,10 @@ largest difference between two log-probabilities; ends with exit code 1 below 3 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -92,7 +94,12 @@ def measure(options: argparse.Namespace) -> dict:
     from evals.capability.language_model import InMemoryLM
 
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet(),
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
         write_release(Path(folder), options)
         task = CapabilityTask("mmlu", "mmlu_release", Path(folder), num_fewshot=SHOTS)
         (loaded,) = load_tasks([task], limit=None, seed=0)

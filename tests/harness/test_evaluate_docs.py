@@ -86,8 +86,15 @@ def test_every_key_of_the_page_exists() -> None:
     """A key that was renamed lives on in the guide."""
     from harness.compose import every_key
     from harness.evaluate.config import EvaluateConfig
+    from harness.evaluate.lm_eval_export import ExportConfig
 
-    known = {*every_key(EvaluateConfig), "suites.NAME.path", "judges.NAME.KEY", "judges.NAME.kind"}
+    known = {
+        *every_key(EvaluateConfig),
+        *every_key(ExportConfig),
+        "suites.NAME.path",
+        "judges.NAME.KEY",
+        "judges.NAME.kind",
+    }
     named = re.findall(r"`((?:[a-z_]+\.)?[a-z_]+(?:\.NAME\.[a-zA-Z]+)?)=", PAGE.read_text(encoding="utf-8"))
     assert len(named) > 12
     assert [key for key in named if key not in known] == []
