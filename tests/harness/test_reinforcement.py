@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from evals.conversation import Prompt, Response, ResponseType, user_prompt
 from evals.errors import InputError
@@ -87,7 +89,7 @@ def test_alarms_and_limits_stand_in_the_report(tmp_path: Path) -> None:
         (["trackers=[notepad]"], "trackers"),
         (["algorithm=GRPO", "ppo.kl_limit=3"], "ppo.kl_limit"),
         (["ppo.max_new_tokens=4000"], "ppo.max_new_tokens"),
-        (["ppo.minibatches=7"], "minibatches"),
+        (["ppo.minibatches=7"], "ppo.minibatches"),
     ],
 )
 def test_what_can_not_be_done_is_refused_before_anything_runs(overrides: list[str], field: str) -> None:
@@ -96,9 +98,8 @@ def test_what_can_not_be_done_is_refused_before_anything_runs(overrides: list[st
         compose_run(["experiment=smoke", *overrides])
 
 
-@pytest.mark.slow
-def test_another_algorithm_runs_through_the_stages(tmp_path: Path) -> None:
-    """algorithm= was read by nobody, or its checkpoints had names that the evaluation does not find."""
+def run_smoke(folder: Path, name: str, *overrides: str) -> str:
+    """Two updates of helpful PPO's method; what the program told."""
     small = [
         "methods=[helpful_ppo]",
         "ppo.updates=2",
@@ -106,19 +107,44 @@ def test_another_algorithm_runs_through_the_stages(tmp_path: Path) -> None:
         "ppo.max_new_tokens=12",
         "threads=1",
     ]
-    command = [sys.executable, "-m", "harness.main", "run", "experiment=smoke", "name=grpo", *small]
+    command = [sys.executable, "-m", "harness.main", "run", "experiment=smoke", f"name={name}", *small]
     done = subprocess.run(
-        [*command, "algorithm=GRPO"],
-        cwd=tmp_path,
+        [*command, *overrides],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "grpo: helpful_ppo" in done.stderr
-    rows = [
-        json.loads(r) for r in (tmp_path / "results" / "grpo" / "training.jsonl").read_text().splitlines()
-    ]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose store has every stage before reinforcement learning."""
+    folder = tmp_path_factory.mktemp("smoke")
+    assert "grpo: helpful_ppo" in run_smoke(folder, "grpo", "algorithm=GRPO")
+    return folder
+
+
+@pytest.mark.slow
+def test_another_algorithm_runs_through_the_stages(smoke: Path) -> None:
+    """algorithm= was read by nobody, or its checkpoints had names that the evaluation does not find."""
+    text = (smoke / "results" / "grpo" / "training.jsonl").read_text()
+    rows = [json.loads(row) for row in text.splitlines()]
     assert [row["update"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["objective/score"]) for row in rows)
+
+
+@pytest.mark.slow
+def test_the_policy_starts_from_sft_and_the_critic_from_the_reward_model(smoke: Path) -> None:
+    """The critic started from the policy, or from nothing (PPO.md); without a learning rate both stay as they were."""
+    run_smoke(smoke, "still", "ppo.learning_rate=0", "ppo.critic_learning_rate=0")
+    store = smoke / "results" / ".store"
+    for trained, start in (("checkpoint-2", "sft"), ("critic", "reward_model")):
+        (after,) = store.glob(f"ppo/*/{trained}/model.safetensors")
+        (before,) = store.glob(f"{start}/*/model.safetensors")
+        found, expected = load_file(after), load_file(before)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items()), trained
