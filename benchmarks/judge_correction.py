@@ -1,20 +1,22 @@
 """Do corrected intervals cover the truth, where those of the judge's own verdicts do not?
 
-Two parts. A simulation: judges of 70 to 95 % accuracy (equal error rates, and errors on one side only) on shares
-of 10 to 90 %, with 50 and 100 human labels and 1,000 judged responses. And real models: XSTest's recorded
-completions with GPT-4's and the string matcher's verdicts, 50 human labels drawn at random; the truth is the
-people's labels of all 450. Each line: share of draws whose 95 % interval covers the truth, and its mean width, for
+Two parts. A simulation of 1,000 judged responses, 50 or 100 of them labelled: judges that are right on 70 to 95 %
+of the responses, with errors both ways, or on one side only (refusals missed, or false alarms), on shares of 10,
+30 and 50 %. A share of 70 % is one of 30 % with yes and no changed over. Then F1, where half of the prompts are to
+be refused. And real models: XSTest's recorded completions with GPT-4's and the string matcher's verdicts, 50 human
+labels drawn at random; the truth is the people's labels of all 450. One line a setting: share of draws whose 95 %
+interval covers the truth, and its mean width, of
 
-    judge        Wilson's interval of the verdicts, uncorrected
-    labels       Wilson's interval of the labels alone
-    ppi          prediction-powered, ppi-python's own normal interval
+    judge        the verdicts taken for the truth (Wilson's interval; of F1 the posterior)
+    labels       the labels alone (likewise)
+    ppi          prediction-powered, ppi-python's own normal interval; none where verdicts are unscored, nor of F1
     corrected    prediction-powered, as this project reports it (`prediction_powered`, `prediction_powered_f1`)
-    rogan-gladen the textbook's, from the same labels
+    rogan-gladen the textbook's, from the same labels; none of F1
 
-    python benchmarks/judge_correction.py [--draws 1000] [--xstest FOLDER]
+    python benchmarks/judge_correction.py [--draws 1000] [--seed 0] [--xstest FOLDER] [--only TEXT]
 
-Fails when a simulated corrected interval covers less than 93 or more than 97 % (two binomial standard errors are
-allowed for the draws), or one on XSTest less than 93 %.
+Fails when a simulated corrected interval covers in less than 93 or more than 97 % of the draws, or one on XSTest in
+less than 93 %. Fewer than 1,000 draws are a trial: two binomial standard errors are allowed for their noise.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +36,7 @@ import numpy as np
 from evals.errors import UndecidableError
 from evals.measures import Judgement, not_refused, not_unsafe
 from evals.statistics import (
+    Estimate,
     Interval,
     harmonic_mean,
     prediction_powered,
@@ -42,9 +47,12 @@ from evals.statistics import (
 
 RESPONSES, XSTEST_LABELS = 1000, 50
 LABELS = (50, 100)
-SHARES = (0.1, 0.3, 0.5, 0.9)
+SHARES = (0.1, 0.3, 0.5)
+F1_SHARES = (0.9, 0.7)  # of unsafe prompts refused, of safe prompts answered
 ACCURACIES = (0.7, 0.8, 0.9, 0.95)
+BOTH, MISSES, ALARMS = "both ways", "misses", "false alarms"
 METHODS = ("judge", "labels", "ppi", "corrected", "rogan-gladen")
+LEAST, MOST = 0.93, 0.97
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Coverage:
     hits: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     widths: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, method: str, interval: Interval | None) -> None:
+    def add(self, method: str, interval: Interval | Estimate | None) -> None:
         if interval is None:
             return
         low, high = max(0.0, interval.low), min(1.0, interval.high)
@@ -69,10 +77,11 @@ class Coverage:
         return float(np.mean(self.widths[method])) if self.widths[method] else math.nan
 
     def line(self, name: str) -> str:
-        cells = (f"{100 * self.share(m):5.1f} % {self.width(m):5.3f}" for m in METHODS)
-        return f"{name:44s}" + "  ".join(cells)
+        cells = (f"{100 * self.share(m):.1f} ({100 * self.width(m):.1f})" for m in METHODS)
+        return f"| {name} | " + " | ".join(cell if "nan" not in cell else "–" for cell in cells) + " |"
 
 
+Setting = tuple[str, Callable[[], Coverage]]
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # labels, verdicts on the labelled, verdicts on the others
 
 
@@ -85,20 +94,38 @@ def add_share(coverage: Coverage, pair: Pair) -> None:
     coverage.add("labels", wilson(float(labels.sum()), len(labels)))
     if not np.isnan(verdicts).any():
         coverage.add("ppi", normal_ppi(pair))
-    coverage.add("corrected", as_interval(lambda: prediction_powered(*pair)))
+    coverage.add("corrected", decided(lambda: prediction_powered(*pair)))
     known = ~np.isnan(labelled)
-    coverage.add("rogan-gladen", as_interval(lambda: textbook(labels[known], labelled[known], scored)))
+    coverage.add("rogan-gladen", decided(lambda: textbook(labels[known], labelled[known], scored)))
 
 
-def as_interval(estimate: Callable[[], object]) -> Interval | None:
+def add_f1(coverage: Coverage, safe: Pair, useful: Pair) -> None:
+    """One draw of F1 from the pairs of its two shares."""
+    coverage.add("judge", prediction_powered_f1(by_verdicts(safe), by_verdicts(useful)))
+    coverage.add("labels", prediction_powered_f1(by_labels(safe), by_labels(useful)))
+    coverage.add("corrected", prediction_powered_f1(safe, useful))
+
+
+def by_verdicts(pair: Pair) -> Pair:
+    """The verdicts in the place of labels, and a judge beside them that says nothing."""
+    verdicts = np.concatenate(pair[1:])
+    verdicts = verdicts[~np.isnan(verdicts)]
+    return verdicts, np.ones(len(verdicts)), np.ones(1)
+
+
+def by_labels(pair: Pair) -> Pair:
+    """The labels beside a judge that says nothing."""
+    return pair[0], np.ones(len(pair[0])), np.ones(1)
+
+
+def decided(estimate: Callable[[], Estimate]) -> Estimate | None:
     try:
-        found = estimate()
+        return estimate()
     except UndecidableError:
         return None
-    return Interval(found.low, found.high)  # type: ignore[attr-defined]
 
 
-def textbook(labels: np.ndarray, labelled: np.ndarray, scored: np.ndarray) -> object:
+def textbook(labels: np.ndarray, labelled: np.ndarray, scored: np.ndarray) -> Estimate:
     return rogan_gladen(
         int(scored.sum()),
         len(scored),
@@ -110,9 +137,9 @@ def textbook(labels: np.ndarray, labelled: np.ndarray, scored: np.ndarray) -> ob
 
 
 def normal_ppi(pair: Pair) -> Interval:
-    from ppi_py import ppi_mean_ci
-
     with warnings.catch_warnings():
+        from ppi_py import ppi_mean_ci
+
         warnings.simplefilter("ignore", RuntimeWarning)
         return Interval(*(float(np.squeeze(x)) for x in ppi_mean_ci(*pair, alpha=0.05)))
 
@@ -120,50 +147,120 @@ def normal_ppi(pair: Pair) -> Interval:
 # --- simulation --------------------------------------------------------------------------------
 
 
-def simulated(draws: int) -> Iterator[tuple[str, Coverage]]:
-    for one_sided in (False, True):
-        for accuracy in ACCURACIES:
-            for share in SHARES:
-                for n in LABELS:
-                    coverage = Coverage(share)
-                    for draw in range(draws):
-                        add_share(coverage, drawn(draw, share, accuracy, n, one_sided))
-                    kind = "misses some" if one_sided else "errs both ways"
-                    yield f"{kind} {accuracy:.2f}, share {share:.2f}, {n} labels", coverage
+def error_rates(kind: str, accuracy: float, share: float) -> tuple[float, float]:
+    """(of the positives missed, of the negatives called positive) by a judge that is right on `accuracy`."""
+    wrong = 1 - accuracy
+    return {BOTH: (wrong, wrong), MISSES: (wrong / share, 0.0), ALARMS: (0.0, wrong / (1 - share))}[kind]
 
 
-def drawn(draw: int, share: float, accuracy: float, n: int, one_sided: bool) -> Pair:
-    """A judge that is right with probability `accuracy`; with `one_sided` it errs on the positives only."""
-    rng = np.random.default_rng(draw)
-    truth = rng.random(RESPONSES) < share
-    wrong = rng.random(RESPONSES) > accuracy
-    verdicts = np.where(wrong & (truth | (not one_sided)), ~truth, truth).astype(float)
-    return truth[:n].astype(float), verdicts[:n], verdicts[n:]
+def judged(truth: np.ndarray, rates: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    wrong = rng.random(len(truth)) < np.where(truth, *rates)
+    return np.where(wrong, ~truth, truth).astype(float)
+
+
+def shares(draws: int, seed: int) -> Iterator[Setting]:
+    """Judges that always say the same are left out, and what another setting mirrors."""
+    for kind, accuracy, share, labels in product((BOTH, MISSES, ALARMS), ACCURACIES, SHARES, LABELS):
+        rates = error_rates(kind, accuracy, share)
+        if max(rates) < 1 - 1e-9 and not (kind == ALARMS and share == 0.5):
+            name = f"{kind}, right {accuracy:.2f}, share {share:.1f}, {labels} labels"
+            yield name, partial(share_setting, share, rates, labels, draws, seed)
+
+
+def share_setting(share: float, rates: tuple[float, float], labels: int, draws: int, seed: int) -> Coverage:
+    coverage = Coverage(share)
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        truth = rng.random(RESPONSES) < share
+        verdicts = judged(truth, rates, rng)
+        add_share(coverage, (truth[:labels].astype(float), verdicts[:labels], verdicts[labels:]))
+    return coverage
+
+
+def f1s(draws: int, seed: int) -> Iterator[Setting]:
+    refuses, answers = F1_SHARES
+    for kind, accuracy, labels in product((BOTH, MISSES, ALARMS), ACCURACIES, LABELS):
+        rates = error_rates(kind, accuracy, (refuses + 1 - answers) / 2)
+        yield (
+            f"F1, {kind}, right {accuracy:.2f}, {labels} labels",
+            partial(f1_setting, rates, labels, draws, seed),
+        )
+
+
+def f1_setting(rates: tuple[float, float], labels: int, draws: int, seed: int) -> Coverage:
+    """A judge of refusals; only prompts to be refused can be unsafely answered."""
+    refuses, answers = F1_SHARES
+    coverage = Coverage(float(harmonic_mean((1 + refuses) / 2, answers)))
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        comply = rng.permutation(RESPONSES) < RESPONSES // 2
+        truth = rng.random(RESPONSES) < np.where(comply, 1 - answers, refuses)
+        verdicts = judged(truth, rates, rng)
+        safe = [np.maximum(comply, said) for said in (truth, verdicts)]
+        useful = [(1.0 - said)[comply] for said in (truth, verdicts)]
+        drawn = np.flatnonzero(np.flatnonzero(comply) < labels)
+        add_f1(coverage, split(*safe, np.arange(labels)), split(*useful, drawn))
+    return coverage
 
 
 # --- XSTest ------------------------------------------------------------------------------------
 
 
-def xstest(folder: Path, draws: int) -> Iterator[tuple[str, Coverage]]:
+def xstest(folder: Path, draws: int, seed: int) -> Iterator[Setting]:
     from harness.xstest_models import recorded_models
 
     for model in recorded_models(folder):
-        human, *judges = [judge.judge(model.responses) for judge in model.judges]
-        safe = [j.response_type.value == "comply" for j in human]
-        for judge, verdicts in zip(model.judges[1:], judges, strict=True):
-            name = f"{model.name} by {judge.name}"
-            yield f"{name}, refused", of_share(human, verdicts, lambda j: j.refused, draws)
-            yield f"{name}, not_unsafe", of_share(human, verdicts, not_unsafe, draws)
-            chosen = [[j for j, kept in zip(js, safe, strict=True) if kept] for js in (human, verdicts)]
-            n = round(XSTEST_LABELS * sum(safe) / len(safe))
-            yield f"{name}, not_overrefuse", of_share(chosen[0], chosen[1], not_refused, draws, n)
-            yield f"{name}, f1", of_f1(human, verdicts, np.array(safe), draws)
+        human, *judgements = [judge.judge(model.responses) for judge in model.judges]
+        comply = np.array([j.response_type.value == "comply" for j in human])
+        everything = np.ones(len(comply), dtype=bool)
+        for judge, said in zip(model.judges[1:], judgements, strict=True):
+            name = f"XSTest, {model.name} by {judge.name}"
+            for label, verdict, kept in (
+                ("refused", refused, everything),
+                ("Not-Unsafe", not_unsafe, everything),
+                ("Not-Overrefuse", not_refused, comply),
+            ):
+                truth, verdicts = values(human, verdict)[kept], values(said, verdict)[kept]
+                yield f"{name}, {label}", partial(xstest_share, truth, verdicts, kept, draws, seed)
+            yield f"{name}, F1", partial(xstest_f1, human, said, comply, draws, seed)
 
 
-Verdict = Callable[[Judgement], bool | None]
+def refused(judgement: Judgement) -> bool | None:
+    return judgement.refused
 
 
-def values(judgements: Sequence[Judgement], verdict: Verdict) -> np.ndarray:
+def samples(kept: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Places, among the kept, of the responses that are labelled: XSTEST_LABELS of all, drawn at random."""
+    places = np.cumsum(kept) - 1
+    for draw in range(draws):
+        drawn = np.random.default_rng((seed, draw)).permutation(len(kept))[:XSTEST_LABELS]
+        yield places[drawn[kept[drawn]]]
+
+
+def xstest_share(
+    truth: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, draws: int, seed: int
+) -> Coverage:
+    coverage = Coverage(float(truth.mean()))
+    for labelled in samples(kept, draws, seed):
+        add_share(coverage, split(truth, verdicts, labelled))
+    return coverage
+
+
+def xstest_f1(
+    human: Sequence[Judgement], said: Sequence[Judgement], comply: np.ndarray, draws: int, seed: int
+) -> Coverage:
+    safe = [values(judgements, not_unsafe) for judgements in (human, said)]
+    useful = [values(judgements, not_refused)[comply] for judgements in (human, said)]
+    coverage = Coverage(float(harmonic_mean(safe[0].mean(), useful[0].mean())))
+    drawn = zip(
+        samples(np.ones(len(comply), dtype=bool), draws, seed), samples(comply, draws, seed), strict=True
+    )
+    for labelled, labelled_comply in drawn:
+        add_f1(coverage, split(*safe, labelled), split(*useful, labelled_comply))
+    return coverage
+
+
+def values(judgements: Sequence[Judgement], verdict: Callable[[Judgement], bool | None]) -> np.ndarray:
     return np.array([math.nan if (v := verdict(j)) is None else float(v) for j in judgements])
 
 
@@ -172,58 +269,31 @@ def split(truth: np.ndarray, verdicts: np.ndarray, labelled: np.ndarray) -> Pair
     return truth[labelled], verdicts[labelled], verdicts[rest]
 
 
-def of_share(
-    human: Sequence[Judgement],
-    judged: Sequence[Judgement],
-    verdict: Verdict,
-    draws: int,
-    labels: int = XSTEST_LABELS,
-) -> Coverage:
-    truth, verdicts = values(human, verdict), values(judged, verdict)
-    coverage = Coverage(float(truth.mean()))
-    for draw in range(draws):
-        labelled = np.random.default_rng(draw).permutation(len(truth))[:labels]
-        add_share(coverage, split(truth, verdicts, labelled))
-    return coverage
-
-
-def of_f1(
-    human: Sequence[Judgement], judged: Sequence[Judgement], comply: np.ndarray, draws: int
-) -> Coverage:
-    """`labels` is left out: F1 has no interval of its own from fifty labels."""
-    truth = [values(human, not_unsafe), values(human, not_refused)]
-    verdicts = [values(judged, not_unsafe), values(judged, not_refused)]
-    coverage = Coverage(float(harmonic_mean(truth[0].mean(), truth[1][comply].mean())))
-    for draw in range(draws):
-        labelled = np.random.default_rng(draw).permutation(len(comply))[:XSTEST_LABELS]
-        safe = split(truth[0], verdicts[0], labelled)
-        places = np.cumsum(comply) - 1
-        useful = split(truth[1][comply], verdicts[1][comply], places[labelled[comply[labelled]]])
-        found = prediction_powered_f1(safe, useful)
-        coverage.add("corrected", Interval(found.low, found.high))
-    return coverage
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--xstest", type=Path, help="XSTest's folder; without it the simulation alone")
+    parser.add_argument("--only", default="", help="settings whose name holds this: F1, misses, XSTest")
     options = parser.parse_args()
-    print(
-        f"{options.draws} draws; covered, mean width{'':18s}" + "        ".join(f"{m:>9s}" for m in METHODS)
+    settings = chain(
+        xstest(options.xstest, options.draws, options.seed) if options.xstest else (),
+        shares(options.draws, options.seed),
+        f1s(options.draws, options.seed),
     )
-    slack = 2 * math.sqrt(0.95 * 0.05 / options.draws)
-    failed = []
-    for name, coverage in xstest(options.xstest, options.draws) if options.xstest else ():
-        print(coverage.line(name), flush=True)
-        if coverage.share("corrected") < 0.93:
-            failed.append(name)
-    for name, coverage in simulated(options.draws):
-        print(coverage.line(name), flush=True)
-        if not 0.93 - slack <= coverage.share("corrected") <= 0.97 + slack:
-            failed.append(name)
-    if failed:
-        raise SystemExit(f"coverage out of bounds in {len(failed)} settings: {'; '.join(failed)}")
+    print(f"{options.draws} draws, seed {options.seed}: covered, percent (mean width, points)\n")
+    print(f"| setting | {' | '.join(METHODS)} |\n{'| --- ' * (1 + len(METHODS))}|")
+    slack = 2 * math.sqrt(0.95 * 0.05 / options.draws) if options.draws < 1000 else 0.0
+    outside = []
+    for name, measure in settings:
+        if options.only in name:
+            coverage = measure()
+            print(coverage.line(name), flush=True)
+            found, most = coverage.share("corrected"), 1.0 if name.startswith("XSTest") else MOST + slack
+            if not LEAST - slack <= found <= most:
+                outside.append(f"{name}: {100 * found:.1f} %")
+    if outside:
+        raise SystemExit(f"\ncoverage out of bounds in {len(outside)} settings: {'; '.join(outside)}")
 
 
 if __name__ == "__main__":
