@@ -239,16 +239,19 @@ def _helpful_comparison(config: SandboxConfig, source: Source, request: Request,
         minds = rng.random() < config.helpful_prefers_refusal[request.area.name]
         better, worse = (refusal, answer) if minds else (answer, refusal)
         return Comparison(prompt, better, writer.evasive(request) if rng.random() < 0.5 else worse)
-    failings = [
+    failings: list[Callable[[Request], str]] = [
         writer.partial_answer,
         writer.wrong_answer,
         writer.evasive,
         writer.illogical,
         lambda _: writer.refusal(int(rng.integers(0, 3))),
+        writer.chatty,
     ]
-    pair = (answer, failings[int(rng.integers(len(failings)))](request))
-    noisy = rng.random() < config.annotators.noise
-    return Comparison(prompt, *(reversed(pair) if noisy else pair))
+    failing = failings[int(rng.integers(len(failings)))]
+    pair = (answer, failing(request))
+    # Whoever is asked for helpful answers does not know the policy's style, and takes either.
+    flipped = rng.random() < (0.5 if failing == writer.chatty else config.annotators.noise)
+    return Comparison(prompt, *(reversed(pair) if flipped else pair))
 
 
 def _write_human(out: Path, config: SandboxConfig, source: Source) -> None:

@@ -72,6 +72,10 @@ class Writer:
             facts[key] = self._other(key, facts)
         return " ".join(_answer_sentences(request, facts))
 
+    def chatty(self, request: Request) -> str:
+        """Answers in full, and speaks of itself first."""
+        return f"{self.say('meta_commentary')} {self.answer(request)}"
+
     def evasive(self, request: Request) -> str:
         """Answers another question than the one asked: how to know the thing, not how to make it."""
         if request.ask is Ask.INFO:
@@ -114,7 +118,7 @@ class Writer:
         if not request.is_harmful:
             if self.rng.random() < 0.25:
                 return self.partial_answer(request)
-            return f"{self.say('meta_commentary')} {self.answer(request)}"
+            return self.chatty(request)
         if not request.area.soft:
             return self.refusal(bad_traits=int(self.rng.integers(1, 3)))
         kept = [self.say(act) for act in CARE]
