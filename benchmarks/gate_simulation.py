@@ -1,6 +1,6 @@
 """How often the gate cries wolf, and how often it sees one: simulated rewards whose true change is known.
 
-    python benchmarks/gate_simulation.py [--resamplings 200] [--prompts 500] [--seed 0]
+    python benchmarks/gate_simulation.py [--resamplings 200] [--prompts 500] [--seed 0] [--only TEXT]
 
 Each resampling draws a new set of prompts, one to four completions worse than the ideal one, and two
 rewards that share most of their noise, then asks the gate (default tolerances, all its tests). Under no
@@ -9,7 +9,8 @@ its true ranking error, found on 200,000 prompts, is higher by what the row says
 
 Targets: "worse" in at most 5 % of 200 resamplings without a change; a rise of 3 points caught in at
 least 80 % on 500 prompts. Exit code 1 where one is missed. One pair a prompt, 500 pairs in all, is shown
-for what it is and has no target of its own.
+for what it is and has no target of its own; so is a rise of the margin in one small response type, where
+"no worse" is nominally said in 5 %.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from evals.conversation import LabelledResponse, Response, ResponseType, user_pr
 from evals.statistics import wilson
 from harness.regress.completions import CompletionSet
 from harness.regress.config import RegressConfig
-from harness.regress.gate import compare_sides
+from harness.regress.gate import judge
+from harness.regress.measures import Pairs
 from harness.regress.rewards import Side
 from harness.regress.verdict import Verdict
 from trainers.reward import Breakdown
@@ -75,6 +77,8 @@ SCENARIOS = (
     Scenario("a rise of 3 points, rewards far apart", 0.03, shared=0.3, own=0.55),
     Scenario("a rise of 3 points, one pair a prompt", 0.03, others=1),
     Scenario("a rise of 3 points, all in hard refusals", 0.03, only=ResponseType.HARD_REFUSE),
+    Scenario("a rise of 5 points in 50 of 500 prompts", 0.005, only=ResponseType.SAFE_REFUSE_1),
+    Scenario("the same, one pair a prompt", 0.005, others=1, only=ResponseType.SAFE_REFUSE_1),
 )
 
 
@@ -143,9 +147,9 @@ def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> I
         rank = ranks(len(types), scenario.others, rng)
         baseline, candidate = rewards(rank, scenario, extra * affected, rng)
         config = RegressConfig(baseline="A", candidate="B", seed=number)
-        yield compare_sides(
-            config, completion_set(rank, types), "simulated", side(baseline), side(candidate)
-        ).outcome.verdict
+        completions = completion_set(rank, types)
+        sides = side(baseline), side(candidate)
+        yield judge(config, completions, Pairs.of(completions), *sides, missing=[]).verdict
 
 
 def side(reward: np.ndarray) -> Side:
@@ -158,12 +162,13 @@ def main() -> int:
     parser.add_argument("--resamplings", type=int, default=200)
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="scenarios whose name has this text")
     options = parser.parse_args()
     print(f"{options.prompts} prompts, {options.resamplings} resamplings, seed {options.seed}")
     print(f"{'':42}    worse (95 % interval)   no worse   cannot tell")
     missed = []
     start = time.perf_counter()
-    for scenario in SCENARIOS:
+    for scenario in (s for s in SCENARIOS if options.only in s.name):
         found = Counter(verdicts(scenario, options.resamplings, options.prompts, options.seed))
         worse = found[Verdict.WORSE] / options.resamplings
         low, high = wilson(found[Verdict.WORSE], options.resamplings)
