@@ -641,6 +641,10 @@ def registry(tmp_path, monkeypatch):
     (tmp_path / "pairs.yaml").write_text(json.dumps(task))
     shots = {**task, "task": "shots", "num_fewshot": 2, "fewshot_split": "test"}
     (tmp_path / "shots.yaml").write_text(json.dumps(shots))
+    written = {**task, "task": "written", "output_type": "generate_until", "doc_to_target": "{{right}}"}
+    written |= {"metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]}
+    written |= {"generation_kwargs": {"until": ["?"], "max_gen_toks": 3}}
+    (tmp_path / "written.yaml").write_text(json.dumps(written))
     (tmp_path / "hub.yaml").write_text(json.dumps({**task, "task": "hub", "dataset_path": "nobody/nothing"}))
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     monkeypatch.setattr(lm_eval_tasks, "_registry", lambda: manager)
@@ -668,6 +672,16 @@ def test_lm_evals_own_number_of_examples_holds_unless_told(registry, model, toke
         (score,) = score_tasks(model, tokenizer, [loaded], batch_size=4)
         context = loaded.lm_eval_tasks["shots"].instances[0].args[0]
         assert context.count("?") == expected + 1 and score.num_fewshot == expected
+
+
+def test_tasks_of_generation_run_by_name(registry, model, tokenizer):
+    """BBQ and TruthfulQA have forms whose answers are written, not chosen: lm-eval's own model gives the same."""
+    (loaded,) = load_tasks([CapabilityTask("written", "lm_eval")], limit=6, seed=0)
+    (score,) = score_tasks(model, tokenizer, [loaded], batch_size=4)
+    assert (score.metric, score.n) == ("exact_match", 6)
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4)
+    found = evaluate(stock, {"tasks": loaded.lm_eval_tasks}, samples=loaded.samples, bootstrap_iters=0)
+    assert score.value == found["results"]["written"]["exact_match,none"]
 
 
 def test_a_task_that_cannot_be_had_is_one_line(registry):

@@ -362,6 +362,31 @@ def test_differences_of_capability_tasks_are_named(tmp_path: Path, suite: Path, 
     ]
 
 
+def test_few_shot_examples_are_set_by_task(tmp_path: Path) -> None:
+    """A number for one task was one for all, was dropped on the way, or was no part of what is compared."""
+    from harness.evaluate.knowledge import capability_record, tasks_of
+
+    for split in ("dev", "test"):
+        (tmp_path / "mmlu/data" / split).mkdir(parents=True)
+        (tmp_path / f"mmlu/data/{split}/anatomy_{split}.csv").write_text("q,1,2,3,4,A\n")
+    (tmp_path / "lambada").mkdir()
+    (tmp_path / "lambada/lambada_openai.jsonl").write_text('{"text": "a b"}\n')
+    given = ["model.path=x", f"capability.root={tmp_path}"]
+    config = compose_evaluate([*given, "capability.num_fewshot.mmlu=5"])
+    assert {task.name: task.num_fewshot for task in tasks_of(config.capability)} == {
+        "mmlu": 5,
+        "lambada": None,
+    }
+    record = capability_record(config)["tasks"]
+    assert (
+        record["mmlu"]["num_fewshot"] == 5 and len({of_task["version"] for of_task in record.values()}) == 2
+    )
+    for name, expected in (("lambada", "has no few-shot examples"), ("arc_easy", "no such task is measured")):
+        config = compose_evaluate([*given, f"capability.num_fewshot.{name}=1"])
+        with pytest.raises(InputError, match=expected):
+            tasks_of(config.capability)
+
+
 def test_nothing_lost_means_something_compared() -> None:
     """A gate over no metric at all said that nothing was worse."""
     from evals.errors import UndecidableError
