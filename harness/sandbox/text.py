@@ -118,8 +118,8 @@ def _forum(
     posts: list[str] = []
     while len(posts) < count:
         for place in rng.permutation(len(asked))[: count - len(posts)]:
-            request = make_request(*asked[place], "forum", rng)
-            name = request.topic.name
+            topic, ask = asked[int(place)]
+            request, name = make_request(topic, ask, "forum", rng), topic.name
             due[name] += natural_refusals * request.is_harmful
             refuses = due[name] >= 1.0
             due[name] -= refuses
