@@ -87,12 +87,14 @@ def _options() -> argparse.Namespace:
 def measure(point: Point, updates: int, threads: int) -> Cost:
     """Train `updates` + 1 times with a learning rate of 0, so that all of them do the same work."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from evals.conversation import user_prompt
     from trainers.ppo import PPOConfig, train_ppo
     from trainers.reward import RewardModelTerm, SumOfTerms
 
     torch.set_num_threads(threads)
+    disable_progress_bar()
     policy, critic = make_models(point)
     tokenizer = small.make_tokenizer(small.VOCABULARY)
     reward = SumOfTerms([RewardModelTerm(copy.deepcopy(critic), tokenizer)])
