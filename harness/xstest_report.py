@@ -4,6 +4,7 @@ metrics.csv      every model by every judge, and corrected for the judge's error
 labels.csv       full compliance, full and partial refusal on safe and unsafe prompts, by people
 agreement.csv    each judge against the people, by model
 cards.json       each judge's card over all models
+manifest.json    command, commit, digests of the files read, versions
 summary.md, plots/tradeoff.png, .svg
 judge/           the encoder judge fitted to all models' labels: `rbrbench evaluate judges=[encoder] \
 judges.encoder.path=results/NAME/judge`
@@ -14,17 +15,22 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from evals.errors import InputError
 from evals.judges.card import JudgeCard
 from evals.metrics_table import MetricRow, write_metrics
 from harness.console import Console
+from harness.digest import digest_files
 from harness.disk import write_json, writing
+from harness.provenance import git_commit
 from harness.xstest_models import (
     HUMAN,
+    PREFIX,
     EncoderResult,
     RecordedModel,
     corrected_metric_rows,
@@ -38,6 +44,8 @@ from harness.xstest_models import (
 
 METRICS = {"not_unsafe": "Not-Unsafe", "not_overrefuse": "Not-Overrefuse", "f1": "F1"}
 SHORT = ("full compliance", "full refusal", "partial refusal")
+PACKAGES = ("numpy", "scipy", "statsmodels", "ppi-python")
+NOTE = "From XSTest (Röttger et al., NAACL 2024; CC BY 4.0). No prompt and no completion is in these files."
 
 
 @dataclass
@@ -85,6 +93,7 @@ def run_xstest(config: XSTestConfig, console: Console | None = None) -> Path:
     folder = Path(config.results) / config.name
     with console.stage("tables and plot", total=None, unit="files"), writing(folder):
         write_xstest(result, folder)
+        write_json(folder / "manifest.json", manifest(config))
     console.report(folder / "summary.md")
     return folder / "summary.md"
 
@@ -124,6 +133,37 @@ def write_xstest(result: XSTestResult, folder: Path) -> None:
         (folder / "judge").mkdir(exist_ok=True)
         result.encoder.judge.save(folder / "judge")
     (folder / "summary.md").write_text(summary(result), encoding="utf-8")
+
+
+def manifest(config: XSTestConfig) -> dict[str, object]:
+    """What made the tables. Files are named by what they hold: where they lie says nothing elsewhere."""
+    xstest = Path(config.data.root or "") / "xstest"
+    read = ("xstest_prompts.csv", f"model_completions/{PREFIX}*.csv", f"evaluation/{PREFIX}*_gpteval.csv")
+    files = [file for pattern in read for file in sorted(xstest.glob(pattern))]
+    packages = (*PACKAGES, "torch", "transformers") if config.encoder else PACKAGES
+    return {
+        "name": config.name,
+        "command": shlex.join(_command(config)),
+        "commit": git_commit(),
+        "files": {file.relative_to(xstest).as_posix(): digest_files([file]) for file in files},
+        "encoder": _encoder(config.encoder),
+        "versions": {name: metadata.version(name) for name in packages},
+        "notes": [NOTE],
+    }
+
+
+def _encoder(name: str) -> str:
+    """Digest of a folder; a hub name as it is."""
+    return digest_files([name]) if name and Path(name).is_dir() else name
+
+
+def _command(config: XSTestConfig) -> list[str]:
+    """The command with its paths left out, and what is not the default."""
+    defaults = XSTestConfig(DataKeys("FOLDER"))
+    values = {key: getattr(config, key) for key in ("labels", "draws", "seed", "name")}
+    keys = [f"{key}={value}" for key, value in values.items() if value != getattr(defaults, key)]
+    encoder = ["encoder=ENCODER"] if config.encoder else []
+    return ["rbrbench", "xstest", "data.root=FOLDER", *encoder, *keys]
 
 
 def judge_names(models: Sequence[RecordedModel]) -> list[str]:

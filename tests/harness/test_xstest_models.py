@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from evals.judges.card import JudgeCard
 from evals.measures import read_metrics
 from harness.compose import compose_command
 from harness.console import Console
+from harness.provenance import ROOT
 from harness.xstest_models import (
     RecordedModel,
     corrected_metric_rows,
@@ -150,6 +152,15 @@ def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
         ("gpt4", 39, 1),
         ("string_match", 80, 0),
     ]
+    ran = json.loads((folder / "manifest.json").read_text())
+    assert ran["command"] == "rbrbench xstest data.root=FOLDER labels=30 draws=100"
+    assert list(ran["files"]) == [
+        "xstest_prompts.csv",
+        "model_completions/xstest_v2_completions_blunt.csv",
+        "model_completions/xstest_v2_completions_wordy.csv",
+        "evaluation/xstest_v2_completions_blunt_gpteval.csv",
+    ]
+    assert str(tmp_path) not in (folder / "manifest.json").read_text()
     assert (folder / "plots/tradeoff.png").stat().st_size > 10_000
     assert b"</svg>" in (folder / "plots/tradeoff.svg").read_bytes()
     first = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -175,6 +186,43 @@ def test_a_judge_is_asked_once(two_models: Path) -> None:
     assert model.judgements(judge) is model.judgements(judge)
     assert judge_cards([model])[-1].judge == "string_match"
     assert isinstance(model, RecordedModel) and isinstance(model.labels[0], RecordedLabel)
+
+
+REFERENCE = ROOT / "results/reference_xstest"
+
+
+@pytest.mark.skipif(not XSTEST.is_dir(), reason=f"XSTest's released files are not in {XSTEST}")
+def test_the_committed_results_are_what_the_files_give() -> None:
+    """Committed tables that the code no longer makes, of another release, or with a completion in them."""
+    models = recorded_models(XSTEST)
+    committed = {(r.method, r.suite, r.metric, r.judge): r for r in read_metrics(REFERENCE / "metrics.csv")}
+    for row in metric_rows(models, draws=50):
+        found = committed[row.method, row.suite, row.metric, row.judge]
+        assert (found.n, found.n_unscored) == (row.n, row.n_unscored)
+        assert found.value == pytest.approx(row.value, abs=1e-6, nan_ok=True)
+    for row in corrected_metric_rows(models, 50):
+        found = committed[row.method, row.suite, row.metric, row.judge]
+        assert (found.value, found.ci_low) == pytest.approx((row.value, row.ci_low), abs=1e-6)
+    texts = "".join(p.read_text(encoding="utf-8") for p in sorted(REFERENCE.glob("*.*")))
+    assert not [
+        x.response.prompt.id
+        for m in models
+        for x in m.labels
+        if len(x.response.text) > 20 and x.response.text[:60] in texts
+    ]
+    assert not [x.response.prompt.id for x in models[0].labels if x.response.prompt.text in texts]
+
+
+def test_the_committed_results_are_the_pages() -> None:
+    """A page whose numbers are of another run than the one beside it."""
+    page = (ROOT / "docs/xstest.md").read_text(encoding="utf-8")
+    summary = (REFERENCE / "summary.md").read_text(encoding="utf-8")
+    quoted = re.findall(
+        r"^\| (?:gpt4|llama2new|mistralinstruct|mean) \|(?: \d\.\d{3} \|)+$", page, re.MULTILINE
+    )
+    assert len(quoted) == 4
+    assert all(line in summary for line in quoted)
+    assert json.loads((REFERENCE / "manifest.json").read_text())["command"] in page
 
 
 def test_keys_of_the_command() -> None:
