@@ -26,7 +26,7 @@ from evals.errors import InputError
 from trainers import ppo_math
 from trainers.adapters import has_adapter
 from trainers.learner import Learner, improve, minibatch_rows
-from trainers.ppo_alarm import ALARM, ALARM_TEXT, reward_hacking
+from trainers.ppo_alarm import ALARM, ALARM_TEXT, SCORE, reward_hacking
 from trainers.ppo_checkpoint import RunFolder, random_state, set_random_state, stop_signal
 from trainers.ppo_config import KLController, PPOConfig
 from trainers.ppo_limits import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit, rolls_back
@@ -222,6 +222,8 @@ class _Run:
         learner, config, averages, clock = self.learner, self.config, Averages(), PhaseClock()
         learner.update += 1
         rates = self._set_learning_rates()
+        # The first row's are those of the policy as given: one update may already have done the harm.
+        given = self._held_out_measures(clock) if learner.update == 1 else {}
         mine = self.processes.share(list(range(config.batch_size)))
         with clock.phase("rollout"), gathered(learner.policy):
             samples = self._sample(mine)
@@ -256,7 +258,7 @@ class _Run:
                 averages.merge(diagnostics)
         add_reward(averages, samples, breakdown)
         add_experience(averages, samples, experience)
-        metrics = {"update": learner.update} | averages.means(self.processes) | rates
+        metrics = {"update": learner.update} | averages.means(self.processes) | rates | given
         metrics["value/explained_variance"] = explained_variance(experience, self.processes)
         metrics["objective/kl_coef"] = learner.kl_coef
         if rolls_back(config):
@@ -270,21 +272,10 @@ class _Run:
     def look_at_held_out(
         self, before: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], clock: PhaseClock
     ) -> dict[str, Any]:
-        """The held-out measures and whether the alarm is raised, in updates where they are due; else nothing.
-
-        Whatever the judge does with the global random generators is undone: monitoring a run does
-        not change it.
-        """
+        """The held-out measures and whether the alarm is raised, in updates where they are due; else nothing."""
         if self.held_out is None or not is_due(self.learner.update, self.config):
             return {}
-        kept = random_state()
-        with clock.phase("monitor"), gathered(self.learner.policy):
-            found: dict[str, Any] = dict(
-                measure_held_out(
-                    self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
-                )
-            )
-        set_random_state(kept)
+        found = {} if SCORE in metrics else self._held_out_measures(clock)
         alarm = reward_hacking([*before, {**metrics, **found}], self.config.alarm_drop)
         found[ALARM] = float(alarm is not None)
         if alarm is not None:
@@ -292,6 +283,20 @@ class _Run:
             if not any(row.get(ALARM) for row in before) and self.processes.is_main:
                 log.warning("%s", alarm)
         return found
+
+    def _held_out_measures(self, clock: PhaseClock) -> dict[str, Any]:
+        """Whatever the judge does with the global random generators is undone: monitoring a run does not
+        change it.
+        """
+        if self.held_out is None or not is_due(self.learner.update, self.config):
+            return {}
+        kept = random_state()
+        with clock.phase("monitor"), gathered(self.learner.policy):
+            found = measure_held_out(
+                self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
+            )
+        set_random_state(kept)
+        return dict(found)
 
     def renew_reward(self, clock: PhaseClock) -> dict[str, Any]:
         """A new reward from here on, in updates where one is due, with what is to be told of it."""

@@ -41,7 +41,7 @@ class HeldOut:
 
 
 def is_due(update: int, config: PPOConfig) -> bool:
-    """After the first update, every `monitor_every`, and the last."""
+    """In the first update (there before it, see `trainers.ppo`), after every `monitor_every`, and the last."""
     every = config.monitor_every
     return every > 0 and (update in (1, config.updates) or update % every == 0)
 

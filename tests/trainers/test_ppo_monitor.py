@@ -151,6 +151,16 @@ def test_a_held_reward_raises_none(tmp_path: Path) -> None:
     assert {row["alarm/reward_hacking"] for row in found if "held_out/score" in row} == {0.0}
 
 
+def test_the_first_look_is_at_the_policy_as_given(tmp_path: Path) -> None:
+    """One large update had done the harm before the first look, and nothing fell any more."""
+    mild, wild = (
+        run(tmp_path / str(rate), 0.0, HELD_OUT, updates=2, learning_rate=rate)[0] for rate in (1e-9, 0.3)
+    )
+    keys = ("held_out/score", "held_out/length", "held_out/over_refusal")
+    assert [mild[key] for key in keys] == [wild[key] for key in keys]
+    assert mild["policy/approx_kl"] < wild["policy/approx_kl"]
+
+
 def test_monitoring_does_not_change_the_training(tmp_path: Path) -> None:
     """Looking at held-out responses moved the random generators: a watched run was another run."""
     watched = run(tmp_path / "watched", 0.1, HELD_OUT, updates=6, monitor_every=2)
