@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,6 +17,7 @@ from harness.compose import CONF, as_input_error, compose_command, compose_keys,
 from harness.methods import DEFAULT, chosen
 from harness.real_data import RealConfig
 from harness.sandbox.generate import SandboxConfig
+from harness.shared_keys import check_name
 from trainers.grader import GraderTrainingConfig
 from trainers.models import ModelConfig
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
@@ -115,8 +115,7 @@ class RunConfig:
         chosen(self.methods)
         check_trackers(self.trackers)
         check_algorithm(self.algorithm, self.ppo)
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        check_name(self.name)
         for name, least in (("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")

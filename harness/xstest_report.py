@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from harness.console import Console
 from harness.digest import digest_files
 from harness.disk import write_json, writing
 from harness.provenance import git_commit
+from harness.shared_keys import check_name
 from harness.xstest_models import (
     HUMAN,
     PREFIX,
@@ -70,8 +70,7 @@ class XSTestConfig:
                 raise InputError(f"is {getattr(self, key)}", field=key, fix=f"give {least} or more")
         if self.data.root is None:
             raise InputError("is missing", field="data.root", fix="give the folder that holds xstest/")
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        check_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from evals.judges.labelled import LABELLED
 from evals.recorded_responses import ResponseColumns
 from evals.suites import suite_source
 from harness.compose import compose_command
+from harness.shared_keys import check_name
 from harness.wording import file_name
 
 PRECISIONS = ("float32", "bfloat16")
@@ -214,8 +215,7 @@ class EvaluateConfig:
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        check_name(self.name)
         for name, least in (("seed", 0), ("threads", 1), ("draws", 100)):
             if getattr(self, name) < least:
                 raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from evals.chat_server import ChatServerConfig
 from evals.conversation import ResponseType
 from evals.errors import InputError
 from evals.graders import GRADERS
+from harness.shared_keys import check_name, response_types
 from trainers.weights import WeightsConfig
 
 ORACLE = "oracle"
@@ -90,20 +90,10 @@ class FitConfig:
                 field="weights.holdout",
                 fix="give a share above 0, or other completions with test=FILE",
             )
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        check_name(self.name)
         self.types  # noqa: B018  an unknown response type is refused at once
 
     @property
     def types(self) -> tuple[ResponseType, ...]:
         """The response types that are asked for; empty for all."""
-        return tuple(_response_type(name) for name in self.response_types)
-
-
-def _response_type(name: str) -> ResponseType:
-    try:
-        return ResponseType.parse(name)
-    except ValueError:
-        known = ", ".join(t.value for t in ResponseType)
-        problem = f"unknown response type '{name}'"
-        raise InputError(problem, field="response_types", fix=f"use some of {known}") from None
+        return response_types(self.response_types)

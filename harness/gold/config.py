@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from evals.errors import InputError
 from evals.graders import GRADERS
 from evals.graders.server import ServerConfig
+from harness.shared_keys import check_name
 from trainers.encoder_config import EncoderFitConfig
 
 
@@ -79,10 +79,7 @@ class GraderChoice:
                 f"a grader of kind {self.kind} has no path", field="model.path", fix="give its folder or file"
             )
         self.name = self.name or (Path(self.path).stem if self.path and self.kind != "server" else self.kind)
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(
-                f"is {self.name!r}", field="graders.name", fix="use letters, digits, '-', '_' and '.'"
-            )
+        check_name(self.name, "graders.name")
 
 
 @dataclass
@@ -117,8 +114,7 @@ class GoldConfig:
             raise InputError(f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 to 1")
         if self.gold.train is None and self.gold.test is None:
             raise InputError("no labels", field="gold.test", fix="give labelled completions: gold.test=FILE")
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        check_name(self.name)
         names = [choice.name for choice in self.choices]
         if len(set(names)) < len(names):
             raise InputError("two graders have one name", field="graders", fix="give each a name of its own")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 
 from evals.conversation import ResponseType
 from evals.errors import InputError
+from harness.shared_keys import check_name, response_types
 
 
 class Correction(str, Enum):
@@ -77,20 +77,10 @@ class RegressConfig:
         for name, (good, fix) in checks.items():
             if not good:
                 raise InputError(f"is {getattr(self, name)}", field=name, fix=fix)
-        if not re.fullmatch(r"[\w.+=,-]+", self.name) or self.name.startswith("."):
-            raise InputError(f"is {self.name!r}", field="name", fix="use letters, digits, '-', '_' and '.'")
+        check_name(self.name)
         self.types  # noqa: B018  an unknown response type is refused at once
 
     @property
     def types(self) -> tuple[ResponseType, ...]:
         """The response types that are asked for; empty for all."""
-        return tuple(_response_type(name) for name in self.response_types)
-
-
-def _response_type(name: str) -> ResponseType:
-    try:
-        return ResponseType.parse(name)
-    except ValueError:
-        known = ", ".join(t.value for t in ResponseType)
-        problem = f"unknown response type '{name}'"
-        raise InputError(problem, field="response_types", fix=f"use some of {known}") from None
+        return response_types(self.response_types)
