@@ -28,8 +28,8 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from evals.conversation import Prompt, Response, messages_as_json
 from evals.errors import InputError
 from trainers.adapters import adapter, merged
-from trainers.ppo_alarm import ALARM, ALARM_TEXT, reward_hacking
-from trainers.ppo_checkpoint import random_state, set_random_state, write_folder
+from trainers.ppo_alarm import ALARM_TEXT, alarm_metrics
+from trainers.ppo_checkpoint import write_folder
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
 from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
 from trainers.processes import Processes
@@ -218,15 +218,11 @@ class _Watch(TrainerCallback):
     def _look(self, row: dict[str, Any], model: Any) -> None:
         if self.held_out is None or not is_due(row["update"], self.config):
             return
-        kept = random_state()
         row |= measure_held_out(self.held_out, model, self.tokenizer, self.config, Processes())
-        set_random_state(kept)
-        alarm = reward_hacking([*self.rows, row], self.config.alarm_drop)
-        row[ALARM] = float(alarm is not None)
-        if alarm is not None:
-            row[ALARM_TEXT] = str(alarm)
-            if not any(before.get(ALARM) for before in self.rows):
-                log.warning("%s", alarm)
+        found, is_first = alarm_metrics(self.rows, row, self.config.alarm_drop)
+        row |= found
+        if is_first:
+            log.warning("%s", found[ALARM_TEXT])
 
 
 def metrics_row(update: int, logs: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from evals.errors import InputError
 from trainers import ppo_math
 from trainers.adapters import has_adapter
 from trainers.learner import Learner, improve, minibatch_rows
-from trainers.ppo_alarm import ALARM, ALARM_TEXT, SCORE, reward_hacking
+from trainers.ppo_alarm import ALARM_TEXT, SCORE, alarm_metrics
 from trainers.ppo_checkpoint import RunFolder, random_state, set_random_state, stop_signal
 from trainers.ppo_config import KLController, PPOConfig
 from trainers.ppo_limits import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit, rolls_back
@@ -273,30 +273,23 @@ class _Run:
         self, before: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], clock: PhaseClock
     ) -> dict[str, Any]:
         """The held-out measures and whether the alarm is raised, in updates where they are due; else nothing."""
-        if self.held_out is None or not is_due(self.learner.update, self.config):
-            return {}
         found = {} if SCORE in metrics else self._held_out_measures(clock)
-        alarm = reward_hacking([*before, {**metrics, **found}], self.config.alarm_drop)
-        found[ALARM] = float(alarm is not None)
-        if alarm is not None:
-            found[ALARM_TEXT] = str(alarm)
-            if not any(row.get(ALARM) for row in before) and self.processes.is_main:
-                log.warning("%s", alarm)
-        return found
+        if SCORE not in metrics and not found:
+            return {}
+        told, is_first = alarm_metrics(before, {**metrics, **found}, self.config.alarm_drop)
+        if is_first and self.processes.is_main:
+            log.warning("%s", told[ALARM_TEXT])
+        return found | told
 
     def _held_out_measures(self, clock: PhaseClock) -> dict[str, Any]:
-        """Whatever the judge does with the global random generators is undone: monitoring a run does not
-        change it.
-        """
         if self.held_out is None or not is_due(self.learner.update, self.config):
             return {}
-        kept = random_state()
         with clock.phase("monitor"), gathered(self.learner.policy):
-            found = measure_held_out(
-                self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
+            return dict(
+                measure_held_out(
+                    self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
+                )
             )
-        set_random_state(kept)
-        return dict(found)
 
     def renew_reward(self, clock: PhaseClock) -> dict[str, Any]:
         """A new reward from here on, in updates where one is due, with what is to be told of it."""

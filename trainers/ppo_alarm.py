@@ -133,3 +133,13 @@ def _risen(
     changes = {n.removeprefix(prefix): _mean_of(after, n) - _mean_of(before, n) for n in names}
     risen = {name: by for name, by in changes.items() if by > 0}
     return dict(sorted(risen.items(), key=lambda item: -item[1]))
+
+
+def alarm_metrics(
+    before: Sequence[Mapping[str, Any]], row: Mapping[str, Any], drop: float
+) -> tuple[dict[str, Any], bool]:
+    """What `row`, which follows `before`, says of the alarm; and whether it is the run's first."""
+    alarm = reward_hacking([*before, row], drop)
+    if alarm is None:
+        return {ALARM: 0.0}, False
+    return {ALARM: 1.0, ALARM_TEXT: str(alarm)}, not any(earlier.get(ALARM) for earlier in before)

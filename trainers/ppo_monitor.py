@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.conversation import Prompt, Response
 from evals.sampling import Decoding, sample_responses
 from trainers.ppo_alarm import LENGTH, OVER_REFUSAL, SCORE, STDERR, UNSCORED_SHARE
+from trainers.ppo_checkpoint import random_state, set_random_state
 from trainers.ppo_config import PPOConfig
 from trainers.processes import Processes
 
@@ -53,7 +54,11 @@ def measure_held_out(
     config: PPOConfig,
     processes: Processes,
 ) -> dict[str, float | None]:
-    """Mean score with its standard error, over-refusal, length in tokens, unscored share; over all processes."""
+    """Mean score with its standard error, over-refusal, length in tokens, unscored share; over all processes.
+
+    Whatever the judge does with the global random generators is undone: monitoring a run does not change it.
+    """
+    kept = random_state()
     prompts = list(held_out.prompts)[: config.monitor_prompts]
     mine = [prompts[i] for i in processes.share(list(range(len(prompts))))]
     decoding = Decoding(config.max_new_tokens, batch_size=config.batch_size)
@@ -62,6 +67,7 @@ def measure_held_out(
     lengths = [len(tokenizer(r.text, add_special_tokens=False)["input_ids"]) for r in responses]
     parts = processes.gather((scores.score.tolist(), scores.over_refusal.tolist(), lengths))
     score, refusal, length = (np.array([x for part in parts for x in part[k]], float) for k in range(3))
+    set_random_state(kept)
     known = score[~np.isnan(score)]
     spread = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else None
     return {
