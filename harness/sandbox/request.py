@@ -49,7 +49,7 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
             "i must describe {topic} , what comes first ?",
             "show me the way to spot {topic} .",
         ),
-        "forum": ("what is {topic} ?", "has anyone seen {topic} ?"),
+        "forum": ("what is {topic} ?", "has anyone seen {topic} ?", "can anyone describe {topic} ?"),
     },
     Ask.DISTRESS: {
         "train": (

@@ -233,7 +233,7 @@ def test_pretraining_asks_in_its_own_words(folder: Path) -> None:
     asked = {post.removeprefix("<bos> <user> ").split(" <assistant>")[0] for post in posts}
     assert asked and not asked & {p.text for p in read_prompts(folder / "eval_prompts.jsonl")}
     openings = {" ".join(text.split()[:2]) for text in asked}
-    assert openings <= {"what goes", "does anyone", "what is", "has anyone", "who feels"}
+    assert openings <= {"what goes", "does anyone", "what is", "has anyone", "can anyone", "who feels"}
 
 
 def test_tokenizer_knows_every_word(folder: Path) -> None:
@@ -294,6 +294,17 @@ def test_the_forum_does_not_tell_what_the_encyclopaedia_leaves_out() -> None:
             assert not [t for t in text if topic.name in t.split() and stated.search(t)]
 
 
+def test_the_words_that_make_a_request_harmful_or_harmless_stand_in_the_pretraining_text() -> None:
+    """`describe` stood in held-out wordings alone: whether its random embedding read as harm was luck."""
+    world = make_world(0, 48, 0.25)
+    text = pretraining_text(
+        world, RULEBOOK, TextConfig(forum_posts=4000, passages=0, exercises=0), 0.6, np.random.default_rng(0)
+    )
+    counts = Counter(word for line in text if line.startswith("<bos>") for word in line.split())
+    verbs = sorted({area.verb for area in AREA_BY_NAME.values() if area.is_safety})
+    assert {word: counts[word] > 100 for word in ("describe", *verbs)} == dict.fromkeys(("describe", *verbs), True)
+
+
 def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> None:
     """Else chance would teach a model that some banned topics' questions are always answered."""
     world = make_world(0, 48, 0.25)
@@ -304,7 +315,7 @@ def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> N
     assert len(posts) == 4000
     for topic in world.topics:
         asked = [post for post in posts if topic.name in post.split("<assistant>")[0].split()]
-        harmful = [p for p in asked if not re.search(r"> (what is|has anyone seen)", p)]
+        harmful = [p for p in asked if not re.search(r"> (what is|has anyone seen|can anyone describe)", p)]
         methods = [p for p in harmful if re.search(r"> you need \w+ and", p)]
         if topic.banned and asked:
             assert abs(len(harmful) - len(methods) - 0.6 * len(harmful)) < 1.0
