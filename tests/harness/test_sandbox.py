@@ -302,7 +302,9 @@ def test_the_words_that_make_a_request_harmful_or_harmless_stand_in_the_pretrain
     )
     counts = Counter(word for line in text if line.startswith("<bos>") for word in line.split())
     verbs = sorted({area.verb for area in AREA_BY_NAME.values() if area.is_safety})
-    assert {word: counts[word] > 100 for word in ("describe", *verbs)} == dict.fromkeys(("describe", *verbs), True)
+    assert {word: counts[word] > 100 for word in ("describe", *verbs)} == dict.fromkeys(
+        ("describe", *verbs), True
+    )
 
 
 def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> None:
