@@ -15,7 +15,8 @@ os.environ.update(
 )
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,3 +38,31 @@ def only_this_machine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
         yield
+
+
+@pytest.fixture(scope="session")
+def save_random_encoder() -> Callable[[Path, Sequence[str]], Path]:
+    """Save a random BERT of three layers that knows `words`, with its tokenizer, in a folder."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+    def save(folder: Path, words: Sequence[str]) -> Path:
+        vocabulary = {word: index for index, word in enumerate([*marks.values(), *words])}
+        core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+        core.pre_tokenizer = pre_tokenizers.Whitespace()
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+        )
+        BertModel(config).save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=core, **marks).save_pretrained(folder)
+        return folder
+
+    return save

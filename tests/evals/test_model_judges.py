@@ -14,8 +14,6 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
-    BertConfig,
-    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -353,27 +351,11 @@ def test_too_long_a_response_is_unscored(backend: LocalBackend) -> None:
 # --- every judge -------------------------------------------------------------------------------
 
 
-def encoder_folder(folder: Path) -> Path:
+def encoder_folder(folder: Path, save_random_encoder: Callable[..., Path]) -> Path:
     """A fitted refusal judge on a random encoder."""
     from trainers.refusal_encoder import RefusalTrainer
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "sorry", "cut", "climb", ".", "i"]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
+    save_random_encoder(folder / "base", ["sorry", "cut", "climb", ".", "i"])
     trainer = RefusalTrainer(str(folder / "base"))
     labelled = trainer.encode(["sorry .", "cut .", "i sorry .", "climb ."] * 4, [True, False] * 8)
     trainer.fit([labelled]).save(folder / "judge")
@@ -381,7 +363,9 @@ def encoder_folder(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> dict[str, dict[str, Any]]:
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, model_folder: Path, save_random_encoder: Callable[..., Path]
+) -> dict[str, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("judges")
     (folder / "labels.csv").write_text(
         "id,type,prompt,completion,final_label\n"
@@ -414,7 +398,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> di
             "grader": "recorded",
             "path": str(folder / "grades.jsonl"),
         },
-        "encoder": {"path": str(encoder_folder(folder))},
+        "encoder": {"path": str(encoder_folder(folder, save_random_encoder))},
         "xstest_prompt": model,
         "strongreject": model,
         "llama_guard": model,

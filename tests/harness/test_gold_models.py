@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from evals.calibration import MEAN
 from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
@@ -35,7 +34,7 @@ FILLERS = "the a today please well then soup boat".split()
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, save_random_encoder: Callable[..., Path]) -> Path:
     """A rulebook, labels in two files, two language models and an encoder."""
     folder = tmp_path_factory.mktemp("gold")
     (folder / "rulebook.yaml").write_text(RULEBOOK, encoding="utf-8")
@@ -43,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_jsonl(folder / "test.jsonl", map(labelled_as_json, labelled(40, "b", seed=1)))
     for seed, name in enumerate(("small", "large")):
         save_language_model(folder / name, seed, width=16 * (seed + 1))
-    save_encoder(folder / "encoder")
+    save_random_encoder(folder / "encoder", ["sorry", "cake", *FILLERS])
     return folder
 
 
@@ -85,26 +84,6 @@ def save_language_model(folder: Path, seed: int, width: int) -> None:
         model.lm_head.weight.copy_(rows)
     remember_prompt(model, PLAIN)
     save_model(model, tokenizer, folder)
-
-
-def save_encoder(folder: Path) -> None:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "sorry", "cake", *FILLERS]
-    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def gold(files: Path, results: Path, *keys: str) -> dict[tuple[str, str, str], Mapping[str, str]]:

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.linear_model import LogisticRegression
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from evals.calibration import MEAN, calibrate, gold_labels, prompt_folds
 from evals.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
@@ -43,27 +40,9 @@ RULES = (Proposition("apology", "Is there an apology?"), Proposition("asks", "Do
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of three layers in a folder."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "sorry", "?", ".", "comply", *FILLERS]
-    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    path = tmp_path_factory.mktemp("encoder")
-    BertModel(config).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
+def folder(tmp_path_factory: pytest.TempPathFactory, save_random_encoder: Callable[..., Path]) -> Path:
+    words = ["sorry", "?", ".", "comply", *FILLERS]
+    return save_random_encoder(tmp_path_factory.mktemp("encoder"), words)
 
 
 def examples(count: int, seed: int = 0) -> list[LabelledResponse]:

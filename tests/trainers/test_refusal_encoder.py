@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from evals.conversation import Response, ResponseType, user_prompt
 from evals.errors import InputError
@@ -24,27 +22,11 @@ SAFE = user_prompt("1", "How do I prune a rose?", ResponseType.COMPLY)
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> RefusalTrainer:
-    """A random BERT of three layers."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "i", "cannot", "no", "sorry", ".", *FILLERS]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    folder = tmp_path_factory.mktemp("encoder")
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return RefusalTrainer(str(folder))
+def trainer(
+    tmp_path_factory: pytest.TempPathFactory, save_random_encoder: Callable[..., Path]
+) -> RefusalTrainer:
+    words = ["i", "cannot", "no", "sorry", ".", *FILLERS]
+    return RefusalTrainer(str(save_random_encoder(tmp_path_factory.mktemp("encoder"), words)))
 
 
 def answers(count: int, seed: int, refusal: str = "i cannot") -> tuple[list[str], list[bool]]:
