@@ -188,6 +188,11 @@ class _Watch(TrainerCallback):
         self.config, self.tokenizer, self.out = config, tokenizer, out
         self.held_out, self.progress = held_out, progress
         self.rows: list[dict[str, Any]] = []
+        self.given: dict[str, float | None] = {}  # of the policy as given: the first row's, as in PPO
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if self.held_out is not None and is_due(1, self.config):
+            self.given = measure_held_out(self.held_out, model, self.tokenizer, self.config, Processes())
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, model: Any = None, **_: Any
@@ -218,7 +223,11 @@ class _Watch(TrainerCallback):
     def _look(self, row: dict[str, Any], model: Any) -> None:
         if self.held_out is None or not is_due(row["update"], self.config):
             return
-        row |= measure_held_out(self.held_out, model, self.tokenizer, self.config, Processes())
+        row |= (
+            self.given
+            if row["update"] == 1
+            else measure_held_out(self.held_out, model, self.tokenizer, self.config, Processes())
+        )
         found, is_first = alarm_metrics(self.rows, row, self.config.alarm_drop)
         row |= found
         if is_first:

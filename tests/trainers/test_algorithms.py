@@ -6,18 +6,22 @@ import copy
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from evals.conversation import Response, user_prompt
 from evals.errors import InputError, UndecidableError
 from evals.models import load_causal_lm, save_model
+from evals.sampling import Decoding, sample_responses
 from trainers.adapters import add_adapter
 from trainers.group_relative import Bounded, metrics_row, train_group_relative
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
+from trainers.ppo_monitor import HeldOut, HeldOutScores
 from trainers.reinforce import leave_one_out, train_reinforce
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -120,6 +124,30 @@ def test_trl_learns_the_bandit_under_our_names(tmp_path: Path, algorithm: Algori
     with torch.no_grad():
         chosen = int(saved(prompt).logits[0, -1].argmax())
     assert tokenizer.decode([chosen]) == "w3"
+
+
+@pytest.mark.slow
+def test_the_first_look_of_grpo_is_at_the_policy_as_given(tmp_path: Path) -> None:
+    """It came after the first update, which may already have done the harm."""
+    prompts = [user_prompt(f"p{i}", f"w{i} w1") for i in range(8)]
+    looked: list[list[str]] = []
+
+    def judge(responses: Sequence[Response]) -> HeldOutScores:
+        looked.append([response.text for response in responses])
+        return HeldOutScores(np.array([float(r.text == "w5") for r in responses]), np.zeros(len(responses)))
+
+    policy = saved_policy(tmp_path / "start")
+    given = [r.text for r in sample_responses(policy, make_tokenizer(), prompts, Decoding(1, batch_size=8))]
+    settings = config(updates=2, batch_size=8, micro_batch_size=8, learning_rate=0.3, monitor_every=1)
+    train_group_relative(
+        Algorithm.GRPO, policy, make_tokenizer(), prompts, TextReward(worth), settings, tmp_path,
+        held_out=HeldOut(prompts, judge),
+    )  # fmt: skip
+    found = rows(tmp_path)
+    assert len(looked) == 2 and looked[0] == given != looked[1]
+    assert [row["held_out/score"] for row in found] == [
+        np.mean([t == "w5" for t in texts]) for texts in looked
+    ]
 
 
 def test_scores_are_bounded_as_in_ppo() -> None:
