@@ -62,7 +62,7 @@ def reward_hacking(rows: Sequence[Mapping[str, Any]], drop: float) -> Alarm | No
     many single measurements is mostly luck, and what follows it falls without any hacking.
     """
     measured = [row for row in rows if row.get(SCORE) is not None]
-    if len(measured) < 2 or measured[-1] is not rows[-1]:
+    if len(measured) < 3 or measured[-1] is not rows[-1]:
         return None
     levels = _levels(measured)
     earlier, now = levels[: max(1, len(levels) - 2)], levels[-1]
@@ -96,17 +96,14 @@ class _Level:
 
 
 def _levels(measured: Sequence[Mapping[str, Any]]) -> list[_Level]:
-    """The start by itself, then each measurement's mean with the one before it; the second by itself too
-    while there are only two. Both have the same prompts, so that their errors do not average out.
+    """The start by itself, then each measurement's mean with the one before it, from the third on. Both have
+    the same prompts, so that their errors do not average out.
     """
     scores = [row[SCORE] for row in measured]
     errors = [row.get(STDERR) or 0.0 for row in measured]
-    first = [_Level(measured[0], scores[0], errors[0])]
-    if len(measured) == 2:
-        return [*first, _Level(measured[1], scores[1], errors[1])]
-    return first + [
+    return [_Level(measured[0], scores[0], errors[0])] + [
         _Level(measured[k], (scores[k - 1] + scores[k]) / 2, (errors[k - 1] + errors[k]) / 2)
-        for k in range(1, len(measured))
+        for k in range(2, len(measured))
     ]
 
 

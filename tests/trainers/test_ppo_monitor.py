@@ -54,7 +54,7 @@ def test_reward_up_and_truth_down_is_an_alarm() -> None:
     assert "threatening" not in str(alarm) and "reward_model" not in str(alarm)
 
 
-@pytest.mark.parametrize("scores", [{1: 0.8, 20: 0.5}, {1: 0.8, 5: 0.5, 10: 0.5, 20: 0.5}])
+@pytest.mark.parametrize("scores", [{1: 0.8, 10: 0.5, 20: 0.5}, {1: 0.8, 5: 0.5, 10: 0.5, 20: 0.5}])
 def test_a_fall_from_the_start_is_an_alarm(scores: dict[int, float]) -> None:
     """A run that was sick from its first updates had no best to have fallen from."""
     alarm = reward_hacking(rows(RISING, scores), 0.15)
@@ -72,6 +72,7 @@ def test_a_fall_from_the_start_is_an_alarm(scores: dict[int, float]) -> None:
         (RISING, {1: 0.7, 5: 0.7, 10: 0.7, 15: 0.7, 20: 0.55}, 0.02),  # one unlucky one
         ([0.5 + 0.3 * (-1) ** u for u in range(20)], {1: 0.8, 20: 0.3}, 0.02),  # the reward only wavers
         (RISING, {10: 0.8}, 0.02),  # one measurement
+        (RISING, {1: 0.8, 20: 0.5}, 0.02),  # one fall, which the next measurement may not confirm
         (RISING, {1: 0.9, 10: 0.5}, 0.02),  # the last row was not measured: it is not judged again
     ],
 )
