@@ -40,7 +40,7 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
     # Claimed when there is something to write: a run that fails leaves its name free.
     check_results(folder, digest(contents))
     quiet_libraries(configs[0].threads)
-    variants = [_variant(combination, overrides) if sweep else "" for combination in combinations]
+    variants = variants_of(combinations, overrides)
     parts = []
     for config, variant in zip(configs, variants, strict=True):
         if sweep:
@@ -103,9 +103,29 @@ def _content(config: RunConfig) -> dict[str, object]:
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}
 
 
-def _variant(combination: Sequence[str], overrides: Sequence[str]) -> str:
-    """The swept values beside the seed, which has a column of its own."""
-    return ",".join(o for o in combination if o not in overrides and not o.startswith("seed="))
+def variants_of(combinations: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
+    """What tells a sweep's runs apart beside the seed, which has a column of its own; "" where nothing does.
+
+    Variants become part of file names: a path is shown by its end, without `/`.
+    """
+    swept = [[o for o in c if o not in overrides and not o.startswith("seed=")] for c in combinations]
+    values: dict[str, list[str]] = {}
+    for key, _, value in (o.partition("=") for settings in swept for o in settings):
+        if value not in values.setdefault(key, []):
+            values[key].append(value)
+    shown = {key: dict(zip(found, _path_ends(found), strict=True)) for key, found in values.items()}
+    pairs = [[o.partition("=")[::2] for o in settings] for settings in swept]
+    return [",".join(f"{key}={shown[key][value]}" for key, value in one) for one in pairs]
+
+
+def _path_ends(values: Sequence[str]) -> list[str]:
+    """The values, paths cut to as few of their last parts as tell them apart, joined by `-`."""
+    paths = [value.strip("'\"").rstrip("/").split("/") if "/" in value else [value] for value in values]
+    for parts in range(1, max(map(len, paths)) + 1):
+        names = ["-".join(path[-parts:]) for path in paths]
+        if len(set(names)) == len(values):
+            return names
+    return [f"{name}-{place}" for place, name in enumerate(names, 1)]
 
 
 def quiet_libraries(threads: int) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.run import variants_of
+
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["run", "experiment=smoke", "threads=1"]
 
@@ -115,6 +117,26 @@ def test_sweep_over_a_setting_tells_its_variants_apart(finished: Path) -> None:
     with open(finished / "results" / "kl" / "metrics.csv", newline="") as file:
         methods = {row["method"] for row in csv.DictReader(file)}
     assert {"rbr_ppo[ppo.kl_coef=0.05]", "rbr_ppo[ppo.kl_coef=0.5]"} <= methods
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["a/x.yaml", "b/y.yaml"], ["x.yaml", "y.yaml"]),
+        (["a/x.yaml", "b/x.yaml", "short"], ["a-x.yaml", "b-x.yaml", "short"]),
+        (["a/x", "a/x/"], ["a-x-1", "a-x-2"]),
+        (["0.05", "0.5"], ["0.05", "0.5"]),
+    ],
+)
+def test_a_path_in_a_sweep_is_no_path_in_a_file_name(values: list[str], names: list[str]) -> None:
+    """samples/rbr_ppo[rulebook=a/x.yaml].jsonl lay in a folder that nobody made, after all the training."""
+    swept = [[f"rulebook={value}", f"seed={seed}"] for value in values for seed in (0, 1)]
+    found = variants_of(swept, [f"rulebook={','.join(values)}", "seed=0,1"])
+    assert found == [f"rulebook={name}" for name in names for _ in (0, 1)]
+
+
+def test_a_run_that_sweeps_nothing_has_no_variant() -> None:
+    assert variants_of([["seed=0", "ppo.kl_coef=0.1"]], ["seed=0,1", "ppo.kl_coef=0.1"]) == [""]
 
 
 @pytest.mark.slow
