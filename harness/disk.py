@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,22 @@ def write_json(path: Path, value: object) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(temporary, path)
+
+
+@contextmanager
+def all_or_none(folder: Path) -> Iterator[Path]:
+    """A new folder whose files take their places in `folder` once all are written; none does after a failure."""
+    new = folder / ".new"
+    shutil.rmtree(new, ignore_errors=True)  # what a kill left
+    new.mkdir()
+    try:
+        yield new
+        for file in sorted(path for path in new.rglob("*") if path.is_file()):
+            place = folder / file.relative_to(new)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(file, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

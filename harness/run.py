@@ -15,7 +15,7 @@ from evals.rulebook import load_rulebook
 from harness.config import RunConfig, compose_run, expand_sweep
 from harness.console import Console
 from harness.digest import canonical, digest
-from harness.disk import write_json
+from harness.disk import all_or_none, write_json, writing
 from harness.provenance import git_commit, module_versions
 from harness.results import Collected, collect, write_results
 from harness.stages.context import PACKAGES, Context
@@ -67,15 +67,17 @@ def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collecte
         from harness.report import write_report
 
         claim_results(folder, digest([_content(config) for config in configs]))
-        stamp.unlink(missing_ok=True)
-        write_results(folder, parts)
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump(_content(configs[0]), sort_keys=False), encoding="utf-8"
-        )
-        _describe(folder, configs, parts)
+        with writing(folder):
+            stamp.unlink(missing_ok=True)
+            with all_or_none(folder) as new:
+                write_results(new, parts)
+                text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
+                (new / "config.yaml").write_text(text, encoding="utf-8")
+                _describe(new, configs, parts)
         with console.stage("plots and report", total=None, unit="files"):
             report = write_report(folder)
-        stamp.write_text(made_of)
+        with writing(folder):
+            stamp.write_text(made_of)
     console.report(report)
     return report
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -61,6 +64,20 @@ def make_results() -> Callable[..., Path]:
 def five_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished results folder of five seeds; tests read it and may redraw it, nothing else."""
     return write_results(tmp_path_factory.mktemp("results") / "demo", seeds=(0, 1, 2, 3, 4))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("a file system of its own needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let its root mount a file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def write_results(folder: Path, seeds: Sequence[int] = (0,), methods: dict | None = None) -> Path:

@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import variants_of
+from evals.errors import InputError
+from harness.config import compose_run
+from harness.console import Console
+from harness.fit.diagnosis_files import TABLES, WORST
+from harness.results import Collected
+from harness.run import publish, variants_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["run", "experiment=smoke", "threads=1"]
@@ -137,6 +142,22 @@ def test_a_path_in_a_sweep_is_no_path_in_a_file_name(values: list[str], names: l
 
 def test_a_run_that_sweeps_nothing_has_no_variant() -> None:
     assert variants_of([["seed=0", "ppo.kl_coef=0.1"]], ["seed=0,1", "ppo.kl_coef=0.1"]) == [""]
+
+
+def test_a_disk_that_fills_up_while_publishing(small_disk: Path) -> None:
+    """A traceback, and beside old tables the first half of a new one."""
+    config = compose_run(["experiment=smoke", f"results={small_disk}"])
+    rows = [{"method": "rbr_ppo", "seed": 0, "update": update, "kl": "0" * 100} for update in range(5000)]
+    nothing = {name: [] for name in (*TABLES, WORST)}
+    part = Collected([], rows, [], [], {}, [], {}, nothing)
+    for old in (b"", b"the last run's\n"):
+        if old:
+            (small_disk / "smoke" / "metrics.csv").write_bytes(old)
+        with pytest.raises(InputError, match="smoke: the disk is full; free some space"):
+            publish(small_disk / "smoke", [config], [part], Console())
+        left = {path.name for path in (small_disk / "smoke").iterdir()}
+        assert left == {".lock", "manifest.json"} | ({"metrics.csv"} if old else set())
+    assert (small_disk / "smoke" / "metrics.csv").read_bytes() == old
 
 
 @pytest.mark.slow

@@ -185,20 +185,6 @@ def test_full_disk_is_one_line_and_leaves_nothing(store: Store) -> None:
     assert names(store.root / "pretrain") == set()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for 256 KiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("a file system of its own needs root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine does not let its root mount a file system")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
 def test_full_disk_under_safetensors(small_disk: Path) -> None:
     """Libraries written in Rust raise classes of their own for a full disk, not OSError."""
     from safetensors.numpy import save_file
