@@ -6,10 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from evals.capability import CapabilityTask, load_tasks, real_tasks, score_tasks
 from evals.conversation import Prompt, Response, read_jsonl, read_prompts, write_jsonl
 from evals.judges.judgement import Judge
 from evals.models import load_causal_lm, load_tokenizer
-from harness.config import Source
+from harness.config import CapabilityConfig, Source
+from harness.digest import digest_files
 from harness.methods import Method
 from harness.stages.context import Context
 from harness.stages.graders import load_grader
@@ -136,8 +138,6 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from evals.capability import load_tasks, score_tasks
-
         tasks = load_tasks(capability_tasks(context, data), limit=config.capability.limit, seed=config.seed)
         rows: list[dict[str, Any]] = []
         folders = checkpoints_of(method, model)
@@ -158,21 +158,31 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
             if s["checkpoint"] == rows[-1]["checkpoint"]
         }
 
-    settings = {k: v for k, v in asdict(config.capability).items() if k != "batch_size"}
     return context.stage(
         f"capability: {method.name}",
         build,
-        config={**settings, "suite": summary_of(data)["suite"], "ppo": method.is_ppo},
+        config={
+            **capability_settings(config.capability),
+            "suite": summary_of(data)["suite"],
+            "ppo": method.is_ppo,
+        },
         inputs={"data": data, "model": model},
         modules=["evals.capability"],
         packages=["lm-eval"],
     )
 
 
-def capability_tasks(context: Context, data: Artifact) -> list[Any]:
-    from evals.capability import CapabilityTask, real_tasks
+def capability_settings(config: CapabilityConfig) -> dict[str, Any]:
+    """What decides the scores: of real tasks' files the contents, not where they lie. Raises InputError."""
+    settings = {k: v for k, v in asdict(config).items() if k != "batch_size"}
+    if config.root is not None:
+        tasks = real_tasks(config.root, config.tasks)
+        settings["root"] = digest_files([task.path for task in tasks if task.path is not None])
+    return settings
 
+
+def capability_tasks(context: Context, data: Artifact) -> list[CapabilityTask]:
     config = context.config.capability
     if config.root is not None:
-        return real_tasks(Path(config.root), config.tasks)
+        return real_tasks(config.root, config.tasks)
     return [CapabilityTask(name, name, data.path / "knowledge" / f"{name}.jsonl") for name in config.tasks]

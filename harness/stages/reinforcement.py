@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,9 +13,12 @@ import torch
 from transformers import PreTrainedModel
 
 from evals.conversation import Comparison, Prompt, read_jsonl, read_prompts
+from evals.errors import InputError
 from evals.models import load_causal_lm, load_reward_model, load_tokenizer
 from evals.sampling import Decoding
 from harness.config import Source
+from harness.digest import digest_files
+from harness.disk import write_json
 from harness.methods import Method
 from harness.stages.context import Context
 from harness.stages.held_out import held_out_for
@@ -29,6 +33,7 @@ from trainers.ppo_renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.reward import Reward
 from trainers.rollout import Sampler
 
+USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
 # They change memory, speed or how much a kill loses, never the result.
 WITHOUT_EFFECT = ("micro_batch_size", "save_every", "offload", "seed")
 
@@ -72,7 +77,7 @@ def reinforce(
     if config.vllm:
         settings["sampler"] = "vllm"
     grouped = config.algorithm in (Algorithm.GRPO, Algorithm.RLOO)
-    return context.stage(
+    trained = context.stage(
         label,
         build,
         config={
@@ -88,6 +93,9 @@ def reinforce(
         packages=["trl"] if grouped else [],
         resumable=config.algorithm is Algorithm.PPO,
     )
+    if config.renewal.every and config.renewal.labels:
+        check_labels(Path(config.renewal.labels), trained.path)
+    return trained
 
 
 @dataclass(frozen=True)
@@ -175,12 +183,46 @@ def renewals(job: _Job) -> RewardRenewals:
         tokenizer,
         Decoding(config.ppo.max_new_tokens, config.ppo.temperature, batch_size=64, seed=config.seed),
         job.out,
-        labels_from_files(Path(labels), job.out) if labels else annotators(context, job.data),
+        people(Path(labels), job.out) if labels else annotators(context, job.data),
         train,
         lambda folder: reward_model_term(job.data, at(folder)),
         lambda folder: reward_for(context, job.method, job.data, at(folder), job.grader, job.weights),
         job.reward_model.path,
     )
+
+
+def people(labels: Path, out: Path) -> Label:
+    """Comparisons that people wrote; keeps the digest of each file that is used, for `check_labels`.
+
+    Their contents cannot be part of the stage's key: they are written while the stage waits for them.
+    """
+    check_labels(labels, out)
+    written = labels_from_files(labels, out)
+
+    def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
+        comparisons = written(update, pairs)
+        name = f"comparisons-{update}.jsonl"
+        write_json(out / USED_LABELS, _used_labels(out) | {name: digest_files([labels / name])})
+        return comparisons
+
+    return label
+
+
+def check_labels(labels: Path, out: Path) -> None:
+    """Raises InputError for a file that was trained on in `out` and says something else now."""
+    for name, used in _used_labels(out).items():
+        if not (labels / name).is_file() or digest_files([labels / name]) != used:
+            raise InputError(
+                "is not what the stored training used",
+                path=labels / name,
+                field="renewal.labels",
+                fix="put the old file back, or give the new ones in a folder of another name",
+            )
+
+
+def _used_labels(out: Path) -> dict[str, str]:
+    path = out / USED_LABELS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def annotators(context: Context, data: Artifact) -> Label:

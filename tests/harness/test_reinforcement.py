@@ -14,7 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evals.conversation import Prompt, Response, ResponseType, user_prompt
+from evals.conversation import (
+    Comparison,
+    Prompt,
+    Response,
+    ResponseType,
+    comparison_as_json,
+    user_prompt,
+    write_jsonl,
+)
 from evals.errors import InputError
 from evals.graders.oracle import OracleGrader
 from evals.rulebook import load_rulebook
@@ -23,6 +31,7 @@ from harness.methods import METHODS
 from harness.report.notes import _training
 from harness.results_folder import ResultsFolder
 from harness.stages.held_out import _is_of, held_out_scores
+from harness.stages.reinforcement import check_labels, people
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
@@ -81,6 +90,22 @@ def test_alarms_and_limits_stand_in_the_report(tmp_path: Path) -> None:
     assert len(told) == 3
     assert told[0].startswith("RBR-PPO, seed 3: reward hacking: from update 1 to 9")
     assert "stopped at update 4: KL 12 nats" in told[1] and "rolled back 2 times" in told[2]
+
+
+def test_changed_labels_are_not_taken_for_those_that_were_used(tmp_path: Path) -> None:
+    """A comparison that was mended under the same path: the training on the old one came back as `cached`."""
+    labels, out = tmp_path / "labels", tmp_path / "out"
+    labels.mkdir()
+    out.mkdir()
+    row = comparison_as_json(Comparison(COMPLY, "yes", "no"))
+    write_jsonl(labels / "comparisons-2.jsonl", [row])
+    assert len(people(labels, out)(2, [])) == 1
+    write_jsonl(labels / "comparisons-4.jsonl", [row])  # of an update that is still to come
+    check_labels(labels, out)
+    write_jsonl(labels / "comparisons-2.jsonl", [comparison_as_json(Comparison(COMPLY, "no", "yes"))])
+    for again in (check_labels, people):
+        with pytest.raises(InputError, match=r"comparisons-2\.jsonl: field 'renewal.labels': is not what"):
+            again(labels, out)
 
 
 @pytest.mark.parametrize(
