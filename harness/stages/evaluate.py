@@ -141,7 +141,8 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
         tasks = load_tasks(capability_tasks(context, data), limit=config.capability.limit, seed=config.seed)
         rows: list[dict[str, Any]] = []
         folders = checkpoints_of(method, model)
-        with context.console.stage(f"capability: {method.name}", total=None, unit="items") as advance:
+        total = len(folders) * sum(task.items for task in tasks)
+        with context.console.stage(f"capability: {method.name}", total=total, unit="items") as advance:
             for checkpoint, folder in folders.items():
                 policy, tokenizer = (
                     load_causal_lm(folder, config.model.precision.dtype),

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
-from harness.config import CapabilityConfig
+from evals.conversation import write_jsonl
+from evals.models import save_model
+from evals.rulebook import load_rulebook
+from harness.config import CapabilityConfig, compose_run
+from harness.console import Console
+from harness.methods import METHODS
+from harness.sandbox.tokenizer import word_tokenizer
+from harness.stages import evaluate
+from harness.stages.context import Context
 from harness.stages.evaluate import capability_settings
+from harness.store import Artifact, Store
+from trainers.models import new_causal_lm
 
 
 def lambada(root: Path, last_word: str) -> Path:
@@ -26,3 +37,20 @@ def test_scores_belong_to_the_files_contents(tmp_path: Path) -> None:
     assert first == moved and str(tmp_path) not in json.dumps(first)
     assert settings(lambada(tmp_path / "a", "over")) != first
     assert capability_settings(CapabilityConfig(["mmlu"])) == {"tasks": ["mmlu"], "root": None, "limit": 400}
+
+
+def test_the_bar_knows_how_many_items_there_are(tmp_path: Path) -> None:
+    """The longest stage of a real run told neither a share nor the time left."""
+    config = compose_run(["experiment=smoke", "capability.tasks=[mmlu]", "capability.limit=4"])
+    tokenizer = word_tokenizer(["which is it ? a b c d"], config.model.context)
+    made = [Artifact(tmp_path / name, name, name, False, 0.0, 0.0, {}) for name in ("data", "model")]
+    save_model(new_causal_lm(config.model, tokenizer, 0), tokenizer, tmp_path / "model")
+    (tmp_path / "data" / "knowledge").mkdir(parents=True)
+    (tmp_path / "data" / "world.json").write_text('{"suite": "sandbox"}')
+    items = [{"question": "which is it ?", "choices": list("abcd"), "answer": i % 4} for i in range(5)]
+    write_jsonl(tmp_path / "data" / "knowledge" / "mmlu.jsonl", items)
+    told = io.StringIO()
+    console = Console(told, live=False, interval=0.0)
+    context = Context(config, Store(tmp_path / ".store"), console, load_rulebook(config.rulebook_path))
+    evaluate.test_capability(context, METHODS["helpful_sft"], *made)
+    assert "capability: helpful_sft:  25 %  1/4 items" in told.getvalue()
