@@ -19,6 +19,7 @@ from harness.real_data import RealConfig
 from harness.sandbox.generate import SandboxConfig
 from harness.shared_keys import check_name
 from trainers.grader import GraderTrainingConfig
+from trainers.group_settings import check_settings
 from trainers.models import ModelConfig
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
 from trainers.ppo_renewal import RenewalConfig
@@ -73,9 +74,12 @@ class EvaluationConfig:
                 )
 
 
+SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
+
+
 @dataclass
 class CapabilityConfig:
-    tasks: list[str] = field(default_factory=lambda: ["mmlu", "hellaswag", "lambada", "gpqa"])
+    tasks: list[str] = field(default_factory=lambda: list(SANDBOX_TASKS))  # []: none is measured
     root: str | None = None  # folder with the real tasks' files; None: the sandbox's own tasks
     limit: int = 400  # items a task
     batch_size: int = 128  # requests at once; changes speed only
@@ -114,6 +118,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         chosen(self.methods)
         check_trackers(self.trackers)
+        if self.algorithm in (Algorithm.GRPO, Algorithm.RLOO):
+            check_settings(self.algorithm, self.ppo, self.group_size)
         check_algorithm(self.algorithm, self.ppo)
         check_name(self.name)
         for name, least in (("seed", 0), ("threads", 1)):

@@ -19,6 +19,7 @@ from harness.disk import all_or_none, write_json, writing
 from harness.provenance import git_commit, module_versions
 from harness.results import Collected, collect, write_results
 from harness.stages.context import PACKAGES, Context
+from harness.stages.evaluate import check_capability
 from harness.stages.order import run_stages
 from harness.store import MANIFEST, Store, check_results, claim_results
 
@@ -35,6 +36,8 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
     console = console or Console()
     combinations = expand_sweep(overrides) if sweep else [list(overrides)]
     configs = [compose_run(combination) for combination in combinations]
+    for config in configs:
+        check_capability(config)
     folder = Path(configs[0].results) / configs[0].name
     contents = [_content(config) for config in configs]
     # Claimed when there is something to write: a run that fails leaves its name free.

@@ -26,11 +26,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from evals.conversation import Prompt, Response, messages_as_json
-from evals.errors import InputError
 from trainers.adapters import adapter, merged
+from trainers.group_settings import check_settings
 from trainers.ppo_alarm import ALARM_TEXT, alarm_metrics
 from trainers.ppo_checkpoint import write_folder
-from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
+from trainers.ppo_config import Algorithm, PPOConfig
 from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
 from trainers.processes import Processes
 from trainers.progress import quieten
@@ -93,23 +93,6 @@ def train_group_relative(
     )
     quieten(trainer)
     trainer.train()
-
-
-def check_settings(algorithm: Algorithm, config: PPOConfig, group_size: int) -> None:
-    """Raises InputError for what is asked of PPO and would be silently left out here."""
-    check_algorithm(algorithm, config)
-    if group_size < 2 or config.batch_size % group_size:
-        raise InputError(
-            f"is {group_size}; groups of it must fill batch_size {config.batch_size}",
-            field="group_size",
-            fix="choose a divisor of batch_size of at least 2",
-        )
-    if config.batch_size % min(config.micro_batch_size, config.batch_size):
-        raise InputError(
-            f"is {config.micro_batch_size}, which does not divide batch_size {config.batch_size}",
-            field="micro_batch_size",
-            fix="choose a divisor of batch_size",
-        )
 
 
 class Bounded:

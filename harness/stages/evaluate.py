@@ -8,9 +8,10 @@ from typing import Any
 
 from evals.capability import CapabilityTask, load_tasks, real_tasks, score_tasks
 from evals.conversation import Prompt, Response, read_jsonl, read_prompts, write_jsonl
+from evals.errors import InputError
 from evals.judges.judgement import Judge
 from evals.models import load_causal_lm, load_tokenizer
-from harness.config import CapabilityConfig, Source
+from harness.config import SANDBOX_TASKS, CapabilityConfig, RunConfig, Source
 from harness.digest import digest_files
 from harness.methods import Method
 from harness.stages.context import Context
@@ -171,6 +172,31 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
         modules=["evals.capability"],
         packages=["lm-eval"],
     )
+
+
+def check_capability(config: RunConfig) -> None:
+    """Raises InputError, before anything is trained, for tasks that this run could not measure at its end."""
+    tasks, root = config.capability.tasks, config.capability.root
+    if not tasks:
+        return
+    if root is not None and not Path(root).is_dir():
+        raise InputError(
+            "no such folder", path=root, field="capability.root", fix="give the folder of the tasks' files"
+        )
+    if root is None and config.data.source is not Source.SANDBOX:
+        raise InputError(
+            "is not set, and real data has no tasks of its own",
+            field="capability.root",
+            fix="give the folder of the tasks' files, or capability.tasks=[]",
+        )
+    known = SANDBOX_TASKS if root is None else tuple(task.name for task in real_tasks(root))
+    if unknown := [name for name in tasks if name not in known]:
+        raise InputError(
+            f"there is no task {unknown[0]!r} here",
+            path=root,
+            field="capability.tasks",
+            fix=f"use some of {', '.join(known)}",
+        )
 
 
 def capability_settings(config: CapabilityConfig) -> dict[str, Any]:

@@ -68,5 +68,6 @@ def _evaluated(context: Context, methods: list[Method], outcome: Outcome, judge:
             outcome.judged[method.name, name] = judge_responses(
                 context, method, outcome.data, responses, judge, name
             )
-        outcome.capability[method.name] = test_capability(context, method, outcome.data, model)
+        if context.config.capability.tasks:
+            outcome.capability[method.name] = test_capability(context, method, outcome.data, model)
     return outcome

@@ -6,16 +6,23 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from evals.conversation import write_jsonl
+from evals.errors import InputError
 from evals.models import save_model
 from evals.rulebook import load_rulebook
-from harness.config import CapabilityConfig, compose_run
+from harness.config import SANDBOX_TASKS, CapabilityConfig, compose_run
 from harness.console import Console
 from harness.methods import METHODS
+from harness.run import run
+from harness.sandbox.knowledge import knowledge_tasks
 from harness.sandbox.tokenizer import word_tokenizer
+from harness.sandbox.world import make_world
 from harness.stages import evaluate
 from harness.stages.context import Context
-from harness.stages.evaluate import capability_settings
+from harness.stages.evaluate import capability_settings, check_capability
 from harness.store import Artifact, Store
 from trainers.models import new_causal_lm
 
@@ -54,3 +61,38 @@ def test_the_bar_knows_how_many_items_there_are(tmp_path: Path) -> None:
     context = Context(config, Store(tmp_path / ".store"), console, load_rulebook(config.rulebook_path))
     evaluate.test_capability(context, METHODS["helpful_sft"], *made)
     assert "capability: helpful_sft:  25 %  1/4 items" in told.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["capability.tasks=[mmul]"], "'mmul' here; use some of mmlu, hellaswag, lambada, gpqa"),
+        (["capability.tasks=[mmlu]", "capability.root=HERE"], "'mmlu' here; use some of lambada"),
+        (["capability.root=HERE/nothing"], "field 'capability.root': no such folder"),
+        (["capability.root=HERE/lambada"], "has no capability task; add some of mmlu/"),
+        (["experiment=real_cpu", "data.root=HERE"], "no task 'mmlu' here; use some of lambada"),
+        (["experiment=real_cpu", "data.root=HERE", "capability.root=null"], "'capability.root': is not set"),
+    ],
+)
+def test_tasks_that_are_not_there_are_refused_before_anything_runs(
+    tmp_path: Path, overrides: list[str], complaint: str
+) -> None:
+    """A misspelt task, or a folder without its file, ended the run after all the training."""
+    here = str(lambada(tmp_path / "here", "done"))
+    places = [override.replace("HERE", here) for override in overrides]
+    with pytest.raises(InputError) as caught:
+        run([f"results={tmp_path / 'results'}", *places])
+    assert complaint in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+def test_tasks_that_are_there_and_none_at_all_are_fine(tmp_path: Path) -> None:
+    root = lambada(tmp_path, "done")
+    for wanted in (["tasks=[lambada]", f"root={root}"], ["tasks=[]", "root=/nowhere"], ["tasks=[gpqa]"]):
+        check_capability(compose_run(["experiment=smoke", *(f"capability.{key}" for key in wanted)]))
+
+
+def test_the_sandbox_writes_every_task_that_can_be_named() -> None:
+    world = make_world(0, 6, 0.5)
+    tasks = knowledge_tasks(world, 1, np.random.default_rng(0), lambda world, rng: "one two")
+    assert tuple(tasks) == SANDBOX_TASKS

@@ -113,6 +113,8 @@ def test_changed_labels_are_not_taken_for_those_that_were_used(tmp_path: Path) -
     [
         (["trackers=[notepad]"], "trackers"),
         (["algorithm=GRPO", "ppo.kl_limit=3"], "ppo.kl_limit"),
+        (["algorithm=GRPO", "group_size=7"], "group_size"),
+        (["algorithm=RLOO", "ppo.micro_batch_size=3"], "ppo.micro_batch_size"),
         (["ppo.max_new_tokens=4000"], "ppo.max_new_tokens"),
         (["ppo.minibatches=7"], "ppo.minibatches"),
     ],
@@ -130,6 +132,7 @@ def run_smoke(folder: Path, name: str, *overrides: str) -> str:
         "ppo.updates=2",
         "ppo.checkpoints=1",
         "ppo.max_new_tokens=12",
+        "capability.tasks=[]",
         "threads=1",
     ]
     command = [sys.executable, "-m", "harness.main", "run", "experiment=smoke", f"name={name}", *small]
@@ -160,6 +163,15 @@ def test_another_algorithm_runs_through_the_stages(smoke: Path) -> None:
     rows = [json.loads(row) for row in text.splitlines()]
     assert [row["update"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["objective/score"]) for row in rows)
+
+
+@pytest.mark.slow
+def test_a_run_without_capability_tasks_has_results(smoke: Path) -> None:
+    """capability.tasks=[] broke the run at its end."""
+    results = smoke / "results" / "grpo"
+    assert "capability" not in (results / "metrics.csv").read_text()
+    assert "no capability task" in (results / "report.html").read_text()
+    assert not (smoke / "results" / ".store" / "capability").exists()
 
 
 @pytest.mark.slow
