@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from evals.errors import InputError
+from trainers.ppo_config import Algorithm
 
 
 class Data(str, Enum):
@@ -38,9 +39,13 @@ class Method:
     def is_ppo(self) -> bool:
         return self.reward_model is not None
 
+    def named(self, algorithm: Algorithm) -> str:
+        """The name in results: what `rbr_ppo` makes with `algorithm=GRPO` is `rbr_grpo`."""
+        return f"{self.name.removesuffix('_ppo')}_{algorithm.value}" if self.is_ppo else self.name
+
     @property
     def start(self) -> str:
-        """The SFT method that PPO starts from."""
+        """The SFT method that reinforcement learning starts from."""
         return f"{self.sft.value}_sft"
 
 

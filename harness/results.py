@@ -39,15 +39,19 @@ class Collected:
 
 
 def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
-    """Read the artifacts and compute the metrics. `variant` is added to the methods' names: `rbr_ppo[x=1]`."""
+    """Read the artifacts and compute the metrics.
+
+    A method's name says what trained it, and `variant` is added to it: `rbr_grpo[x=1]`.
+    """
     seed = context.config.seed
     suffix = f"[{variant}]" if variant else ""
+    names = {name: METHODS[name].named(context.config.algorithm) + suffix for name in outcome.models}
     return Collected(
-        metrics=list(_metrics(context, outcome, suffix)),
-        training=list(_training(outcome, seed, suffix)),
+        metrics=list(_metrics(context, outcome, names, suffix)),
+        training=list(_training(outcome, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
-        samples={name + suffix: _samples(outcome, name) for name in outcome.models},
+        samples={names[name]: _samples(outcome, name) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed) for label, artifact in context.done],
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
@@ -74,12 +78,14 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
 # --- metrics ---------------------------------------------------------------------------------
 
 
-def _metrics(context: Context, outcome: Outcome, suffix: str) -> Iterable[MetricRow]:
+def _metrics(
+    context: Context, outcome: Outcome, names: Mapping[str, str], suffix: str
+) -> Iterable[MetricRow]:
     seed, suite = context.config.seed, str(summary_of(outcome.data)["suite"])
     for (name, judge), artifact in outcome.judged.items():
-        yield from measure(_judgements(artifact), method=name + suffix, seed=seed, suite=suite, judge=judge)
+        yield from measure(_judgements(artifact), method=names[name], seed=seed, suite=suite, judge=judge)
     for name, artifact in outcome.capability.items():
-        yield from _capability(artifact, name + suffix, seed)
+        yield from _capability(artifact, names[name], seed)
     if outcome.ranking is not None:
         for row in read_metrics(outcome.ranking.path / "ranking.csv"):
             yield replace(row, method=row.method + suffix)
@@ -102,11 +108,11 @@ def _capability(artifact: Artifact, method: str, seed: int) -> Iterable[MetricRo
 # --- rows --------------------------------------------------------------------------------------
 
 
-def _training(outcome: Outcome, seed: int, suffix: str) -> Iterable[dict[str, Any]]:
+def _training(outcome: Outcome, names: Mapping[str, str], seed: int) -> Iterable[dict[str, Any]]:
     for name, artifact in outcome.models.items():
         if METHODS[name].is_ppo:
             for row in read_jsonl(artifact.path / "metrics.jsonl", lambda row: row.values):
-                yield {"method": name + suffix, "seed": seed, **row}
+                yield {"method": names[name], "seed": seed, **row}
 
 
 def _seeded(artifact: Artifact | None, name: str, seed: int) -> list[dict[str, Any]]:

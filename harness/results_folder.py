@@ -2,7 +2,7 @@
 
 Only metrics.csv must be there. Files (one JSON object a line where .jsonl):
 
-- training.jsonl   `method, seed, update` and the numbers of each PPO update
+- training.jsonl   `method, seed, update` and the numbers of each update
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
 - grader.csv       one row a (seed, grader, proposition)
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.fit.rows`

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.methods import METHODS
+from harness.methods import METHODS, Method
+from trainers.ppo_config import Algorithm
 
 JUDGES = {"oracle": "the oracle (truth)", "auto": "the automated judge", "human": "people", "": "the task"}
 JUDGE_ORDER = ("oracle", "human", "auto")
@@ -19,6 +20,7 @@ METRICS = {
     "hard_refusal_style": "Hard-Refusal-Style",
     "soft_refusal_style": "Soft-Refusal-Style",
 }
+ALGORITHMS = tuple(algorithm.value for algorithm in Algorithm)
 RESPONSE_TYPES = ("hard_refuse", "safe_refuse_1", "safe_refuse_2", "comply")  # the paper's order
 
 
@@ -34,20 +36,33 @@ class MethodName:
     @classmethod
     def parse(cls, name: str) -> MethodName:
         base, _, variant = name.partition("[")
-        match = re.fullmatch(r"(.+)_(sft|ppo|grpo|rloo)", base)
+        match = re.fullmatch(rf"(.+)_(sft|{'|'.join(ALGORITHMS)})", base)
         family, stage = (match[1], match[2]) if match else (base, "")
         return cls(base, family, stage, variant.removesuffix("]"))
+
+    @property
+    def method(self) -> Method | None:
+        """Its row in the methods table, whose trained methods are named after PPO: `rbr_ppo` for `rbr_grpo`."""
+        return METHODS.get(f"{self.family}_ppo" if self.stage in ALGORITHMS else self.base)
 
 
 def method_label(method: str) -> str:
     """`rbr_ppo` is RBR-PPO, a sweep's variant of it RBR-PPO (kl_coef 0.1); unknown names stay."""
     name = MethodName.parse(method)
-    text = METHODS[name.base].label if name.base in METHODS else name.base
+    text = name.method.label if name.method else name.base
+    if name.method and name.stage in ALGORITHMS:
+        text = f"{text.removesuffix('PPO')}{name.stage.upper()}"
     if name.variant:
         settings = [setting.rpartition("=") for setting in name.variant.split(",")]
         short = [f"{key.rpartition('.')[2]} {value}".strip() for key, _, value in settings]
         text += f" ({', '.join(short)})"
     return shorten(text)
+
+
+def algorithm_of(methods: Iterable[str]) -> str:
+    """What the models were trained by after SFT: PPO, GRPO, ...; RL where that is not one algorithm."""
+    found = {MethodName.parse(method).stage for method in methods} & {*ALGORITHMS}
+    return found.pop().upper() if len(found) == 1 else "RL"
 
 
 def judge_label(judge: str) -> str:
@@ -68,7 +83,7 @@ def sft_of(method: str, methods: Sequence[str]) -> str | None:
     name = MethodName.parse(method)
     if name.stage in ("", "sft"):
         return None
-    start = METHODS[name.base].start if name.base in METHODS else f"{name.family}_sft"
+    start = name.method.start if name.method else f"{name.family}_sft"
     same_variant = method.replace(name.base, start, 1)
     return next((m for m in (same_variant, start) if m in methods), None)
 
@@ -78,9 +93,8 @@ def in_order(methods: Sequence[str]) -> list[str]:
     known = list(METHODS)
 
     def place(method: str) -> tuple[bool, int, str]:
-        base = MethodName.parse(method).base
-        stage = MethodName.parse(method).stage
-        return stage != "sft", known.index(base) if base in known else len(known), method
+        name = MethodName.parse(method)
+        return name.stage != "sft", known.index(name.method.name) if name.method else len(known), method
 
     return sorted(methods, key=place)
 

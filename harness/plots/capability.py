@@ -22,7 +22,7 @@ from harness.plots.style import (
     titled_figure,
 )
 from harness.results_folder import ResultsFolder
-from harness.wording import in_order, method_label, percent, plain
+from harness.wording import algorithm_of, in_order, method_label, percent, plain
 
 CHANCE = {"mmlu": 0.25, "hellaswag": 0.25, "gpqa": 0.25, "arc_": 0.25}  # four answers each
 MAX_COLUMNS = 5
@@ -124,7 +124,8 @@ def _title(panels: list[Panel]) -> str:
     spread = 100 * (means[high] - means[low])
     tasks = f"mean of {len(panels)} task{'s' if len(panels) > 1 else ''}"
     if spread < 2:
-        return f"All methods know about as much after PPO: within {max(spread, 0.1):.1f} points ({tasks})"
+        trained = f"All methods know about as much after {algorithm_of(means)}"
+        return f"{trained}: within {max(spread, 0.1):.1f} points ({tasks})"
     return (
         f"Capability ({tasks}) runs from {percent(means[low])} ({method_label(low)}) "
         f"to {percent(means[high])} ({method_label(high)})"
@@ -134,4 +135,5 @@ def _title(panels: list[Panel]) -> str:
 def _note(panels: list[Panel]) -> str:
     seeds = max((len(e.by_seed) for _, _, bars in panels for e in bars.values()), default=1)
     over = f"over {seeds} seeds" if seeds > 1 else "of one seed"
-    return f"Hollow: SFT models; filled: after PPO; lines: 95 % intervals {over}."
+    algorithm = algorithm_of(method for _, _, bars in panels for method in bars)
+    return f"Hollow: SFT models; filled: after {algorithm}; lines: 95 % intervals {over}."

@@ -26,7 +26,7 @@ from harness.plots.style import (
     titled_figure,
 )
 from harness.results_folder import JsonRow, ResultsFolder, number
-from harness.wording import file_name, method_label, plain
+from harness.wording import MethodName, file_name, method_label, plain
 
 PREFIX = "contribution/"
 SHOWN = 14
@@ -49,7 +49,8 @@ class Change:
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
     """`rule_contributions` for RBR-PPO, or the first method with rules; others have their name added."""
-    methods = sorted({row["method"] for row in results.training}, key=lambda m: (m != "rbr_ppo", m))
+    trained = {row["method"] for row in results.training}
+    methods = sorted(trained, key=lambda m: (MethodName.parse(m).family != "rbr", m))
     found = {m: c for m in methods if (c := contribution_changes(results.training, m))}
     names = ["rule_contributions", *(f"rule_contributions-{file_name(m)}" for m in list(found)[1:])]
     return {name: _draw(*item) for name, item in zip(names, found.items(), strict=False)}

@@ -1,4 +1,4 @@
-"""The trade-off figure: safety against usefulness, an arrow from each SFT model to what PPO made of it."""
+"""The trade-off figure: safety against usefulness, an arrow from each SFT model to what training made of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from harness.plots.style import (
 )
 from harness.results_folder import ResultsFolder
 from harness.verdict import NO_VERDICT, short_verdict
-from harness.wording import file_name, judge_label, sft_of
+from harness.wording import algorithm_of, file_name, judge_label, sft_of
 
 F1_LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MARKER = 62.0  # area in points squared
@@ -76,8 +76,9 @@ def _note(panels: dict[str, list[FrontierPoint]], suite: str) -> str:
         if seeds > 1
         else ("one seed, bars: 95 % intervals that count prompts, not training")
     )
+    trained = f"{algorithm_of(p.method for points in panels.values() for p in points)} model"
     return (
-        f"Suite {suite}; {basis}; {small}; arrows run from each SFT model (hollow) to its PPO model (filled)."
+        f"Suite {suite}; {basis}; {small}; arrows run from each SFT model (hollow) to its {trained} (filled)."
     )
 
 

@@ -1,4 +1,4 @@
-"""Training curves of PPO: the reward by term, the KL, the entropy and the length of responses, per method."""
+"""Training curves: the reward by term, the KL, the entropy and the length of responses, per method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.plots.style import Appearance, appearances, quiet_grid, spread, titled_figure
 from harness.results_folder import JsonRow, ResultsFolder, number
-from harness.wording import in_order, method_label, plain
+from harness.wording import algorithm_of, in_order, method_label, plain
 from trainers.ppo_alarm import OVER_REFUSAL
 from trainers.ppo_alarm import SCORE as SCORE_HELD_OUT
 
@@ -131,7 +131,7 @@ def _panel(
             )
     ax.set_title(quantity.title)
     ax.set_ylabel(quantity.unit, labelpad=2)
-    ax.set_xlabel("PPO update")
+    ax.set_xlabel(f"{algorithm_of(curves)} update")
     ax.margins(x=0.01, y=0.08)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     quiet_grid(ax, "y")
@@ -175,7 +175,7 @@ def _title(rows: Sequence[JsonRow]) -> str:
     said = f"The reward did not rise for {', '.join(fell)}" if fell else "The reward rose for every method"
     ends = sorted(c.mean[-1] for c in kl.values())
     if not scores or not ends or any(len(curve.updates) < 2 for curve in scores.values()):
-        return "What changed during PPO"
+        return f"What changed during {algorithm_of(row['method'] for row in rows)}"
     price = f"{ends[0]:.1f}" if len(ends) == 1 else f"{ends[0]:.1f} to {ends[-1]:.1f}"
     return f"{said}; at the end the policies are {price} nats a response from their references"
 

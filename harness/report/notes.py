@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from harness.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.report.tables import finite_mean
 from harness.results_folder import ResultsFolder, number
-from harness.wording import judge_label, method_label, metric_label, percent, plain
+from harness.wording import algorithm_of, judge_label, method_label, metric_label, percent, plain
 from trainers.ppo_alarm import ALARM_TEXT
 from trainers.ppo_limits import LIMIT, ROLLBACKS
 
@@ -58,7 +58,8 @@ def _seeds(results: ResultsFolder) -> Iterator[str]:
         yield (
             "One seed: intervals count prompts and checkpoints, not the luck of training; differences "
             "between methods take the two runs as independent. Run several seeds before believing a small "
-            "difference. ± of a PPO model is over its last checkpoints, ± of an SFT model over prompts."
+            f"difference. ± of a model after {algorithm_of(row.method for row in results.metrics)} is over its "
+            "last checkpoints, ± of an SFT model over prompts."
         )
     elif seeds < 5:
         yield f"{seeds} seeds: Student's t makes the intervals wide; five or more seeds decide more."

@@ -40,7 +40,7 @@ ALT_TEXTS = {
     "learning_curve": "Ranking error by number of fitting prompts",
     "rule_effects": "Each rule's contribution to ranking the ideal completion first",
     "reward_histograms": "Rewards measured from the ideal completion, by completion class",
-    "training": "Training curves of PPO",
+    "training": "Training curves of reinforcement learning",
     "capability": "Accuracy on the capability tasks",
     "rule_contributions": "Change of each rule's contribution during training",
 }

@@ -278,6 +278,8 @@ def test_names_for_people():
     """A raw configuration key, a line break or a path where a person reads a name."""
     assert method_label("rbr_ppo") == "RBR-PPO"
     assert method_label("rbr_ppo[ppo.kl_coef=0.1,seed_data=x]") == "RBR-PPO (kl_coef 0.1, seed_data x)"
+    assert method_label("rbr_grpo") == "RBR-GRPO" and method_label("rbr_rloo[a=1]") == "RBR-RLOO (a 1)"
+    assert method_label("human_rbr_reinforce") == "HumanRM+RBR-REINFORCE"
     assert method_label("a\nb" + "c" * 80) == "a b" + "c" * 30 + "…"
     assert file_name("../../etc/x[y=1]") == "etc-x-y-1"
     assert in_order(["rbr_ppo", "zeta", "rbr_sft", "helpful_ppo"]) == [
@@ -287,6 +289,8 @@ def test_names_for_people():
         "zeta",
     ]
     assert sft_of("rbr_ppo[a=1]", ["rbr_sft", "rbr_sft[a=1]"]) == "rbr_sft[a=1]"
+    assert sft_of("human_rbr_grpo", ["human_sft"]) == "human_sft"
+    assert in_order(["rbr_rloo", "helpful_rloo", "rbr_sft"]) == ["rbr_sft", "helpful_rloo", "rbr_rloo"]
     assert sft_of("human_rbr_ppo", ["human_sft"]) == "human_sft" and sft_of("gpt4", ["human_sft"]) is None
     assert [points(v) for v in (0.012, -0.0004, -0.05)] == ["+1.2", "0.0", "−5.0"]
 

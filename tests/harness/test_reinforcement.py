@@ -166,6 +166,16 @@ def test_another_algorithm_runs_through_the_stages(smoke: Path) -> None:
 
 
 @pytest.mark.slow
+def test_results_name_the_algorithm(smoke: Path) -> None:
+    """A model that GRPO had trained stood in every table as Helpful-PPO."""
+    results = smoke / "results" / "grpo"
+    methods = {row.method for row in ResultsFolder(results).metrics if row.suite == "sandbox"}
+    assert methods == {"helpful_sft", "helpful_grpo"}
+    assert {path.stem for path in (results / "samples").iterdir()} == methods
+    assert "Helpful-GRPO" in (results / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_a_run_without_capability_tasks_has_results(smoke: Path) -> None:
     """capability.tasks=[] broke the run at its end."""
     results = smoke / "results" / "grpo"

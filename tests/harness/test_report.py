@@ -213,6 +213,20 @@ def test_capability_alone_makes_a_report(make_results: Callable[..., Path], tmp_
     assert "No safety suite was measured." in text and "there is no trade-off plot" in text
 
 
+def test_every_part_names_the_algorithm(make_results: Callable[..., Path], tmp_path: Path):
+    """GRPO's models were called RBR-PPO: in the table, the headline, the claims, the plots and the notes."""
+    by_ppo = make_results(tmp_path / "ppo")
+    for path in [*by_ppo.glob("*.csv"), *by_ppo.glob("*.jsonl"), *(by_ppo / "samples").iterdir()]:
+        path.write_text(path.read_text().replace("_ppo", "_grpo"))
+        path.rename(path.with_name(path.name.replace("_ppo", "_grpo")))
+    report = write_report(by_ppo).read_text(encoding="utf-8")
+    shown = Page(report).text.replace("\u2011", "-")
+    for words in ("RBR-GRPO", "RBR-GRPO has a higher F1 than Human-GRPO", "of a model after GRPO"):
+        assert words in shown
+    assert "PPO" not in shown
+    assert "PPO" not in (by_ppo / "summary.md").read_text(encoding="utf-8")
+
+
 def test_an_empty_table_is_refused(tmp_path: Path):
     """A report about nothing that looks finished."""
     write_metrics(tmp_path / "metrics.csv", [])
