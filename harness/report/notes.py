@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from harness.claims import capability_metrics
 from harness.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.report.tables import finite_mean
 from harness.results_folder import ResultsFolder, number
@@ -28,6 +29,7 @@ def notes(results: ResultsFolder, suite: str) -> list[str]:
         *_unscored(results),
         *_judges(results, suite),
         *_headroom(results, suite),
+        *_easy_tasks(results),
         *_grader(results),
     ]
 
@@ -108,6 +110,20 @@ def _headroom(results: ResultsFolder, suite: str) -> Iterator[str]:
         found = [scores.estimate(m, suite, BALANCE, judge) for m in scores.methods(suite, BALANCE, judge)]
         if (top := max((e.value for e in found if e), default=0.0)) >= CEILING:
             yield f"The best F1 is {percent(top)}: near the ceiling, where differences can no longer be seen."
+
+
+def _easy_tasks(results: ResultsFolder) -> Iterator[str]:
+    """Capability tasks on which every method is near the ceiling."""
+    scores, easy = results.scores, []
+    for suite, (metric, judge) in capability_metrics(scores).items():
+        found = [scores.estimate(m, suite, metric, judge) for m in scores.methods(suite, metric, judge)]
+        if all(e is not None and e.value >= CEILING for e in found):
+            easy.append(plain(suite.removeprefix("capability/")))
+    if easy:
+        yield (
+            f"Every method answers at least {percent(CEILING, 0)} of {', '.join(easy)}: so easy a task cannot "
+            "show which method knows more, nor a loss that leaves a model enough to answer it."
+        )
 
 
 def _grader(results: ResultsFolder) -> Iterator[str]:

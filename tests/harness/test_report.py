@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from evals.errors import InputError
 from evals.measures import write_metrics
 from harness.report import write_report
+from harness.report.notes import notes
 from harness.report.report import markdown_text
 from harness.report.samples import choose_cards
 from harness.report.tables import grader_tables, main_tables, stage_lines
@@ -211,6 +213,21 @@ def test_capability_alone_makes_a_report(make_results: Callable[..., Path], tmp_
     )
     text = Page(write_report(tmp_path / "r").read_text(encoding="utf-8")).text
     assert "No safety suite was measured." in text and "there is no trade-off plot" in text
+
+
+def test_a_task_that_is_too_easy_is_named(make_results: Callable[..., Path], tmp_path: Path):
+    """Equal scores at the ceiling read as equal knowledge."""
+    folder = ResultsFolder(make_results(tmp_path / "r", seeds=(0, 1)))
+    assert not any("Every method answers" in note for note in notes(folder, "sandbox"))
+    for lowest, told in ((0.985, 1), (0.97, 0)):
+        values = {"capability/sandbox_mmlu": {"rbr_sft": lowest}}
+        rows = [
+            replace(row, value=values[row.suite].get(row.method, 0.985)) if row.suite in values else row
+            for row in folder.metrics
+        ]
+        write_metrics(tmp_path / "r" / "metrics.csv", rows)
+        said = notes(ResultsFolder(tmp_path / "r"), "sandbox")
+        assert sum("at least 98 % of sandbox mmlu: so easy" in note for note in said) == told
 
 
 def test_every_part_names_the_algorithm(make_results: Callable[..., Path], tmp_path: Path):
