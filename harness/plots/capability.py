@@ -32,7 +32,7 @@ Panel = tuple[str, str, dict[str, Estimate]]  # task, metric, method -> accuracy
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
     panels = capability_panels(results)
-    return {"capability": _draw(panels, _chance_lines(results.manifest))} if panels else {}
+    return {"capability": _draw(panels)} if panels else {}
 
 
 def capability_panels(results: ResultsFolder) -> list[Panel]:
@@ -46,14 +46,7 @@ def capability_panels(results: ResultsFolder) -> list[Panel]:
     return panels
 
 
-def _chance_lines(manifest: Mapping[str, object]) -> dict[str, float]:
-    """Chance by task: the run's own (manifest key `chance`), else by the field's task names."""
-    own = manifest.get("chance")
-    given = {str(k): float(v) for k, v in own.items()} if isinstance(own, dict) else {}
-    return {**CHANCE, **given}
-
-
-def _draw(panels: list[Panel], chance: Mapping[str, float]) -> Figure:
+def _draw(panels: list[Panel]) -> Figure:
     methods = in_order(list(dict.fromkeys(m for _, _, bars in panels for m in bars)))
     looks = appearances(methods)
     columns = min(len(panels), MAX_COLUMNS)
@@ -73,18 +66,16 @@ def _draw(panels: list[Panel], chance: Mapping[str, float]) -> Figure:
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     for ax, panel in zip(axes.flat, panels, strict=False):
-        _draw_task(ax, panel, methods, looks, chance)
+        _draw_task(ax, panel, methods, looks)
     return figure
 
 
-def _draw_task(
-    ax: Axes, panel: Panel, methods: list[str], looks: dict[str, Appearance], chance: Mapping[str, float]
-) -> None:
+def _draw_task(ax: Axes, panel: Panel, methods: list[str], looks: dict[str, Appearance]) -> None:
     task, metric, bars = panel
     for y, method in enumerate(methods):
         if method in bars:
             _bar(ax, y, bars[method], looks[method])
-    line = next((v for name, v in chance.items() if name in task.lower()), None)
+    line = next((v for name, v in CHANCE.items() if name in task.lower()), None)
     if line is not None:
         ax.axvline(100 * line, color=GREY, lw=1, ls=(0, (3, 2)), zorder=3)
         beside(ax, "chance", (100 * line, -0.72), 2, fontsize=7, color=GREY)

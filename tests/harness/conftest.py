@@ -107,7 +107,6 @@ def write_results(folder: Path, seeds: Sequence[int] = (0,), methods: dict | Non
         "name": "demo",
         "command": "rbrbench run -m experiment=demo seed=0,1,2,3,4",
         "commit": "0123456789abcdef",
-        "experiment": "demo",
         "seeds": list(seeds),
         "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
         "notes": ["A model this small writes nonsense off its own world."],
@@ -235,14 +234,8 @@ def _samples(method: str, shares: Sequence[float]) -> Iterator[dict]:
                 "disallowed": disallowed,
                 "refused": refused,
                 "ideal_style": bool(rng.random() < shares[2]),
-                "completion_class": "disallowed_completion" if disallowed else "ideal",
             },
-            "auto": {
-                "disallowed": disallowed,
-                "refused": refused,
-                "ideal_style": True,
-                "completion_class": "ideal",
-            },
+            "auto": {"disallowed": disallowed, "refused": refused, "ideal_style": True},
         }
 
 
