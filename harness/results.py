@@ -69,7 +69,7 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
         write_csv(folder / name, [r for seed in sorted(first) for r in first[seed].diagnosis[name]])
     write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
     write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
-    _write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
+    write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
     (folder / "samples").mkdir(exist_ok=True)
     for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
         write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
@@ -189,12 +189,3 @@ def _stage_row(label: str, artifact: Artifact, seed: int) -> dict[str, Any]:
 
 def _numbered(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"), key=lambda p: (len(p.stem), p.stem))
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        return
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from evals.calibration import MEAN, calibrate
 from evals.conversation import read_labelled
+from evals.csv_rows import write_csv
 from evals.graders import Grader, grade_in_batches
 from evals.models import load_causal_lm, load_tokenizer, save_model
 from harness.stages.context import Context
@@ -62,10 +62,7 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
                 load_grader(grader), [row.response for row in labelled], propositions, progress=advance
             )
         rows = calibrate(grader.stage, grades, labelled)
-        with open(out / "calibration.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(out / "calibration.csv", rows)
         mean = next(row for row in rows if row["proposition"] == MEAN)
         return {name: mean[name] for name in ("accuracy", "balanced_accuracy", "majority")}
 

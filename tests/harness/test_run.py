@@ -49,6 +49,8 @@ def test_results_are_what_a_person_reads(finished: Path) -> None:
     results = finished / "results" / "smoke"
     for name in ("report.html", "summary.md", "metrics.csv", "config.yaml", "manifest.json", "grader.csv"):
         assert (results / name).stat().st_size > 0, name
+    tables = [*results.glob("*.csv"), *results.glob("../.store/gold/*/calibration.csv")]
+    assert len(tables) > 4 and not any(b"\r" in table.read_bytes() for table in tables)
     assert {p.suffix for p in (results / "plots").iterdir()} == {".png", ".svg"}
     with open(results / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
