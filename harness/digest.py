@@ -16,6 +16,7 @@ import numpy as np
 from evals.errors import InputError
 
 BLOCK = 1 << 20  # bytes
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 
 
 def digest(config: object) -> str:
@@ -48,6 +49,16 @@ def _file_digest(path: Path) -> str:
         problem = f"cannot be read ({error.strerror})"
         raise InputError(problem, path=path, fix="name an existing file or folder") from None
     return total.hexdigest()
+
+
+def model_files(folder: Path) -> list[Path]:
+    """What a model in Hugging Face format is made of: weights, configuration, tokenizer, chat template."""
+    return sorted({file for pattern in MODEL_FILES for file in folder.glob(pattern)})
+
+
+def digest_model(folder: Path) -> str:
+    """16 hexadecimal digits of a model's files: the same model in another folder is the same model."""
+    return digest({file.name: digest_files([file]) for file in model_files(folder)})
 
 
 def canonical(value: object) -> Any:

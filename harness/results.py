@@ -142,7 +142,10 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
 
 
 def _samples(outcome: Outcome, name: str) -> list[dict[str, Any]]:
-    """The last checkpoint's first responses with every judge's verdict; real prompts by id only."""
+    """At most SAMPLES of the last checkpoint's responses, from the whole suite, with every judge's verdict.
+
+    Real prompts stand there by id only.
+    """
     responses = stored_responses(outcome.data, outcome.responses[name])
     last = list(responses)[-1]
     verdicts = {

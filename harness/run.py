@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
         {
             "name": configs[0].name,
             "config_digest": digest([_content(config) for config in configs]),
-            "command": " ".join(["rbrbench", *sys.argv[1:]]),
+            "command": shlex.join(["rbrbench", *sys.argv[1:]]),
             "commit": git_commit(),
             "seeds": sorted({config.seed for config in configs}),
             "methods": configs[0].methods,

@@ -11,14 +11,12 @@ from typing import Any
 from evals.conversation import Prompt, Response
 from evals.errors import InputError
 from evals.suites import Suite
-from harness.digest import digest, digest_files
+from harness.digest import MODEL_FILES, digest, digest_model
 from harness.evaluate.config import DecodingKeys, LocalKeys
 from harness.evaluate.model import Store, every_sample
 from harness.evaluate.outcome import Outcome
 
 log = logging.getLogger(__name__)
-
-FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 
 
 class LocalModel:
@@ -32,9 +30,7 @@ class LocalModel:
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The files' contents: the same model in another folder is the same model."""
-        files = sorted({file for pattern in FILES for file in self.folder.glob(pattern)})
-        contents = {file.name: digest_files([file]) for file in files}
-        return {"files": digest(contents), "precision": self._precision}
+        return {"files": digest_model(self.folder), "precision": self._precision}
 
     @cached_property
     def template(self) -> str:
@@ -111,7 +107,7 @@ def local_folder(path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(path, allow_patterns=list(FILES)))
+        return Path(snapshot_download(path, allow_patterns=list(MODEL_FILES)))
     except Exception as error:  # the hub's many errors, a refused name and no network among them
         raise InputError(
             f"neither a folder nor a model that the hub gives ({type(error).__name__})",

@@ -7,7 +7,7 @@ from typing import Any
 
 from evals.conversation import Comparison, Demonstration, read_comparisons, read_demonstrations, read_labelled
 from evals.models import load_causal_lm, load_tokenizer
-from harness.digest import digest_files
+from harness.digest import digest_model, model_files
 from harness.methods import Data
 from harness.stages.context import Context
 from harness.store import Artifact
@@ -65,13 +65,7 @@ def _given_base(context: Context) -> Artifact:
 
 def content_of(path: str) -> str:
     """A digest of a local model's files; a hub name stands for itself."""
-    folder = Path(path)
-    files = (
-        [f for f in folder.glob("*") if f.suffix in (".safetensors", ".json", ".jinja")]
-        if folder.is_dir()
-        else []
-    )
-    return digest_files(sorted(files)) if files else path
+    return digest_model(Path(path)) if model_files(Path(path)) else path
 
 
 def fine_tune(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:

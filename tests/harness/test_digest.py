@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals.errors import InputError
-from harness.digest import canonical, digest, digest_files, figures
+from harness.digest import canonical, digest, digest_files, digest_model, figures
+
+from harness.stages.language_models import content_of
 
 
 class Mode(str, Enum):
@@ -114,6 +116,19 @@ def test_files_count_by_content_and_name_within(tmp_path: Path) -> None:
     before = digest_files([one])
     (one / "deep" / "rows.jsonl").write_text("{ }\n")
     assert digest_files([one]) != before
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.txt", "qwen.tiktoken", "chat_template.jinja"])
+def test_a_model_counts_with_its_tokenizer(tmp_path: Path, name: str) -> None:
+    """A run went on with the base model of another tokenizer, as `cached`."""
+    for folder, words in (("one", "a b"), ("same", "a b"), ("other", "a c")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").write_text("weights")
+        (tmp_path / folder / name).write_text(words)
+    (tmp_path / "same" / "README.md").write_text("no part of the model")
+    one, same, other = (digest_model(tmp_path / folder) for folder in ("one", "same", "other"))
+    assert one == same != other
+    assert content_of(str(tmp_path / "one")) == one and content_of("owner/model") == "owner/model"
 
 
 def test_missing_file_is_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from harness.config import compose_run
 from harness.console import Console
 from harness.fit.diagnosis_files import TABLES, WORST
 from harness.results import Collected
-from harness.run import publish, variants_of
+from harness.run import _describe, publish, variants_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["run", "experiment=smoke", "threads=1"]
@@ -160,6 +161,18 @@ def test_a_disk_that_fills_up_while_publishing(small_disk: Path) -> None:
         left = {path.name for path in (small_disk / "smoke").iterdir()}
         assert left == {".lock", "manifest.json"} | ({"metrics.csv"} if old else set())
     assert (small_disk / "smoke" / "metrics.csv").read_bytes() == old
+
+
+def test_the_command_in_the_manifest_can_be_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path with a space became two arguments when the command was copied from the report."""
+    given = ["run", "experiment=smoke", "rulebook=my rules.yaml", "methods=[rbr_ppo]"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/rbrbench", *given])
+    nothing = {name: [] for name in (*TABLES, WORST)}
+    _describe(tmp_path, [compose_run(given[1:])], [Collected([], [], [], [], {}, [], {}, nothing)])
+    command = json.loads((tmp_path / "manifest.json").read_text())["command"]
+    assert shlex.split(command) == ["rbrbench", *given]
 
 
 @pytest.mark.slow
