@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from evals.errors import InputError
 from harness.digest import canonical, digest, digest_files, digest_model, figures
-
 from harness.stages.language_models import content_of
 
 
