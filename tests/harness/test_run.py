@@ -147,19 +147,24 @@ def test_a_run_that_sweeps_nothing_has_no_variant() -> None:
     assert variants_of([["seed=0", "ppo.kl_coef=0.1"]], ["seed=0,1", "ppo.kl_coef=0.1"]) == [""]
 
 
+def collected(training: list[dict]) -> Collected:
+    """A run of which nothing but its training is left."""
+    diagnosis: dict[str, list[dict]] = {name: [] for name in (*TABLES, WORST)}
+    return Collected([], training, [], [], {}, [], {}, diagnosis)
+
+
 def test_a_disk_that_fills_up_while_publishing(small_disk: Path) -> None:
     """A traceback, and beside old tables the first half of a new one."""
     config = compose_run(["experiment=smoke", f"results={small_disk}"])
     rows = [{"method": "rbr_ppo", "seed": 0, "update": update, "kl": "0" * 100} for update in range(5000)]
-    nothing = {name: [] for name in (*TABLES, WORST)}
-    part = Collected([], rows, [], [], {}, [], {}, nothing)
+    part = collected(rows)
     for old in (b"", b"the last run's\n"):
         if old:
             (small_disk / "smoke" / "metrics.csv").write_bytes(old)
         with pytest.raises(InputError, match="smoke: the disk is full; free some space"):
             publish(small_disk / "smoke", [config], [part], Console())
         left = {path.name for path in (small_disk / "smoke").iterdir()}
-        assert left == {".lock", "manifest.json"} | ({"metrics.csv"} if old else set())
+        assert left == {"manifest.json"} | ({"metrics.csv"} if old else set())
     assert (small_disk / "smoke" / "metrics.csv").read_bytes() == old
 
 
@@ -169,8 +174,7 @@ def test_the_command_in_the_manifest_can_be_run_again(
     """A path with a space became two arguments when the command was copied from the report."""
     given = ["run", "experiment=smoke", "rulebook=my rules.yaml", "methods=[rbr_ppo]"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/rbrbench", *given])
-    nothing = {name: [] for name in (*TABLES, WORST)}
-    _describe(tmp_path, [compose_run(given[1:])], [Collected([], [], [], [], {}, [], {}, nothing)])
+    _describe(tmp_path, [compose_run(given[1:])], [collected([])])
     command = json.loads((tmp_path / "manifest.json").read_text())["command"]
     assert shlex.split(command) == ["rbrbench", *given]
 
