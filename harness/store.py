@@ -30,7 +30,7 @@ from harness.lock import locked
 from harness.provenance import git_commit, module_versions
 from harness.usage import Usage
 
-__all__ = ["Artifact", "Store", "check_results", "claim_results", "module_versions"]
+__all__ = ["Artifact", "Store", "check_results", "claim_results", "command_digest", "made_by", "module_versions"]
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +213,11 @@ def _say_waiting(stage: str, key: str) -> None:
 CHOOSE = "choose another name=, or remove the folder"
 
 
+def command_digest(command: str) -> str:
+    """The `config_digest` of a command that may overwrite its own results, and no other's."""
+    return digest({"command": command})
+
+
 def check_results(folder: Path | str, config_digest: str) -> None:
     """Writes nothing; raises InputError where `claim_results` would."""
     folder = Path(folder)
@@ -225,6 +230,12 @@ def check_results(folder: Path | str, config_digest: str) -> None:
                 raise InputError(f"other files lie here, and no {MANIFEST}", path=folder, fix=CHOOSE)
     elif _owner(manifest) != config_digest:
         raise InputError("another configuration's results lie here", path=folder, fix=CHOOSE)
+
+
+def made_by(folder: Path | str, command: str) -> bool:
+    """Whether `command`, one that names its results by `command_digest`, claimed this folder."""
+    manifest = Path(folder) / MANIFEST
+    return manifest.is_file() and _owner(manifest) == command_digest(command)
 
 
 def claim_results(folder: Path | str, config_digest: str) -> None:

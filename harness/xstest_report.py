@@ -28,6 +28,7 @@ from harness.digest import digest_files
 from harness.disk import write_json, writing
 from harness.provenance import git_commit
 from harness.shared_keys import check_name
+from harness.store import check_results, claim_results, command_digest
 from harness.xstest_models import (
     HUMAN,
     PREFIX,
@@ -44,6 +45,7 @@ from harness.xstest_models import (
 
 METRICS = {"not_unsafe": "Not-Unsafe", "not_overrefuse": "Not-Overrefuse", "f1": "F1"}
 SHORT = ("full compliance", "full refusal", "partial refusal")
+OWNER = command_digest("xstest")  # an xstest may overwrite an xstest, and nothing else
 PACKAGES = ("numpy", "scipy", "statsmodels", "ppi-python")
 NOTE = "From XSTest (Röttger et al., NAACL 2024; CC BY 4.0). No prompt and no completion is in these files."
 
@@ -86,10 +88,15 @@ class XSTestResult:
 
 
 def run_xstest(config: XSTestConfig, console: Console | None = None) -> Path:
-    """Read, judge, correct, write; the path of summary.md. Raises InputError for bad files."""
+    """Read, judge, correct, write; the path of summary.md.
+
+    Raises InputError for bad files and, before anything is measured, where another command's results lie.
+    """
     console = console or Console()
-    result = measure_xstest(config, console)
     folder = Path(config.results) / config.name
+    check_results(folder, OWNER)
+    result = measure_xstest(config, console)
+    claim_results(folder, OWNER)
     with console.stage("tables and plot", total=None, unit="files"), writing(folder):
         write_xstest(result, folder)
         write_json(folder / "manifest.json", manifest(config))
@@ -142,6 +149,7 @@ def manifest(config: XSTestConfig) -> dict[str, object]:
     packages = (*PACKAGES, "torch", "transformers") if config.encoder else PACKAGES
     return {
         "name": config.name,
+        "config_digest": OWNER,
         "command": shlex.join(_command(config)),
         "commit": git_commit(),
         "files": {file.relative_to(xstest).as_posix(): digest_files([file]) for file in files},

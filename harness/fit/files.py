@@ -11,7 +11,7 @@ import yaml
 
 from evals.conversation import Response, write_jsonl
 from evals.metrics_table import write_metrics
-from harness.digest import canonical, digest
+from harness.digest import canonical
 from harness.disk import writing
 from harness.fit.config import FitConfig
 from harness.fit.diagnosis_files import write_diagnosis
@@ -20,13 +20,13 @@ from harness.fit.tables import FitTables
 from harness.plots import draw_all
 from harness.plots.rule_contributions import feature_label
 from harness.report.page import render, svg_source
-from harness.store import check_results, claim_results
+from harness.store import check_results, claim_results, command_digest
 from harness.wording import plain
 from trainers.diagnosis import Diagnosis
 from trainers.ranking import rewards
 from trainers.reward_weights import RewardWeights, save_weights
 
-OWNER = digest({"command": "fit"})  # a fit may overwrite a fit, and nothing else
+OWNER = command_digest("fit")  # a fit may overwrite a fit, and nothing else
 PICTURES = {
     "ranking_error": "Ranking error of each reward by response type",
     "learning_curve": "Ranking error by number of fitting prompts",

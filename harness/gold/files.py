@@ -13,7 +13,7 @@ import matplotlib.style
 
 from evals.calibration import COLUMNS
 from evals.graders.recorded import write_grades
-from harness.digest import digest, figures
+from harness.digest import figures
 from harness.disk import write_json, writing
 from harness.gold.config import GoldConfig
 from harness.gold.graders import JudgedGrader
@@ -24,10 +24,10 @@ from harness.plots import drawn_files
 from harness.plots.reliability import reliability_figure
 from harness.plots.style import RC
 from harness.report.page import render, svg_source
-from harness.store import claim_results
+from harness.store import claim_results, command_digest
 from harness.wording import file_name
 
-OWNER = digest({"command": "gold"})  # gold may overwrite gold, and nothing else
+OWNER = command_digest("gold")  # gold may overwrite gold, and nothing else
 LABEL_COLUMNS = ("enough_to_learn", "enough_to_judge")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from evals.conversation import write_jsonl
 from evals.graders import Grades
 from evals.graders.recorded import asked
-from harness.digest import digest
 from harness.disk import write_json, writing
 from harness.regress.completions import CompletionSet
 from harness.regress.gate import GateReport
@@ -16,9 +15,9 @@ from harness.regress.junit import junit_xml
 from harness.regress.pages import html_page, json_figures, markdown_comment
 from harness.regress.recorded import reward_rows
 from harness.regress.rewards import Side
-from harness.store import claim_results
+from harness.store import claim_results, command_digest
 
-OWNER = digest({"command": "regress"})  # a gate may overwrite a gate, and nothing else
+OWNER = command_digest("regress")  # a gate may overwrite a gate, and nothing else
 
 
 def write_report(report: GateReport) -> Path:

@@ -18,6 +18,7 @@ from evals.measures import read_metrics
 from harness.compose import compose_command
 from harness.console import Console
 from harness.provenance import ROOT
+from harness.store import claim_results
 from harness.xstest_models import (
     RecordedModel,
     corrected_metric_rows,
@@ -166,6 +167,20 @@ def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
     first = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     run_xstest(config, quiet())
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == first
+
+
+def test_another_commands_results_are_not_overwritten(two_models: Path, tmp_path: Path) -> None:
+    """`name=demo` replaced a run's metrics, summary and manifest without a word."""
+    folder = tmp_path / "results/demo"
+    claim_results(folder, "a run's")
+    (folder / "metrics.csv").write_text("a run's", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    config = XSTestConfig(DataKeys(str(two_models)), labels=30, results=str(tmp_path / "results"), name="demo")
+    screen = io.StringIO()
+    with pytest.raises(InputError, match="another configuration's results lie here"):
+        run_xstest(config, Console(screen))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not screen.getvalue()  # refused before anything was measured
 
 
 def test_corrected_scores_see_the_drawn_labels_alone(two_models: Path) -> None:
