@@ -21,6 +21,7 @@ from evals.rulebook import load_rulebook
 from harness.commands import call
 from harness.compose import compose_command
 from harness.fit.config import FitConfig
+from harness.main import main
 from trainers.reward_weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,6 +253,16 @@ def test_a_fit_does_not_overwrite_other_results(world: Path) -> None:
     (world / "results" / "fit" / "manifest.json").write_text('{"config_digest": "0123"}')
     with pytest.raises(InputError, match="another configuration's results"):
         call("fit", [*FIT, *QUICK])
+
+
+def test_report_leaves_a_fit_as_it_is(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards: the summary of a fit replaced by that of a run which measured nothing."""
+    assert call("fit", [*FIT, *QUICK]) == 0
+    results = world / "results" / "fit"
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert main(["report", str(results)]) == 2
+    assert "`rbrbench fit` made this folder; run that command again" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,14 @@ import pytest
 
 from evals.errors import InputError
 from evals.measures import write_metrics
+from harness.commands.report import REPEATED, redraw
 from harness.report import write_report
 from harness.report.notes import notes
 from harness.report.report import markdown_text
 from harness.report.samples import choose_cards
 from harness.report.tables import grader_tables, main_tables, stage_lines
 from harness.results_folder import ResultsFolder
+from harness.store import command_digest
 
 HOSTILE = (
     '</td></table><script>alert("x")</script><img src=x onerror=alert(1)>\'"&lt;{{ 7777*7777 }}{% raw %}'
@@ -242,6 +244,23 @@ def test_every_part_names_the_algorithm(make_results: Callable[..., Path], tmp_p
         assert words in shown
     assert "PPO" not in shown
     assert "PPO" not in (by_ppo / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", REPEATED)
+def test_only_a_runs_folder_is_drawn_anew(
+    command: str, make_results: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The summary of a fit, or of real models on XSTest, lost to the page of a run that measured nothing."""
+    folder = make_results(tmp_path / "run", seeds=(0,))
+    assert redraw(folder) == folder / "report.html"
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({"config_digest": command_digest(command)}), encoding="utf-8")
+    with pytest.raises(InputError, match=f"`rbrbench {command}` made this folder; run that command again"):
+        redraw(folder)
+    manifest.write_text("{}", encoding="utf-8")
+    (folder / "stages.jsonl").unlink()
+    with pytest.raises(InputError, match="neither a run nor an evaluation was finished here"):
+        redraw(folder)
 
 
 def test_an_empty_table_is_refused(tmp_path: Path):
