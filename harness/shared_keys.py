@@ -15,6 +15,13 @@ def check_name(name: str, field: str = "name") -> None:
         raise InputError(f"is {name!r}", field=field, fix="use letters, digits, '-', '_' and '.'")
 
 
+def check_least(keys: object, **least: int) -> None:
+    """Raises InputError for the first of `keys` (attributes of one dataclass) that is below its least value."""
+    for key, value in least.items():
+        if getattr(keys, key) < value:
+            raise InputError(f"is {getattr(keys, key)}", field=key, fix=f"give {value} or more")
+
+
 def response_types(names: Sequence[str]) -> tuple[ResponseType, ...]:
     """The response types of the key `response_types`. Raises InputError for an unknown one."""
     return tuple(map(_response_type, names))

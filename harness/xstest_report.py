@@ -27,7 +27,7 @@ from harness.console import Console
 from harness.digest import digest_files
 from harness.disk import write_json, writing
 from harness.provenance import git_commit
-from harness.shared_keys import check_name
+from harness.shared_keys import check_least, check_name
 from harness.store import check_results, claim_results, command_digest
 from harness.xstest_models import (
     HUMAN,
@@ -67,9 +67,7 @@ class XSTestConfig:
     results: str = "results"  # root folder of results
 
     def __post_init__(self) -> None:
-        for key, least in (("labels", 10), ("draws", 100), ("threads", 1)):
-            if getattr(self, key) < least:
-                raise InputError(f"is {getattr(self, key)}", field=key, fix=f"give {least} or more")
+        check_least(self, labels=10, draws=100, threads=1, seed=0)
         if self.data.root is None:
             raise InputError("is missing", field="data.root", fix="give the folder that holds xstest/")
         check_name(self.name)

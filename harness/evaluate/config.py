@@ -16,7 +16,7 @@ from evals.judges.labelled import LABELLED
 from evals.recorded_responses import ResponseColumns
 from evals.suites import suite_source
 from harness.compose import compose_command
-from harness.shared_keys import check_name
+from harness.shared_keys import check_least, check_name
 from harness.wording import file_name
 
 PRECISIONS = ("float32", "bfloat16")
@@ -216,9 +216,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        for name, least in (("seed", 0), ("threads", 1), ("draws", 100)):
-            if getattr(self, name) < least:
-                raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")
+        check_least(self, seed=0, threads=1, draws=100)
         for name in ("tolerance", "unscored_limit"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"is {getattr(self, name)}", field=name, fix="give a fraction from 0 to 1")

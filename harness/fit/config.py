@@ -8,7 +8,7 @@ from evals.chat_server import ChatServerConfig
 from evals.conversation import ResponseType
 from evals.errors import InputError
 from evals.graders import GRADERS
-from harness.shared_keys import check_name, response_types
+from harness.shared_keys import check_least, check_name, response_types
 from trainers.weights import WeightsConfig
 
 ORACLE = "oracle"
@@ -71,9 +71,7 @@ class FitConfig:
         for key in ("base_url", "model"):
             if self.grader == "server" and not getattr(self.server, key):
                 raise InputError("is empty", field=f"server.{key}", fix="say which server and model to ask")
-        for key, least in (("orders", 0), ("worst", 0), ("draws", 100), ("threads", 1), ("seed", 0)):
-            if getattr(self, key) < least:
-                raise InputError(f"is {getattr(self, key)}", field=key, fix=f"give {least} or more")
+        check_least(self, orders=0, worst=0, draws=100, threads=1, seed=0)
         if not 0.0 <= self.max_unscored < 1.0:
             raise InputError(
                 f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 up to, without, 1"

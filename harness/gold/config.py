@@ -9,7 +9,7 @@ from pathlib import Path
 from evals.errors import InputError
 from evals.graders import GRADERS
 from evals.graders.server import ServerConfig
-from harness.shared_keys import check_name
+from harness.shared_keys import check_least, check_name
 from trainers.encoder_config import EncoderFitConfig
 
 
@@ -107,9 +107,7 @@ class GoldConfig:
     results: str = "results"  # root folder of results
 
     def __post_init__(self) -> None:
-        for key, least in (("folds", 2), ("few", 1), ("draws", 100), ("batch_size", 1), ("threads", 1)):
-            if getattr(self, key) < least:
-                raise InputError(f"is {getattr(self, key)}", field=key, fix=f"give {least} or more")
+        check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)
         if not 0 <= self.max_unscored <= 1:
             raise InputError(f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 to 1")
         if self.gold.train is None and self.gold.test is None:

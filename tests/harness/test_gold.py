@@ -385,6 +385,7 @@ def test_a_few_unscored_are_counted_in_every_table(tmp_path: Path, rulebook: str
         (["graders=[{kind: oracle, path: a/x}, {kind: oracle, path: b/x}]"], "two graders have one name"),
         (["grader=recorded", "model.path=missing.jsonl"], "missing.jsonl: cannot be read"),
         (["grader=recorded", "model.path=x", "metric=f1"], "field 'metric'"),
+        (["grader=recorded", "model.path=x", "seed=-1"], "field 'seed': is -1; give 0 or more"),
         (["grader=recorded", "model.path=x", "draw=5"], "did you mean 'draws'"),
     ],
 )

@@ -245,4 +245,6 @@ def test_keys_of_the_command() -> None:
         compose_command("xstest", XSTestConfig, [])
     with pytest.raises(InputError, match="field 'labels': is 3"):
         compose_command("xstest", XSTestConfig, ["data.root=x", "labels=3"])
+    with pytest.raises(InputError, match="field 'seed': is -1; give 0 or more"):
+        compose_command("xstest", XSTestConfig, ["data.root=x", "seed=-1"])
     assert compose_command("xstest", XSTestConfig, ["data.root=x", "encoder=y"]).encoder == "y"
