@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.conversation import LabelledResponse, read_labelled
+from evals.conversation import LabelledResponse, Row, read_jsonl
 from evals.errors import InputError
 from evals.rulebook import Rulebook
 from harness.real_data.sample import sample
@@ -33,23 +33,17 @@ def load(
     Raises InputError, naming file, line and field, for unknown or missing propositions, a row without a
     response type, and a prompt that does not end with the user.
     """
-    path = root / FILE
-    rows = read_labelled(path, list(rulebook.propositions))
-    return sample([_with_class(row, rulebook, path, line) for line, row in enumerate(rows, 1)], limit, seed)
+    return sample(read_jsonl(root / FILE, lambda row: _with_class(row, rulebook)), limit, seed)
 
 
-def _with_class(row: LabelledResponse, rulebook: Rulebook, path: Path, number: int) -> LabelledResponse:
-    prompt = row.response.prompt
+def _with_class(row: Row, rulebook: Rulebook) -> LabelledResponse:
+    labelled = row.labelled(list(rulebook.propositions))
+    prompt = labelled.response.prompt
     if prompt.response_type is None:
-        raise InputError(f"row {number} has no response type", path=path, field="response_type", fix="add it")
+        raise row.error("response_type", "is missing", "add it")
     if prompt.messages[-1].role != "user":
-        raise InputError(
-            f"row {number} does not end with the user",
-            path=path,
-            field="prompt",
-            fix="end it with the user's turn",
-        )
-    return replace(row, completion_class=rulebook.class_of(prompt.response_type, row.propositions))
+        raise row.error("prompt", "does not end with the user", "end it with the user's turn")
+    return replace(labelled, completion_class=rulebook.class_of(prompt.response_type, labelled.propositions))
 
 
 def split_by_prompt(

@@ -78,14 +78,27 @@ def test_gold_rows_have_their_class(tmp_path: Path) -> None:
     [
         ({"propositions": {"apology": True}}, r"train.jsonl:1: field 'propositions.*is missing"),
         ({"response_type": "Shrug"}, r"train.jsonl:1: field 'response_type': unknown response type"),
-        ({"response_type": None}, "row 1 has no response type"),
-        ({"prompt": [{"role": "assistant", "content": "a"}]}, "row 1 does not end with the user"),
+        ({"response_type": None}, r"train.jsonl:1: field 'response_type': is missing"),
+        (
+            {"prompt": [{"role": "assistant", "content": "a"}]},
+            r"train.jsonl:1: field 'prompt': does not end with the user",
+        ),
     ],
 )
 def test_gold_faults(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
     """A label file of another rulebook fitted weights for propositions it does not have."""
     with pytest.raises(InputError, match=expected):
         load_gold(tmp_path, [gold_rows(1)[0] | change])
+
+
+def test_a_fault_is_named_by_the_files_own_line(tmp_path: Path) -> None:
+    """A blank line in the file shifted every number after it."""
+    path = tmp_path / openai_rbr.FILE
+    path.parent.mkdir()
+    rows = [json.dumps(row) for row in (*gold_rows(1), gold_rows(1)[0] | {"response_type": None})]
+    path.write_text("\n\n".join(rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"train.jsonl:3: field 'response_type': is missing"):
+        openai_rbr.load(tmp_path, RULES)
 
 
 def test_split_by_prompt(tmp_path: Path) -> None:
