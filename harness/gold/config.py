@@ -13,6 +13,9 @@ from harness.shared_keys import check_least, check_name
 from trainers.encoder_config import EncoderFitConfig
 
 
+FILES = ("recorded", "oracle")  # graders that are a file, and no model
+
+
 class AskedBy(str, Enum):
     """How a language model is asked."""
 
@@ -78,8 +81,14 @@ class GraderChoice:
             raise InputError(
                 f"a grader of kind {self.kind} has no path", field="model.path", fix="give its folder or file"
             )
-        self.name = self.name or (Path(self.path).stem if self.path and self.kind != "server" else self.kind)
+        self.name = self.name or self._last_part() or self.kind
         check_name(self.name, "graders.name")
+
+    def _last_part(self) -> str:
+        """A file loses its suffix. A model keeps what looks like one: Qwen2.5-1.5B-Instruct."""
+        if self.path is None or self.kind == "server":
+            return ""
+        return Path(self.path).stem if self.kind in FILES else Path(self.path).name
 
 
 @dataclass

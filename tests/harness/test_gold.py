@@ -24,7 +24,7 @@ from evals.graders import Grades, Unscored
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
 from evals.graders.recorded import RecordedGrader, write_grades
 from harness.compose import compose_command
-from harness.gold.config import GoldConfig
+from harness.gold.config import GoldConfig, GraderChoice
 from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import ENOUGH, cross_thresholds
 from harness.main import main
@@ -370,6 +370,16 @@ def test_a_few_unscored_are_counted_in_every_table(tmp_path: Path, rulebook: str
     assert (found["g", "0.5", "apology"]["n_unscored"], found["g", "0.5", MEAN]["n_unscored"]) == ("1", "1")
     assert "| 1.2 |" in (tmp_path / "gold" / "summary.md").read_text(encoding="utf-8")
     assert gold(tmp_path, rulebook, *keys, "max_unscored=0.01", "name=strict") == 3
+
+
+def test_a_model_is_named_by_the_whole_last_part_of_its_path() -> None:
+    """Two models of one version were both `Qwen2.5-1`, and refused as one name."""
+    models = [GraderChoice("language_model", f"Qwen/Qwen2.5-{size}-Instruct") for size in ("1.5B", "1.7B")]
+    assert [model.name for model in models] == ["Qwen2.5-1.5B-Instruct", "Qwen2.5-1.7B-Instruct"]
+    assert GraderChoice("encoder", "models/v1.2/").name == "v1.2"
+    assert GraderChoice("recorded", "kept/g.jsonl").name == "g"
+    assert GraderChoice("oracle", "world/sandbox.json").name == "sandbox"
+    assert GraderChoice("server", "Qwen2.5-1.5B").name == "server"
 
 
 # --- refusals ----------------------------------------------------------------------------------
