@@ -36,15 +36,27 @@ def read_csv(
     return rows
 
 
-def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write rows that all have the first one's columns; None and NaN are empty. No row, no file."""
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+    """Write rows that all have the first one's columns; None and NaN are empty.
+
+    Where there is no row, the file is the header of `columns`; without these, no file is written.
+    """
     found = list(rows)
-    if not found:
+    names = list(found[0] if found else columns)
+    if not names:
         return
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: None if v != v else v for k, v in row.items()} for row in found)
+
+
+def six_decimals(row: Mapping[str, object]) -> dict[str, object]:
+    """The row with its floats as text of six decimals, NaN as "nan".
+
+    More decimals would show what differs in the last bits between two machines' sums; + 0.0 turns -0 into 0.
+    """
+    return {k: f"{round(v, 6) + 0.0:.6f}" if isinstance(v, float) else v for k, v in row.items()}
 
 
 def read_text(path: Path) -> str:

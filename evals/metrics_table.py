@@ -8,9 +8,10 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from evals.csv_rows import six_decimals, write_csv
 from evals.errors import InputError
 from evals.statistics import mean_estimate
 
@@ -64,10 +65,7 @@ def write_metrics(path: Path | str, rows: Iterable[MetricRow]) -> None:
             raise ValueError(f"two rows of metrics have the same key {after.key}")
     path = Path(path)
     unfinished = path.with_name(path.name + ".partial")
-    with open(unfinished, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([_text(getattr(row, name)) for name in COLUMNS] for row in ordered)
+    write_csv(unfinished, (six_decimals(asdict(row)) for row in ordered), COLUMNS)
     os.replace(unfinished, path)
 
 
@@ -86,11 +84,6 @@ def read_metrics(path: Path | str) -> list[MetricRow]:
 def _order(row: MetricRow) -> tuple[object, ...]:
     number = int(row.checkpoint) if row.checkpoint.isdecimal() else math.inf
     return row.method, row.seed, number, row.checkpoint, row.suite, row.metric, row.judge
-
-
-def _text(value: str | int | float) -> str:
-    # Six decimals hide what differs in the last bits between two machines' sums; + 0.0 turns -0 into 0.
-    return f"{round(value, 6) + 0.0:.6f}" if isinstance(value, float) else str(value)
 
 
 def _check_header(path: Path | str, header: Sequence[str]) -> None:

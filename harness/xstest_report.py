@@ -12,14 +12,13 @@ judges.encoder.path=results/NAME/judge`
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from evals.csv_rows import six_decimals, write_csv
 from evals.errors import InputError
 from evals.judges.card import JudgeCard
 from evals.metrics_table import MetricRow, write_metrics
@@ -127,8 +126,8 @@ def write_xstest(result: XSTestResult, folder: Path) -> None:
 
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     write_metrics(folder / "metrics.csv", [*result.rows, *result.corrected])
-    (folder / "labels.csv").write_text(_csv(label_rows(result.models)), encoding="utf-8")
-    (folder / "agreement.csv").write_text(_csv(agreement_rows(result.models)), encoding="utf-8")
+    write_csv(folder / "labels.csv", map(six_decimals, label_rows(result.models)))
+    write_csv(folder / "agreement.csv", map(six_decimals, agreement_rows(result.models)))
     write_json(folder / "cards.json", [card.as_json() for card in result.cards])
     with matplotlib.style.context(["default", RC]):
         for kind, content in drawn_files(tradeoff(result.rows, judge_names(result.models))):
@@ -283,14 +282,3 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(
         "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
     )
-
-
-def _csv(rows: Sequence[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()}
-        for row in rows
-    )
-    return text.getvalue()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from evals.csv_rows import six_decimals, write_csv
 from evals.errors import InputError, UndecidableError
 from evals.statistics import (
     PairedDifference,
@@ -276,20 +277,13 @@ def _said(value: object) -> str:
 # --- the file --------------------------------------------------------------------------------
 
 
-def comparisons_csv(rows: Sequence[Comparison]) -> bytes:
-    """The table comparisons.csv: numbers with six decimals, as metrics.csv writes them."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    names = [field.name for field in fields(Comparison)]
-    writer.writerow(names)
-    for row in rows:
-        values = (getattr(row, name) for name in names)
-        writer.writerow(f"{v + 0.0:.6f}" if isinstance(v, float) else v for v in values)
-    return text.getvalue().encode("utf-8")
+def write_comparisons(path: Path, rows: Sequence[Comparison]) -> None:
+    """The table comparisons.csv: numbers with six decimals, as metrics.csv has them; never without its header."""
+    write_csv(path, (six_decimals(asdict(row)) for row in rows), [f.name for f in fields(Comparison)])
 
 
 def read_comparisons(path: str) -> list[Comparison]:
-    """Raises InputError for a file that `comparisons_csv` did not write."""
+    """Raises InputError for a file that `write_comparisons` did not write."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return [_parsed(row) for row in csv.DictReader(file)]

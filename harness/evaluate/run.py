@@ -27,10 +27,10 @@ from harness.evaluate.comparing import (
     Side,
     check_comparable,
     compare,
-    comparisons_csv,
     gate,
     obstacles,
     pair_with_baseline,
+    write_comparisons,
 )
 from harness.evaluate.config import EvaluateConfig, compose_evaluate
 from harness.evaluate.evaluation import ABOUT, KIND, Evaluation
@@ -115,7 +115,7 @@ def _write_all(
     evaluation = _publish(folder, config, record, notes, command)
     rows_of_comparison, notes_of_comparison, code = _compare(config, evaluation, baseline)
     with writing(folder):
-        (folder / "comparisons.csv").write_bytes(comparisons_csv(rows_of_comparison))
+        write_comparisons(folder / "comparisons.csv", rows_of_comparison)
     evaluation = _publish(folder, config, record, [*notes, *notes_of_comparison], command)
     _write_reports(console, evaluation)
     for note in notes_of_comparison if baseline else []:

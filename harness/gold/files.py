@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
 
 from evals.calibration import COLUMNS
+from evals.csv_rows import write_csv
+from evals.graders.hostile import Movement
 from evals.graders.recorded import write_grades
 from harness.digest import figures
 from harness.disk import write_json, writing
@@ -28,6 +28,7 @@ from harness.store import claim_results, command_digest
 from harness.wording import file_name
 
 OWNER = command_digest("gold")  # gold may overwrite gold, and nothing else
+HOSTILE_COLUMNS = ("grader", *(f.name for f in fields(Movement)))
 LABEL_COLUMNS = ("enough_to_learn", "enough_to_judge")
 
 
@@ -51,8 +52,6 @@ def write_results(
     pictures = _pictures(results)
     context = {"name": config.name, "tables": tables}
     pages = {
-        "calibration.csv": _csv(_calibration_rows(results, counts, config.few)),
-        "hostile.csv": _csv(_hostile_rows(results)),
         "summary.md": render("gold.md.j2", context, html=False),
         "gold.html": render(
             "gold.html.j2", context | {"picture": svg_source(pictures["reliability.svg"])}, html=True
@@ -66,6 +65,8 @@ def write_results(
             pages | {f"plots/{name}": picture for name, picture in pictures.items()}
         ).items():
             (folder / name).write_bytes(content)
+        write_csv(folder / "calibration.csv", _calibration_rows(results, counts, config.few))
+        write_csv(folder / "hostile.csv", _hostile_rows(results), HOSTILE_COLUMNS)
         write_json(folder / "thresholds.json", _thresholds(results, config))
         for result, grader in zip(results, graders, strict=True):
             place = folder / "graders" / file_name(result.name)
@@ -130,14 +131,3 @@ def _hostile_rows(results: Sequence[GoldResult]) -> Iterator[dict[str, Any]]:
     for result in results:
         for movement in result.movements:
             yield {"grader": result.name} | asdict(movement)
-
-
-def _csv(rows: Iterator[Mapping[str, Any]]) -> bytes:
-    """Numbers in full precision, NaN as empty; only the header's place is kept where there is no row."""
-    found = list(rows)
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, fieldnames=list(found[0]) if found else ["grader"], lineterminator="\n")
-    writer.writeheader()
-    for row in found:
-        writer.writerow({key: "" if value != value else value for key, value in row.items()})
-    return out.getvalue().encode("utf-8")

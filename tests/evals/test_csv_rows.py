@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.csv_rows import check_unique, read_csv
+from evals.csv_rows import check_unique, read_csv, six_decimals, write_csv
 from evals.errors import InputError
 
 
@@ -53,6 +53,19 @@ def test_faults_are_named(tmp_path: Path, content: bytes, expected: str) -> None
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "; " in str(caught.value)  # the fix
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    """One table had the header of another where it had no row, and every writer its own line ends."""
+    path = tmp_path / "table.csv"
+    write_csv(path, [])
+    assert not path.exists()
+    write_csv(path, [], ("grader", "mean"))
+    assert path.read_bytes() == b"grader,mean\n"
+    write_csv(path, [{"grader": "a", "mean": float("nan")}, {"grader": "b", "mean": 0.1}], ("grader", "mean"))
+    assert path.read_bytes() == b"grader,mean\na,\nb,0.1\n"
+    row = six_decimals({"name": "a", "n": 2, "value": -1e-9, "stderr": float("nan")})
+    assert row == {"name": "a", "n": 2, "value": "0.000000", "stderr": "nan"}
 
 
 def test_missing_file(tmp_path: Path) -> None:

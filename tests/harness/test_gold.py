@@ -217,6 +217,7 @@ def test_the_same_call_writes_the_same_bytes(tmp_path: Path, rulebook: str) -> N
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
         contents.append({p.name: p.read_bytes() for p in files})
     assert contents[0] == contents[1] and len(contents[0]) >= 7
+    assert contents[0]["hostile.csv"].startswith(b"grader,attack,kind,n,")  # nothing was attacked
 
 
 # --- hostile responses -----------------------------------------------------------------------
