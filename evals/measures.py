@@ -20,15 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evals.conversation import ResponseType
-from evals.metrics_table import (
-    MetricRow,
-    SeedMean,
-    blank_row,
-    over_seeds,
-    read_metrics,
-    values_by_seed,
-    write_metrics,
-)
+from evals.metrics_table import MetricRow, blank_row, read_metrics, write_metrics
 from evals.statistics import (
     cluster_shares,
     clustered_interval,
@@ -39,16 +31,7 @@ from evals.statistics import (
     wilson,
 )
 
-__all__ = [
-    "Judgement",
-    "MetricRow",
-    "SeedMean",
-    "measure",
-    "over_seeds",
-    "read_metrics",
-    "values_by_seed",
-    "write_metrics",
-]
+__all__ = ["Judgement", "MetricRow", "measure", "read_metrics", "write_metrics"]
 
 SFT = "sft"
 MEAN = "mean"

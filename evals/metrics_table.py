@@ -6,14 +6,12 @@ import csv
 import itertools
 import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from evals.csv_rows import six_decimals, write_csv
 from evals.errors import InputError
-from evals.statistics import mean_estimate
 
 
 @dataclass(frozen=True)
@@ -118,60 +116,3 @@ def _unique(path: Path | str, rows: Iterable[tuple[int, MetricRow]]) -> list[Met
         first_line[row.key] = line
         kept.append(row)
     return kept
-
-
-# --- several seeds ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SeedMean:
-    """A metric's mean over seeds; with a single seed, that seed's own standard error and interval."""
-
-    method: str
-    checkpoint: str
-    suite: str
-    metric: str
-    judge: str
-    value: float
-    stderr: float
-    ci_low: float
-    ci_high: float
-    n: int
-    n_unscored: int
-    seeds: tuple[int, ...]
-
-
-def over_seeds(rows: Iterable[MetricRow]) -> list[SeedMean]:
-    """Mean, standard error and Student's t interval over the seeds of each (method, ..., judge).
-
-    Seeds whose value is NaN are left out, of `seeds` as well; a metric that no seed measured stays NaN.
-    `n` and `n_unscored` are summed. Order of first appearance.
-    """
-    groups: dict[tuple[str, str, str, str, str], list[MetricRow]] = defaultdict(list)
-    for row in rows:
-        groups[row.method, row.checkpoint, row.suite, row.metric, row.judge].append(row)
-    return [_seed_mean(key, group) for key, group in groups.items()]
-
-
-def _seed_mean(key: tuple[str, str, str, str, str], group: Sequence[MetricRow]) -> SeedMean:
-    measured = [row for row in group if not math.isnan(row.value)]
-    unscored = sum(row.n_unscored for row in group)
-    n = sum(row.n for row in measured)
-    seeds = tuple(row.seed for row in measured)
-    if len(measured) == 1:
-        row = measured[0]
-        return SeedMean(*key, row.value, row.stderr, row.ci_low, row.ci_high, n, unscored, seeds)
-    mean = mean_estimate([row.value for row in measured])
-    return SeedMean(*key, mean.value, mean.stderr, mean.low, mean.high, n, unscored, seeds)
-
-
-def values_by_seed(
-    rows: Iterable[MetricRow], *, method: str, checkpoint: str, suite: str, metric: str, judge: str
-) -> dict[int, float]:
-    """One metric's value by seed, for paired comparisons of two methods."""
-    wanted = method, checkpoint, suite, metric, judge
-    return {
-        row.seed: row.value
-        for row in rows
-        if (row.method, row.checkpoint, row.suite, row.metric, row.judge) == wanted
-    }

@@ -7,7 +7,7 @@ control is a sentence that asks for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,8 +152,3 @@ def _movement(
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
-
-
-def attacked_by_name(responses: Sequence[Response]) -> Mapping[str, list[Response]]:
-    """The responses under each attack, by the attack's name, in the order of ATTACKS."""
-    return {attack.name: [attack.on(response) for response in responses] for attack in ATTACKS}

@@ -29,13 +29,6 @@ class PairedDifference:
     p_value: float
     n: int
 
-    @property
-    def in_stderrs(self) -> float:
-        """How many standard errors the difference is from 0; infinite when it never varies and is not 0."""
-        if self.stderr == 0:
-            return math.copysign(math.inf, self.difference) if self.difference else 0.0
-        return self.difference / self.stderr
-
 
 def paired_difference(
     first: Sequence[float], second: Sequence[float], level: float = 0.95

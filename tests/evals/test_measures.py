@@ -11,15 +11,7 @@ import pytest
 
 from evals.conversation import ResponseType
 from evals.errors import InputError
-from evals.measures import (
-    Judgement,
-    MetricRow,
-    measure,
-    over_seeds,
-    read_metrics,
-    values_by_seed,
-    write_metrics,
-)
+from evals.measures import Judgement, MetricRow, measure, read_metrics, write_metrics
 from evals.statistics import wilson
 
 COMPLY, HARD, SOFT_1, SOFT_2 = ResponseType
@@ -241,28 +233,3 @@ def test_a_damaged_table_is_refused_in_one_line(tmp_path, change, message):
 def test_a_missing_table_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_metrics(tmp_path / "metrics.csv")
-
-
-# --- over seeds ------------------------------------------------------------------------------
-
-
-def test_the_mean_over_seeds_is_by_hand():
-    """.5, .6, .7: mean .6, std .1, stderr .1 / sqrt(3), t(2) = 4.303."""
-    rows = [row(seed=s, value=v) for s, v in ((0, 0.5), (1, 0.6), (2, 0.7), (3, math.nan))]
-    (mean,) = over_seeds(rows)
-    assert (mean.value, mean.seeds, mean.n) == (pytest.approx(0.6), (0, 1, 2), 300)
-    assert mean.stderr == pytest.approx(0.1 / math.sqrt(3))
-    assert mean.ci_high - mean.value == pytest.approx(4.3027 * mean.stderr, rel=1e-4)
-
-
-def test_one_seed_keeps_its_own_interval():
-    """A plot of a single run needs error bars; std over one seed is not 0."""
-    (mean,) = over_seeds([row()])
-    assert (mean.stderr, mean.ci_low, mean.ci_high, mean.seeds) == (0.01, 0.4, 0.6, (0,))
-
-
-def test_methods_and_judges_are_never_mixed():
-    rows = [row(), row(method="human_ppo"), row(judge="auto"), row(checkpoint="64")]
-    assert len(over_seeds(rows)) == 4
-    one = {"checkpoint": "mean", "suite": "sandbox", "metric": "f1", "judge": "oracle"}
-    assert values_by_seed([*rows, row(seed=3, value=0.9)], method="rbr_ppo", **one) == {0: 0.5, 3: 0.9}
