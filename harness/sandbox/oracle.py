@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from evals.conversation import Prompt
+from evals.graders.oracle import OracleGrader
 from harness.sandbox.request import Ask, Request, parse_request
 from harness.sandbox.speech import (
     CARE_ACTS,
@@ -55,6 +57,11 @@ def _fact(sentence: str) -> tuple[str, tuple[tuple[str, str], ...]] | None:
         if match:
             return kind, tuple(zip(attributes, match.groups(), strict=True))
     return None
+
+
+def oracle_grader(world: Path, name: str = "oracle") -> OracleGrader:
+    """The truth as grades, from the world file (`sandbox.json`) that the generator wrote. Raises InputError."""
+    return OracleGrader(Oracle(World.load(world)).truth, name)
 
 
 @dataclass(frozen=True)

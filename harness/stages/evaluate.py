@@ -126,12 +126,9 @@ def _judge(context: Context, data: Artifact, judge: Artifact, name: str) -> Judg
         from evals.judges.string_match import StringMatchJudge
 
         return StringMatchJudge()
-    from evals.graders.oracle import OracleGrader
-    from harness.sandbox.oracle import Oracle
-    from harness.sandbox.world import World
+    from harness.sandbox.oracle import oracle_grader
 
-    oracle = Oracle(World.load(data.path / "sandbox.json"))
-    return RulebookJudge(context.rulebook, OracleGrader(oracle.truth), ORACLE)
+    return RulebookJudge(context.rulebook, oracle_grader(data.path / "sandbox.json"), ORACLE)
 
 
 def test_capability(context: Context, method: Method, data: Artifact, model: Artifact) -> Artifact:

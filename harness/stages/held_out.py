@@ -37,11 +37,9 @@ def held_out_for(context: Context, method: Method, data: Artifact, judge: Artifa
 def _grader(context: Context, data: Artifact, judge: Artifact) -> Grader:
     if context.config.data.source is not Source.SANDBOX:
         return load_grader(judge)
-    from evals.graders.oracle import OracleGrader
-    from harness.sandbox.oracle import Oracle
-    from harness.sandbox.world import World
+    from harness.sandbox.oracle import oracle_grader
 
-    return OracleGrader(Oracle(World.load(data.path / "sandbox.json")).truth)
+    return oracle_grader(data.path / "sandbox.json")
 
 
 def _is_of(method: Method, prompt: Prompt, rulebook: Rulebook) -> bool:
