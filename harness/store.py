@@ -30,7 +30,15 @@ from harness.lock import locked
 from harness.provenance import git_commit, module_versions
 from harness.usage import Usage
 
-__all__ = ["Artifact", "Store", "check_results", "claim_results", "command_digest", "made_by", "module_versions"]
+__all__ = [
+    "Artifact",
+    "Store",
+    "check_results",
+    "claim_results",
+    "command_digest",
+    "made_by",
+    "module_versions",
+]
 
 log = logging.getLogger(__name__)
 

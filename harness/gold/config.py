@@ -12,7 +12,6 @@ from evals.graders.server import ServerConfig
 from harness.shared_keys import check_least, check_name
 from trainers.encoder_config import EncoderFitConfig
 
-
 FILES = ("recorded", "oracle")  # graders that are a file, and no model
 
 
