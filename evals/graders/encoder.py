@@ -74,7 +74,7 @@ class EncoderGrader:
             digest.update(np.ascontiguousarray(value).tobytes())
         for _, tensor in sorted(self.model.state_dict().items()):
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return f"{self.name}:{digest.hexdigest()[:16]}"
+        return f"encoder:{digest.hexdigest()[:16]}"
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]. A long response's end reaches the head through its words only."""

@@ -83,7 +83,7 @@ class LanguageModelGrader:
         for key, value in sorted(self._model.state_dict().items()):
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return f"{self.name}:{digest.hexdigest()[:16]}"
+        return f"language_model:{digest.hexdigest()[:16]}"
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]; too long a conversation and an unclear answer are unscored."""

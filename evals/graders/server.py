@@ -83,7 +83,7 @@ class ServerGrader:
         config = self.config
         which = (config.model, config.revision or config.base_url)
         parts = (*which, config.min_mass, config.top_logprobs, asdict(self.prompt))
-        return f"{self.name}:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+        return f"server:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     @property
     def requests(self) -> int:

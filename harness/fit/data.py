@@ -15,11 +15,13 @@ from evals.graders.oracle import OracleGrader
 from evals.rulebook import Rulebook
 from harness.digest import digest_files
 from harness.fit.config import ORACLE, FitConfig
+from harness.graders import GRADES, GraderSpec, load_grader
 from harness.regress.completions import CompletionSet, find_completions, read_completions
+from harness.regress.description import RewardModelSpec
+from harness.regress.reward_models import load_reward_model_term
 from trainers.fit_examples import FitExamples, fit_examples, held_out
 from trainers.reward import Reward
 
-CACHE = ".grades.jsonl"  # under the root of results: what models have graded
 Advance = Callable[[int], None]
 
 
@@ -107,15 +109,11 @@ def split_parts(
 
 
 def _grader(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Grader:
-    from harness.regress.description import Part as GraderPart
-    from harness.regress.graders import load_grader
-
     if config.grader == ORACLE and config.model.path is None:
         return label_grader(sets)
     options = asdict(config.server) if config.grader == "server" else {}
-    path = config.model.path or ""
-    part = GraderPart(config.grader, path, options)
-    return load_grader(part, Path(config.results) / CACHE, rulebook)
+    spec = GraderSpec(config.grader, config.model.path or "", options)
+    return load_grader(spec, Path(config.results) / GRADES, rulebook)
 
 
 def label_grader(sets: Sequence[CompletionSet]) -> OracleGrader:
@@ -133,15 +131,12 @@ def label_grader(sets: Sequence[CompletionSet]) -> OracleGrader:
 
 
 def _reward_model(path: str | None) -> tuple[Reward | None, str]:
-    from harness.regress.description import Part as ModelPart
-    from harness.regress.graders import load_reward_model_term
-    from harness.regress.recorded import RecordedScores
-
     if path is None:
         return None, ""
     if path.endswith((".jsonl", ".jsonl.gz")):
-        return RecordedScores(path), f"{Path(path).name} {digest_files([path])}"
-    return load_reward_model_term(ModelPart("model", path)), Path(path).name
+        recorded = load_reward_model_term(RewardModelSpec("recorded", path))
+        return recorded, f"{Path(path).name} {digest_files([path])}"
+    return load_reward_model_term(RewardModelSpec("model", path)), Path(path).name
 
 
 def _identity(grader: Grader, config: FitConfig) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from evals.calibration import gold_labels
 from evals.errors import InputError
-from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import Grader, Grades
-from evals.graders.recorded import RecordedGrader, asked_in
+from evals.graders.recorded import asked_in
 from evals.rulebook import Rulebook
 from harness.gold.config import AskedBy, GoldConfig, GraderChoice
 from harness.gold.labels import GoldSplits
+from harness.graders import GRADES, GraderSpec, load_grader
 
-CACHE = Path(".store") / "grades"  # under the root of results
+if TYPE_CHECKING:  # it loads transformers
+    from evals.graders.question import GraderPrompt
 
 
 @dataclass(frozen=True)
@@ -42,72 +44,36 @@ def load_graders(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits) -> 
 def _load(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook, splits: GoldSplits) -> JudgedGrader:
     if choice.kind == "encoder" and not _is_fitted(choice):
         return _fit(choice, config, splits)
-    grader = LOADERS[choice.kind](choice, config, rulebook)
+    spec, cache = _spec(choice, config, rulebook), Path(config.results) / GRADES
+    grader = load_grader(spec, cache, rulebook, config.batch_size)
     template = asked_in(grader, rulebook.prompt_template)
     return JudgedGrader(choice.name, choice.kind, grader, template=template)
 
 
-def _language_model(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
-    from evals.graders.language_model import LanguageModelGrader
-    from evals.graders.question import GraderPrompt, Layout
-    from evals.models import load_causal_lm, load_tokenizer
-
-    prompt = None
-    if config.asked_by is AskedBy.RULEBOOK:
-        if rulebook.prompt_template is None:
-            raise InputError(
-                "the rulebook has no prompt_template",
-                path=rulebook.path,
-                fix="add one, or use asked_by=MODEL",
-            )
-        prompt = GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
-    path = str(choice.path)
-    grader = LanguageModelGrader(load_causal_lm(path), load_tokenizer(path), choice.name, prompt)
-    return _cached(grader, config)
+def _spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
+    if choice.kind == "server":
+        return GraderSpec(choice.kind, "", _server_keys(choice, config), choice.name)
+    by_rulebook = choice.kind == "language_model" and config.asked_by is AskedBy.RULEBOOK
+    prompt = _rulebooks_prompt(rulebook) if by_rulebook else None
+    return GraderSpec(choice.kind, str(choice.path), {}, choice.name, prompt)
 
 
-def _encoder(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
-    from evals.graders.encoder import EncoderGrader
-
-    return EncoderGrader.load(str(choice.path), choice.name)
-
-
-def _server(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
-    from evals.graders.server import ServerConfig, ServerGrader
-
-    server = replace(config.server, model=choice.path or config.server.model)
+def _server_keys(choice: GraderChoice, config: GoldConfig) -> dict[str, Any]:
+    keys = asdict(config.server) | {"model": choice.path or config.server.model}
     for key in ("base_url", "model"):
-        if not getattr(server, key):
+        if not keys[key]:
             raise InputError("is empty", field=f"server.{key}", fix="say which server and which model to ask")
-    return _cached(ServerGrader(ServerConfig(**asdict(server)), choice.name), config)
+    return keys
 
 
-def _recorded(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
-    return RecordedGrader(str(choice.path), choice.name, rulebook.prompt_template)
+def _rulebooks_prompt(rulebook: Rulebook) -> GraderPrompt:
+    from evals.graders.question import GraderPrompt, Layout
 
-
-def _oracle(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> Grader:
-    from evals.graders.oracle import OracleGrader
-    from harness.sandbox.oracle import Oracle
-    from harness.sandbox.world import World
-
-    return OracleGrader(Oracle(World.load(Path(str(choice.path)))).truth, choice.name)
-
-
-LOADERS: dict[str, Callable[[GraderChoice, GoldConfig, Rulebook], Grader]] = {
-    "language_model": _language_model,
-    "encoder": _encoder,
-    "server": _server,
-    "recorded": _recorded,
-    "oracle": _oracle,
-}
-
-
-def _cached(grader: Grader, config: GoldConfig) -> Grader:
-    """Behind a cache of its own, which holds what an interrupted call has graded."""
-    identity: str = grader.identity  # type: ignore[attr-defined]
-    path = Path(config.results) / CACHE / f"{identity.rpartition(':')[2]}.jsonl"
-    return CachedGrader(grader, GradeCache(path), batch_size=config.batch_size)
+    if rulebook.prompt_template is None:
+        raise InputError(
+            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=MODEL"
+        )
+    return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
 
 
 def _is_fitted(choice: GraderChoice) -> bool:

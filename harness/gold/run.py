@@ -16,6 +16,7 @@ from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import compare_with_first, grading_steps, judge_grader
 from harness.gold.tables import gold_tables
 from harness.gold.view import show
+from harness.graders import no_progress_bars
 
 
 def run_gold(config: GoldConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
@@ -50,8 +51,6 @@ def _use_threads(config: GoldConfig) -> None:
     """Set threads and keep bars off the console, for the graders that are models; torch takes seconds to load."""
     if any(choice.kind in ("language_model", "encoder") for choice in config.choices):
         import torch
-        import transformers
 
         torch.set_num_threads(config.threads)
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
+        no_progress_bars()

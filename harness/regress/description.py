@@ -24,6 +24,7 @@ from evals.errors import InputError
 from evals.graders import GRADERS
 from evals.located_yaml import LocatedMapping, load_located_yaml
 from harness.compose import rulebook_path
+from harness.graders import GraderSpec
 from trainers.weights import FitMethod, WeightsConfig
 
 KEYS = ("rulebook", "grader", "weights", "reward_model")
@@ -31,11 +32,11 @@ REWARD_MODELS = {"recorded": ("path",), "model": ("path", "mean", "scale")}
 
 
 @dataclass(frozen=True)
-class Part:
-    """A grader or a reward model: its kind, where it lies, and its other keys."""
+class RewardModelSpec:
+    """A reward model that is not loaded yet: its kind, where it lies, and its other keys."""
 
     kind: str
-    path: str = ""
+    path: str
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -51,9 +52,9 @@ class FitDescription:
 class RewardDescription:
     path: Path
     rulebook: Path
-    grader: Part
+    grader: GraderSpec
     weights: Path | FitDescription
-    reward_model: Part | None
+    reward_model: RewardModelSpec | None
 
 
 def load_description(path: Path) -> RewardDescription:
@@ -100,7 +101,7 @@ class _Reader:
         packaged = rulebook_path(name)
         return packaged if packaged != Path(name) else self.beside(name)
 
-    def grader(self, top: LocatedMapping) -> Part:
+    def grader(self, top: LocatedMapping) -> GraderSpec:
         body = self.mapping(top, "grader", "write 'kind: recorded' and 'path: grades.jsonl' below it")
         kind = self.text(body, "kind", f"use one of {', '.join(GRADERS)}")
         if kind not in GRADERS:
@@ -108,9 +109,9 @@ class _Reader:
                 f"unknown grader {kind!r}", f"use one of {', '.join(GRADERS)}", body.lines["kind"], "kind"
             )
         if kind == "server":
-            return Part(kind, "", self.server(body))
+            return GraderSpec(kind, "", self.server(body))
         self.known(body, ("kind", "path"), f"a {kind} grader")
-        return Part(kind, self.place(body, kind == "recorded"))
+        return GraderSpec(kind, self.place(body, kind == "recorded"))
 
     def server(self, body: LocatedMapping) -> dict[str, Any]:
         """The keys of ServerConfig, as they are written there."""
@@ -129,7 +130,7 @@ class _Reader:
             self.fail(f"does not describe a server ({error})", "mend the value", body.lines["kind"], "grader")
         return options
 
-    def reward_model(self, top: LocatedMapping) -> Part:
+    def reward_model(self, top: LocatedMapping) -> RewardModelSpec:
         body = self.mapping(top, "reward_model", "write 'kind: recorded' and 'path: scores.jsonl' below it")
         kind = self.text(body, "kind", f"use one of {', '.join(REWARD_MODELS)}")
         if kind not in REWARD_MODELS:
@@ -137,7 +138,7 @@ class _Reader:
             self.fail(f"unknown reward model {kind!r}", f"use one of {known}", body.lines["kind"], "kind")
         self.known(body, ("kind", *REWARD_MODELS[kind]), f"a {kind} reward model")
         options = {key: self.number(body, key) for key in ("mean", "scale") if key in body}
-        return Part(kind, self.place(body, kind == "recorded"), options)
+        return RewardModelSpec(kind, self.place(body, kind == "recorded"), options)
 
     def weights(self, top: LocatedMapping) -> Path | FitDescription:
         value, line = top["weights"], top.lines["weights"]

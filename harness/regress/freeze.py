@@ -35,8 +35,9 @@ from evals.propositions import Proposition
 from evals.rulebook import Rulebook
 from harness.digest import digest_files
 from harness.disk import write_json, writing
+from harness.graders import GRADES, GraderSpec
 from harness.regress.completions import COMPLETIONS, RULEBOOK, CompletionFile, read_completions
-from harness.regress.description import FitDescription, Part, RewardDescription
+from harness.regress.description import FitDescription, RewardDescription, RewardModelSpec
 from harness.regress.recorded import reward_rows
 from harness.regress.rewards import Side, live_reward, score, used_propositions
 from harness.regress.run_folder import OpenRun, open_run
@@ -52,7 +53,7 @@ PROMPTS, FITTING_PROMPTS = 500, 300
 
 def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
     """Write the set; returns what its manifest says. Raises InputError as `load_run` does."""
-    source = open_run(run, out / ".grades.jsonl")
+    source = open_run(run, out / GRADES)
     rulebook = source.reward.rulebook
     labelled = {
         COMPLETIONS: _held_out(World.load(source.data / "sandbox.json"), rulebook),
@@ -77,7 +78,7 @@ def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
         side = _paid(said, everything, out, source.weights_config)
         rows = [row | paid for row, paid in zip(rows, _rewards(side), strict=True)]
         write_gzip(out / RECORDED, rows)
-        (out / ".grades.jsonl").unlink(missing_ok=True)
+        (out / GRADES).unlink(missing_ok=True)
     manifest = _manifest(name, source, out, labelled)
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -139,11 +140,11 @@ def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapp
     description = RewardDescription(
         out / "recorded",
         out / RULEBOOK,
-        Part("recorded", str(said)),
+        GraderSpec("recorded", str(said)),
         FitDescription(out / FITTING, WeightsConfig(**settings)),
-        Part("recorded", str(said)),
+        RewardModelSpec("recorded", str(said)),
     )
-    live = live_reward(description, out / ".grades.jsonl")
+    live = live_reward(description, out / GRADES)
     every = said.with_name("every.jsonl")
     write_jsonl(every, map(labelled_as_json, rows))
     completions = read_completions(CompletionFile(every, None), live.rulebook)

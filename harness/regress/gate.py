@@ -14,6 +14,7 @@ from evals.rulebook_diff import Change as RuleChange
 from evals.rulebook_diff import text_changes
 from harness.compose import rulebook_path
 from harness.console import Console
+from harness.graders import GRADES
 from harness.regress import measures
 from harness.regress.completions import (
     SETS,
@@ -33,7 +34,6 @@ from harness.regress.shifts import Shift, shifts
 from harness.regress.verdict import Outcome, decide, tolerance_of
 
 REWARD = "reward.yaml"  # of a packaged set
-GRADES = ".grades.jsonl"  # under the root of results: what models have graded
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from evals.graders.recorded import RecordedGrader, asked_in
 from evals.propositions import Proposition
 from evals.rulebook import Rulebook, load_rulebook
 from harness.digest import digest
+from harness.graders import load_grader
 from harness.regress.completions import CompletionSet
 from harness.regress.description import FitDescription, RewardDescription, load_description
-from harness.regress.recorded import RecordedRewards, RecordedScores, check_found
+from harness.regress.recorded import RecordedRewards, check_found
+from harness.regress.reward_models import load_reward_model_term
 from trainers.fit_examples import FitExamples, fit_examples
 from trainers.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
 from trainers.reward_weights import RewardWeights, load_weights
@@ -98,14 +100,10 @@ def load_live(source: str, cache: Path) -> LiveReward:
 
 def live_reward(description: RewardDescription, cache: Path) -> LiveReward:
     """Load what a description names. Raises InputError where a part does not load or fit."""
-    from harness.regress.graders import load_grader, load_reward_model_term
-
     rulebook = load_rulebook(description.rulebook)
     grader = load_grader(description.grader, cache, rulebook)
-    part, fit = description.reward_model, description.weights
-    model: Reward | None = None
-    if part is not None:
-        model = RecordedScores(part.path) if part.kind == "recorded" else load_reward_model_term(part)
+    named, fit = description.reward_model, description.weights
+    model = None if named is None else load_reward_model_term(named)
     about = {"rulebook": f"{description.rulebook.name} ({rulebook.digest})", "grader": grader.name}
     recorded = grader if isinstance(grader, RecordedGrader) else None
     labelled = _to_fit(fit, rulebook) if isinstance(fit, FitDescription) else []

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ import numpy as np
 import pytest
 
 from evals.calibration import MEAN, prompt_folds
-from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.conversation import (
+    LabelledResponse,
+    Response,
+    ResponseType,
+    labelled_as_json,
+    user_prompt,
+    write_jsonl,
+)
 from evals.errors import InputError
 from evals.graders import Grades, Unscored
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
@@ -44,6 +52,7 @@ completion_classes:
   bad:
     comply: {apology: false}
 """
+COMPLY = ResponseType.COMPLY
 GOLD = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr"
 
 
@@ -357,6 +366,25 @@ def test_a_kill_costs_the_batch_in_hand_only(tmp_path: Path, rulebook: str, answ
     assert gold(tmp_path, rulebook, *keys) == 0
     assert answering.asked - asked <= 48 - (asked - 4)  # a batch is 4 requests
     assert calibration(tmp_path / "gold")["server", "0.5", "apology"]["n"] == "24"
+
+
+def test_what_gold_asked_a_server_is_not_asked_again(
+    tmp_path: Path, rulebook: str, answering: Answering
+) -> None:
+    """Each command paid for the grades of the same responses, and gold for those under another name."""
+    rows = [
+        replace(row, response=replace(row.response, prompt=replace(row.response.prompt, response_type=COMPLY)))
+        for row in labelled(24)
+    ]
+    labels = write_labels(tmp_path / "test.jsonl", rows)
+    server = ["grader=server", f"server.base_url={answering.url}", "server.model=m"]
+    assert gold(tmp_path, rulebook, f"gold.test={labels}", *server) == 0
+    assert answering.asked == 48
+    named = "graders=[{kind: server, path: m, name: mine}]"
+    assert gold(tmp_path, rulebook, f"gold.test={labels}", server[1], named, "name=named") == 0
+    keys = [f"results={tmp_path}", f"rulebook={rulebook}", "refit=false", "orders=0", "weights.trees=5"]
+    assert main(["fit", f"on={labels}", *server, *keys]) == 0
+    assert answering.asked == 48
 
 
 def test_a_few_unscored_are_counted_in_every_table(tmp_path: Path, rulebook: str) -> None:

@@ -17,6 +17,7 @@ from evals.conversation import LabelledResponse, Response, labelled_as_json, use
 from evals.graders.hostile import ALL
 from evals.graders.question import PLAIN, remember_prompt
 from evals.models import save_model
+from harness.graders import GRADES
 from harness.main import main
 from harness.sandbox.tokenizer import word_tokenizer
 
@@ -109,11 +110,9 @@ def test_language_models_of_two_sizes_side_by_side(files: Path, tmp_path: Path) 
     moved = hostile(tmp_path)
     assert float(moved["small", "variation selectors between letters"]["mean"]) < 1e-6
     assert float(moved["small", ALL]["mean"]) >= 0
-    caches = sorted((tmp_path / ".store" / "grades").glob("*.jsonl"))
-    before = [path.read_bytes() for path in caches]
-    assert len(caches) == 2 and all(before)
+    kept = (tmp_path / GRADES).read_bytes()
     assert gold(files, tmp_path, *keys) == found
-    assert [path.read_bytes() for path in caches] == before  # nothing was graded again
+    assert kept and (tmp_path / GRADES).read_bytes() == kept  # nothing was graded again
 
 
 def test_the_rulebooks_own_template_can_be_asked_instead(files: Path, tmp_path: Path) -> None:
