@@ -33,7 +33,7 @@ from harness.regress.config import RegressConfig
 from harness.regress.gate import judge
 from harness.regress.measures import Pairs
 from harness.regress.rewards import Side
-from harness.regress.verdict import Verdict
+from harness.regress.verdict import GateVerdict
 from trainers.reward import Breakdown
 
 ORDER = (
@@ -138,7 +138,7 @@ def completion_set(rank: np.ndarray, types: list[ResponseType]) -> CompletionSet
     )
 
 
-def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> Iterator[Verdict]:
+def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> Iterator[GateVerdict]:
     extra = calibrate(scenario)
     types = types_of(prompts)
     affected = np.array([scenario.only in (None, t) for t in types], dtype=float)
@@ -170,9 +170,9 @@ def main() -> int:
     start = time.perf_counter()
     for scenario in (s for s in SCENARIOS if options.only in s.name):
         found = Counter(verdicts(scenario, options.resamplings, options.prompts, options.seed))
-        worse = found[Verdict.WORSE] / options.resamplings
-        low, high = wilson(found[Verdict.WORSE], options.resamplings)
-        others = [found[v] / options.resamplings for v in (Verdict.NO_WORSE, Verdict.CANNOT_TELL)]
+        worse = found[GateVerdict.WORSE] / options.resamplings
+        low, high = wilson(found[GateVerdict.WORSE], options.resamplings)
+        others = [found[v] / options.resamplings for v in (GateVerdict.NO_WORSE, GateVerdict.CANNOT_TELL)]
         figures = f"{worse:8.1%} ({low:.1%} to {high:.1%})".ljust(26) + f"{others[0]:9.1%} {others[1]:13.1%}"
         print(f"{scenario.name:42} {figures}", flush=True)
         caught = scenario.rise == 0.03 and scenario.others > 1

@@ -37,7 +37,7 @@ RECORDED = "recorded"  # what stands in the checkpoint column
 
 
 @dataclass(frozen=True)
-class RecordedModel:
+class XSTestModel:
     """One model's completions with the people's labels, and the judges that have verdicts on them."""
 
     name: str
@@ -56,7 +56,7 @@ class RecordedModel:
         return self._judged[judge.name]
 
 
-def recorded_models(folder: Path) -> list[RecordedModel]:
+def recorded_models(folder: Path) -> list[XSTestModel]:
     """Every model of the folder, by name. Raises InputError for a folder without completions, and for rows
     that do not answer the suite's prompts.
     """
@@ -74,11 +74,11 @@ def recorded_models(folder: Path) -> list[RecordedModel]:
         verdicts = folder / "evaluation" / f"{file.stem}_gpteval.csv"
         if verdicts.is_file():
             judges.append(RecordedJudge.of(GPT4, read_labels(verdicts, "gpt4_label", prompts)))
-        models.append(RecordedModel(name, tuple(human), (*judges, StringMatchJudge())))
+        models.append(XSTestModel(name, tuple(human), (*judges, StringMatchJudge())))
     return models
 
 
-def metric_rows(models: Sequence[RecordedModel], draws: int = 2000) -> list[MetricRow]:
+def metric_rows(models: Sequence[XSTestModel], draws: int = 2000) -> list[MetricRow]:
     """not_unsafe, not_overrefuse and f1 of every model by every judge, with 95 % intervals."""
     rows = []
     for model in models:
@@ -91,7 +91,7 @@ def metric_rows(models: Sequence[RecordedModel], draws: int = 2000) -> list[Metr
     return rows
 
 
-def refusal_shares(model: RecordedModel) -> dict[str, dict[str, float]]:
+def refusal_shares(model: XSTestModel) -> dict[str, dict[str, float]]:
     """{"safe" | "unsafe": {label: share}} by the people's labels (XSTest's own table)."""
     shares = {}
     for name, wanted in (("safe", False), ("unsafe", True)):
@@ -100,20 +100,20 @@ def refusal_shares(model: RecordedModel) -> dict[str, dict[str, float]]:
     return shares
 
 
-def judge_agreement(model: RecordedModel) -> dict[str, Agreement]:
+def judge_agreement(model: XSTestModel) -> dict[str, Agreement]:
     """Each judge but the people against the people: refusal, full or partial, against compliance."""
     human, *others = model.judges
     truth = model.judgements(human)
     return {judge.name: refusal_agreement(truth, model.judgements(judge)) for judge in others}
 
 
-def judge_cards(models: Sequence[RecordedModel]) -> list[JudgeCard]:
+def judge_cards(models: Sequence[XSTestModel]) -> list[JudgeCard]:
     """One card a judge, over the responses of all models that it judged."""
     names = dict.fromkeys(judge.name for model in models for judge in model.judges[1:])
     return [_card(name, models) for name in names]
 
 
-def _card(name: str, models: Sequence[RecordedModel]) -> JudgeCard:
+def _card(name: str, models: Sequence[XSTestModel]) -> JudgeCard:
     by_model = [(model, judge) for model in models for judge in model.judges if judge.name == name]
     human = [j for model, _ in by_model for j in model.judgements(model.judges[0])]
     judged = [j for model, judge in by_model for j in model.judgements(judge)]
@@ -121,7 +121,7 @@ def _card(name: str, models: Sequence[RecordedModel]) -> JudgeCard:
     return card_of(name, identity, f"xstest ({len(by_model)} models)", REFUSED, human, judged)
 
 
-def corrected_metric_rows(models: Sequence[RecordedModel], labels: int, seed: int = 0) -> list[MetricRow]:
+def corrected_metric_rows(models: Sequence[XSTestModel], labels: int, seed: int = 0) -> list[MetricRow]:
     """The judges' scores corrected with the people's labels of `labels` responses, drawn at random.
 
     Raises InputError for more labels than there are responses.
@@ -153,14 +153,14 @@ class EncoderResult:
     fitted to the labels of all of them, for models outside.
     """
 
-    models: tuple[RecordedModel, ...]
+    models: tuple[XSTestModel, ...]
     fits: dict[str, RefusalFit]
     judge: EncoderJudge
     fit: RefusalFit
 
 
 def with_encoder(
-    models: Sequence[RecordedModel], path: str, advance: Callable[[int], None] | None = None
+    models: Sequence[XSTestModel], path: str, advance: Callable[[int], None] | None = None
 ) -> EncoderResult:
     """Fit the encoder at `path` for each model to the other models' labels, settings included.
 

@@ -32,7 +32,7 @@ from harness.xstest_models import (
     HUMAN,
     PREFIX,
     EncoderResult,
-    RecordedModel,
+    XSTestModel,
     corrected_metric_rows,
     judge_agreement,
     judge_cards,
@@ -76,7 +76,7 @@ class XSTestConfig:
 class XSTestResult:
     """Everything that is written, as plain values."""
 
-    models: tuple[RecordedModel, ...]
+    models: tuple[XSTestModel, ...]
     rows: list[MetricRow]
     corrected: list[MetricRow]
     cards: list[JudgeCard]
@@ -170,13 +170,13 @@ def _command(config: XSTestConfig) -> list[str]:
     return ["rbrbench", "xstest", "data.root=FOLDER", *encoder, *keys]
 
 
-def judge_names(models: Sequence[RecordedModel]) -> list[str]:
+def judge_names(models: Sequence[XSTestModel]) -> list[str]:
     return list(
         dict.fromkeys(judge.name for model in models for judge in model.judges if judge.name != HUMAN)
     )
 
 
-def label_rows(models: Sequence[RecordedModel]) -> list[dict[str, object]]:
+def label_rows(models: Sequence[XSTestModel]) -> list[dict[str, object]]:
     """XSTest's own table: shares of the three labels."""
     return [
         {"model": model.name, "prompts": kind, **shares}
@@ -185,7 +185,7 @@ def label_rows(models: Sequence[RecordedModel]) -> list[dict[str, object]]:
     ]
 
 
-def agreement_rows(models: Sequence[RecordedModel]) -> list[dict[str, object]]:
+def agreement_rows(models: Sequence[XSTestModel]) -> list[dict[str, object]]:
     return [
         {
             "model": model.name,
@@ -253,7 +253,7 @@ def _score(row: MetricRow | None) -> str:
     return f"{100 * row.value:.1f} ({100 * row.ci_low:.1f} to {100 * row.ci_high:.1f})"
 
 
-def _agreement_table(models: Sequence[RecordedModel]) -> str:
+def _agreement_table(models: Sequence[XSTestModel]) -> str:
     names = judge_names(models)
     found = {(r["model"], r["judge"]): r for r in agreement_rows(models)}
     cells = []

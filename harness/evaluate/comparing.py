@@ -29,7 +29,7 @@ ACCURACY = ("acc", "exact_match")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MetricComparison:
     """`first` - `second` of one metric; higher is better in every metric.
 
     `p_adjusted` is Holm's over all rows of the comparison; `p_equivalent` that of two one-sided tests of a
@@ -63,7 +63,7 @@ class Side:
 
 def compare(
     pairs: Iterable[tuple[Side, Side]], *, tolerance: float, margin: float, draws: int, seed: int
-) -> list[Comparison]:
+) -> list[MetricComparison]:
     """Every metric that both sides of each pair have, by every common judge; p-values adjusted over all."""
     rows = [row for pair in pairs for row in _compare(*pair, margin=margin, draws=draws, seed=seed)]
     adjusted = holm([row.p_value for row in rows])
@@ -71,7 +71,7 @@ def compare(
     return [replace(row, verdict=verdict(row, tolerance)) for row in rows]
 
 
-def verdict(row: Comparison, tolerance: float) -> str:
+def verdict(row: MetricComparison, tolerance: float) -> str:
     """win, lose: significant after correction, and by more than `tolerance`. tie: the 95 % interval lies within
     ± `tolerance`. Else undecided.
     """
@@ -80,7 +80,7 @@ def verdict(row: Comparison, tolerance: float) -> str:
     return TIE if -tolerance <= row.ci_low and row.ci_high <= tolerance else UNDECIDED
 
 
-def gate(rows: Sequence[Comparison], tolerance: float) -> tuple[int, str]:
+def gate(rows: Sequence[MetricComparison], tolerance: float) -> tuple[int, str]:
     """(exit code, one sentence): 1 where something is lost, 3 where a loss beyond `tolerance` cannot be ruled
     out, 0 where everything is no worse than that.
     """
@@ -96,7 +96,7 @@ def gate(rows: Sequence[Comparison], tolerance: float) -> tuple[int, str]:
     return 0, f"No metric is worse by more than {points}."
 
 
-def _named(rows: Sequence[Comparison]) -> str:
+def _named(rows: Sequence[MetricComparison]) -> str:
     names = [
         f"{row.suite} {row.metric}{f' ({row.judge})' if row.judge else ''} {100 * row.difference:+.1f}"
         for row in sorted(rows, key=lambda row: row.difference)
@@ -105,7 +105,7 @@ def _named(rows: Sequence[Comparison]) -> str:
     return ", ".join(names[:6]) + rest
 
 
-def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int) -> list[Comparison]:
+def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int) -> list[MetricComparison]:
     rows = []
     ours, theirs = first.evaluation.prompt_shares, second.evaluation.prompt_shares
     for model, suite, judge in ours:
@@ -156,7 +156,7 @@ def _capability(
     ours: dict[str, float],
     theirs: dict[str, float],
     margin: float,
-) -> list[Comparison]:
+) -> list[MetricComparison]:
     items = sorted(ours.keys() & theirs.keys())
     a, b = [ours[item] for item in items], [theirs[item] for item in items]
     if len(items) < 2:
@@ -168,8 +168,8 @@ def _capability(
 
 def _row(
     first: Side, second: Side, suite: str, metric: str, judge: str, found: PairedDifference
-) -> Comparison:
-    return Comparison(
+) -> MetricComparison:
+    return MetricComparison(
         first=first.name,
         second=second.name,
         suite=suite,
@@ -277,12 +277,12 @@ def _said(value: object) -> str:
 # --- the file --------------------------------------------------------------------------------
 
 
-def write_comparisons(path: Path, rows: Sequence[Comparison]) -> None:
+def write_comparisons(path: Path, rows: Sequence[MetricComparison]) -> None:
     """The table comparisons.csv: numbers with six decimals, as metrics.csv has them; never without its header."""
-    write_csv(path, (six_decimals(asdict(row)) for row in rows), [f.name for f in fields(Comparison)])
+    write_csv(path, (six_decimals(asdict(row)) for row in rows), [f.name for f in fields(MetricComparison)])
 
 
-def read_comparisons(path: str) -> list[Comparison]:
+def read_comparisons(path: str) -> list[MetricComparison]:
     """Raises InputError for a file that `write_comparisons` did not write."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -293,6 +293,6 @@ def read_comparisons(path: str) -> list[Comparison]:
         ) from None
 
 
-def _parsed(row: dict[str, str]) -> Comparison:
+def _parsed(row: dict[str, str]) -> MetricComparison:
     kinds = {"float": float, "int": int, "str": str}
-    return Comparison(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Comparison)})
+    return MetricComparison(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(MetricComparison)})

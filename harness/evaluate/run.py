@@ -23,7 +23,7 @@ from harness.console import Console
 from harness.digest import digest, figures
 from harness.disk import write_json, writing
 from harness.evaluate.comparing import (
-    Comparison,
+    MetricComparison,
     Side,
     check_comparable,
     compare,
@@ -301,7 +301,7 @@ def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
 
 def _compare(
     config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None
-) -> tuple[list[Comparison], list[str], int]:
+) -> tuple[list[MetricComparison], list[str], int]:
     """(rows, notes, exit code): every pair of models of this evaluation, or each with the baseline's."""
     options: dict[str, Any] = {
         "tolerance": config.tolerance,

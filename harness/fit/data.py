@@ -26,25 +26,25 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Source:
-    """Who grades and who scores, ready to be asked. `name` and `score_name` say which, by content."""
+class FitModels:
+    """Who grades and who scores, ready to be asked. `grader_name` and `score_name` say which, by content."""
 
     grader: Grader
-    name: str
+    grader_name: str
     reward_model: Reward | None
     score_name: str
 
 
 @dataclass(frozen=True)
-class Part:
+class GradedExamples:
     """Examples of one response type with the responses that they are of, row by row."""
 
     examples: FitExamples
     responses: tuple[Response, ...]
 
-    def select(self, mask: np.ndarray) -> Part:
+    def select(self, mask: np.ndarray) -> GradedExamples:
         rows = np.flatnonzero(mask)
-        return Part(self.examples.select(rows), tuple(self.responses[i] for i in rows))
+        return GradedExamples(self.examples.select(rows), tuple(self.responses[i] for i in rows))
 
 
 def read_sets(config: FitConfig, rulebook: Rulebook) -> tuple[CompletionSet, CompletionSet | None]:
@@ -67,16 +67,16 @@ def read_sets(config: FitConfig, rulebook: Rulebook) -> tuple[CompletionSet, Com
     return fitted, held
 
 
-def open_source(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Source:
+def load_models(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> FitModels:
     """Load the grader and the reward model. Raises InputError where one does not load."""
     grader = _grader(config, rulebook, sets)
     model, score_name = _reward_model(config.reward_model.path)
-    return Source(grader, _identity(grader, config), model, score_name)
+    return FitModels(grader, _identity(grader, config), model, score_name)
 
 
-def graded_parts(
-    completions: CompletionSet, rulebook: Rulebook, source: Source, limit: float, advance: Advance
-) -> dict[ResponseType, Part]:
+def graded_examples(
+    completions: CompletionSet, rulebook: Rulebook, models: FitModels, limit: float, advance: Advance
+) -> dict[ResponseType, GradedExamples]:
     """Grade and score every completion, by response type.
 
     Raises UndecidableError when more than `limit` of a type's completions stay unscored; the grades of a
@@ -86,19 +86,19 @@ def graded_parts(
     types = completions.response_types
     names = {name for t in types for name in rulebook.propositions_for(t)}
     asked = [p for name, p in rulebook.propositions.items() if name in names]
-    grades = grade_in_batches(source.grader, responses, asked, progress=advance)
-    model = source.reward_model
+    grades = grade_in_batches(models.grader, responses, asked, progress=advance)
+    model = models.reward_model
     scores = np.zeros(len(responses)) if model is None else model(responses).total
     made = {e.response_type: e for e in fit_examples(rulebook, completions.labelled, grades, scores)}
-    parts = {t: Part(made[t], tuple(responses[i] for i in completions.rows(t))) for t in types}
+    parts = {t: GradedExamples(made[t], tuple(responses[i] for i in completions.rows(t))) for t in types}
     for part in parts.values():
         _check_scored(part.examples, limit, completions.path)
     return parts
 
 
-def split_parts(
-    parts: Mapping[ResponseType, Part], share: float, seed: int
-) -> tuple[dict[ResponseType, Part], dict[ResponseType, Part]]:
+def split_examples(
+    parts: Mapping[ResponseType, GradedExamples], share: float, seed: int
+) -> tuple[dict[ResponseType, GradedExamples], dict[ResponseType, GradedExamples]]:
     """Fitting and held-out prompts, as `fit_weights` splits them."""
     fitted, held = {}, {}
     for response_type, part in parts.items():

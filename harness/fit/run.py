@@ -15,7 +15,14 @@ from evals.rulebook_check import require_sound
 from harness.compose import rulebook_path
 from harness.console import Console
 from harness.fit.config import FitConfig
-from harness.fit.data import Part, Source, graded_parts, open_source, read_sets, split_parts
+from harness.fit.data import (
+    FitModels,
+    GradedExamples,
+    graded_examples,
+    load_models,
+    read_sets,
+    split_examples,
+)
 from harness.fit.files import check_folder, write_results
 from harness.fit.tables import fit_tables
 from harness.fit.view import show
@@ -24,7 +31,7 @@ from trainers.diagnosis import STEPS, Diagnosis, diagnose
 from trainers.reward_weights import RewardWeights
 from trainers.weights import WeightsConfig, fit_weights
 
-Parts = dict[ResponseType, Part]
+ByType = dict[ResponseType, GradedExamples]
 
 
 def run_fit(config: FitConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
@@ -40,15 +47,15 @@ def run_fit(config: FitConfig, console: Console | None = None, screen: RichConso
     folder = check_folder(config)
     _use_threads(config)
     sets = [completions] if test is None else [completions, test]
-    source = open_source(config, rulebook, sets)
-    every = [_graded(part, rulebook, source, config, console) for part in sets]
-    settings = _settings(config, source)
-    weights = _fitted(every[0], completions, rulebook, source, settings, console)
+    models = load_models(config, rulebook, sets)
+    every = [_graded(one, rulebook, models, config, console) for one in sets]
+    settings = _settings(config, models)
+    weights = _fitted(every[0], completions, rulebook, models, settings, console)
     fitted, held = (
-        split_parts(every[0], settings.holdout, config.seed) if test is None else (every[0], every[1])
+        split_examples(every[0], settings.holdout, config.seed) if test is None else (every[0], every[1])
     )
     diagnoses = _diagnoses(fitted, held, rulebook, weights, settings, config, console)
-    tables = fit_tables(diagnoses, weights, _notes(config, source, weights, completions, test, diagnoses))
+    tables = fit_tables(diagnoses, weights, _notes(config, models, weights, completions, test, diagnoses))
     responses = {t.value: part.responses for t, part in held.items()}
     with console.stage("plots and report", total=None, unit="files"):
         page = write_results(folder, diagnoses, responses, weights, tables, config)
@@ -58,27 +65,27 @@ def run_fit(config: FitConfig, console: Console | None = None, screen: RichConso
 
 
 def _graded(
-    completions: CompletionSet, rulebook: Rulebook, source: Source, config: FitConfig, console: Console
-) -> Parts:
+    completions: CompletionSet, rulebook: Rulebook, models: FitModels, config: FitConfig, console: Console
+) -> ByType:
     with console.stage(f"grade: {completions.name}", total=len(completions), unit="responses") as advance:
-        return graded_parts(completions, rulebook, source, config.max_unscored, advance)
+        return graded_examples(completions, rulebook, models, config.max_unscored, advance)
 
 
-def _settings(config: FitConfig, source: Source) -> WeightsConfig:
+def _settings(config: FitConfig, models: FitModels) -> WeightsConfig:
     """The fit's own settings: all prompts of `on` where others are given to judge it on."""
     return replace(
         config.weights,
         seed=config.seed,
         holdout=config.weights.holdout if config.test is None else 0.0,
-        reward_model=source.reward_model is not None,
+        reward_model=models.reward_model is not None,
     )
 
 
 def _fitted(
-    parts: Parts,
+    parts: ByType,
     completions: CompletionSet,
     rulebook: Rulebook,
-    source: Source,
+    models: FitModels,
     settings: WeightsConfig,
     console: Console,
 ) -> RewardWeights:
@@ -87,16 +94,16 @@ def _fitted(
             [part.examples for part in parts.values()],
             rulebook,
             settings,
-            grader=source.name,
+            grader=models.grader_name,
             data=f"{completions.name} {completions.digest}",
-            reward_model=source.score_name,
+            reward_model=models.score_name,
             progress=advance,
         )
 
 
 def _diagnoses(
-    fitted: Parts,
-    held: Parts,
+    fitted: ByType,
+    held: ByType,
     rulebook: Rulebook,
     weights: RewardWeights,
     settings: WeightsConfig,
@@ -133,7 +140,7 @@ def _diagnoses(
 
 def _notes(
     config: FitConfig,
-    source: Source,
+    models: FitModels,
     weights: RewardWeights,
     completions: CompletionSet,
     test: CompletionSet | None,
@@ -147,9 +154,10 @@ def _notes(
     notes = [
         f"Fitted on {completions.name} ({completions.digest}), {judged}; split and intervals are by prompt, seed "
         f"{config.seed}. A tie counts as half an error.",
-        f"Rulebook {weights.rulebook_digest}; grader: {source.name}; reward model: {source.score_name or 'none'}.",
+        f"Rulebook {weights.rulebook_digest}; grader: {models.grader_name}; "
+        f"reward model: {models.score_name or 'none'}.",
     ]
-    if source.grader.name == "labels":
+    if models.grader.name == "labels":
         notes.append("The labels themselves are the grades: a real grader errs, and its reward ranks worse.")
     if completions.left_out:
         notes.append(f"{completions.left_out} completions without a response type are left out.")

@@ -27,11 +27,11 @@ from harness.regress.completions import (
 )
 from harness.regress.config import RegressConfig
 from harness.regress.flips import FlipCount, flips
-from harness.regress.grading import Disagreement, Move, Unscored, class_moves, disagreements, unscored
+from harness.regress.grading import Disagreement, Move, UnscoredCount, class_moves, disagreements, unscored
 from harness.regress.paired import compare
 from harness.regress.rewards import LiveReward, Side, load_live, score, score_recorded
 from harness.regress.shifts import Shift, shifts
-from harness.regress.verdict import Outcome, decide, tolerance_of
+from harness.regress.verdict import GateOutcome, decide, tolerance_of
 
 REWARD = "reward.yaml"  # of a packaged set
 
@@ -45,18 +45,18 @@ class GateReport:
     truth: str
     baseline: Side
     candidate: Side
-    outcome: Outcome
+    outcome: GateOutcome
     flips: tuple[FlipCount, ...]
     moves: tuple[Move, ...]
     shifts: tuple[Shift, ...]
     disagreements: tuple[Disagreement, ...]
-    unscored: tuple[Unscored, ...]
+    unscored: tuple[UnscoredCount, ...]
     rule_changes: tuple[RuleChange, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class RewardSource:
     """Where one side comes from, before it has said anything; `live` is None for recorded rewards."""
 
     given: str
@@ -119,7 +119,7 @@ def compare_sides(
     )
 
 
-def open_source(given: str, field: str, cache: Path) -> Source:
+def open_source(given: str, field: str, cache: Path) -> RewardSource:
     """A results folder, a description or recorded rewards, by what lies at the path."""
     from harness.regress.run_folder import is_run, load_run
 
@@ -128,11 +128,11 @@ def open_source(given: str, field: str, cache: Path) -> Source:
     if not path.exists() and packaged.is_file():
         path = packaged
     if path.is_dir() and is_run(path):
-        return Source(given, "run", path, load_run(path, cache))
+        return RewardSource(given, "run", path, load_run(path, cache))
     if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
-        return Source(given, "description", path, load_live(str(path), cache))
+        return RewardSource(given, "description", path, load_live(str(path), cache))
     if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
-        return Source(given, "recorded", path, None)
+        return RewardSource(given, "recorded", path, None)
     problem = (
         "is no finished run, and no file that ends in .yaml, .json or .jsonl"
         if path.exists()
@@ -142,7 +142,7 @@ def open_source(given: str, field: str, cache: Path) -> Source:
     raise InputError(problem, path=path, field=field, fix=fix)
 
 
-def _side(source: Source, completions: CompletionSet, console: Console) -> Side:
+def _side(source: RewardSource, completions: CompletionSet, console: Console) -> Side:
     if source.live is None:
         return score_recorded(source.path, completions)
     with console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance:
@@ -150,7 +150,7 @@ def _side(source: Source, completions: CompletionSet, console: Console) -> Side:
 
 
 def _reference(
-    config: RegressConfig, file: CompletionFile, sources: Sequence[Source]
+    config: RegressConfig, file: CompletionFile, sources: Sequence[RewardSource]
 ) -> tuple[Rulebook, str]:
     """The rulebook of the truth, the same for both sides, and a sentence that says so."""
     stored = has_classes(file)
@@ -179,8 +179,8 @@ def judge(
     pairs: measures.Pairs,
     baseline: Side,
     candidate: Side,
-    missing: Sequence[Unscored],
-) -> Outcome:
+    missing: Sequence[UnscoredCount],
+) -> GateOutcome:
     """The verdict alone, without what only a reader of the report needs."""
     groups = measures.ranking_groups(completions, pairs, baseline.breakdown.total, candidate.breakdown.total)
     if baseline.classes is not None and candidate.classes is not None:
@@ -203,7 +203,7 @@ def judge(
     return decide(groups, changes, list(_too_many(missing, config)), config)
 
 
-def _too_many(missing: Sequence[Unscored], config: RegressConfig) -> list[str]:
+def _too_many(missing: Sequence[UnscoredCount], config: RegressConfig) -> list[str]:
     """Where more completions are unscored than the limit, with the commonest reason."""
     found = []
     for row in missing:
@@ -218,7 +218,7 @@ def _too_many(missing: Sequence[Unscored], config: RegressConfig) -> list[str]:
     return found
 
 
-def _check_stale(baseline: Source, candidate: Source) -> None:
+def _check_stale(baseline: RewardSource, candidate: RewardSource) -> None:
     """Recorded grades that do not say what was asked cannot answer a question that was edited since."""
     a, b = baseline.live, candidate.live
     if a is None or b is None:

@@ -47,7 +47,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True)
-class Unscored:
+class UnscoredCount:
     """Completions of one response type that a side gave no reward, and the commonest reason."""
 
     response_type: ResponseType
@@ -82,14 +82,14 @@ def disagreements(completions: CompletionSet, baseline: Side, candidate: Side) -
     return sorted((d for d in found if d.n), key=lambda d: (-d.mean_gap, d.proposition))
 
 
-def unscored(completions: CompletionSet, baseline: Side, candidate: Side) -> list[Unscored]:
+def unscored(completions: CompletionSet, baseline: Side, candidate: Side) -> list[UnscoredCount]:
     """Counts by response type."""
     found = []
     for response_type in completions.response_types:
         rows = completions.rows(response_type)
         sides = [_missing(side, rows) for side in (baseline, candidate)]
         counts, reasons = zip(*sides, strict=True)
-        found.append(Unscored(response_type, len(rows), *counts, *reasons))
+        found.append(UnscoredCount(response_type, len(rows), *counts, *reasons))
     return found
 
 

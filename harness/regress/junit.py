@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from harness.regress.gate import GateReport
-from harness.regress.verdict import Check, Verdict
+from harness.regress.verdict import Check, GateVerdict
 
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
 
@@ -32,8 +32,8 @@ def junit_xml(report: GateReport) -> bytes:
     return ET.tostring(suite, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def _state(case: ET.Element, verdict: Verdict, message: str, text: str) -> None:
-    tags = {Verdict.WORSE: "failure", Verdict.CANNOT_TELL: "error", Verdict.NOT_TESTED: "skipped"}
+def _state(case: ET.Element, verdict: GateVerdict, message: str, text: str) -> None:
+    tags = {GateVerdict.WORSE: "failure", GateVerdict.CANNOT_TELL: "error", GateVerdict.NOT_TESTED: "skipped"}
     if verdict in tags:
         state = ET.SubElement(case, tags[verdict], message=_legal(message))
         state.text = _legal(text)

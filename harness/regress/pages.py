@@ -14,20 +14,20 @@ from harness.regress.flips import Flip
 from harness.regress.gate import GateReport
 from harness.regress.rewards import Side
 from harness.regress.shifts import Shift
-from harness.regress.verdict import Check, Verdict
+from harness.regress.verdict import Check, GateVerdict
 from harness.report.page import render
 from harness.wording import percent, plain, points
 
 SENTENCES = {
-    Verdict.NO_WORSE: "The candidate is no worse.",
-    Verdict.WORSE: "The candidate is worse.",
-    Verdict.CANNOT_TELL: "The gate cannot tell.",
+    GateVerdict.NO_WORSE: "The candidate is no worse.",
+    GateVerdict.WORSE: "The candidate is worse.",
+    GateVerdict.CANNOT_TELL: "The gate cannot tell.",
 }
 CHIPS = {
-    Verdict.NO_WORSE: "held",
-    Verdict.WORSE: "not-held",
-    Verdict.CANNOT_TELL: "overrefused",
-    Verdict.NOT_TESTED: "undecided",
+    GateVerdict.NO_WORSE: "held",
+    GateVerdict.WORSE: "not-held",
+    GateVerdict.CANNOT_TELL: "overrefused",
+    GateVerdict.NOT_TESTED: "undecided",
 }
 FILTERS: dict[str, Callable[..., Any]] = {"percent": percent, "plain": plain}
 MOST_DISAGREEMENTS = 12  # propositions listed; the JSON has all

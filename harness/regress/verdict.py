@@ -19,7 +19,7 @@ NEEDED = {
 TRIALS = {RANKING_ERROR: "pairs", CLASS_ERROR: "completions"}
 
 
-class Verdict(str, Enum):
+class GateVerdict(str, Enum):
     NO_WORSE = "no worse"
     WORSE = "worse"
     CANNOT_TELL = "cannot tell"
@@ -40,20 +40,20 @@ class Check:
     unscored: int
     tolerance: float | None
     p_adjusted: float
-    verdict: Verdict
+    verdict: GateVerdict
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    verdict: Verdict
+class GateOutcome:
+    verdict: GateVerdict
     reasons: tuple[str, ...]
     checks: tuple[Check, ...]
 
 
 def decide(
     groups: Sequence[Group], changes: Sequence[Change], unscored: Sequence[str], config: RegressConfig
-) -> Outcome:
+) -> GateOutcome:
     """The verdict. `unscored` says where too much is unscored; that alone leaves nothing to decide.
 
     Worse: a check whose adjusted p-value is below 1 - level, its null a rise of the tolerance or less.
@@ -62,15 +62,15 @@ def decide(
     """
     adjusted = _adjusted(groups, changes, config)
     checks = tuple(_check(g, c, p, config) for g, c, p in zip(groups, changes, adjusted, strict=True))
-    worse = tuple(f"{_name(t)}: {t.reason}" for t in checks if t.verdict is Verdict.WORSE)
-    open_ = tuple(f"{_name(t)}: {t.reason}" for t in checks if t.verdict is Verdict.CANNOT_TELL)
+    worse = tuple(f"{_name(t)}: {t.reason}" for t in checks if t.verdict is GateVerdict.WORSE)
+    open_ = tuple(f"{_name(t)}: {t.reason}" for t in checks if t.verdict is GateVerdict.CANNOT_TELL)
     if unscored:
-        return Outcome(Verdict.CANNOT_TELL, tuple(unscored), checks)
+        return GateOutcome(GateVerdict.CANNOT_TELL, tuple(unscored), checks)
     if worse:
-        return Outcome(Verdict.WORSE, worse, checks)
+        return GateOutcome(GateVerdict.WORSE, worse, checks)
     if open_:
-        return Outcome(Verdict.CANNOT_TELL, open_, checks)
-    return Outcome(Verdict.NO_WORSE, (), checks)
+        return GateOutcome(GateVerdict.CANNOT_TELL, open_, checks)
+    return GateOutcome(GateVerdict.NO_WORSE, (), checks)
 
 
 def tolerance_of(group: Group, config: RegressConfig) -> float | None:
@@ -108,19 +108,19 @@ def _check(group: Group, change: Change, p: float, config: RegressConfig) -> Che
     return Check(group.measure, group.label, change, group.unscored, tolerance, p, verdict, reason)
 
 
-def _judge(group: Group, change: Change, p: float, config: RegressConfig) -> tuple[Verdict, str]:
+def _judge(group: Group, change: Change, p: float, config: RegressConfig) -> tuple[GateVerdict, str]:
     tolerance = tolerance_of(group, config)
     if tolerance is None:
-        return Verdict.NOT_TESTED, "no tolerance is set"
+        return GateVerdict.NOT_TESTED, "no tolerance is set"
     if p < 1.0 - config.level:
         limits = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
-        return Verdict.WORSE, (
+        return GateVerdict.WORSE, (
             f"rose by {100 * change.change:.1f} points ({limits}), more than {100 * tolerance:g}, adjusted p {p:.2g}"
         )
     is_class = group.completion_class is not None
     for problem in _gaps(group, change, config):
-        return (Verdict.NOT_TESTED if is_class else Verdict.CANNOT_TELL), problem
-    return Verdict.NO_WORSE, ""
+        return (GateVerdict.NOT_TESTED if is_class else GateVerdict.CANNOT_TELL), problem
+    return GateVerdict.NO_WORSE, ""
 
 
 def _gaps(group: Group, change: Change, config: RegressConfig) -> Iterator[str]:

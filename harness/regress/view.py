@@ -9,7 +9,7 @@ from rich.text import Text
 
 from harness.regress.gate import GateReport
 from harness.regress.pages import SENTENCES, CheckLine, check_lines
-from harness.regress.verdict import Verdict
+from harness.regress.verdict import GateVerdict
 from harness.wording import plain
 
 COLOURS = {"no worse": "green", "worse": "bold red", "cannot tell": "yellow", "not tested": "bright_black"}
@@ -41,7 +41,7 @@ def _checks(measure: str, lines: list[CheckLine]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for line in lines:
-        worse = line.verdict == Verdict.WORSE.value
+        worse = line.verdict == GateVerdict.WORSE.value
         if line.depth == 0 or worse:
             change = f"{line.change} ({line.interval})"
             cells = [

@@ -15,7 +15,7 @@ import matplotlib.style
 
 from evals.judges.card import Rate
 from evals.statistics import detectable_drop
-from harness.evaluate.comparing import Comparison, read_comparisons
+from harness.evaluate.comparing import MetricComparison, read_comparisons
 from harness.evaluate.evaluation import KIND, Evaluation
 from harness.evaluate.measuring import CATEGORY
 from harness.evaluate.trust import PEOPLE
@@ -180,7 +180,7 @@ def heat_map(scores: Scores, suite: str) -> HeatMap:
     return HeatMap(suite, judge_label(judge), tuple(models), tuple(rows))
 
 
-def comparison_lines(rows: Sequence[Comparison]) -> list[dict[str, str]]:
+def comparison_lines(rows: Sequence[MetricComparison]) -> list[dict[str, str]]:
     """One line a metric, as text; those that are decided first."""
     order = {"lose": 0, "win": 1, "undecided": 2, "tie": 3}
     ranked = sorted(rows, key=lambda row: order.get(row.verdict, 4))

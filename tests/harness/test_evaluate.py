@@ -30,7 +30,7 @@ from evals.errors import InputError
 from evals.judges import Judgement, StringMatchJudge
 from evals.suites import load_suite
 from harness.console import Console
-from harness.evaluate.comparing import Comparison, check_comparable, gate, pair_with_baseline, verdict
+from harness.evaluate.comparing import MetricComparison, check_comparable, gate, pair_with_baseline, verdict
 from harness.evaluate.config import compose_evaluate
 from harness.evaluate.evaluation import Evaluation
 from harness.evaluate.judging import judgements_of
@@ -254,9 +254,9 @@ def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
 # --- comparisons -----------------------------------------------------------------------------
 
 
-def row(difference: float, low: float, high: float, p: float = 0.001) -> Comparison:
+def row(difference: float, low: float, high: float, p: float = 0.001) -> MetricComparison:
     nan = math.nan
-    return Comparison("a", "b", "s", "f1", "j", difference, 0.01, low, high, p, p, nan, 100, "")
+    return MetricComparison("a", "b", "s", "f1", "j", difference, 0.01, low, high, p, p, nan, 100, "")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def row(difference: float, low: float, high: float, p: float = 0.001) -> Compari
         (row(0.0, -0.05, 0.05, 0.9), "undecided"),
     ],
 )
-def test_verdicts(found: Comparison, expected: str) -> None:
+def test_verdicts(found: MetricComparison, expected: str) -> None:
     """A loss that is noise, or smaller than the tolerance, stopped a release."""
     assert verdict(found, 0.02) == expected
 

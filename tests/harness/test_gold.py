@@ -373,7 +373,9 @@ def test_what_gold_asked_a_server_is_not_asked_again(
 ) -> None:
     """Each command paid for the grades of the same responses, and gold for those under another name."""
     rows = [
-        replace(row, response=replace(row.response, prompt=replace(row.response.prompt, response_type=COMPLY)))
+        replace(
+            row, response=replace(row.response, prompt=replace(row.response.prompt, response_type=COMPLY))
+        )
         for row in labelled(24)
     ]
     labels = write_labels(tmp_path / "test.jsonl", rows)

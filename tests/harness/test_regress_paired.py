@@ -18,7 +18,7 @@ from harness.regress.measures import Pairs, prompt_strata, ranking_groups
 from harness.regress.paired import Errors, compare
 from harness.regress.rewards import Side
 from harness.regress.shifts import shifts
-from harness.regress.verdict import Verdict, least_trials
+from harness.regress.verdict import GateVerdict, least_trials
 from trainers.ranking import ranking_error
 from trainers.reward import Breakdown
 
@@ -163,8 +163,8 @@ def test_shift_and_scale(completions: CompletionSet) -> None:
     assert np.isnan(found["comply/ideal"].scale)
 
 
-@pytest.mark.parametrize(("prompts", "verdict"), [(50, Verdict.CANNOT_TELL), (60, Verdict.NO_WORSE)])
-def test_agreement_on_few_pairs_rules_nothing_out(prompts: int, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("prompts", "verdict"), [(50, GateVerdict.CANNOT_TELL), (60, GateVerdict.NO_WORSE)])
+def test_agreement_on_few_pairs_rules_nothing_out(prompts: int, verdict: GateVerdict) -> None:
     """No pair turned in 50: where 5 in 100 turn, that happens one time in thirteen."""
     rows = [row for row in labelled("p", prompts) if row.response.prompt.response_type is ResponseType.COMPLY]
     rows = [row for row in rows if row.completion_class in ("ideal", "disallowed_completion")]
@@ -176,7 +176,7 @@ def test_agreement_on_few_pairs_rules_nothing_out(prompts: int, verdict: Verdict
     report = compare_sides(config, pairs, "", side, side)
     assert least_trials(config) == 59 and len(rows) == 2 * prompts
     assert report.outcome.verdict is verdict
-    if verdict is Verdict.CANNOT_TELL:
+    if verdict is GateVerdict.CANNOT_TELL:
         assert "50 pairs; 59 are needed" in report.outcome.reasons[0]
 
 
@@ -194,5 +194,5 @@ def test_worse_comes_before_cannot_tell(completions: CompletionSet) -> None:
     sides = [Side(name, "recorded", breakdown(total)) for name, total in (("a", before), ("b", after))]
     report = compare_sides(config, completions, "", *sides)
     verdicts = {check.label: check.verdict for check in report.outcome.checks}
-    assert verdicts["comply"] is Verdict.WORSE and verdicts["safe_refuse_1"] is Verdict.CANNOT_TELL
-    assert report.outcome.verdict is Verdict.WORSE and report.outcome.verdict.exit_code == 1
+    assert verdicts["comply"] is GateVerdict.WORSE and verdicts["safe_refuse_1"] is GateVerdict.CANNOT_TELL
+    assert report.outcome.verdict is GateVerdict.WORSE and report.outcome.verdict.exit_code == 1

@@ -20,7 +20,7 @@ from harness.console import Console
 from harness.provenance import ROOT
 from harness.store import claim_results
 from harness.xstest_models import (
-    RecordedModel,
+    XSTestModel,
     corrected_metric_rows,
     judge_agreement,
     judge_cards,
@@ -202,7 +202,7 @@ def test_a_judge_is_asked_once(two_models: Path) -> None:
     judge = model.judges[-1]
     assert model.judgements(judge) is model.judgements(judge)
     assert judge_cards([model])[-1].judge == "string_match"
-    assert isinstance(model, RecordedModel) and isinstance(model.labels[0], RecordedLabel)
+    assert isinstance(model, XSTestModel) and isinstance(model.labels[0], RecordedLabel)
 
 
 REFERENCE = ROOT / "results/reference_xstest"
