@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from trainers.encoder_grader import fit_encoder_grader
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gate_world import SANDBOX, edited_rules, read_json, write_description
-from test_gold_models import save_encoder
 
 SERVER = Path(__file__).parent / "grader_server_process.py"
 RULES = """
@@ -159,10 +158,10 @@ def test_a_bad_description_of_a_server_is_one_line(
 
 
 def test_an_encoder_grades_in_the_gate_and_an_edited_question_is_unscored(
-    world: Path, capsys: pytest.CaptureFixture[str]
+    world: Path, save_random_encoder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards: an encoder reads labels, not questions, so an edited question once changed nothing and passed."""
-    save_encoder(world / "plain")
+    save_random_encoder(world / "plain", "sorry cake the a today please well then soup boat".split())
     rules, labelled = load_rulebook(world / "rules.yaml"), read_labelled(world / "fitting.jsonl")
     fitted = fit_encoder_grader(str(world / "plain"), labelled, list(rules.propositions), EncoderFitConfig())
     fitted.answering(list(rules.propositions.values())).save(world / "encoder")
