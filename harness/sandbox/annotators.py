@@ -6,12 +6,12 @@ model learns from these people, it learns from what they wrote and preferred.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from evals.conversation import Comparison, Prompt
-from evals.errors import InputError
+from evals.ranges import SHARE, check_ranges
 from evals.rulebook import Rulebook
 from harness.sandbox.oracle import Oracle
 from harness.sandbox.request import Request
@@ -29,12 +29,8 @@ class AnnotatorConfig:
     bad_style: float = 0.6  # a demonstrated refusal moralises, threatens or explains itself
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not 0.0 <= value <= 1.0:
-                raise InputError(
-                    f"is {value}", field=f"annotators.{field.name}", fix="give a probability from 0 to 1"
-                )
+        faults = "noise over_caution plain_caution style_blindness bad_style"
+        check_ranges(self, "sandbox.annotators", {faults: SHARE})
 
 
 class Annotator:

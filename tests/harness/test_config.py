@@ -61,6 +61,7 @@ def test_overrides_win_over_the_experiment() -> None:
         (["sft.max_length=4000"], ["max_length", "context"]),
         (["ppo.max_new_tokens=4000"], ["ppo.max_new_tokens", "context"]),
         (["ppo.updates="], ["ppo.updates"]),
+        (["sandbox.annotators.noise=1.2"], ["'sandbox.annotators.noise'", "is 1.2", "from 0 to 1"]),
         (["=3"], []),
     ],
 )
