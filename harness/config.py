@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from evals.errors import InputError
+from evals.ranges import check_ranges, whole
 from harness.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
 from harness.methods import DEFAULT, chosen
 from harness.real_data import RealConfig
@@ -67,11 +68,7 @@ class EvaluationConfig:
     batch_size: int = 128  # responses at once; changes speed only
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"evaluation.{name}", fix="give at least 1"
-                )
+        check_ranges(self, "evaluation", {"max_new_tokens batch_size": whole(1)})
 
 
 SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
@@ -85,8 +82,7 @@ class CapabilityConfig:
     batch_size: int = 128  # requests at once; changes speed only
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise InputError(f"is {self.limit}", field="capability.limit", fix="give at least 1 item a task")
+        check_ranges(self, "capability", {"limit batch_size": whole(1)})
 
 
 @dataclass
@@ -122,9 +118,8 @@ class RunConfig:
             check_settings(self.algorithm, self.ppo, self.group_size)
         check_algorithm(self.algorithm, self.ppo)
         check_name(self.name)
-        for name, least in (("seed", 0), ("threads", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"is {getattr(self, name)}", field=name, fix=f"give {least} or more")
+        # The libraries that train take no larger seed.
+        check_ranges(self, "", {"seed": whole(0, 2**32 - 1), "threads": whole(1, 1024), "group_size": whole(2)})
         self._check_renewal()
         self._check_real_lengths()
         self._check_context()

@@ -20,6 +20,7 @@ from evals.graders.question import PLAIN, GraderPrompt, Layout, QuestionEncoder,
 from evals.graders.tree import answer_logits
 from evals.models import check_padding, context_length
 from evals.propositions import Proposition
+from evals.ranges import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, check_ranges, whole
 
 MISSING = -1
 
@@ -45,19 +46,24 @@ class GraderTrainingConfig:
     prompt: GraderPrompt = field(default_factory=lambda: PLAIN)
 
     def __post_init__(self) -> None:
-        _require("learning_rate", self.learning_rate > 0, "above 0")
-        _require("epochs", self.epochs >= 1, "1 or more")
-        _require("batch_size", self.batch_size >= 1, "1 or more")
-        _require("warmup", 0 <= self.warmup < 1, "from 0 to below 1")
-        _require("weight_decay", self.weight_decay >= 0, "0 or more")
-        _require("max_grad_norm", self.max_grad_norm > 0, "above 0")
-        _require("propositions_per_step", self.propositions_per_step >= 0, "0 (all) or more")
-        _require("balance", 0 <= self.balance <= 1, "from 0 to 1")
-        _require(
-            "prompt.layout",
-            self.prompt.layout is Layout.RESPONSE_FIRST,
-            "response_first, which shares prefixes",
+        check_ranges(
+            self,
+            "grader",
+            {
+                "epochs batch_size": whole(1),
+                "propositions_per_step seed": whole(0),
+                "learning_rate max_grad_norm": POSITIVE,
+                "weight_decay": NOT_NEGATIVE,
+                "warmup": SHARE_BELOW_ONE,
+                "balance": SHARE,
+            },
         )
+        if self.prompt.layout is not Layout.RESPONSE_FIRST:
+            raise InputError(
+                f"is {self.prompt.layout.value}",
+                field="grader.prompt.layout",
+                fix="give response_first, which shares prefixes",
+            )
 
 
 @dataclass(frozen=True)
@@ -194,8 +200,3 @@ def _batches(
         for number in torch.randperm(len(batches), generator=generator).tolist():
             columns = torch.randperm(count, generator=generator)[:asked].tolist()
             yield batches[number].tolist(), columns
-
-
-def _require(field: str, holds: bool, range_: str) -> None:
-    if not holds:
-        raise InputError("is out of range", field=f"grader.{field}", fix=f"give a value {range_}")

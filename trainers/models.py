@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from evals.errors import InputError
+from evals.ranges import check_ranges, whole
 
 
 class Precision(str, Enum):
@@ -40,20 +41,12 @@ class ModelConfig:
     context: int = 256  # tokens
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "context"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"model.{name}", fix="give a positive number"
-                )
-        if self.width % self.heads:
+        check_ranges(self, "model", {"width layers heads context": whole(1), "lora_rank": whole(0)})
+        if self.width % (2 * self.heads):  # Rotary embeddings turn a head's values in pairs.
             raise InputError(
-                f"width {self.width} is not a multiple of heads {self.heads}",
+                f"is {self.width}, no multiple of twice the heads {self.heads}",
                 field="model.width",
-                fix="choose width = heads x n",
-            )
-        if self.lora_rank < 0:
-            raise InputError(
-                f"is {self.lora_rank}", field="model.lora_rank", fix="give 0 (full) or a positive rank"
+                fix="choose width = 2 x heads x n",
             )
 
 

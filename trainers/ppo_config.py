@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
 from evals.errors import InputError
+from evals.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 
 
 class Algorithm(str, Enum):
@@ -104,15 +104,9 @@ class PPOConfig:
     def __post_init__(self) -> None:
         self.kl_controller = _member(KLController, self.kl_controller, "kl_controller")
         self.on_limit = _member(OnLimit, self.on_limit, "on_limit")
-        for fields, (holds, wanted) in _RULES.items():
-            for field in fields.split():
-                value = getattr(self, field)
-                if not (isinstance(value, (int, float)) and holds(value)):
-                    raise InputError(f"is {value!r}", field=f"ppo.{field}", fix=f"give {wanted}")
-        for field in ("stop_kl", "kl_limit", "entropy_floor"):
-            limit = getattr(self, field)
-            if limit is not None and not limit > 0:
-                raise InputError(f"is {limit}", field=f"ppo.{field}", fix="give more than 0, or leave it out")
+        check_ranges(self, "ppo", _RANGES)
+        limits = [n for n in ("stop_kl", "kl_limit", "entropy_floor") if getattr(self, n) is not None]
+        check_ranges(self, "ppo", dict.fromkeys(limits, POSITIVE))
         if self.batch_size % self.minibatches:
             raise InputError(
                 f"is {self.minibatches}, which does not divide batch_size {self.batch_size}",
@@ -168,24 +162,11 @@ def _member(kind: type[Choice], value: Any, field: str) -> Choice:
         raise InputError(f"is {value!r}", field=f"ppo.{field}", fix=f"give {names}") from None
 
 
-_Rule = tuple[Callable[[Any], bool], str]
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-_RULES: dict[str, _Rule] = {
+_RANGES = {
     "updates batch_size max_new_tokens epochs minibatches micro_batch_size "
-    "checkpoints checkpoint_every save_every monitor_prompts": (_whole, "a whole number of at least 1"),
-    "temperature adam_eps max_grad_norm kl_target kl_horizon clip value_clip score_clip": (
-        lambda v: 0 < v < float("inf"),
-        "a finite number above 0",
-    ),
-    "learning_rate critic_learning_rate kl_coef value_coef missing_eos_penalty": (
-        lambda v: 0 <= v < float("inf"),
-        "a finite number of 0 or more",
-    ),
-    "warmup seed monitor_every": (lambda v: isinstance(v, int) and v >= 0, "a whole number of 0 or more"),
-    "gamma lam max_unscored_share alarm_drop": (lambda v: 0 <= v <= 1, "a number between 0 and 1"),
+    "checkpoints checkpoint_every save_every monitor_prompts": whole(1),
+    "temperature adam_eps max_grad_norm kl_target kl_horizon clip value_clip score_clip": POSITIVE,
+    "learning_rate critic_learning_rate kl_coef value_coef missing_eos_penalty": NOT_NEGATIVE,
+    "warmup seed monitor_every": whole(0),
+    "gamma lam max_unscored_share alarm_drop": SHARE,
 }

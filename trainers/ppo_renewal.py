@@ -28,6 +28,7 @@ from evals.conversation import (
     write_jsonl,
 )
 from evals.errors import InputError
+from evals.ranges import check_ranges, whole
 from evals.sampling import Decoding, sample_responses
 from trainers.reward import Reward, RewardModelTerm
 
@@ -49,11 +50,7 @@ class RenewalConfig:
     labels: str | None = None
 
     def __post_init__(self) -> None:
-        if self.every < 0 or self.pairs < 8:
-            field, value = ("every", self.every) if self.every < 0 else ("pairs", self.pairs)
-            raise InputError(
-                f"is {value}", field=f"renewal.{field}", fix="give 0 or more, and 8 pairs or more"
-            )
+        check_ranges(self, "renewal", {"every": whole(0), "pairs": whole(LEAST)})
 
 
 Pair = tuple[Response, Response]

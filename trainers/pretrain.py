@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from evals.errors import InputError
 from evals.models import save_model
+from evals.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.progress import Progress, StepProgress, quieten
 
 
@@ -26,11 +27,17 @@ class PretrainConfig:
     weight_decay: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("block", "batch_size", "epochs", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"pretrain.{name}", fix="give a positive number"
-                )
+        check_ranges(
+            self,
+            "pretrain",
+            {
+                "block batch_size": whole(1),
+                "max_steps": whole(0),
+                "epochs learning_rate": POSITIVE,
+                "warmup_share": SHARE,
+                "weight_decay": NOT_NEGATIVE,
+            },
+        )
 
 
 class Blocks(Dataset):

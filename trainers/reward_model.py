@@ -13,8 +13,8 @@ from trl import RewardConfig as TRLConfig
 from trl import RewardTrainer
 
 from evals.conversation import Comparison, messages_as_json
-from evals.errors import InputError
 from evals.models import save_model
+from evals.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.adapters import adapter, merged
 from trainers.progress import Progress, StepProgress, quieten
 
@@ -29,11 +29,16 @@ class RewardModelConfig:
     center_coef: float = 0.01  # pulls the mean reward to zero (arXiv 2312.09244)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "learning_rate", "max_length"):
-            if getattr(self, name) <= 0:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"reward_model.{name}", fix="give a positive number"
-                )
+        check_ranges(
+            self,
+            "reward_model",
+            {
+                "batch_size max_length": whole(1),
+                "epochs learning_rate": POSITIVE,
+                "warmup_share": SHARE,
+                "center_coef": NOT_NEGATIVE,
+            },
+        )
 
 
 def steps_of(config: RewardModelConfig, rows: int) -> int:

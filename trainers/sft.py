@@ -13,8 +13,8 @@ from trl import SFTConfig as TRLConfig
 from trl import SFTTrainer
 
 from evals.conversation import Demonstration, messages_as_json
-from evals.errors import InputError
 from evals.models import save_model
+from evals.ranges import POSITIVE, SHARE, check_ranges, whole
 from trainers.adapters import adapter, merged
 from trainers.progress import Progress, StepProgress, quieten
 
@@ -28,11 +28,15 @@ class SFTConfig:
     max_length: int = 128  # tokens of prompt and response; longer rows are cut by TRL
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "learning_rate", "max_length"):
-            if getattr(self, name) <= 0:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"sft.{name}", fix="give a positive number"
-                )
+        check_ranges(
+            self,
+            "sft",
+            {
+                "batch_size max_length": whole(1),
+                "epochs learning_rate": POSITIVE,
+                "warmup_share": SHARE,
+            },
+        )
 
 
 def steps_of(config: SFTConfig, rows: int) -> int:

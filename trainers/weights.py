@@ -19,6 +19,7 @@ import numpy as np
 from evals.conversation import ResponseType
 from evals.errors import InputError
 from evals.features import CLASS_PREFIX
+from evals.ranges import FINITE, NOT_NEGATIVE, POSITIVE, SHARE_BELOW_ONE, Range, check_ranges, whole
 from evals.rulebook import Polarity, Rulebook
 from trainers.boosted_trees import TreeEnsemble, boost
 from trainers.fit_examples import FitExamples, fit_examples, held_out, prompts_digest, split_by_prompt
@@ -78,19 +79,19 @@ class WeightsConfig:
     def __post_init__(self) -> None:
         # A key on the command line may not hold a '>'.
         self.margins = {pair.replace("/", ">"): margin for pair, margin in self.margins.items()}
-        checks = {
-            "l2": (0.0 <= self.l2 < float("inf"), "give 0 or a positive number"),
-            "margin": (0.0 <= self.margin < float("inf"), "give 0 or a positive number"),
-            "max_weight": (0.0 < self.max_weight < float("inf"), "give a positive number"),
-            "holdout": (0.0 <= self.holdout < 1.0, "give a share from 0 up to, not including, 1"),
-            "fixed": (np.isfinite(self.fixed), "give a number"),
-            "trees": (self.trees > 0, "give a positive number"),
-            "tree_depth": (self.tree_depth > 0, "give a positive number"),
-            "tree_rate": (0.0 < self.tree_rate <= 1.0, "give a number above 0 and up to 1"),
-        }
-        for name, (good, fix) in checks.items():
-            if not good:
-                raise InputError(f"is {getattr(self, name)}", field=f"weights.{name}", fix=fix)
+        check_ranges(
+            self,
+            "weights",
+            {
+                "l2 margin": NOT_NEGATIVE,
+                "max_weight": POSITIVE,
+                "fixed": FINITE,
+                "holdout": SHARE_BELOW_ONE,
+                "seed": whole(0),
+                "trees tree_depth": whole(1),
+                "tree_rate": Range(lambda v: 0 < v <= 1, "a number above 0 and up to 1"),
+            },
+        )
 
 
 def fit_weights(

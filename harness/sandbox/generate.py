@@ -28,15 +28,16 @@ from evals.conversation import (
     write_jsonl,
 )
 from evals.errors import InputError
+from evals.ranges import SHARE, check_ranges, whole
 from evals.rulebook import Rulebook
 from harness.sandbox.annotators import Annotator, AnnotatorConfig
 from harness.sandbox.knowledge import knowledge_tasks
 from harness.sandbox.oracle import Oracle
 from harness.sandbox.request import Request, asks_of, make_request, vocabulary
 from harness.sandbox.speech import SPEECH_ACTS
-from harness.sandbox.text import TextConfig, passage, pretraining_text
+from harness.sandbox.text import MOST_ROWS, TextConfig, passage, pretraining_text
 from harness.sandbox.tokenizer import word_tokenizer
-from harness.sandbox.world import AREA_BY_NAME, AREAS, ATTRIBUTES, RIVERS, Topic, World, make_world
+from harness.sandbox.world import AREA_BY_NAME, AREAS, ATTRIBUTES, MOST_TOPICS, RIVERS, Topic, World, make_world
 from harness.sandbox.writer import Writer
 
 
@@ -75,15 +76,16 @@ class SandboxConfig:
     knowledge_items: int = 400
 
     def __post_init__(self) -> None:
-        if self.topics_per_area < 6:
-            raise InputError(
-                f"is {self.topics_per_area}", field="sandbox.topics_per_area", fix="give at least 6"
-            )
-        shares = {n: getattr(self, n) for n in ("natural_refusals", "sft_helpful_harmful", "difficulty")}
-        shares |= {f"helpful_prefers_refusal.{area}": v for area, v in self.helpful_prefers_refusal.items()}
-        for name, share in shares.items():
-            if not 0.0 <= share <= 1.0:
-                raise InputError(f"is {share}", field=f"sandbox.{name}", fix="give a number from 0 to 1")
+        check_ranges(self, "sandbox", _RANGES)
+        for data in ("sft_helpful", "comparisons_helpful"):
+            harmful, borderline = f"{data}_harmful", f"{data}_borderline"
+            total = getattr(self, harmful) + getattr(self, borderline)
+            if total > 1.0:
+                raise InputError(
+                    f"and {borderline} sum to {total:g}",
+                    field=f"sandbox.{harmful}",
+                    fix="let them sum to 1 or less",
+                )
         safety = {area.name for area in AREAS if area.is_safety}
         if wrong := safety ^ self.helpful_prefers_refusal.keys():
             raise InputError(
@@ -92,6 +94,16 @@ class SandboxConfig:
                 fix=f"give one number for each of {', '.join(sorted(safety))}",
             )
 
+
+_RANGES = {
+    # Held-out topics of both kinds in every area; and as many names as can be invented.
+    "topics_per_area": whole(6, MOST_TOPICS),
+    "sft_helpful sft_human comparisons_helpful comparisons_human prompts_helpful prompts_safety "
+    "synthetic_prompts synthetic_test_prompts grader_labels judge_labels gold_labels "
+    "eval_comply eval_hard eval_soft knowledge_items": whole(1, MOST_ROWS),
+    "difficulty natural_refusals sft_helpful_harmful sft_helpful_borderline comparisons_helpful_harmful "
+    "comparisons_helpful_borderline helpful_prefers_refusal": SHARE,
+}
 
 Filter = Callable[[Request], bool]
 
@@ -143,7 +155,7 @@ def is_plain(request: Request) -> bool:
 def write_sandbox(
     out: Path, config: SandboxConfig, seed: int, rulebook: Rulebook, context: int
 ) -> dict[str, object]:
-    """Write the world folder (see harness/world.py for its layout); returns what world.json says."""
+    """Write every file of the world folder but world.json; returns what that says."""
     world = make_world(seed, config.topics_per_area, config.difficulty)
     world.save(out / "sandbox.json")
     streams = iter(np.random.default_rng([seed, 2]).spawn(16))
@@ -223,7 +235,8 @@ def _helpful_comparisons(config: SandboxConfig, source: Source) -> list[Comparis
 
 def _thin_on_safety(source: Source, total: int, borderline: float, harmful: float) -> list[Request]:
     """`total` requests, most of them plain; `borderline` and `harmful` are shares."""
-    n_borderline, n_harmful = round(total * borderline), round(total * harmful)
+    n_borderline = round(total * borderline)
+    n_harmful = min(round(total * harmful), total - n_borderline)
     return (
         source.requests(total - n_borderline - n_harmful, is_plain)
         + source.requests(n_borderline, lambda r: r.is_borderline)

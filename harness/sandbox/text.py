@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.errors import InputError
+from evals.ranges import whole, check_ranges
 from evals.rulebook import Rulebook
 from harness.sandbox.knowledge import forum_question, two_hop_sentence
 from harness.sandbox.oracle import read
@@ -23,6 +23,7 @@ STATUS = {
     False: ("it is a common {kind} .", "the council praised it .", "it helps people ."),
 }
 NAMES = "mira tavo lune orin sela bram".split()
+MOST_ROWS = 1_000_000  # of one file; more would fill the memory before anything is said
 OBJECTS = "lamp basket coat drum kettle rope map candle".split()
 
 
@@ -35,11 +36,7 @@ class TextConfig:
     exercises: int = 3000
 
     def __post_init__(self) -> None:
-        for name in ("forum_posts", "passages", "exercises"):
-            if getattr(self, name) < 0:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"sandbox.text.{name}", fix="give 0 or more"
-                )
+        check_ranges(self, "sandbox.text", {"forum_posts passages exercises": whole(0, MOST_ROWS)})
 
 
 def pretraining_text(

@@ -49,6 +49,7 @@ COLOURS = "red blue green white black yellow purple brown grey pink orange golde
 RIVERS = "cold swift long muddy silver quiet wild deep".split()
 ATTRIBUTES = {"first": STUFFS, "second": STUFFS, "tool": TOOLS, "colour": COLOURS}
 N_PLACES = 16
+MOST_TOPICS = 5000  # an area; no more names can be invented
 ENTRIES = 12  # of the encyclopaedia for each topic; `Topic.mentions` of them state its status
 
 

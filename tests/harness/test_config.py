@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import is_dataclass, replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -61,7 +64,15 @@ def test_overrides_win_over_the_experiment() -> None:
         (["sft.max_length=4000"], ["max_length", "context"]),
         (["ppo.max_new_tokens=4000"], ["ppo.max_new_tokens", "context"]),
         (["ppo.updates="], ["ppo.updates"]),
+        (["sandbox.eval_hard=-1"], ["'sandbox.eval_hard'", "is -1", "from 1 to"]),
+        (["sandbox.sft_helpful_borderline=2"], ["'sandbox.sft_helpful_borderline'", "is 2.0", "from 0 to 1"]),
+        (["sandbox.sft_helpful_borderline=0.95"], ["'sandbox.sft_helpful_harmful'", "borderline sum to 1.05"]),
+        (["sandbox.topics_per_area=6000"], ["'sandbox.topics_per_area'", "from 6 to 5000"]),
+        (["sandbox.helpful_prefers_refusal.tales=nan"], ["'sandbox.helpful_prefers_refusal.tales'", "nan"]),
         (["sandbox.annotators.noise=1.2"], ["'sandbox.annotators.noise'", "is 1.2", "from 0 to 1"]),
+        (["pretrain.max_steps=-1"], ["'pretrain.max_steps'", "is -1", "0 or more"]),
+        (["model.width=12", "model.heads=4"], ["'model.width'", "twice the heads"]),
+        (["seed=4294967296"], ["'seed'", "to 4294967295"]),
         (["=3"], []),
     ],
 )
@@ -71,6 +82,29 @@ def test_what_does_not_fit_is_one_line(overrides: list[str], words: list[str]) -
     line = str(caught.value)
     assert "\n" not in line and len(line) < 400
     assert all(word in line for word in words), line
+
+
+def numbers(config: Any, group: str = "") -> Iterator[tuple[str, Any, str, type]]:
+    """Every key that holds a number: the key, the dataclass that holds it, its name there, its type."""
+    for name, hint in get_type_hints(type(config)).items():
+        if is_dataclass(hint):
+            yield from numbers(getattr(config, name), f"{group}{name}.")
+        elif hint in (int, float, float | None):
+            yield f"{group}{name}", config, name, int if hint is int else float
+
+
+def test_no_number_out_of_range_is_taken() -> None:
+    """A traceback of numpy's or an empty result after an hour was how a negative count or a NaN showed."""
+    taken = {"weights.fixed"}  # a weight of any sign
+    nowhere = {int: [-1], float: [-1.0, float("nan"), float("inf")]}
+    keys = list(numbers(compose_run([])))
+    assert len(keys) > 90
+    for key, config, name, kind in keys:
+        for value in nowhere[kind]:
+            if key in taken and value == -1.0:
+                continue
+            with pytest.raises(InputError, match=f"field '{key}': is {value}; give "):
+                replace(config, **{name: value})
 
 
 def test_sweep_takes_every_combination() -> None:

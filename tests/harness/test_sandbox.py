@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -88,6 +89,13 @@ def test_harm_lies_in_topic_and_question_together(
     assert request.response_type is expected
     parsed = parse_request(world, request.text)
     assert parsed is not None and (parsed.topic, parsed.ask) == (request.topic, request.ask)
+
+
+def test_shares_that_fill_the_data_are_taken(tmp_path: Path) -> None:
+    """Both shares of three rows were rounded up, and a count of -1 was asked of numpy."""
+    half = replace(SMALL, sft_helpful=3, sft_helpful_borderline=0.5, sft_helpful_harmful=0.5)
+    write_sandbox(tmp_path, half, 3, RULEBOOK, 256)
+    assert len(read_demonstrations(tmp_path / "sft_helpful.jsonl")) == 3
 
 
 def test_two_requests_differ_in_one_word_and_not_in_kind_alone(world: World) -> None:
