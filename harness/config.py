@@ -113,25 +113,34 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         chosen(self.methods)
-        check_trackers(self.trackers)
-        if self.algorithm in (Algorithm.GRPO, Algorithm.RLOO):
-            check_settings(self.algorithm, self.ppo, self.group_size)
-        check_algorithm(self.algorithm, self.ppo)
         check_name(self.name)
         # The libraries that train take no larger seed.
         check_ranges(self, "", {"seed": whole(0, 2**32 - 1), "threads": whole(1, 1024), "group_size": whole(2)})
+        self._check_algorithm()
+        check_trackers(self.trackers)
         self._check_renewal()
         self._check_real_lengths()
         self._check_context()
 
+    def _check_algorithm(self) -> None:
+        """What one algorithm alone has is refused beside another, which would silently leave it out."""
+        check_algorithm(self.algorithm, self.ppo)
+        grouped, is_ppo = self.algorithm in (Algorithm.GRPO, Algorithm.RLOO), self.algorithm is Algorithm.PPO
+        lacking = {
+            "renewal.every": (self.renewal.every > 0 and not is_ppo, "take algorithm=ppo"),
+            "vllm": (self.vllm is not None and not is_ppo, "take algorithm=ppo"),
+            "trackers": (bool(self.trackers) and not is_ppo, "take algorithm=ppo"),
+            "group_size": (self.group_size != RunConfig.group_size and not grouped, "take algorithm=grpo"),
+        }
+        for key, (is_asked, fix) in lacking.items():
+            if is_asked:
+                problem = f"{self.algorithm.value} has no such setting"
+                raise InputError(problem, field=key, fix=f"leave it out, or {fix}")
+        if grouped:
+            check_settings(self.algorithm, self.ppo, self.group_size)
+
     def _check_renewal(self) -> None:
-        if not self.renewal.every:
-            return
-        if self.algorithm is not Algorithm.PPO:
-            raise InputError(
-                f"{self.algorithm.value} has no such setting", field="renewal.every", fix="take algorithm=PPO"
-            )
-        if self.data.source is Source.REAL and self.renewal.labels is None:
+        if self.renewal.every and self.data.source is Source.REAL and self.renewal.labels is None:
             raise InputError(
                 "real data has no annotators to ask",
                 field="renewal.labels",

@@ -45,6 +45,8 @@ def _group(kind: type[Any], prefix: str, defaults: dict[str, str]) -> list[str]:
     lines, inner = [], []
     for field in fields(kind):
         key, hint = f"{prefix}{field.name}", hints[field.name]
+        if field.metadata.get("omegaconf_ignore"):
+            continue
         if is_dataclass(hint):
             about = inspect.cleandoc(hint.__doc__ or "")
             about = "" if "(" in about.split(" ")[0] else about

@@ -42,7 +42,7 @@ class GraderTrainingConfig:
     max_grad_norm: float = 1.0
     propositions_per_step: int = 8
     balance: float = 0.0
-    seed: int = 0
+    seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
     prompt: GraderPrompt = field(default_factory=lambda: PLAIN)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -99,7 +99,7 @@ class PPOConfig:
     shared_trunk: bool = False
     gradient_checkpointing: bool = False
     offload: bool = False
-    seed: int = 0
+    seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
 
     def __post_init__(self) -> None:
         self.kl_controller = _member(KLController, self.kl_controller, "kl_controller")

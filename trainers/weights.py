@@ -71,7 +71,7 @@ class WeightsConfig:
     sign_constraints: bool = False  # bad propositions may not earn reward, good ones may not cost any
     max_weight: float = 1000.0  # bound on each weight's size; keeps separable data finite
     holdout: float = 0.2  # share of prompts kept from fitting
-    seed: int = 0
+    seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
     trees: int = 200  # where method is boosted: how many, how deep, and how much of each is added
     tree_depth: int = 3
     tree_rate: float = 0.1

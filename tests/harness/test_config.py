@@ -63,6 +63,13 @@ def test_overrides_win_over_the_experiment() -> None:
         (["seed=-1"], ["seed"]),
         (["sft.max_length=4000"], ["max_length", "context"]),
         (["ppo.max_new_tokens=4000"], ["ppo.max_new_tokens", "context"]),
+        (["ppo.seed=3"], ["ppo.seed", "no such key", "did you mean 'seed'"]),
+        (["grader.seed=3"], ["grader.seed", "no such key"]),
+        (["weights.seed=3"], ["weights.seed", "no such key"]),
+        (["algorithm=RLOO", "vllm=http://localhost:1"], ["'vllm'", "rloo has no such setting"]),
+        (["algorithm=REINFORCE", "trackers=[tensorboard]"], ["'trackers'", "reinforce has no such setting"]),
+        (["algorithm=GRPO", "renewal.every=3"], ["'renewal.every'", "grpo has no such setting"]),
+        (["group_size=4"], ["'group_size'", "ppo has no such setting", "algorithm=grpo"]),
         (["ppo.updates="], ["ppo.updates"]),
         (["sandbox.eval_hard=-1"], ["'sandbox.eval_hard'", "is -1", "from 1 to"]),
         (["sandbox.sft_helpful_borderline=2"], ["'sandbox.sft_helpful_borderline'", "is 2.0", "from 0 to 1"]),
@@ -118,6 +125,7 @@ def test_help_names_every_key_with_its_meaning() -> None:
     assert all(f"{key}=" in text for key in every_key(RunConfig))
     line = next(line for line in text.splitlines() if line.strip().startswith("rulebook="))
     assert "YAML" in line  # its own comment, not its neighbour's
+    assert "ppo.seed" not in text  # was listed, taken, and replaced by `seed`
 
 
 def test_methods_bring_the_models_that_they_start_from() -> None:
