@@ -8,7 +8,9 @@ each batch: no critic, no ratio, no clipping, no epochs. One process, no resume:
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.conversation import Prompt
 from trainers import ppo_math
 from trainers.adapters import save_plain
+from trainers.ppo_alarm import ALARM_TEXT, alarm_metrics
 from trainers.ppo_checkpoint import write_folder
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
 from trainers.ppo_metrics import Averages, add_reward
+from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
 from trainers.ppo_optimizer import adam
 from trainers.processes import Processes
-from trainers.reward import Reward
-from trainers.rollout import over_batches, prompt_set, sample, scored_rows
-from trainers.token_batch import LanguageModelPass, micro_batches
+from trainers.reward import Breakdown, Reward
+from trainers.rollout import PromptSet, Samples, over_batches, prompt_set, sample, scored_rows
+from trainers.token_batch import LanguageModelPass, TokenBatch, micro_batches
+
+log = logging.getLogger(__name__)
 
 
 def train_reinforce(
@@ -39,63 +45,127 @@ def train_reinforce(
     config: PPOConfig,
     out: Path,
     progress: Callable[[int], None] | None = None,
+    *,
+    held_out: HeldOut | None = None,
 ) -> None:
     """Train `policy` in place; writes metrics.jsonl and the checkpoints of `config.save_points` to `out`.
 
-    Raises InputError for what can not be trained with, UndecidableError when too many responses of an
-    update stay unscored.
+    `held_out` is looked at every `config.monitor_every` updates, as PPO does. Raises InputError for what
+    can not be trained with, UndecidableError when too many responses of an update stay unscored.
     """
     check_algorithm(Algorithm.REINFORCE, config)
     data = prompt_set(prompts, tokenizer, (policy, reference), config)
-    language_model = LanguageModelPass(policy.eval(), config.temperature, config.gradient_checkpointing)
-    reference_pass = LanguageModelPass(reference.eval(), config.temperature)
-    group: dict[str, Any] = {"params": list(policy.parameters())}
-    optimizer, generator = adam([group], config.adam_eps), torch.Generator().manual_seed(config.seed)
+    run = _Run.start(policy, reference, tokenizer, data, reward, config)
+    rows: list[dict[str, Any]] = []
+    given = run.look_at(held_out, 1)  # one update may already have done the harm
     for update in range(1, config.updates + 1):
-        rows = data.rows(update, config.batch_size, config.seed)
-        uniforms = torch.rand(
-            config.batch_size, config.max_new_tokens, generator=generator, dtype=torch.float64
-        )
-        samples = sample(policy, tokenizer, data, rows, config, uniforms)
-        breakdown = reward(samples.responses)
-        scored = scored_rows(breakdown, len(rows), config.max_unscored_share, Processes())
-        size, pad = config.micro_batch_size, int(tokenizer.pad_token_id)
-        batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, scored, size, pad)
+        row = run.next_update(update)
+        found = given if update == 1 else run.look_at(held_out, update)
+        row |= found
+        if found:
+            told, is_first = alarm_metrics(rows, row, config.alarm_drop)
+            row |= told
+            if is_first:
+                log.warning("%s", told[ALARM_TEXT])
+        rows.append(row)
+        _record(out, row)
+        if update in config.save_points:
+            write_folder(out / f"checkpoint-{update}", lambda folder: save_plain(policy, tokenizer, folder))
+        if progress is not None:
+            progress(1)
 
-        # What each response is worth, and how much more than the others.
-        reference_log_probs = over_batches(reference_pass.log_probs, batches, samples.log_probs)
+
+@dataclass
+class _Run:
+    policy: LanguageModelPass
+    reference: LanguageModelPass
+    tokenizer: PreTrainedTokenizerBase
+    data: PromptSet
+    reward: Reward
+    config: PPOConfig
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+    @classmethod
+    def start(
+        cls,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        data: PromptSet,
+        reward: Reward,
+        config: PPOConfig,
+    ) -> _Run:
+        trained = LanguageModelPass(policy.eval(), config.temperature, config.gradient_checkpointing)
+        compared = LanguageModelPass(reference.eval(), config.temperature)
+        group: dict[str, Any] = {"params": list(policy.parameters())}
+        optimizer, generator = adam([group], config.adam_eps), torch.Generator().manual_seed(config.seed)
+        return cls(trained, compared, tokenizer, data, reward, config, optimizer, generator)
+
+    def next_update(self, update: int) -> dict[str, Any]:
+        """One batch and one step up the gradient; returns the update's metrics."""
+        config = self.config
+        samples = self._sample(update)
+        breakdown = self.reward(samples.responses)
+        scored = scored_rows(breakdown, len(samples.responses), config.max_unscored_share, Processes())
+        size, pad = config.micro_batch_size, int(self.tokenizer.pad_token_id)
+        batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, scored, size, pad)
+        kl, rewards = self._rewards(samples, breakdown, batches)
+        advantages = torch.zeros_like(kl)
+        advantages[scored] = leave_one_out(rewards[scored])
+        told = self._step(update, batches, advantages, len(scored))
+        averages = Averages()
+        add_reward(averages, samples, breakdown)
+        averages.add_all("objective/entropy", samples.entropy[samples.mask])
+        averages.add_all("objective/kl", kl[scored])
+        averages.add_all("objective/reward", rewards[scored])
+        return {"update": update} | averages.means(Processes()) | told
+
+    def look_at(self, held_out: HeldOut | None, update: int) -> dict[str, float | None]:
+        """The held-out measures in updates where they are due; else nothing."""
+        if held_out is None or not is_due(update, self.config):
+            return {}
+        return measure_held_out(held_out, self.policy.model, self.tokenizer, self.config, Processes())
+
+    def _sample(self, update: int) -> Samples:
+        config = self.config
+        rows = self.data.rows(update, config.batch_size, config.seed)
+        uniforms = torch.rand(
+            config.batch_size, config.max_new_tokens, generator=self.generator, dtype=torch.float64
+        )
+        return sample(self.policy.model, self.tokenizer, self.data, rows, config, uniforms)
+
+    def _rewards(
+        self, samples: Samples, breakdown: Breakdown, batches: Sequence[TokenBatch]
+    ) -> tuple[Tensor, Tensor]:
+        """Of each response its KL and its reward, the score less the KL's price [batch] each."""
+        config = self.config
+        reference_log_probs = over_batches(self.reference.log_probs, batches, samples.log_probs)
         kl = torch.where(samples.mask, samples.log_probs - reference_log_probs, 0.0).sum(1)
         totals = torch.as_tensor(np.nan_to_num(breakdown.total), dtype=torch.float32, device=kl.device)
         scores = ppo_math.bounded_scores(
             totals, samples.finished, config.score_clip, config.missing_eos_penalty
         )
-        advantages = leave_one_out((scores - config.kl_coef * kl)[scored])
-        by_row = torch.zeros_like(kl)
-        by_row[scored] = advantages
+        return kl, scores - config.kl_coef * kl
 
-        # One step up the gradient.
+    def _step(
+        self, update: int, batches: Sequence[TokenBatch], advantages: Tensor, count: int
+    ) -> dict[str, float]:
+        """`advantages` [batch] of which `count` responses have one; returns what the step is told by."""
+        config = self.config
         for batch in batches:
-            log_probs = language_model.log_probs(batch).sum(1)
-            (-(by_row[batch.rows] * log_probs).sum() / len(scored)).backward()
-        factor = ppo_math.learning_rate_factor(update, config.updates, config.warmup, config.anneal)
-        weights = [p for group in optimizer.param_groups for p in group["params"]]
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
+            log_probs = self.policy.log_probs(batch).sum(1)
+            (-(advantages[batch.rows] * log_probs).sum() / count).backward()
+        rate = config.learning_rate * ppo_math.learning_rate_factor(
+            update, config.updates, config.warmup, config.anneal
+        )
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         norm = nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-        averages = Averages()
-        add_reward(averages, samples, breakdown)
-        averages.add_all("objective/entropy", samples.entropy[samples.mask])
-        averages.add_all("objective/kl", kl[scored])
-        averages.add_all("objective/reward", (scores - config.kl_coef * kl)[scored])
-        told = {"policy/learning_rate": config.learning_rate * factor, "policy/gradient_norm": float(norm)}
-        _record(out, {"update": update} | averages.means(Processes()) | told)
-        if update in config.save_points:
-            write_folder(out / f"checkpoint-{update}", lambda folder: save_plain(policy, tokenizer, folder))
-        if progress is not None:
-            progress(1)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {"policy/learning_rate": rate, "policy/gradient_norm": float(norm)}
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:

@@ -281,6 +281,7 @@ def _reinforce(job: _Job) -> None:
         job.settings,
         job.out,
         job.advance,
+        held_out=job.held_out,
     )
 
 

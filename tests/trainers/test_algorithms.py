@@ -93,6 +93,32 @@ def test_reinforce_leaves_unscored_responses_out(tmp_path: Path) -> None:
         )
 
 
+def test_reinforce_is_watched_and_unchanged_by_it(tmp_path: Path) -> None:
+    """monitor_every was taken and no held-out response was ever looked at, so that no alarm could come."""
+    prompts, looked = make_prompts(8), 0
+
+    def judge(responses: Sequence[Response]) -> HeldOutScores:
+        nonlocal looked
+        looked += 1  # The score falls as the reward rises.
+        return HeldOutScores(
+            np.full(len(responses), 1.0 - looked / 10) + np.arange(len(responses)) / 1000,
+            np.zeros(len(responses)),
+        )
+
+    settings, policies = config(updates=20, monitor_every=5, alarm_drop=0.1, monitor_prompts=8), []
+    for name, held_out in (("watched", HeldOut(prompts, judge)), ("not", None)):
+        policy = make_policy(0, num_hidden_layers=1)
+        train_reinforce(
+            policy, copy.deepcopy(policy), make_tokenizer(), prompts, TextReward(worth), settings,
+            tmp_path / name, held_out=held_out,
+        )  # fmt: skip
+        policies.append(policy)
+    found = rows(tmp_path / "watched")
+    assert [row["update"] for row in found if "held_out/score" in row] == [1, 5, 10, 15, 20]
+    assert found[0]["alarm/reward_hacking"] == 0.0 and found[-1]["alarm/reward_hacking"] == 1.0
+    assert all(torch.equal(policies[1].state_dict()[n], p) for n, p in policies[0].state_dict().items())
+
+
 # --- through TRL -----------------------------------------------------------------------------
 
 
