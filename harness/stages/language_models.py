@@ -145,6 +145,6 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
         build,
         config={"reward_model": config.reward_model, "kind": kind, "lora_rank": config.model.lora_rank},
         inputs={"data": data, "base": base},
-        modules=["trainers.reward_model"],
+        modules=["trainers.reward_model", "trainers.models"],
         packages=["trl", "datasets"],
     )

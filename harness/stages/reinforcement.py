@@ -12,19 +12,21 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from evals.conversation import Comparison, Prompt, read_jsonl, read_prompts
+from evals.conversation import Comparison, Prompt, read_jsonl, read_labelled, read_prompts
 from evals.errors import InputError
+from evals.graders import Grader
 from evals.models import load_causal_lm, load_reward_model, load_tokenizer
 from evals.sampling import Decoding
-from harness.config import Source
+from harness.config import RunConfig, Source
 from harness.digest import digest_files
 from harness.disk import write_json
 from harness.methods import Method
 from harness.stages.context import Context
-from harness.stages.held_out import held_out_for
+from harness.stages.graders import load_grader
 from harness.stages.language_models import comparisons_for
 from harness.stages.reward import reward_for, reward_model_term
 from harness.store import Artifact
+from trainers.held_out import held_out_prompts, held_out_scores
 from trainers.models import new_reward_model
 from trainers.ppo_alarm import ALARM
 from trainers.ppo_config import Algorithm, PPOConfig
@@ -89,7 +91,7 @@ def reinforce(
             "lora_rank": config.model.lora_rank,
         },
         inputs=inputs,
-        modules=[_MODULES[config.algorithm], "trainers.reward", "harness.stages.held_out"],
+        modules=modules_of(config),
         packages=["trl"] if grouped else [],
         resumable=config.algorithm is Algorithm.PPO,
     )
@@ -121,10 +123,23 @@ class _Job:
 
     @property
     def held_out(self) -> HeldOut:
-        return held_out_for(self.context, self.method, self.data, self.judge)
+        """The prompts of the gold labels: held-out topics, and not the suite that is reported."""
+        rulebook, labelled = self.context.rulebook, read_labelled(self.data.path / "gold.jsonl")
+        seed, grader = self.context.config.seed, _who_pays_no_reward(self)
+        prompts = held_out_prompts(labelled, rulebook, self.method.safety_prompts, seed)
+        return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))
 
     def policy(self, dtype: torch.dtype) -> PreTrainedModel:
         return load_causal_lm(self.start.path, dtype)
+
+
+def _who_pays_no_reward(job: _Job) -> Grader:
+    """The sandbox's oracle, or on real data the judge."""
+    if job.context.config.data.source is not Source.SANDBOX:
+        return load_grader(job.judge)
+    from harness.sandbox.oracle import oracle_grader
+
+    return oracle_grader(job.data.path / "sandbox.json")
 
 
 def _ppo(job: _Job) -> None:
@@ -297,6 +312,17 @@ _MODULES = {
     Algorithm.RLOO: "trainers.group_relative",
     Algorithm.REINFORCE: "trainers.reinforce",
 }
+
+
+def modules_of(config: RunConfig) -> list[str]:
+    """What the stage's results depend on, beside this file."""
+    is_sandbox = config.data.source is Source.SANDBOX
+    modules = [_MODULES[config.algorithm], "trainers.reward", "trainers.held_out"]
+    modules += ["harness.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
+    if config.renewal.every:
+        modules += ["trainers.ppo_renewal", "trainers.reward_model", "trainers.models"]
+        modules += ["harness.sandbox.annotators"] if is_sandbox else []
+    return modules
 
 
 def _outcome(out: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from evals.conversation import (
     Comparison,
+    LabelledResponse,
     Prompt,
     Response,
     ResponseType,
@@ -28,10 +30,11 @@ from evals.graders.oracle import OracleGrader
 from evals.rulebook import load_rulebook
 from harness.config import CONF, compose_run
 from harness.methods import METHODS
+from harness.provenance import _read_module, module_versions
 from harness.report.notes import _training
 from harness.results_folder import ResultsFolder
-from harness.stages.held_out import _is_of, held_out_scores
-from harness.stages.reinforcement import check_labels, people
+from harness.stages.reinforcement import check_labels, modules_of, people
+from trainers.held_out import held_out_prompts, held_out_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
@@ -67,13 +70,33 @@ def test_held_out_scores_follow_the_completion_class() -> None:
 
 def test_a_method_is_watched_on_the_prompts_that_it_trains_on() -> None:
     """Helpful-PPO, which nobody asks to refuse, was flagged for not refusing."""
-    helpful, rules = METHODS["helpful_ppo"], METHODS["rbr_ppo"]
-    assert [_is_of(helpful, p, RULES) for p in (COMPLY, REFUSE)] == [True, False]
-    assert [_is_of(rules, p, RULES) for p in (COMPLY, REFUSE, user_prompt("x", "hello"))] == [
-        True,
-        True,
-        False,
-    ]
+    labelled = [LabelledResponse(Response(p, ""), {}) for p in (COMPLY, REFUSE, REFUSE, user_prompt("x", "hi"))]
+    prompts = {
+        name: held_out_prompts(labelled, RULES, METHODS[name].safety_prompts, 0)
+        for name in ("helpful_ppo", "rbr_ppo")
+    }
+    assert prompts["helpful_ppo"] == [COMPLY]
+    assert sorted(p.id for p in prompts["rbr_ppo"]) == ["c", "r"]
+
+
+@pytest.mark.parametrize("overrides", [[], ["renewal.every=2"], ["algorithm=REINFORCE"]])
+def test_an_edit_recomputes_the_stages_that_use_it_alone(tmp_path: Path, overrides: list[str]) -> None:
+    """A word of the console's, or a reader of a real data set, recomputed every policy."""
+    for floor in ("evals", "trainers", "harness"):
+        copytree(ROOT / floor, tmp_path / floor, ignore=ignore_patterns("__pycache__"))
+    modules = modules_of(compose_run(overrides))
+    before = module_versions([], modules, root=tmp_path)
+    for path in ("harness/console.py", "harness/config.py", "harness/real_data/world.py"):
+        with open(tmp_path / path, "a") as file:
+            file.write("ADDED = 1\n")
+    _read_module.cache_clear()
+    assert module_versions([], modules, root=tmp_path) == before
+    for path in ("trainers/held_out.py", "harness/sandbox/oracle.py", "evals/refusal_signs.py"):
+        with open(tmp_path / path, "a") as file:
+            file.write("ADDED = 1\n")
+        _read_module.cache_clear()
+        assert module_versions([], modules, root=tmp_path) != before, path
+        before = module_versions([], modules, root=tmp_path)
 
 
 def test_alarms_and_limits_stand_in_the_report(tmp_path: Path) -> None:
