@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from evals.errors import InputError
 from evals.models import save_model
 from evals.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
-from trainers.progress import Progress, StepProgress, quieten
+from trainers.progress import Progress, StepProgress, quieten, steps_of
 
 
 @dataclass
@@ -62,10 +62,8 @@ class Blocks(Dataset):
         return {"input_ids": self.tokens[index], "labels": self.tokens[index]}
 
 
-def steps_of(config: PretrainConfig, rows: int) -> int:
-    """How many optimiser steps a run takes, for the progress bar."""
-    per_epoch = -(-rows // config.batch_size)
-    return config.max_steps or max(1, round(per_epoch * config.epochs))
+def pretraining_steps(config: PretrainConfig, rows: int) -> int:
+    return config.max_steps or steps_of(config, rows)
 
 
 def pretrain(
@@ -79,15 +77,16 @@ def pretrain(
 ) -> dict[str, float]:
     """Train and save to `out`; returns the mean training loss over all steps (nats a token)."""
     blocks = Blocks(tokenizer, documents, config.block)
+    steps = pretraining_steps(config, len(blocks))
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(out / "trainer"),
             per_device_train_batch_size=config.batch_size,
-            max_steps=steps_of(config, len(blocks)),
+            max_steps=steps,
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=round(config.warmup_share * steps_of(config, len(blocks))),
+            warmup_steps=round(config.warmup_share * steps),
             weight_decay=config.weight_decay,
             adam_beta2=0.98,
             seed=seed,

@@ -16,7 +16,7 @@ from evals.conversation import Comparison, messages_as_json
 from evals.models import save_model
 from evals.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.adapters import adapter, merged
-from trainers.progress import Progress, StepProgress, quieten
+from trainers.progress import Progress, StepProgress, quieten, steps_of
 
 
 @dataclass
@@ -39,10 +39,6 @@ class RewardModelConfig:
                 "center_coef": NOT_NEGATIVE,
             },
         )
-
-
-def steps_of(config: RewardModelConfig, rows: int) -> int:
-    return max(1, round(-(-rows // config.batch_size) * config.epochs))
 
 
 def train_reward_model(

@@ -16,7 +16,7 @@ from evals.conversation import Demonstration, messages_as_json
 from evals.models import save_model
 from evals.ranges import POSITIVE, SHARE, check_ranges, whole
 from trainers.adapters import adapter, merged
-from trainers.progress import Progress, StepProgress, quieten
+from trainers.progress import Progress, StepProgress, quieten, steps_of
 
 
 @dataclass
@@ -37,10 +37,6 @@ class SFTConfig:
                 "warmup_share": SHARE,
             },
         )
-
-
-def steps_of(config: SFTConfig, rows: int) -> int:
-    return max(1, round(-(-rows // config.batch_size) * config.epochs))
 
 
 def sft(

@@ -25,7 +25,7 @@ def _pretrained_base(context: Context, data: Artifact) -> Artifact:
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from trainers.pretrain import Blocks, pretrain, steps_of
+        from trainers.pretrain import Blocks, pretrain, pretraining_steps
         from trainers.tokenizer import train_tokenizer
 
         documents = (data.path / "pretrain.txt").read_text(encoding="utf-8").splitlines()
@@ -34,7 +34,8 @@ def _pretrained_base(context: Context, data: Artifact) -> Artifact:
         else:
             tokenizer = train_tokenizer(documents, config.real.vocabulary, config.model.context)
         model = new_causal_lm(config.model, tokenizer, config.seed)
-        steps = steps_of(config.pretrain, len(Blocks(tokenizer, documents, config.pretrain.block)))
+        rows = len(Blocks(tokenizer, documents, config.pretrain.block))
+        steps = pretraining_steps(config.pretrain, rows)
         with context.console.stage("base", total=steps) as advance:
             return pretrain(model, tokenizer, documents, config.pretrain, config.seed, out, advance)
 
@@ -73,7 +74,8 @@ def fine_tune(context: Context, data: Artifact, base: Artifact, kind: Data) -> A
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from trainers.sft import sft, steps_of
+        from trainers.progress import steps_of
+        from trainers.sft import sft
 
         demonstrations = demonstrations_for(data, kind)
         model = load_causal_lm(base.path, config.model.precision.dtype)
@@ -122,7 +124,8 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from trainers.reward_model import steps_of, train_reward_model
+        from trainers.progress import steps_of
+        from trainers.reward_model import train_reward_model
 
         comparisons = comparisons_for(data, kind)
         tokenizer = load_tokenizer(base.path)
