@@ -1,4 +1,4 @@
-"""How much accelerator memory a run needs: an estimate, before anything is loaded. Pure.
+"""How much accelerator memory a run needs: an estimate, of shapes alone. Pure.
 
 Counted: weights, and of what is trained the float32 gradients, Adam's two moments and, beside shorter
 weights, the float32 masters; activations of one micro-batch with the logits of its response tokens;
@@ -11,7 +11,12 @@ has 0 (every process holds all) and 3 (`trainers.sharding`); 1 and 2 are what De
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from trainers.ppo_config import PPOConfig
 
 SLACK = 1.15
 GIB = 1024**3
@@ -33,6 +38,20 @@ class Architecture:
         attention = 2 * self.width * self.width + 2 * self.width * self.key_values
         blocks = self.layers * (attention + 3 * self.width * self.inner + 2 * self.width)
         return blocks + self.width * self.vocabulary * (1 if self.tied else 2) + self.width
+
+    @classmethod
+    def of(cls, config: PretrainedConfig) -> Architecture:
+        config = config.get_text_config()  # of a model that sees too
+        heads = config.num_attention_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return cls(
+            width=config.hidden_size,
+            inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+            layers=config.num_hidden_layers,
+            key_values=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
+            vocabulary=config.vocab_size,
+            tied=bool(config.tie_word_embeddings),
+        )
 
 
 @dataclass(frozen=True)
@@ -102,4 +121,21 @@ def ppo_memory(
         activations=kept + logits,
         cache=2 * bytes_per_value * -(-batch_size // processes) * tokens * model.layers * model.key_values,
         gathered=2 * bytes_per_value * n if split[3] > 1 else 0,
+    )
+
+
+def run_memory(policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig) -> MemoryEstimate:
+    """What PPO of `policy` on the token ids of `prompts` needs of the one device that it runs on."""
+    weights = sum(p.numel() for p in policy.parameters())
+    return ppo_memory(
+        Architecture.of(policy.config),
+        bytes_per_value=policy.dtype.itemsize,
+        trained_share=sum(p.numel() for p in policy.parameters() if p.requires_grad) / weights,
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
+        prompt_tokens=max(map(len, prompts)),
+        response_tokens=config.max_new_tokens,
+        shared_trunk=config.shared_trunk,
+        gradient_checkpointing=config.gradient_checkpointing,
+        offload=config.offload,
     )

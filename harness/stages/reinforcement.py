@@ -148,8 +148,11 @@ def _ppo(job: _Job) -> None:
 
     config = job.context.config
     dtype, rank = config.model.precision.dtype, config.model.lora_rank
+    policy = add_adapter(job.policy(dtype), rank, config.seed)
+    if torch.cuda.is_available():
+        job.context.console.say(memory_line(job, policy))
     train_ppo(
-        add_adapter(job.policy(dtype), rank, config.seed),
+        policy,
         add_adapter(load_reward_model(job.reward_model.path, dtype), rank, config.seed),
         None if rank else job.policy(dtype),
         load_tokenizer(job.start.path),
@@ -163,6 +166,18 @@ def _ppo(job: _Job) -> None:
         sampler=_sampler(job),
         trackers=config.trackers,
     )
+
+
+def memory_line(job: _Job, policy: PreTrainedModel) -> str:
+    """What the training is estimated to need, beside what the device has."""
+    from trainers.memory import GIB, run_memory
+    from trainers.rollout import prompt_set
+
+    tokenizer, prompts = load_tokenizer(job.start.path), prompts_for(job.method, job.data)
+    ids = prompt_set(prompts, tokenizer, (policy,), job.settings).ids
+    device = torch.cuda.get_device_properties(torch.cuda.current_device())
+    estimate = run_memory(policy, ids, job.settings)
+    return f"ppo: {job.method.name}: estimated to need {estimate} of {device.total_memory / GIB:.0f} GiB"
 
 
 def _sampler(job: _Job) -> Sampler | None:

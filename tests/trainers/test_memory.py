@@ -8,7 +8,8 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from harness.config import compose_run
-from trainers.memory import GIB, Architecture, MemoryEstimate, ppo_memory
+from trainers.memory import GIB, Architecture, MemoryEstimate, ppo_memory, run_memory
+from trainers.ppo_config import PPOConfig
 
 # The published shape of Qwen2.5-1.5B (1.54 B parameters).
 QWEN_1_5B = Architecture(width=1536, inner=8960, layers=28, key_values=256, vocabulary=151936)
@@ -21,6 +22,30 @@ def test_parameters_are_those_of_a_real_model() -> None:
     )  # fmt: skip
     counted = sum(p.numel() for p in LlamaForCausalLM(config).parameters())
     assert Architecture(32, 48, 3, 16, 100).parameters == counted
+
+
+def test_a_run_is_estimated_from_its_policy() -> None:
+    """docs/ppo.md told users to estimate, and no command did."""
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    assert Architecture.of(config) == Architecture(32, 48, 3, 16, 100)
+    policy = LlamaForCausalLM(config)
+    policy.lm_head.weight.requires_grad_(False)
+    settings = PPOConfig(updates=1, batch_size=8, micro_batch_size=2, max_new_tokens=5, offload=True)
+    expected = ppo_memory(
+        Architecture(32, 48, 3, 16, 100),
+        bytes_per_value=4,
+        trained_share=1.0 - 3200 / sum(p.numel() for p in policy.parameters()),
+        batch_size=8,
+        micro_batch_size=2,
+        prompt_tokens=7,
+        response_tokens=5,
+        offload=True,
+    )
+    assert run_memory(policy, [[1] * 3, [1] * 7], settings) == expected
+    assert str(expected).startswith("0.0 GiB (trained 0.0, frozen")
 
 
 def test_qwen_has_its_published_size() -> None:
