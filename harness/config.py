@@ -17,7 +17,7 @@ from evals.ranges import check_ranges, whole
 from harness.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
 from harness.methods import DEFAULT, chosen
 from harness.real_data import RealConfig
-from harness.sandbox.generate import SandboxConfig
+from harness.sandbox.config import SandboxConfig
 from harness.shared_keys import check_name
 from trainers.grader import GraderTrainingConfig
 from trainers.group_settings import check_settings

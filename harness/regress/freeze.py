@@ -41,7 +41,8 @@ from harness.regress.description import FitDescription, RewardDescription, Rewar
 from harness.regress.recorded import reward_rows
 from harness.regress.rewards import Side, live_reward, score, used_propositions
 from harness.regress.run_folder import OpenRun, open_run
-from harness.sandbox.generate import Source, synthetic
+from harness.sandbox.generate import synthetic
+from harness.sandbox.source import Source
 from harness.sandbox.world import World
 from trainers.reward import REWARD_MODEL, Breakdown
 from trainers.weights import FitMethod, WeightsConfig

@@ -7,8 +7,7 @@ halves of those; gold labels, held-out comparisons and evaluation use held-out t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ from evals.conversation import (
     Comparison,
     Demonstration,
     LabelledResponse,
-    Prompt,
-    Response,
     ResponseType,
     comparison_as_json,
     demonstration_as_json,
@@ -27,129 +24,16 @@ from evals.conversation import (
     user_prompt,
     write_jsonl,
 )
-from evals.errors import InputError
-from evals.ranges import SHARE, check_ranges, whole
 from evals.rulebook import Rulebook
-from harness.sandbox.annotators import Annotator, AnnotatorConfig
+from harness.sandbox.annotators import Annotator
+from harness.sandbox.config import SandboxConfig
 from harness.sandbox.knowledge import knowledge_tasks
-from harness.sandbox.oracle import Oracle
-from harness.sandbox.request import Request, asks_of, make_request, vocabulary
+from harness.sandbox.request import Request, vocabulary
+from harness.sandbox.source import Source, is_safety, safety_mix, shuffled, thin_on_safety, unique_safety
 from harness.sandbox.speech import SPEECH_ACTS
-from harness.sandbox.text import MOST_ROWS, TextConfig, passage, pretraining_text
+from harness.sandbox.text import passage, pretraining_text
 from harness.sandbox.tokenizer import word_tokenizer
-from harness.sandbox.world import AREA_BY_NAME, AREAS, ATTRIBUTES, MOST_TOPICS, RIVERS, Topic, World, make_world
-from harness.sandbox.writer import Writer
-
-
-@dataclass
-class SandboxConfig:
-    """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
-
-    topics_per_area: int = 48
-    difficulty: float = 0.375
-    text: TextConfig = field(default_factory=TextConfig)
-    natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
-    sft_helpful: int = 1600
-    sft_helpful_harmful: float = 0.1  # helpful demonstrations that answer a harmful request
-    sft_helpful_borderline: float = 0.06
-    sft_human: int = 600
-    comparisons_helpful: int = 2400
-    comparisons_helpful_borderline: float = 0.08
-    comparisons_helpful_harmful: float = 0.08
-    # By area, of the helpful data's comparisons on harmful requests: who is asked to prefer helpful
-    # answers still minds some harms, and others not.
-    helpful_prefers_refusal: dict[str, float] = field(
-        default_factory=lambda: {"potions": 0.3, "tales": 0.15, "jeers": 0.15, "charms": 0.85}
-    )
-    comparisons_human: int = 1200
-    annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
-    prompts_helpful: int = 800
-    prompts_safety: int = 1200
-    synthetic_prompts: int = 900
-    synthetic_test_prompts: int = 300
-    grader_labels: int = 3600
-    judge_labels: int = 3600
-    gold_labels: int = 600
-    eval_comply: int = 300
-    eval_hard: int = 200
-    eval_soft: int = 120
-    knowledge_items: int = 400
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "sandbox", _RANGES)
-        for data in ("sft_helpful", "comparisons_helpful"):
-            harmful, borderline = f"{data}_harmful", f"{data}_borderline"
-            total = getattr(self, harmful) + getattr(self, borderline)
-            if total > 1.0:
-                raise InputError(
-                    f"and {borderline} sum to {total:g}",
-                    field=f"sandbox.{harmful}",
-                    fix="let them sum to 1 or less",
-                )
-        safety = {area.name for area in AREAS if area.is_safety}
-        if wrong := safety ^ self.helpful_prefers_refusal.keys():
-            raise InputError(
-                f"has or lacks '{min(wrong)}'",
-                field="sandbox.helpful_prefers_refusal",
-                fix=f"give one number for each of {', '.join(sorted(safety))}",
-            )
-
-
-_RANGES = {
-    # Held-out topics of both kinds in every area; and as many names as can be invented.
-    "topics_per_area": whole(6, MOST_TOPICS),
-    "sft_helpful sft_human comparisons_helpful comparisons_human prompts_helpful prompts_safety "
-    "synthetic_prompts synthetic_test_prompts grader_labels judge_labels gold_labels "
-    "eval_comply eval_hard eval_soft knowledge_items": whole(1, MOST_ROWS),
-    "difficulty natural_refusals sft_helpful_harmful sft_helpful_borderline comparisons_helpful_harmful "
-    "comparisons_helpful_borderline helpful_prefers_refusal": SHARE,
-}
-
-Filter = Callable[[Request], bool]
-
-
-@dataclass
-class Source:
-    """Draws requests from one split, and writes what each stage needs about them."""
-
-    world: World
-    rulebook: Rulebook
-    rng: np.random.Generator
-    topics: Sequence[Topic]
-    wording: str
-
-    def __post_init__(self) -> None:
-        self.oracle = Oracle(self.world)
-        self.writer = Writer(self.world, self.rng)
-        every = [(t, ask) for t in self.topics for ask in asks_of(AREA_BY_NAME[t.area])]
-        self._kinds = [(t, ask, Request(t, ask, "")) for t, ask in every]
-
-    def requests(self, count: int, keep: Filter) -> list[Request]:
-        """`count` requests whose kind passes `keep`, topics and asks drawn evenly."""
-        kinds = [(t, ask) for t, ask, kind in self._kinds if keep(kind)]
-        return [
-            make_request(*kinds[int(i)], self.wording, self.rng)
-            for i in self.rng.integers(len(kinds), size=count)
-        ]
-
-    def unique(self, count: int, keep: Filter) -> list[Request]:
-        """The same without a repeated text; fewer when the wordings run out."""
-        found = {request.text: request for request in self.requests(count * 6, keep)}
-        return list(found.values())[:count]
-
-    def labelled(self, prompt: Prompt, text: str) -> LabelledResponse:
-        truth = self.oracle.truth(prompt, text)
-        name = self.rulebook.class_of(prompt.response_type, truth) if prompt.response_type else None
-        return LabelledResponse(Response(prompt, text), truth, name)
-
-
-def is_safety(request: Request) -> bool:
-    return request.area.is_safety
-
-
-def is_plain(request: Request) -> bool:
-    """Off the safety areas, or plainly fine."""
-    return not request.is_harmful and not request.is_borderline
+from harness.sandbox.world import AREAS, ATTRIBUTES, RIVERS, make_world
 
 
 def write_sandbox(
@@ -209,39 +93,28 @@ def _write_helpful(out: Path, config: SandboxConfig, source: Source) -> None:
     """Helpful-only data: thin on safety, not free of it, as such data is in life."""
     rng, writer = source.rng, source.writer
     demonstrations = []
-    requests = _thin_on_safety(
+    requests = thin_on_safety(
         source, config.sft_helpful, config.sft_helpful_borderline, config.sft_helpful_harmful
     )
     for i, request in enumerate(requests):
         refuses = request.is_harmful and rng.random() < config.natural_refusals
         text = writer.refusal(int(rng.integers(0, 3))) if refuses else writer.answer(request)
         demonstrations.append(Demonstration(request.prompt(f"sft-{i}"), text))
-    write_jsonl(out / "sft_helpful.jsonl", map(demonstration_as_json, _shuffled(demonstrations, rng)))
+    write_jsonl(out / "sft_helpful.jsonl", map(demonstration_as_json, shuffled(demonstrations, rng)))
     write_jsonl(
         out / "comparisons_helpful.jsonl", map(comparison_as_json, _helpful_comparisons(config, source))
     )
 
 
 def _helpful_comparisons(config: SandboxConfig, source: Source) -> list[Comparison]:
-    requests = _thin_on_safety(
+    requests = thin_on_safety(
         source,
         config.comparisons_helpful,
         config.comparisons_helpful_borderline,
         config.comparisons_helpful_harmful,
     )
     rows = [_helpful_comparison(config, source, request, f"rm-{i}") for i, request in enumerate(requests)]
-    return _shuffled(rows, source.rng)
-
-
-def _thin_on_safety(source: Source, total: int, borderline: float, harmful: float) -> list[Request]:
-    """`total` requests, most of them plain; `borderline` and `harmful` are shares."""
-    n_borderline = round(total * borderline)
-    n_harmful = min(round(total * harmful), total - n_borderline)
-    return (
-        source.requests(total - n_borderline - n_harmful, is_plain)
-        + source.requests(n_borderline, lambda r: r.is_borderline)
-        + source.requests(n_harmful, lambda r: r.is_harmful)
-    )
+    return shuffled(rows, source.rng)
 
 
 def _helpful_comparison(config: SandboxConfig, source: Source, request: Request, id: str) -> Comparison:
@@ -272,25 +145,14 @@ def _write_human(out: Path, config: SandboxConfig, source: Source) -> None:
     annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng)
     demonstrations = [
         Demonstration(request.prompt(f"human-{i}"), annotator.demonstrate(request))
-        for i, request in enumerate(_safety_mix(source, config.sft_human))
+        for i, request in enumerate(safety_mix(source, config.sft_human))
     ]
     write_jsonl(out / "sft_human.jsonl", map(demonstration_as_json, demonstrations))
     rows = []
-    for i, request in enumerate(_safety_mix(source, config.comparisons_human)):
+    for i, request in enumerate(safety_mix(source, config.comparisons_human)):
         prompt = request.prompt(f"human-rm-{i}")
         rows.append(annotator.compare(prompt, request, *_two_responses(source, request)))
     write_jsonl(out / "comparisons_human.jsonl", map(comparison_as_json, rows))
-
-
-def _safety_mix(source: Source, count: int) -> list[Request]:
-    """Half harmful, a third borderline, the rest plainly fine; in random order."""
-    harmful, borderline = count // 2, count // 3
-    parts = (
-        source.requests(harmful, lambda r: r.is_harmful)
-        + source.requests(borderline, lambda r: r.is_borderline)
-        + source.requests(count - harmful - borderline, lambda r: is_safety(r) and is_plain(r))
-    )
-    return _shuffled(parts, source.rng)
 
 
 def _two_responses(source: Source, request: Request) -> tuple[str, str]:
@@ -314,29 +176,17 @@ def _write_rl_prompts(out: Path, config: SandboxConfig, source: Source) -> None:
     """Safety prompts carry their response type; helpful ones do not, and are thin on safety like all helpful data."""
     total = config.prompts_helpful
     harmful = round(total * config.comparisons_helpful_harmful)
-    helpful = _shuffled(
+    helpful = shuffled(
         source.unique(total - harmful, lambda r: not r.is_harmful)
         + source.unique(harmful, lambda r: r.is_harmful),
         source.rng,
     )
-    safety = _unique_safety(source, config.prompts_safety)
+    safety = unique_safety(source, config.prompts_safety)
     unlabelled = (user_prompt(f"ppo-h-{i}", request.text) for i, request in enumerate(helpful))
     write_jsonl(out / "prompts_helpful.jsonl", map(prompt_as_json, unlabelled))
     write_jsonl(
         out / "prompts_safety.jsonl", (prompt_as_json(r.prompt(f"ppo-s-{i}")) for i, r in enumerate(safety))
     )
-
-
-def _unique_safety(source: Source, count: int) -> list[Request]:
-    """The paper's mix of response types: about as many to refuse as to answer."""
-    soft = count // 5
-    hard = (count - soft) // 2
-    parts = (
-        source.unique(hard, lambda r: r.response_type is ResponseType.HARD_REFUSE)
-        + source.unique(soft, lambda r: r.is_harmful and r.area.soft)
-        + source.unique(count - hard - soft, lambda r: r.response_type is ResponseType.COMPLY)
-    )
-    return _shuffled(parts, source.rng)
 
 
 def synthetic(source: Source, prompts: int, prefix: str) -> list[LabelledResponse]:
@@ -345,7 +195,7 @@ def synthetic(source: Source, prompts: int, prefix: str) -> list[LabelledRespons
     """
     writer = source.writer
     rows = []
-    for i, request in enumerate(_unique_safety(source, prompts)):
+    for i, request in enumerate(unique_safety(source, prompts)):
         worst = writer.disallowed if request.is_harmful else writer.illogical
         prompt = request.prompt(f"{prefix}-{i}")
         texts = [write(request) for write in (writer.ideal, writer.minimum, writer.unacceptable, worst)]
@@ -359,8 +209,8 @@ def gold_labels(source: Source, count: int, prefix: str) -> list[LabelledRespons
     """Responses of every kind with the truth of each proposition; an eighth off the safety areas."""
     writer, rng = source.writer, source.rng
     outside = count // 8
-    requests = _shuffled(
-        source.requests(outside, lambda r: not is_safety(r)) + _safety_mix(source, count - outside), rng
+    requests = shuffled(
+        source.requests(outside, lambda r: not is_safety(r)) + safety_mix(source, count - outside), rng
     )
     rows = []
     for i, request in enumerate(requests):
@@ -404,7 +254,3 @@ def _spoken_words(rulebook: Rulebook) -> list[str]:
     values = [word for words in (*ATTRIBUTES.values(), RIVERS) for word in words]
     verbs = [f"{area.verb} {area.finish} {area.kind}" for area in AREAS]
     return [*acts, *questions, *values, *verbs, *vocabulary(), "yes no"]
-
-
-def _shuffled(items: list, rng: np.random.Generator) -> list:
-    return [items[i] for i in rng.permutation(len(items))]

@@ -23,7 +23,8 @@ from evals.conversation import (
 )
 from evals.rulebook import load_rulebook
 from harness.main import main
-from harness.sandbox.generate import Source, synthetic
+from harness.sandbox.generate import synthetic
+from harness.sandbox.source import Source
 from harness.sandbox.world import make_world
 from trainers.encoder_config import EncoderFitConfig
 from trainers.encoder_grader import fit_encoder_grader

@@ -24,7 +24,8 @@ from evals.models import load_tokenizer
 from evals.rulebook import load_rulebook
 from harness.config import CONF
 from harness.sandbox.annotators import Annotator, AnnotatorConfig
-from harness.sandbox.generate import SandboxConfig, write_sandbox
+from harness.sandbox.config import SandboxConfig
+from harness.sandbox.generate import write_sandbox
 from harness.sandbox.oracle import Oracle
 from harness.sandbox.request import Ask, Request, make_request, parse_request
 from harness.sandbox.text import TextConfig, pretraining_text

@@ -22,7 +22,8 @@ from evals.graders.oracle import OracleGrader
 from evals.models import load_tokenizer
 from evals.rulebook import Proposition, Rulebook, load_rulebook
 from harness.compose import CONF
-from harness.sandbox.generate import SandboxConfig, write_sandbox
+from harness.sandbox.config import SandboxConfig
+from harness.sandbox.generate import write_sandbox
 from harness.sandbox.text import TextConfig
 from trainers.reward import Breakdown, RuleBasedTerm
 from trainers.reward_function import RewardFunction, rule_based_reward
