@@ -36,8 +36,8 @@ from trainers.ppo_offload import models_of, on_device
 from trainers.ppo_trackers import Trackers
 from trainers.ppo_vllm import check_agreement
 from trainers.processes import Processes, current_processes
-from trainers.reward import Reward
-from trainers.rollout import PromptSet, Sampler, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.reward import Breakdown, Reward
+from trainers.rollout import Experience, PromptSet, Sampler, Samples, judge_tokens, prompt_set, sample, scored_rows
 from trainers.sharding import gathered
 from trainers.side_by_side import side_by_side
 from trainers.token_batch import LanguageModelPass, TokenBatch, empty_batch, micro_batches
@@ -92,16 +92,10 @@ def train_ppo(
     when too many responses of an update stay unscored, and SystemExit(143), after saving, when
     SIGTERM came.
     """
-    _check_reference(policy, reference)
     processes = current_processes()
-    if renewal is not None and processes.count > 1:
-        raise InputError(
-            f"there are {processes.count} processes, and a reward model is trained by one",
-            field="renewal",
-            fix="start one process, or leave renewal out",
-        )
+    _check_reference(policy, reference)
     _check_batch(config, processes)
-    _check_sharding(config, processes, sampler)
+    _check_processes(config, processes, renewal, sampler)
     models = (policy, critic) if reference is None else (policy, critic, reference)
     processes.place(*models)
     processes.place(*models_of(reward), by_layer=False)
@@ -117,7 +111,7 @@ def train_ppo(
     run = _Run(
         learner, reference_pass, tokenizer, data, reward, config, processes, held_out, renewal, sampler
     )
-    run.reward = (renewal and renewal.in_force(learner.update)) or reward
+    run.take_reward_in_force(reward)
     shown = Trackers(trackers if processes.is_main else (), Path(out).name, Path(out), asdict(config))
     ended = learner.rollbacks >= MAX_ROLLBACKS
     furthest, late = learner.update, 0.0
@@ -129,7 +123,7 @@ def train_ppo(
             if limit is not None and rolls_back(config):
                 ended = not folder.roll_back(learner, limit)
                 log.warning("%s", learner.events[-1])
-                run.reward = (renewal and renewal.in_force(learner.update)) or reward
+                run.take_reward_in_force(reward)
                 continue
             metrics |= run.look_at_held_out(folder.rows, metrics, clock)
             metrics |= run.renew_reward(clock)
@@ -191,8 +185,16 @@ def _check_batch(config: PPOConfig, processes: Processes) -> None:
         )
 
 
-def _check_sharding(config: PPOConfig, processes: Processes, sampler: Sampler | None) -> None:
-    """Raises InputError for what models that are split over processes do not go together with."""
+def _check_processes(
+    config: PPOConfig, processes: Processes, renewal: RewardRenewal | None, sampler: Sampler | None
+) -> None:
+    """Raises InputError for what several processes, or models that are split over them, do not go with."""
+    if renewal is not None and processes.count > 1:
+        raise InputError(
+            f"there are {processes.count} processes, and a reward model is trained by one",
+            field="renewal",
+            fix="start one process, or leave renewal out",
+        )
     asked = {
         "ppo.shared_trunk": config.shared_trunk,
         "ppo.offload": config.offload,
@@ -235,27 +237,9 @@ class _Run:
         idle = [] if self.reference.model is learner.policy else [self.reference.model]
         with clock.phase("evaluate"), self._resident(idle):
             batches = self._micro_batches(samples, scored)
-            experience = judge_tokens(
-                samples,
-                breakdown,
-                batches,
-                learner.policy_objective.language_model,
-                self.reference,
-                learner.value_objective.critic,
-                learner.kl_coef,
-                config,
-                self.processes.sum,
-            )
+            experience = self._judge(samples, breakdown, batches)
         with clock.phase("update"):
-            minibatches = self._minibatches(samples, scored, mine, batches)
-            # Policy and critic share nothing within an update; collectives need one order everywhere.
-            jobs = [
-                partial(improve, objective, minibatches, experience, config, self.processes)
-                for objective in learner.objectives
-            ]
-            together = self.processes.count == 1 and learner.policy.device.type == "cpu"
-            for diagnostics in side_by_side(jobs, together=together):
-                averages.merge(diagnostics)
+            self._improve(self._minibatches(samples, scored, mine, batches), experience, averages)
         add_reward(averages, samples, breakdown)
         add_experience(averages, samples, experience)
         metrics = {"update": learner.update} | averages.means(self.processes) | rates | given
@@ -304,6 +288,10 @@ class _Run:
         self.reward, told = renewed
         return told
 
+    def take_reward_in_force(self, first: Reward) -> None:
+        """After a restart or a way back: the renewed reward of that update; `first` where there is none."""
+        self.reward = (self.renewal and self.renewal.in_force(self.learner.update)) or first
+
     def _resident(self, models: Sequence[nn.Module]) -> AbstractContextManager[None]:
         return on_device(models, self.learner.policy.device, self.config.offload)
 
@@ -326,6 +314,32 @@ class _Run:
             missing = max(self.processes.gather(len(batches))) - len(batches)
             batches += [empty_batch(pad, samples.tokens.device)] * missing
         return batches
+
+    def _judge(self, samples: Samples, breakdown: Breakdown, batches: list[TokenBatch]) -> Experience:
+        learner = self.learner
+        return judge_tokens(
+            samples,
+            breakdown,
+            batches,
+            learner.policy_objective.language_model,
+            self.reference,
+            learner.value_objective.critic,
+            learner.kl_coef,
+            self.config,
+            self.processes.sum,
+        )
+
+    def _improve(
+        self, minibatches: list[list[list[TokenBatch]]], experience: Experience, averages: Averages
+    ) -> None:
+        # Policy and critic share nothing within an update; collectives need one order everywhere.
+        jobs = [
+            partial(improve, objective, minibatches, experience, self.config, self.processes)
+            for objective in self.learner.objectives
+        ]
+        together = self.processes.count == 1 and self.learner.policy.device.type == "cpu"
+        for diagnostics in side_by_side(jobs, together=together):
+            averages.merge(diagnostics)
 
     def _minibatches(
         self, samples: Samples, scored: Sequence[int], mine: Sequence[int], batches: list[TokenBatch]
