@@ -115,7 +115,9 @@ class RunConfig:
         chosen(self.methods)
         check_name(self.name)
         # The libraries that train take no larger seed.
-        check_ranges(self, "", {"seed": whole(0, 2**32 - 1), "threads": whole(1, 1024), "group_size": whole(2)})
+        check_ranges(
+            self, "", {"seed": whole(0, 2**32 - 1), "threads": whole(1, 1024), "group_size": whole(2)}
+        )
         self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()

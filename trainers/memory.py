@@ -124,7 +124,9 @@ def ppo_memory(
     )
 
 
-def run_memory(policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig) -> MemoryEstimate:
+def run_memory(
+    policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig
+) -> MemoryEstimate:
     """What PPO of `policy` on the token ids of `prompts` needs of the one device that it runs on."""
     weights = sum(p.numel() for p in policy.parameters())
     return ppo_memory(

@@ -37,7 +37,16 @@ from trainers.ppo_trackers import Trackers
 from trainers.ppo_vllm import check_agreement
 from trainers.processes import Processes, current_processes
 from trainers.reward import Breakdown, Reward
-from trainers.rollout import Experience, PromptSet, Sampler, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.rollout import (
+    Experience,
+    PromptSet,
+    Sampler,
+    Samples,
+    judge_tokens,
+    prompt_set,
+    sample,
+    scored_rows,
+)
 from trainers.sharding import gathered
 from trainers.side_by_side import side_by_side
 from trainers.token_batch import LanguageModelPass, TokenBatch, empty_batch, micro_batches

@@ -145,10 +145,10 @@ def check_algorithm(algorithm: Algorithm, config: PPOConfig) -> None:
         "shared_trunk": config.shared_trunk,
         "offload": config.offload,
     }
-    for field, is_asked in asked.items():
+    for name, is_asked in asked.items():
         if is_asked:
             fix = "leave it out, or take algorithm=ppo"
-            raise InputError(f"{algorithm.value} has no such setting", field=f"ppo.{field}", fix=fix)
+            raise InputError(f"{algorithm.value} has no such setting", field=f"ppo.{name}", fix=fix)
 
 
 Choice = TypeVar("Choice", bound=Enum)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.ranges import whole, check_ranges
+from evals.ranges import check_ranges, whole
 from evals.rulebook import Rulebook
 from harness.sandbox.knowledge import forum_question, two_hop_sentence
 from harness.sandbox.oracle import read

@@ -73,7 +73,10 @@ def test_overrides_win_over_the_experiment() -> None:
         (["ppo.updates="], ["ppo.updates"]),
         (["sandbox.eval_hard=-1"], ["'sandbox.eval_hard'", "is -1", "from 1 to"]),
         (["sandbox.sft_helpful_borderline=2"], ["'sandbox.sft_helpful_borderline'", "is 2.0", "from 0 to 1"]),
-        (["sandbox.sft_helpful_borderline=0.95"], ["'sandbox.sft_helpful_harmful'", "borderline sum to 1.05"]),
+        (
+            ["sandbox.sft_helpful_borderline=0.95"],
+            ["'sandbox.sft_helpful_harmful'", "borderline sum to 1.05"],
+        ),
         (["sandbox.topics_per_area=6000"], ["'sandbox.topics_per_area'", "from 6 to 5000"]),
         (["sandbox.helpful_prefers_refusal.tales=nan"], ["'sandbox.helpful_prefers_refusal.tales'", "nan"]),
         (["sandbox.annotators.noise=1.2"], ["'sandbox.annotators.noise'", "is 1.2", "from 0 to 1"]),

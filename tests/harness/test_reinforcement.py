@@ -70,7 +70,9 @@ def test_held_out_scores_follow_the_completion_class() -> None:
 
 def test_a_method_is_watched_on_the_prompts_that_it_trains_on() -> None:
     """Helpful-PPO, which nobody asks to refuse, was flagged for not refusing."""
-    labelled = [LabelledResponse(Response(p, ""), {}) for p in (COMPLY, REFUSE, REFUSE, user_prompt("x", "hi"))]
+    labelled = [
+        LabelledResponse(Response(p, ""), {}) for p in (COMPLY, REFUSE, REFUSE, user_prompt("x", "hi"))
+    ]
     prompts = {
         name: held_out_prompts(labelled, RULES, METHODS[name].safety_prompts, 0)
         for name in ("helpful_ppo", "rbr_ppo")
