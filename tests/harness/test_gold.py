@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,15 @@ import numpy as np
 import pytest
 
 from evals.calibration import MEAN, prompt_folds
-from evals.conversation import (
-    LabelledResponse,
-    Response,
-    ResponseType,
-    labelled_as_json,
-    user_prompt,
-    write_jsonl,
-)
+from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.errors import InputError
 from evals.graders import Grades, Unscored
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
 from evals.graders.recorded import RecordedGrader, write_grades
+from evals.rulebook import load_rulebook
 from harness.compose import compose_command
+from harness.fit.config import FitConfig
+from harness.fit.data import load_models
 from harness.gold.config import GoldConfig, GraderChoice
 from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import ENOUGH, cross_thresholds
@@ -52,7 +47,6 @@ completion_classes:
   bad:
     comply: {apology: false}
 """
-COMPLY = ResponseType.COMPLY
 GOLD = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr"
 
 
@@ -157,8 +151,6 @@ def test_without_a_test_file_a_fold_is_judged_by_the_other_folds_thresholds(
     tmp_path: Path, rulebook: str
 ) -> None:
     """Turning a fold's labels round must not move the thresholds that it is judged by."""
-    from evals.rulebook import load_rulebook
-
     rng = np.random.default_rng(0)
     rows = labelled(60)
     grades = Grades.of(("apology", "rude"), rng.random((60, 2)).tolist())
@@ -182,8 +174,6 @@ def test_without_a_test_file_a_fold_is_judged_by_the_other_folds_thresholds(
 
 def test_training_responses_of_judged_prompts_are_left_out_and_said(tmp_path: Path, rulebook: str) -> None:
     """A prompt in both files would let a fitted grader remember its label."""
-    from evals.rulebook import load_rulebook
-
     train = write_labels(tmp_path / "train.jsonl", labelled(12))
     test = write_labels(tmp_path / "test.jsonl", labelled(6, first=8))
     splits = read_splits(load_rulebook(rulebook), train, test)
@@ -372,21 +362,17 @@ def test_what_gold_asked_a_server_is_not_asked_again(
     tmp_path: Path, rulebook: str, answering: Answering
 ) -> None:
     """Each command paid for the grades of the same responses, and gold for those under another name."""
-    rows = [
-        replace(
-            row, response=replace(row.response, prompt=replace(row.response.prompt, response_type=COMPLY))
-        )
-        for row in labelled(24)
-    ]
+    rows, rules = labelled(24), load_rulebook(rulebook)
     labels = write_labels(tmp_path / "test.jsonl", rows)
     server = ["grader=server", f"server.base_url={answering.url}", "server.model=m"]
     assert gold(tmp_path, rulebook, f"gold.test={labels}", *server) == 0
     assert answering.asked == 48
     named = "graders=[{kind: server, path: m, name: mine}]"
     assert gold(tmp_path, rulebook, f"gold.test={labels}", server[1], named, "name=named") == 0
-    keys = [f"results={tmp_path}", f"rulebook={rulebook}", "refit=false", "orders=0", "weights.trees=5"]
-    assert main(["fit", f"on={labels}", *server, *keys]) == 0
-    assert answering.asked == 48
+    keys = [f"on={labels}", f"rulebook={rulebook}", f"results={tmp_path}", *server]
+    fits = load_models(compose_command("fit", FitConfig, keys), rules, []).grader
+    grades = fits.grade([row.response for row in rows], list(rules.propositions.values()))
+    assert grades.n_unscored == 0 and answering.asked == 48
 
 
 def test_a_few_unscored_are_counted_in_every_table(tmp_path: Path, rulebook: str) -> None:
@@ -440,8 +426,6 @@ def test_bad_input_is_one_line(
 
 
 def test_labels_that_do_not_fit_are_named_with_their_line(tmp_path: Path, rulebook: str) -> None:
-    from evals.rulebook import load_rulebook
-
     path = tmp_path / "test.jsonl"
     write_labels(path, labelled(2))
     path.write_text(path.read_text().replace('"rude"', '"polite"', 1))
