@@ -54,6 +54,7 @@ def train_reinforce(
     can not be trained with, UndecidableError when too many responses of an update stay unscored.
     """
     check_algorithm(Algorithm.REINFORCE, config)
+    out.mkdir(parents=True, exist_ok=True)
     data = prompt_set(prompts, tokenizer, (policy, reference), config)
     run = _Run.start(policy, reference, tokenizer, data, reward, config)
     rows: list[dict[str, Any]] = []

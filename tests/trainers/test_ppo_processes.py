@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from evals.errors import InputError
-from trainers.ppo import _check_batch, _check_sharding
+from trainers.ppo import _check_batch, _check_processes
 from trainers.ppo_config import PPOConfig
 from trainers.processes import Processes, shards_models
 
@@ -169,7 +169,7 @@ def test_what_split_models_do_not_go_with_is_refused(
 ) -> None:
     """A shared trunk was gathered by one model's passes and read by another's."""
     processes = Processes()
-    _check_sharding(config(**changes), processes, sampler)
+    _check_processes(config(**changes), processes, None, sampler)
     processes.shards = True
     with pytest.raises(InputError, match=f"field '{field}'.*without FSDP"):
-        _check_sharding(config(**changes), processes, sampler)
+        _check_processes(config(**changes), processes, None, sampler)
