@@ -109,13 +109,15 @@ def _closure_digest(module: str, root: Path) -> str:
 def git_commit(root: Path = ROOT) -> str | None:
     """The checkout's commit, with `+changes` when tracked files differ from it; None elsewhere.
 
+    What stands in results/ is written by the code and changes nothing that it does.
     A repository that merely encloses an installed copy is not asked: its commit says nothing here.
     """
     top = _git(root, "rev-parse", "--show-toplevel")
     head = _git(root, "rev-parse", "--verify", "HEAD")
     if not top or not head or Path(top).resolve() != root.resolve():
         return None
-    return head + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)results")
+    return head + ("+changes" if changes else "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

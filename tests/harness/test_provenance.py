@@ -103,10 +103,14 @@ def test_commit_of_the_checkout_and_its_changes(tmp_path: Path) -> None:
     git("init", "--quiet")
     assert commit() is None  # a repository without a commit
     (tmp_path / "code.py").write_text("1\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "metrics.csv").write_text("1\n")
     git("add", ".")
     git("commit", "--quiet", "--message", "one")
     head = git("rev-parse", "HEAD")
     assert commit() == head
+    (tmp_path / "results" / "metrics.csv").write_text("2\n")
+    assert commit() == head  # made anew by the same code
     (tmp_path / "code.py").write_text("2\n")
     assert commit() == f"{head}+changes"
     (tmp_path / "site-packages").mkdir()
