@@ -17,6 +17,7 @@ from harness.config import RunConfig, compose_run, expand_sweep
 from harness.console import Console
 from harness.digest import canonical, digest
 from harness.disk import all_or_none, write_json, writing
+from harness.graders import no_progress_bars
 from harness.provenance import git_commit, module_versions
 from harness.results import Collected, collect, write_results
 from harness.stages.context import PACKAGES, Context
@@ -143,9 +144,7 @@ def quiet_libraries(threads: int) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.training_args")
     import datasets
     import torch
-    import transformers
 
     torch.set_num_threads(threads)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    no_progress_bars()
     datasets.disable_progress_bars()

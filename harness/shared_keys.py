@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
+from operator import le
 
 from evals.conversation import ResponseType
 from evals.errors import InputError
+from evals.ranges import Range, check_ranges
 
 
 def check_name(name: str, field: str = "name") -> None:
@@ -18,8 +21,7 @@ def check_name(name: str, field: str = "name") -> None:
 def check_least(keys: object, **least: int) -> None:
     """Raises InputError for the first of `keys` (attributes of one dataclass) that is below its least value."""
     for key, value in least.items():
-        if getattr(keys, key) < value:
-            raise InputError(f"is {getattr(keys, key)}", field=key, fix=f"give {value} or more")
+        check_ranges(keys, "", {key: Range(partial(le, value), f"{value} or more")})
 
 
 def response_types(names: Sequence[str]) -> tuple[ResponseType, ...]:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from evals.conversation import ResponseType
 from evals.errors import InputError
-from harness.shared_keys import check_name, response_types
+from harness.shared_keys import check_least, check_name, response_types
 
 
 class Correction(str, Enum):
@@ -64,15 +64,12 @@ class RegressConfig:
             if not getattr(self, name):
                 fix = f"give {name}=FILE: a reward description, recorded rewards, or results/NAME"
                 raise InputError("is not set", field=name, fix=fix)
+        check_least(self, min_prompts=2, draws=100, examples=0, seed=0)
         checks = {
             "margin": (0.0 < self.margin <= 1.0, "give a share above 0"),
             "level": (0.5 <= self.level < 1.0, "give a level from 0.5 up to, not including, 1"),
-            "min_prompts": (self.min_prompts >= 2, "give 2 or more"),
             "max_unscored": (0.0 <= self.max_unscored <= 1.0, "give a share from 0 to 1"),
-            "draws": (self.draws >= 100, "give 100 or more"),
             "sign_flips": (self.sign_flips >= 1000, "give 1000 or more: fewer cannot pass the correction"),
-            "examples": (self.examples >= 0, "give 0 or more"),
-            "seed": (self.seed >= 0, "give 0 or more"),
         }
         for name, (good, fix) in checks.items():
             if not good:
