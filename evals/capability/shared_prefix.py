@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from evals.graders.tree import pad_left
+from evals.graders.tree import keep_last, pad_left
+from evals.prefix_cache import PrefixLayer
 
 Request = tuple[Any, list[int], list[int]]  # lm-eval's: its strings, context tokens, answer tokens
 Answer = tuple[float, bool]  # log-probability of the answer, whether it is the model's first choice
@@ -192,8 +193,8 @@ class _Scorer:
     def encode(self, prefix: Row) -> Cache:
         cache = DynamicCache(config=self.model.config)
         ids = torch.tensor([prefix], device=self.model.device)
-        self.model(input_ids=ids, past_key_values=cache, use_cache=True, **self._keep(1))
-        return Cache(layers=[_PrefixLayer(layer) for layer in cache.layers])
+        self.model(input_ids=ids, past_key_values=cache, use_cache=True, **keep_last(self.model))
+        return Cache(layers=[PrefixLayer(layer) for layer in cache.layers])
 
     def answers(self, rows: Sequence[Row], shared: int, prefix: Cache | None) -> dict[int, Answer]:
         """{place: answer} of the rows' requests, their first `shared` tokens from `prefix`."""
@@ -218,13 +219,9 @@ class _Scorer:
             position_ids=positions.to(device),
             past_key_values=prefix,
             use_cache=prefix is not None,
-            **self._keep(kept),
+            **keep_last(self.model, kept),
         ).logits[:, -kept:]
         return torch.log_softmax(logits, dim=-1, dtype=self.dtype)
-
-    def _keep(self, positions: int) -> dict[str, int]:
-        known = "logits_to_keep" in inspect.signature(self.model.forward).parameters
-        return {"logits_to_keep": positions} if known else {}
 
 
 def _answer(log_probs: Tensor, answer: Sequence[int]) -> Answer:
@@ -233,25 +230,3 @@ def _answer(log_probs: Tensor, answer: Sequence[int]) -> Answer:
     tokens = torch.tensor(answer, device=scored.device)
     total = scored.gather(1, tokens[:, None]).sum()
     return float(total), bool((scored.argmax(-1) == tokens).all())
-
-
-class _PrefixLayer(DynamicLayer):
-    """A prefix's keys and values [1, heads, time, size], before those of any rows, which are not kept.
-
-    One layer's joined tensors exist at a time; a copy of the prefix for every row and layer never does.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.keys, self.values, self.is_initialized = layer.keys, layer.values, True
-        self.dtype, self.device = layer.keys.dtype, layer.keys.device
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None and self.values is not None
-        return _joined(self.keys, key_states), _joined(self.values, value_states)
-
-
-def _joined(prefix: Tensor, states: Tensor) -> Tensor:
-    return torch.cat([prefix.expand(len(states), -1, -1, -1), states], dim=-2)

@@ -16,6 +16,8 @@ from enum import Enum
 import torch
 from transformers import PreTrainedModel
 
+from evals.prefix_cache import shared_prefixes
+
 LONG_ROW = 512  # tokens; measured by benchmarks/grading_prefix_sharing.py
 
 
@@ -176,9 +178,8 @@ def _from_cache(
         attention_mask=real.long().to(device),
         position_ids=(real.cumsum(1) - 1).clamp(min=0).to(device),
         use_cache=True,
+        **keep_last(model),
     )
-    cache = first.past_key_values
-    cache.batch_repeat_interleave(count)
     positions = lengths.repeat_interleave(count)[:, None] + (real_ends.cumsum(1) - 1).clamp(min=0).repeat(
         len(ids), 1
     )
@@ -187,10 +188,16 @@ def _from_cache(
         input_ids=ends.repeat(len(ids), 1).to(device),
         attention_mask=mask.long().to(device),
         position_ids=positions.to(device),
-        past_key_values=cache,
+        past_key_values=shared_prefixes(first.past_key_values, count),
         use_cache=True,
+        **keep_last(model),
     ).logits
     return logits[:, -1].view(len(ids), count, -1)
+
+
+def keep_last(model: PreTrainedModel, positions: int = 1) -> dict[str, int]:
+    """The argument for logits at the last `positions` only, where the model knows it."""
+    return {"logits_to_keep": positions} if "logits_to_keep" in _arguments(model) else {}
 
 
 def _arguments(model: PreTrainedModel) -> frozenset[str]:
