@@ -21,7 +21,10 @@ from evals.rulebook import Rulebook
 from trainers.weights import RewardWeights, check_weights
 
 if TYPE_CHECKING:  # only the reward model needs torch: rules on recorded grades start in a second
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from trainers.selected_states import BackboneStates
 
 REWARD_MODEL = "reward_model"
 RULE_BASED = "rule_based"
@@ -63,7 +66,7 @@ class RewardModelTerm:
         tokenizer: PreTrainedTokenizerBase,
         mean: float = 0.0,
         scale: float = 1.0,
-        batch_size: int = 64,
+        batch_size: int = 32,
     ) -> None:
         if not np.isfinite(mean) or not np.isfinite(scale) or scale <= 0.0:
             raise InputError(
@@ -78,6 +81,7 @@ class RewardModelTerm:
         from evals.graders.untrusted import ContentEncoder
 
         self._content = ContentEncoder(tokenizer)
+        self._backbone: BackboneStates | None = None
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
         raw = self.scores(responses)
@@ -126,15 +130,34 @@ class RewardModelTerm:
         import torch
 
         width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-            mask[i, : len(row)] = 1
-        device = self.model.device
+        ids = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+        lengths = torch.tensor([len(row) for row in rows])
+        ids, lengths = ids.to(self.model.device), lengths.to(self.model.device)
         with torch.no_grad():
-            logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        return logits[:, 0].double().cpu().numpy()
+            return self._last_scores(ids, lengths).double().cpu().numpy()
+
+    def _last_scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """The score at each row's last token, of ids [batch, width] padded on the right."""
+        import torch
+
+        width = ids.shape[1]
+        states = self._states()
+        if states is None:
+            mask = torch.arange(width, device=ids.device) < lengths[:, None]
+            return self.model(input_ids=ids, attention_mask=mask.long()).logits[:, 0]
+        last = torch.arange(len(ids), device=ids.device) * width + lengths - 1
+        return self.model.score(states(ids, last))[:, 0]
+
+    def _states(self) -> BackboneStates | None:
+        """Only what the last tokens need, where the model is known to have nothing else."""
+        from trainers.selected_states import BackboneStates
+        from trainers.sharding import is_sharded
+
+        if is_sharded(self.model):
+            return None
+        if self._backbone is None:
+            self._backbone = BackboneStates(self.model)
+        return self._backbone if self._backbone.selects else None
 
     def _reason(self, response: Response) -> str:
         from evals.models import context_length

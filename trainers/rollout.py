@@ -21,8 +21,6 @@ from trainers.adapters import adapter_off
 from trainers.ppo_config import PPOConfig
 from trainers.processes import Processes
 from trainers.reward import Breakdown
-from trainers.sharding import is_sharded
-from trainers.side_by_side import side_by_side
 from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch
 
 WEIGHT_CAP = 2.0  # of the correction for a sampler that is another program
@@ -214,17 +212,8 @@ def judge_tokens(
     scored = sorted(row for batch in batches for row in batch.rows.tolist())
     with torch.no_grad():
         old = old_log_probs(samples, batches, policy)
-        reference_log_probs, values = side_by_side(
-            [
-                lambda: reference_log_probs_of(reference, policy, batches, old),
-                lambda: over_batches(critic.values, batches, old),
-            ],
-            # An adapter that is off for the reference must not be off for a critic on the same trunk, and
-            # models that are split over processes need one order everywhere.
-            together=old.device.type == "cpu"
-            and reference.model is not policy.model
-            and not is_sharded(critic.model),
-        )
+        reference_log_probs = reference_log_probs_of(reference, policy, batches, old)
+        values = over_batches(critic.values, batches, old)
         mask = samples.mask.clone()
         mask[[row for row in range(len(mask)) if row not in set(scored)]] = False
         totals = torch.nan_to_num(torch.as_tensor(breakdown.total, dtype=torch.float32, device=old.device))
