@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 from dataclasses import dataclass, replace
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ import ppo_vs_trl as small  # noqa: E402  its tokenizer, prompts and sizes
 
 # Phase of the plot -> phases of the trainer's clock.
 PHASES = {"rollout": ("rollout",), "grade": ("grade", "evaluate"), "update": ("update",)}
+
+LABEL_GAP = 0.15  # decades between two labels of the plot
 
 
 @dataclass(frozen=True)
@@ -193,18 +196,21 @@ def panel(ax: Any, sweep: str, points: list[Point], shown: list[Cost]) -> None:
     """Seconds an update in all (thick, with the range) and by phase, on log axes."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    from harness.plots.style import BLUE, GREEN, INK, VERMILLION, beside, quiet_grid
+    from harness.plots.style import BLUE, GREEN, INK, VERMILLION, beside, quiet_grid, spread
 
     x = [cost.parameters for cost in shown] if sweep == "parameters" else [getattr(p, sweep) for p in points]
     total = [statistics.median(cost.seconds) for cost in shown]
     below = [middle - min(cost.seconds) for middle, cost in zip(total, shown, strict=True)]
     above = [max(cost.seconds) - middle for middle, cost in zip(total, shown, strict=True)]
     ax.errorbar(x, total, yerr=[below, above], color=INK, lw=1.8, marker="o", ms=3.5)
-    beside(ax, "all", (x[-1], total[-1]))
+    ends = {"all": (total[-1], INK)}
     for phase, colour in zip(PHASES, (BLUE, GREEN, VERMILLION), strict=True):
         times = [statistics.median(cost.phases[phase]) for cost in shown]
         ax.plot(x, times, color=colour, lw=1)
-        beside(ax, phase, (x[-1], times[-1]), color=colour)
+        ends[phase] = (times[-1], colour)
+    places = spread([log10(end) for end, _ in ends.values()], LABEL_GAP, -3, 3)
+    for (name, (_, colour)), place in zip(ends.items(), places, strict=True):
+        beside(ax, name, (x[-1], 10**place), color=colour)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(x, [f"{value / 1e6:.2g} M" if sweep == "parameters" else str(value) for value in x])

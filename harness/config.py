@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from evals.errors import InputError
 from evals.ranges import check_ranges, whole
 from harness.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
+from harness.launch import read_launch
 from harness.methods import DEFAULT, chosen
 from harness.real_data import RealConfig
 from harness.sandbox.config import SandboxConfig
@@ -107,6 +108,8 @@ class RunConfig:
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
     renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
     vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; None: the trainer does
+    processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
+    launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate
     trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
@@ -116,11 +119,18 @@ class RunConfig:
         check_name(self.name)
         # The libraries that train take no larger seed.
         check_ranges(
-            self, "", {"seed": whole(0, 2**32 - 1), "threads": whole(1, 1024), "group_size": whole(2)}
+            self,
+            "",
+            {
+                "seed": whole(0, 2**32 - 1),
+                "threads processes": whole(1, 1024),
+                "group_size": whole(2),
+            },
         )
         self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()
+        self._check_launch()
         self._check_real_lengths()
         self._check_context()
 
@@ -131,6 +141,7 @@ class RunConfig:
         lacking = {
             "renewal.every": (self.renewal.every > 0 and not is_ppo, "take algorithm=ppo"),
             "vllm": (self.vllm is not None and not is_ppo, "take algorithm=ppo"),
+            "processes": (self.processes > 1 and not is_ppo, "take algorithm=ppo"),
             "trackers": (bool(self.trackers) and not is_ppo, "take algorithm=ppo"),
             "group_size": (self.group_size != RunConfig.group_size and not grouped, "take algorithm=grpo"),
         }
@@ -148,6 +159,25 @@ class RunConfig:
                 field="renewal.labels",
                 fix="give the folder that people write comparisons-UPDATE.jsonl into",
             )
+
+    def _check_launch(self) -> None:
+        """What several processes do not go with, before hours of stages that need one alone."""
+        if self.processes == 1:
+            if self.launch != RunConfig.launch:
+                raise InputError("does nothing", field="launch", fix="say processes=N too, or leave it out")
+            return
+        splits = str(read_launch(self.launch)["distributed_type"]) == "FSDP"
+        lacking = {
+            "renewal.every": (self.renewal.every > 0, "a reward model is trained by one process"),
+            "ppo.batch_size": (self.ppo.batch_size < self.processes, "each process needs a response"),
+            "ppo.shared_trunk": (splits and self.ppo.shared_trunk, "models are split over processes"),
+            "ppo.offload": (splits and self.ppo.offload, "models are split over processes"),
+            "vllm": (splits and self.vllm is not None, "models are split over processes"),
+        }
+        for key, (is_asked, why) in lacking.items():
+            if is_asked:
+                problem = f"does not go with processes={self.processes} and launch={self.launch}: {why}"
+                raise InputError(problem, field=key, fix="change it, or leave processes out")
 
     def _check_context(self) -> None:
         """What can be known before any prompt is: a model given by path tells its context when loaded."""

@@ -11,6 +11,7 @@ from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import Grader
 from evals.graders.recorded import RecordedGrader
 from evals.rulebook import Rulebook
+from harness.libraries import no_progress_bars
 
 if TYPE_CHECKING:  # it loads transformers
     from evals.graders.question import GraderPrompt
@@ -47,14 +48,6 @@ def load_grader(spec: GraderSpec, cache: Path, rulebook: Rulebook, batch_size: i
         return oracle_grader(Path(spec.path), spec.name or spec.kind)
     loaders = {"language_model": _language_model, "encoder": _encoder, "server": _server}
     return CachedGrader(loaders[spec.kind](spec), GradeCache(cache), batch_size=batch_size)
-
-
-def no_progress_bars() -> None:
-    """Keep transformers' own bars out of a command's output."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def _language_model(spec: GraderSpec) -> Grader:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,7 @@ from harness.config import RunConfig, compose_run, expand_sweep
 from harness.console import Console
 from harness.digest import canonical, digest
 from harness.disk import all_or_none, write_json, writing
-from harness.graders import no_progress_bars
+from harness.libraries import quiet_libraries
 from harness.provenance import git_commit, module_versions
 from harness.results import Collected, collect, write_results
 from harness.stages.context import PACKAGES, Context
@@ -133,18 +131,3 @@ def _path_ends(values: Sequence[str]) -> list[str]:
         if len(set(names)) == len(values):
             return names
     return [f"{name}-{place}" for place, name in enumerate(names, 1)]
-
-
-def quiet_libraries(threads: int) -> None:
-    """Set the processor threads, and keep libraries' own bars and notices off the console."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    # TRL sets an option by a name that transformers is about to drop.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.training_args")
-    import datasets
-    import torch
-
-    torch.set_num_threads(threads)
-    no_progress_bars()
-    datasets.disable_progress_bars()

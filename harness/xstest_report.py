@@ -105,7 +105,7 @@ def measure_xstest(config: XSTestConfig, console: Console) -> XSTestResult:
     models = tuple(recorded_models(Path(config.data.root or "") / "xstest"))
     encoder = None
     if config.encoder:
-        from harness.run import quiet_libraries
+        from harness.libraries import quiet_libraries
 
         quiet_libraries(config.threads)
         total = sum(len(model.labels) for model in models)

@@ -177,6 +177,6 @@ def _use_threads(config: FitConfig) -> None:
     """Only a model needs torch, which takes seconds to load."""
     model = config.reward_model.path
     if config.grader in ("language_model", "encoder") or (model and not model.endswith((".jsonl", ".gz"))):
-        from harness.run import quiet_libraries
+        from harness.libraries import quiet_libraries
 
         quiet_libraries(config.threads)

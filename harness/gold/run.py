@@ -16,7 +16,7 @@ from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import compare_with_first, grading_steps, judge_grader
 from harness.gold.tables import gold_tables
 from harness.gold.view import show
-from harness.graders import no_progress_bars
+from harness.libraries import no_progress_bars
 
 
 def run_gold(config: GoldConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.graders import no_progress_bars
+from harness.libraries import no_progress_bars
 from harness.regress.description import RewardModelSpec
 from harness.regress.recorded import RecordedScores
 from trainers.reward import Reward, RewardModelTerm

@@ -16,7 +16,7 @@ from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders.recorded import asked_in
 from evals.rulebook import load_rulebook
 from harness.compose import rulebook_path
-from harness.graders import no_progress_bars
+from harness.libraries import no_progress_bars
 from harness.regress.rewards import LiveReward
 from harness.store import Artifact, Store
 from trainers.reward_weights import load_weights

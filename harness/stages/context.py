@@ -34,15 +34,19 @@ class Context:
         inputs: Mapping[str, Artifact],
         modules: Sequence[str],
         packages: Sequence[str] = (),
+        glue: Sequence[str] = (),
         resumable: bool = False,
     ) -> Artifact:
-        """Fetch or compute one stage; `label` is `stage` or `stage: what`. Says one line at its end."""
+        """Fetch or compute one stage; `label` is `stage` or `stage: what`. Says one line at its end.
+
+        `glue`: files of the stage's own beside the one that defines `build` (see `module_versions`).
+        """
         stage = label.split(":")[0]
         artifact = self.store.get(
             stage,
             {**config, "seed": self.config.seed, "threads": self.config.threads},
             inputs,
-            module_versions((*PACKAGES, *packages), modules, glue=[build.__module__]),
+            module_versions((*PACKAGES, *packages), modules, glue=[build.__module__, *glue]),
             build,
             keep_partial=resumable,
         )

@@ -33,7 +33,8 @@ from harness.methods import METHODS
 from harness.provenance import _read_module, module_versions
 from harness.report.notes import _training
 from harness.results_folder import ResultsFolder
-from harness.stages.reinforcement import check_labels, modules_of, people
+from harness.stages.reinforcement import modules_of
+from harness.stages.training import check_labels, people
 from trainers.held_out import held_out_prompts, held_out_scores
 
 ROOT = Path(__file__).resolve().parents[2]

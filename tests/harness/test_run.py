@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip().endswith("results/smoke/report.html")
     return folder
+
+
+def test_two_processes_train_as_one(finished: Path) -> None:
+    """`processes=2` trained on other data, or on half of it; or a run from the command line could not have two."""
+    small = ["name=two", "methods=[rbr_ppo]", "capability.tasks=[]"]
+    done = rbrbench(*SMOKE, *small, "processes=2", "launch=fsdp", cwd=finished)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (
+        [row for row in training_rows(finished / "results" / run) if row["method"] == "rbr_ppo"]
+        for run in ("smoke", "two")
+    )
+    assert len(one) == len(two) == 6
+    for a, b in zip(one, two, strict=True):
+        numbers = {k: v for k, v in a.items() if isinstance(v, float) and not k.startswith("time/")}
+        assert {k: b[k] for k in numbers} == pytest.approx(numbers, rel=1e-2, abs=1e-3)
+
+
+def training_rows(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (results / "training.jsonl").read_text().splitlines()]
 
 
 def test_results_are_what_a_person_reads(finished: Path) -> None:
