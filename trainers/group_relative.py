@@ -28,11 +28,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from evals.conversation import Prompt, Response, messages_as_json
 from trainers.adapters import adapter, merged
 from trainers.group_settings import check_settings
-from trainers.ppo_alarm import ALARM_TEXT, alarm_metrics
 from trainers.ppo_checkpoint import write_folder
 from trainers.ppo_config import Algorithm, PPOConfig
-from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
-from trainers.processes import Processes
+from trainers.ppo_monitor import HeldOut, Monitor
 from trainers.progress import quieten
 from trainers.reward import Breakdown, Reward
 from trainers.reward_function import RewardFunction
@@ -169,13 +167,11 @@ class _Watch(TrainerCallback):
         progress: Callable[[int], None] | None,
     ) -> None:
         self.config, self.tokenizer, self.out = config, tokenizer, out
-        self.held_out, self.progress = held_out, progress
+        self.monitor, self.progress = Monitor(held_out, tokenizer, config), progress
         self.rows: list[dict[str, Any]] = []
-        self.given: dict[str, float | None] = {}  # of the policy as given: the first row's, as in PPO
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if self.held_out is not None and is_due(1, self.config):
-            self.given = measure_held_out(self.held_out, model, self.tokenizer, self.config, Processes())
+        self.monitor.look_at_start(model)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, model: Any = None, **_: Any
@@ -183,7 +179,7 @@ class _Watch(TrainerCallback):
         if not logs or "reward" not in logs or not state.is_world_process_zero:
             return
         row = metrics_row(state.global_step // self.config.epochs, logs)
-        self._look(row, model)
+        row |= self.monitor.look(model, self.rows, row)
         self.rows.append(row)
         with open(self.out / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -202,19 +198,6 @@ class _Watch(TrainerCallback):
         plain = merged(deepcopy(model)) if hasattr(model, "merge_and_unload") else model
         plain.save_pretrained(str(folder), safe_serialization=True)
         self.tokenizer.save_pretrained(str(folder))
-
-    def _look(self, row: dict[str, Any], model: Any) -> None:
-        if self.held_out is None or not is_due(row["update"], self.config):
-            return
-        row |= (
-            self.given
-            if row["update"] == 1
-            else measure_held_out(self.held_out, model, self.tokenizer, self.config, Processes())
-        )
-        found, is_first = alarm_metrics(self.rows, row, self.config.alarm_drop)
-        row |= found
-        if is_first:
-            log.warning("%s", found[ALARM_TEXT])
 
 
 def metrics_row(update: int, logs: dict[str, Any]) -> dict[str, Any]:

@@ -26,12 +26,11 @@ from evals.errors import InputError
 from trainers import ppo_math
 from trainers.adapters import has_adapter
 from trainers.learner import Learner, improve, minibatch_rows
-from trainers.ppo_alarm import ALARM_TEXT, SCORE, alarm_metrics
 from trainers.ppo_checkpoint import RunFolder, random_state, set_random_state, stop_signal
 from trainers.ppo_config import KLController, PPOConfig
 from trainers.ppo_limits import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit, rolls_back
 from trainers.ppo_metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
-from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
+from trainers.ppo_monitor import HeldOut, Monitor
 from trainers.ppo_offload import models_of, on_device
 from trainers.ppo_trackers import Trackers
 from trainers.ppo_vllm import check_agreement
@@ -117,9 +116,8 @@ def train_ppo(
     folder.restore(learner)
     if progress is not None and learner.update:
         progress(learner.update)
-    run = _Run(
-        learner, reference_pass, tokenizer, data, reward, config, processes, held_out, renewal, sampler
-    )
+    monitor = Monitor(held_out, tokenizer, config, processes)
+    run = _Run(learner, reference_pass, tokenizer, data, reward, config, processes, monitor, renewal, sampler)
     run.take_reward_in_force(reward)
     shown = Trackers(trackers if processes.is_main else (), Path(out).name, Path(out), asdict(config))
     ended = learner.rollbacks >= MAX_ROLLBACKS
@@ -224,7 +222,7 @@ class _Run:
     reward: Reward
     config: PPOConfig
     processes: Processes
-    held_out: HeldOut | None
+    monitor: Monitor
     renewal: RewardRenewal | None
     sampler: Sampler | None
 
@@ -233,8 +231,7 @@ class _Run:
         learner, config, averages, clock = self.learner, self.config, Averages(), PhaseClock()
         learner.update += 1
         rates = self._set_learning_rates()
-        # The first row's are those of the policy as given: one update may already have done the harm.
-        given = self._held_out_measures(clock) if learner.update == 1 else {}
+        self._look_at_start(clock)
         mine = self.processes.share(list(range(config.batch_size)))
         with clock.phase("rollout"), gathered(learner.policy):
             samples = self._sample(mine)
@@ -251,7 +248,7 @@ class _Run:
             self._improve(self._minibatches(samples, scored, mine, batches), experience, averages)
         add_reward(averages, samples, breakdown)
         add_experience(averages, samples, experience)
-        metrics = {"update": learner.update} | averages.means(self.processes) | rates | given
+        metrics = {"update": learner.update} | averages.means(self.processes) | rates
         metrics["value/explained_variance"] = explained_variance(experience, self.processes)
         metrics["objective/kl_coef"] = learner.kl_coef
         if rolls_back(config):
@@ -266,23 +263,15 @@ class _Run:
         self, before: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], clock: PhaseClock
     ) -> dict[str, Any]:
         """The held-out measures and whether the alarm is raised, in updates where they are due; else nothing."""
-        found = {} if SCORE in metrics else self._held_out_measures(clock)
-        if SCORE not in metrics and not found:
-            return {}
-        told, is_first = alarm_metrics(before, {**metrics, **found}, self.config.alarm_drop)
-        if is_first and self.processes.is_main:
-            log.warning("%s", told[ALARM_TEXT])
-        return found | told
-
-    def _held_out_measures(self, clock: PhaseClock) -> dict[str, Any]:
-        if self.held_out is None or not is_due(self.learner.update, self.config):
+        if not self.monitor.is_due(self.learner.update):
             return {}
         with clock.phase("monitor"), gathered(self.learner.policy):
-            return dict(
-                measure_held_out(
-                    self.held_out, self.learner.policy, self.tokenizer, self.config, self.processes
-                )
-            )
+            return self.monitor.look(self.learner.policy, before, metrics)
+
+    def _look_at_start(self, clock: PhaseClock) -> None:
+        if self.learner.update == 1 and self.monitor.is_due(1):
+            with clock.phase("monitor"), gathered(self.learner.policy):
+                self.monitor.look_at_start(self.learner.policy)
 
     def renew_reward(self, clock: PhaseClock) -> dict[str, Any]:
         """A new reward from here on, in updates where one is due, with what is to be told of it."""

@@ -6,19 +6,31 @@ the reward scores the answers. What is found becomes an alarm in `trainers.ppo_a
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Prompt, Response
 from evals.sampling import Decoding, sample_responses
-from trainers.ppo_alarm import LENGTH, OVER_REFUSAL, SCORE, STDERR, UNSCORED_SHARE
+from trainers.ppo_alarm import (
+    ALARM_TEXT,
+    LENGTH,
+    OVER_REFUSAL,
+    SCORE,
+    STDERR,
+    UNSCORED_SHARE,
+    alarm_metrics,
+)
 from trainers.ppo_checkpoint import random_state, set_random_state
 from trainers.ppo_config import PPOConfig
 from trainers.processes import Processes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,48 @@ class HeldOut:
     judge: Callable[[Sequence[Response]], HeldOutScores]
 
 
-def is_due(update: int, config: PPOConfig) -> bool:
-    """In the first update (there before it, see `trainers.ppo`), after every `monitor_every`, and the last."""
-    every = config.monitor_every
-    return every > 0 and (update in (1, config.updates) or update % every == 0)
+class Monitor:
+    """One run's looks at held-out responses, and the alarm that they raise; nothing without `held_out`."""
+
+    def __init__(
+        self,
+        held_out: HeldOut | None,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PPOConfig,
+        processes: Processes | None = None,
+    ) -> None:
+        self._held_out, self._tokenizer, self._config = held_out, tokenizer, config
+        self._processes = processes or Processes()
+        self._at_start: dict[str, float | None] = {}
+
+    def is_due(self, update: int) -> bool:
+        """In the first update, after every `monitor_every`, and in the last."""
+        every = self._config.monitor_every
+        return (
+            self._held_out is not None
+            and every > 0
+            and (update in (1, self._config.updates) or update % every == 0)
+        )
+
+    def look_at_start(self, policy: PreTrainedModel) -> None:
+        """What the first row tells is of the policy as given: one update may already have done the harm."""
+        self._at_start = self._measure(policy) if self.is_due(1) else {}
+
+    def look(
+        self, policy: PreTrainedModel, before: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The measures and whether the alarm is raised, where `row`'s update is due, after the rows `before`."""
+        if not self.is_due(row["update"]):
+            return {}
+        found = self._at_start if row["update"] == 1 else self._measure(policy)
+        told, is_first = alarm_metrics(before, {**row, **found}, self._config.alarm_drop)
+        if is_first and self._processes.is_main:
+            log.warning("%s", told[ALARM_TEXT])
+        return found | told
+
+    def _measure(self, policy: PreTrainedModel) -> dict[str, float | None]:
+        assert self._held_out is not None
+        return measure_held_out(self._held_out, policy, self._tokenizer, self._config, self._processes)
 
 
 def measure_held_out(

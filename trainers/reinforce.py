@@ -8,7 +8,6 @@ each batch: no critic, no ratio, no clipping, no epochs. One process, no resume:
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +21,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.conversation import Prompt
 from trainers import ppo_math
 from trainers.adapters import save_plain
-from trainers.ppo_alarm import ALARM_TEXT, alarm_metrics
 from trainers.ppo_checkpoint import write_folder
 from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
 from trainers.ppo_metrics import Averages, add_reward
-from trainers.ppo_monitor import HeldOut, is_due, measure_held_out
+from trainers.ppo_monitor import HeldOut, Monitor
 from trainers.ppo_optimizer import adam
 from trainers.processes import Processes
 from trainers.reward import Breakdown, Reward
 from trainers.rollout import PromptSet, Samples, over_batches, prompt_set, sample, scored_rows
 from trainers.token_batch import LanguageModelPass, TokenBatch, micro_batches
-
-log = logging.getLogger(__name__)
 
 
 def train_reinforce(
@@ -58,16 +54,11 @@ def train_reinforce(
     data = prompt_set(prompts, tokenizer, (policy, reference), config)
     run = _Run.start(policy, reference, tokenizer, data, reward, config)
     rows: list[dict[str, Any]] = []
-    given = run.look_at(held_out, 1)  # one update may already have done the harm
+    monitor = Monitor(held_out, tokenizer, config)
+    monitor.look_at_start(policy)
     for update in range(1, config.updates + 1):
         row = run.next_update(update)
-        found = given if update == 1 else run.look_at(held_out, update)
-        row |= found
-        if found:
-            told, is_first = alarm_metrics(rows, row, config.alarm_drop)
-            row |= told
-            if is_first:
-                log.warning("%s", told[ALARM_TEXT])
+        row |= monitor.look(policy, rows, row)
         rows.append(row)
         _record(out, row)
         if update in config.save_points:
@@ -121,12 +112,6 @@ class _Run:
         averages.add_all("objective/kl", kl[scored])
         averages.add_all("objective/reward", rewards[scored])
         return {"update": update} | averages.means(Processes()) | told
-
-    def look_at(self, held_out: HeldOut | None, update: int) -> dict[str, float | None]:
-        """The held-out measures in updates where they are due; else nothing."""
-        if held_out is None or not is_due(update, self.config):
-            return {}
-        return measure_held_out(held_out, self.policy.model, self.tokenizer, self.config, Processes())
 
     def _sample(self, update: int) -> Samples:
         config = self.config

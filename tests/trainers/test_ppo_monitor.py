@@ -17,7 +17,7 @@ import torch
 from evals.conversation import Response
 from trainers.ppo import PPOConfig, train_ppo
 from trainers.ppo_alarm import reward_hacking
-from trainers.ppo_monitor import HeldOut, HeldOutScores, is_due
+from trainers.ppo_monitor import HeldOut, HeldOutScores, Monitor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, make_critic, make_policy, make_prompts, make_tokenizer
@@ -84,9 +84,11 @@ def test_no_alarm(rewards: Sequence[float], scores: dict[int, float], stderr: fl
 def test_when_held_out_responses_are_looked_at() -> None:
     """The first and the last update were not measured, so that a short run had nothing to compare."""
     settings = PPOConfig(updates=25, batch_size=4, max_new_tokens=4, monitor_every=10)
-    assert [u for u in range(1, 26) if is_due(u, settings)] == [1, 10, 20, 25]
+    monitor = Monitor(HELD_OUT, make_tokenizer(), settings)
+    assert [u for u in range(1, 26) if monitor.is_due(u)] == [1, 10, 20, 25]
+    assert not any(Monitor(None, make_tokenizer(), settings).is_due(u) for u in range(1, 26))
     settings.monitor_every = 0
-    assert not any(is_due(u, settings) for u in range(1, 26))
+    assert not any(monitor.is_due(u) for u in range(1, 26))
 
 
 # --- in a run ----------------------------------------------------------------------------------
