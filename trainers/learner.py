@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from evals.errors import InputError
 from trainers import ppo_math
 from trainers.ppo_config import PPOConfig
 from trainers.ppo_metrics import Averages
-from trainers.ppo_optimizer import adam
 from trainers.processes import Processes
 from trainers.rollout import Experience
 from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch, log_probs_and_values
@@ -33,13 +33,9 @@ class Objective(Protocol):
 class PolicyObjective:
     """The clipped surrogate loss of the policy."""
 
-    def __init__(
-        self, model: PreTrainedModel, config: PPOConfig, optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, config: PPOConfig, optimizer: torch.optim.Optimizer) -> None:
         self.language_model = LanguageModelPass(model, config.temperature, config.gradient_checkpointing)
-        self.optimizer = optimizer or adam(
-            [_group(model.parameters(), config.learning_rate)], config.adam_eps
-        )
+        self.optimizer = optimizer
         self._clip = config.clip
 
     def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
@@ -66,13 +62,9 @@ class PolicyObjective:
 class ValueObjective:
     """The clipped squared error of the critic; `value/loss` is reported without `value_coef`."""
 
-    def __init__(
-        self, model: PreTrainedModel, config: PPOConfig, optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, config: PPOConfig, optimizer: torch.optim.Optimizer) -> None:
         self.critic = CriticPass(model, config.gradient_checkpointing)
-        self.optimizer = optimizer or adam(
-            [_group(model.parameters(), config.critic_learning_rate)], config.adam_eps
-        )
+        self.optimizer = optimizer
         self._clip, self._coef = config.value_clip, config.value_coef
 
     def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
@@ -124,17 +116,23 @@ class Learner:
     events: list[str] = field(default_factory=list)
 
     @classmethod
-    def start(cls, policy: PreTrainedModel, critic: PreTrainedModel, config: PPOConfig) -> Learner:
+    def start(
+        cls, policy: PreTrainedModel, critic: PreTrainedModel, config: PPOConfig, processes: Processes
+    ) -> Learner:
         if config.shared_trunk:
             share_trunk(policy, critic)
         for model in (policy, critic):
             model.eval()  # Dropout off: the ratio of the first pass must be 1.
-        shared = _shared_adam(policy, critic, config) if config.shared_trunk else None
+        groups = _parameter_groups(policy, critic, config)
+        if config.shared_trunk:
+            of_policy = of_critic = processes.adam(groups, config)
+        else:
+            of_policy, of_critic = (processes.adam([group], config) for group in groups)
         return cls(
             policy,
             critic,
-            PolicyObjective(policy, config, shared),
-            ValueObjective(critic, config, shared),
+            PolicyObjective(policy, config, of_policy),
+            ValueObjective(critic, config, of_critic),
             torch.Generator().manual_seed(config.seed),
             config.kl_coef,
         )
@@ -174,16 +172,17 @@ def share_trunk(policy: PreTrainedModel, critic: PreTrainedModel) -> None:
     setattr(critic, critic.base_model_prefix, mine)
 
 
-def _shared_adam(policy: PreTrainedModel, critic: PreTrainedModel, config: PPOConfig) -> torch.optim.Adam:
+def _parameter_groups(
+    policy: PreTrainedModel, critic: PreTrainedModel, config: PPOConfig
+) -> list[dict[str, Any]]:
+    """The policy's and the critic's, which of a trunk that both share has the score head alone."""
     of_policy = list(policy.parameters())
     known = {id(p) for p in of_policy}
-    head = [p for p in critic.parameters() if id(p) not in known]
-    groups = [_group(of_policy, config.learning_rate), _group(head, config.critic_learning_rate)]
-    return adam(groups, config.adam_eps)
-
-
-def _group(parameters: Iterable[Tensor], rate: float) -> dict[str, Any]:
-    return {"params": list(parameters), "base_lr": rate}
+    of_critic = [p for p in critic.parameters() if id(p) not in known]
+    return [
+        {"params": of_policy, "base_lr": config.learning_rate},
+        {"params": of_critic, "base_lr": config.critic_learning_rate},
+    ]
 
 
 def improve(
@@ -206,8 +205,9 @@ def improve(
             if not tokens:  # All its responses were unscored.
                 continue
             for batch in batches:
-                (objective.loss(batch, experience, passed) / tokens).backward()
-            _step(objective.optimizer, config.max_grad_norm, processes)
+                loss = partial(objective.loss, batch, experience, passed)
+                processes.backward(objective.optimizer, loss, tokens)
+            processes.step(objective.optimizer, config.max_grad_norm)
         averages.merge(passed)
         approx_kl = passed.means(processes).get("policy/approx_kl") if config.stop_kl is not None else None
         if config.stop_kl is not None and approx_kl is not None and approx_kl > config.stop_kl:
@@ -221,11 +221,3 @@ def minibatch_rows(config: PPOConfig, generator: torch.Generator) -> Iterator[li
     for _ in range(config.epochs):
         order = torch.randperm(config.batch_size, generator=generator).tolist()
         yield [order[start : start + size] for start in range(0, config.batch_size, size)]
-
-
-def _step(optimizer: torch.optim.Optimizer, max_grad_norm: float, processes: Processes) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    processes.sum_gradients(parameters)
-    nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)

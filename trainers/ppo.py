@@ -94,8 +94,8 @@ def train_ppo(
     `reference` None is the policy with its adapters off. `progress` is told how many updates have
     just ended. `held_out` is looked at every `config.monitor_every` updates (`trainers.ppo_monitor`),
     `renewal` gives a new reward from time to time, `sampler` writes the responses elsewhere (see
-    `trainers.ppo_vllm`), `trackers` names where metrics are shown. Launched with Accelerate's FSDP, the
-    models stay split over the processes (`trainers.sharding`); what is written is whole.
+    `trainers.ppo_vllm`), `trackers` names where metrics are shown. Launched with Accelerate's FSDP or
+    DeepSpeed, models or optimisers stay split over the processes (`trainers.processes`); what is written is whole.
     Raises InputError for settings, prompts or models that can not be trained with, UndecidableError
     when too many responses of an update stay unscored, and SystemExit(143), after saving, when
     SIGTERM came.
@@ -111,7 +111,7 @@ def train_ppo(
     folder = RunFolder(Path(out), config, data.ids, tokenizer, processes)
     if folder.finished:
         return
-    learner = Learner.start(policy, critic, config)
+    learner = Learner.start(policy, critic, config, processes)
     reference_pass = _reference_pass(reference, learner, config)
     folder.restore(learner)
     if progress is not None and learner.update:
@@ -308,7 +308,7 @@ class _Run:
     def _micro_batches(self, samples: Samples, rows: Sequence[int]) -> list[TokenBatch]:
         size, pad = self.config.micro_batch_size, int(self.tokenizer.pad_token_id)
         batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, rows, size, pad)
-        if self.processes.shards:  # As many passes as the process with the most.
+        if self.processes.in_step:  # As many passes as the process with the most.
             missing = max(self.processes.gather(len(batches))) - len(batches)
             batches += [empty_batch(pad, samples.tokens.device)] * missing
         return batches

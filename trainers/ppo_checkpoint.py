@@ -214,7 +214,7 @@ def learner_tensors(learner: Learner, keep: bool = True) -> Iterator[tuple[str, 
     yield "policy", whole_tensors(_trained(learner.policy), keep)
     yield "critic", whole_tensors(_trained(learner.critic), keep)
     for name, optimizer in learner.optimizers.items():
-        yield name, whole_tensors(optimizer_tensors(optimizer), keep)
+        yield name, optimizer_tensors(optimizer, keep)
 
 
 def save_state(

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.sharding import part_of
-
-MASTER = "master"
+from trainers.sharding import part_of, whole_tensors
+from trainers.zero import MASTER, ZeroAdam
 
 
 def adam(groups: Sequence[Mapping[str, Any]], eps: float) -> torch.optim.Adam:
@@ -71,17 +70,26 @@ class MasterAdam(torch.optim.Adam):
         return [master for _, master in self._pairs]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that an optimiser remembers, by name."""
+def optimizer_tensors(optimizer: torch.optim.Optimizer, keep: bool = True) -> dict[str, Tensor]:
+    """All that an optimiser remembers, by name, whole; one that is split asks it of every process (`whole_tensors`)."""
+    if isinstance(optimizer, ZeroAdam):
+        return optimizer.whole_state(keep)
     state = optimizer.state_dict()["state"]
     tensors = {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
     masters = optimizer.masters if isinstance(optimizer, MasterAdam) else []
-    return tensors | {f"{index}.{MASTER}": master.detach() for index, master in enumerate(masters)}
+    tensors |= {f"{index}.{MASTER}": master.detach() for index, master in enumerate(masters)}
+    return whole_tensors(tensors, keep)
 
 
 @torch.no_grad()
 def set_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, on an optimiser of the same weights, split over processes or not."""
+    """The reverse of `optimizer_tensors`, on an optimiser of the same weights, split over processes or not.
+
+    The weights have to be in place.
+    """
+    if isinstance(optimizer, ZeroAdam):
+        optimizer.set_whole_state(tensors)
+        return
     state: dict[int, dict[str, Tensor]] = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():

@@ -1,6 +1,7 @@
-"""Run by accelerate launch in every process: the same trainings, in OUT/two/NAME and, with FSDP, in OUT/split/NAME.
+"""Run by accelerate launch in every process: the same trainings, in OUT/HOW/NAME.
 
 accelerate launch --config_file conf/accelerate/fsdp.yaml --num_processes 2 ppo_two_processes.py OUT
+HOW is two (whole models) and split (by FSDP), or, launched with deepspeed_zero2.yaml, zero1 and zero2.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from torch.distributed.tensor import DTensor
 
 from evals.conversation import Response
 from trainers.adapters import add_adapter
+from trainers.learner import Learner
 from trainers.ppo import train_ppo
 from trainers.ppo_config import PPOConfig
 from trainers.ppo_monitor import HeldOut, HeldOutScores
+from trainers.processes import current_processes
 from trainers.reward import Breakdown, RewardModelTerm, SumOfTerms
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -100,9 +103,9 @@ def train_with_models(out: Path) -> None:
     train(out, settings, reward, (policy, critic, None), held_out=held_out)
 
 
-def train_in_bfloat16(out: Path) -> None:
+def train_in_bfloat16(out: Path, reward: Any) -> None:
     models = (eager_to_end(), make_critic(), make_policy(9, spread=0.2))
-    train(out, config(), TextReward(distinct_words), [model.to(torch.bfloat16) for model in models])
+    train(out, config(), reward, [model.to(torch.bfloat16) for model in models])
 
 
 def held_share(models: Sequence[torch.nn.Module]) -> float:
@@ -112,38 +115,69 @@ def held_share(models: Sequence[torch.nn.Module]) -> float:
     return sum(p.numel() for p in here) / sum(p.numel() for p in parameters)
 
 
-def break_off(out: Path, reward: TextReward) -> None:
+def state_share() -> float:
+    """The share of the policy's moments that this process holds."""
+    policy = make_policy()
+    optimizer = Learner.start(policy, make_critic(), config(), current_processes()).policy_objective.optimizer
+    here = [p for group in optimizer.param_groups for p in group["params"]]
+    return sum(p.numel() for p in here) / sum(p.numel() for p in policy.parameters())
+
+
+def break_off(train: Callable[[Path, Any], object], out: Path, reward: TextReward) -> None:
     """Train until the last update, whose reward fails; a state of the second is left."""
     try:
-        train(out, config(), Crashing(reward))
+        train(out, Crashing(reward))
     except RuntimeError:
         return
     raise AssertionError("the reward did not fail")
 
 
-def train_all(out: Path) -> None:
+def train_plainly(out: Path, reward: Any) -> Any:
+    return train(out, config(), reward)
+
+
+def train_all(out: Path, splits: bool = False) -> None:
+    """`splits`: models are split, which not every setting goes with."""
     text = TextReward(distinct_words)
-    trained = train(out / "plain", config(), text)
+    trained = train_plainly(out / "plain", text)
     share = out / f"held-{os.environ.get('RANK', '0')}.json"
     share.write_text(json.dumps(held_share(trained)))
     unscored = TextReward(but_first_prompts)
     hard = {"minibatches": 4, "batch_size": 4, "max_unscored_share": 0.9, "kl_controller": "adaptive"}
     train(out / "unscored", config(**hard, stop_kl=1e-3), unscored)
     train_with_models(out / "models")
-    train_in_bfloat16(out / "bfloat16")
-    train(out / "unbroken", config(), NoisyReward())
-    break_off(out / "resumed", NoisyReward())
-    train(out / "resumed", config(), NoisyReward())
-    break_off(out / "handed", text)
+    if not splits:
+        train(out / "shared", config(shared_trunk=True, offload=True), text)
+    train_in_bfloat16(out / "bfloat16", text)
+    break_off(train_in_bfloat16, out / "bfloat16-resumed", text)
+    train_in_bfloat16(out / "bfloat16-resumed", text)
+    train_plainly(out / "unbroken", NoisyReward())
+    break_off(train_plainly, out / "resumed", NoisyReward())
+    train_plainly(out / "resumed", NoisyReward())
+    break_off(train_plainly, out / "handed", text)
+
+
+# By what `accelerate launch` was asked for: how processes train, and what of that request is changed for it.
+HOW = {
+    "ACCELERATE_USE_FSDP": {
+        "two": ("ACCELERATE_USE_FSDP", "false"),
+        "split": ("ACCELERATE_USE_FSDP", "true"),
+    },
+    "ACCELERATE_USE_DEEPSPEED": {
+        "zero1": ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1"),
+        "zero2": ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"),
+    },
+}
 
 
 def main(out: Path) -> None:
-    """The launcher asks for FSDP; without that the same processes hold all models each."""
-    assert os.environ["ACCELERATE_USE_FSDP"] == "true"
-    for how, asked in (("two", "false"), ("split", "true")):
-        os.environ["ACCELERATE_USE_FSDP"] = asked
+    (asked,) = (name for name in HOW if os.environ.get(name) == "true")
+    for how, (variable, value) in HOW[asked].items():
+        os.environ[variable] = value
         (out / how).mkdir(exist_ok=True)
-        train_all(out / how)
+        train_all(out / how, splits=how == "split")
+        if how.startswith("zero"):
+            (out / how / f"state-{os.environ['RANK']}.json").write_text(json.dumps(state_share()))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def made_up_round(count: int = 8) -> tuple[Learner, Any, Experience]:
     experience = Experience(
         list(range(count)), samples.mask, old, old, values, torch.zeros_like(old), returns, advantages
     )
-    return Learner.start(policy, make_critic(), settings), samples, experience
+    return Learner.start(policy, make_critic(), settings, Processes()), samples, experience
 
 
 def gradients(size: int) -> dict[str, torch.Tensor]:

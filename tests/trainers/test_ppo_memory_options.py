@@ -200,7 +200,7 @@ def gradients(models: tuple[Any, Any], checkpointing: bool) -> tuple[dict[str, t
     old = samples.log_probs
     values, returns, advantages = torch.randn(3, *old.shape, generator=generator)
     experience = Experience(list(range(8)), samples.mask, old, old, values, old * 0, returns, advantages)
-    learner = Learner.start(policy, critic, settings)
+    learner = Learner.start(policy, critic, settings, Processes())
     batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), 8, PAD)
     kept = [0]
 

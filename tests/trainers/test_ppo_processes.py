@@ -1,4 +1,4 @@
-"""Two real processes (gloo) train as one does at the same global batch, their models whole or split by FSDP."""
+"""Two real processes (gloo) train as one does at the same global batch: whole models, FSDP, DeepSpeed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from evals.errors import InputError
 from trainers.ppo import _check_batch, _check_processes
 from trainers.ppo_config import PPOConfig
-from trainers.processes import Processes, shards_models
+from trainers.processes import Processes, zero_stage
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_two_processes import config, train, train_all
@@ -35,22 +37,36 @@ LAUNCH = [
 ]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same trainings by one process, by two, and by two that split the models."""
-    out = tmp_path_factory.mktemp("processes")
-    program = subprocess.Popen(
-        [*LAUNCH, "--config_file", str(ROOT / "conf" / "accelerate" / "fsdp.yaml"), str(PROGRAM), str(out)],
+HAS_DEEPSPEED = find_spec("deepspeed") is not None
+ZERO = [
+    pytest.param(how, marks=pytest.mark.skipif(not HAS_DEEPSPEED, reason="needs the extra 'deepspeed'"))
+    for how in ("zero1", "zero2")
+]
+
+
+def launch(file: str, out: Path) -> subprocess.Popen[str]:
+    """The trainings by two processes, as a file of conf/accelerate says."""
+    return subprocess.Popen(
+        [*LAUNCH, "--config_file", str(ROOT / "conf" / "accelerate" / file), str(PROGRAM), str(out)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same trainings by one process, by two, and by two that split the models or the optimisers."""
+    out = tmp_path_factory.mktemp("processes")
+    programs = [launch("fsdp.yaml", out)]
+    programs += [launch("deepspeed_zero2.yaml", out)] if HAS_DEEPSPEED else []
     (out / "one").mkdir()
     train_all(out / "one")
-    output, _ = program.communicate(timeout=600)
-    assert program.returncode == 0, output[-3000:]
-    return {how: out / how for how in ("one", "two", "split")}
+    for program in programs:
+        output, _ = program.communicate(timeout=600)
+        assert program.returncode == 0, output[-3000:]
+    return {how: out / how for how in ("one", "two", "split", "zero1", "zero2")}
 
 
 def rows(folder: Path) -> list[dict[str, float | None]]:
@@ -58,10 +74,12 @@ def rows(folder: Path) -> list[dict[str, float | None]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["two", "split"])
-@pytest.mark.parametrize("name", ["plain", "unscored", "models"])
+@pytest.mark.parametrize("how", ["two", "split", *ZERO])
+@pytest.mark.parametrize("name", ["plain", "unscored", "models", "shared"])
 def test_two_processes_train_as_one(runs: dict[str, Path], name: str, how: str) -> None:
     """Whitening, the loss's divisor, KL or gradients were of one process's rows alone (PPO.md)."""
+    if (name, how) == ("shared", "split"):
+        pytest.skip("FSDP does not go with a shared trunk")
     one, two = rows(runs["one"] / name), rows(runs[how] / name)
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
@@ -88,15 +106,18 @@ def test_the_trainings_compared_are_not_trivial(runs: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["two", "split"])
-def test_two_processes_resume_to_the_same_bytes(runs: dict[str, Path], how: str) -> None:
+@pytest.mark.parametrize("how", ["two", "split", *ZERO])
+@pytest.mark.parametrize(("unbroken", "resumed"), [("unbroken", "resumed"), ("bfloat16", "bfloat16-resumed")])
+def test_two_processes_resume_to_the_same_bytes(
+    runs: dict[str, Path], unbroken: str, resumed: str, how: str
+) -> None:
     """The second process went on with the random generators of the first, or sums changed from run to run."""
     for file in ("metrics.jsonl", "checkpoint-3/model.safetensors", "critic/model.safetensors"):
-        assert (runs[how] / "unbroken" / file).read_bytes() == (runs[how] / "resumed" / file).read_bytes()
+        assert (runs[how] / unbroken / file).read_bytes() == (runs[how] / resumed / file).read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["one", "two", "split"])
+@pytest.mark.parametrize("how", ["one", "two", "split", *ZERO])
 def test_one_process_goes_on_with_what_two_began(runs: dict[str, Path], how: str) -> None:
     """A state held parts of tensors, so that only as many processes could read it as had written it."""
     train(runs[how] / "handed", config(), TextReward(distinct_words))
@@ -113,11 +134,33 @@ def test_fsdp_splits_what_is_trained(runs: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_split_bfloat16_models_are_trained_through_masters(runs: dict[str, Path]) -> None:
+@pytest.mark.parametrize("how", ZERO)
+def test_deepspeed_splits_the_optimisers(runs: dict[str, Path], how: str) -> None:
+    """A stage that was not asked of DeepSpeed left every process with all moments."""
+    for rank in range(2):
+        assert json.loads((runs[how] / f"held-{rank}.json").read_text()) == 1.0
+        assert json.loads((runs[how] / f"state-{rank}.json").read_text()) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["split", *ZERO])
+def test_checkpoints_of_split_runs_load_as_they_are(runs: dict[str, Path], how: str) -> None:
+    """What was written had to be put together before anything could read it."""
+    for name in ("plain", "models"):
+        folders = [runs[each] / name / "checkpoint-3" for each in ("one", how)]
+        one, split = (AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True) for folder in folders)
+        ids = torch.tensor([[5, 9, 7, 11]])
+        with torch.no_grad():
+            assert torch.allclose(split(input_ids=ids).logits, one(input_ids=ids).logits, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["split", *ZERO])
+def test_split_bfloat16_models_are_trained_through_masters(runs: dict[str, Path], how: str) -> None:
     """The gradient of a split weight never reached its float32 master, and the policy stood still."""
-    whole, split = (rows(runs[how] / "bfloat16") for how in ("two", "split"))
+    whole, split = (rows(runs[each] / "bfloat16") for each in ("two", how))
     saved = [
-        load_file(runs[how] / "bfloat16" / "checkpoint-3" / "model.safetensors") for how in ("two", "split")
+        load_file(runs[each] / "bfloat16" / "checkpoint-3" / "model.safetensors") for each in ("two", how)
     ]
     start = eager_to_end().to(torch.bfloat16).state_dict()
     for key, value in saved[0].items():
@@ -145,7 +188,7 @@ def test_launch_settings_that_training_would_leave_out_are_refused(
 ) -> None:
     """A launch with DeepSpeed's configuration trained without DeepSpeed and said nothing."""
     with pytest.raises(InputError, match=f"field '{field}'.*fsdp.yaml"):
-        shards_models(environment)
+        zero_stage(environment)
 
 
 def test_fewer_responses_than_processes_are_refused() -> None:
