@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -166,7 +167,11 @@ class RunConfig:
             if self.launch != RunConfig.launch:
                 raise InputError("does nothing", field="launch", fix="say processes=N too, or leave it out")
             return
-        splits = str(read_launch(self.launch)["distributed_type"]) == "FSDP"
+        kind = str(read_launch(self.launch)["distributed_type"])
+        if kind == "DEEPSPEED" and find_spec("deepspeed") is None:
+            fix = "pip install 'rbrbench[deepspeed]', or take launch=fsdp"
+            raise InputError("asks for DeepSpeed, which is not installed", field="launch", fix=fix)
+        splits = kind == "FSDP"
         lacking = {
             "renewal.every": (self.renewal.every > 0, "a reward model is trained by one process"),
             "ppo.batch_size": (self.ppo.batch_size < self.processes, "each process needs a response"),

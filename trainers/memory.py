@@ -5,8 +5,8 @@ weights, the float32 masters; activations of one micro-batch with the logits of 
 the sampling cache. Not counted: the allocator's own slack, for which 15 % are added.
 
 What several processes need not hold each goes by the stages of ZeRO (Rajbhandari et al. 2020, arXiv
-1910.02054, section 3): 1 splits the optimiser's state, 2 the gradients too, 3 the weights too. Training here
-has 0 (every process holds all) and 3 (`trainers.sharding`); 1 and 2 are what DeepSpeed would need.
+1910.02054, section 3): 0 nothing, 1 the optimiser's state, 2 the gradients too (both `trainers.zero`, which
+keeps masters of float32 weights as well), 3 the weights too (`trainers.sharding`).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def ppo_memory(
     stage 3 the two frozen models that grade are whole while they do; the policy, while it samples, is less.
     """
     n, tokens = model.parameters, prompt_tokens + response_tokens
-    state = 8 + (0 if bytes_per_value == 4 else 4)
+    state = 8 + (0 if bytes_per_value == 4 and zero_stage in (0, 3) else 4)
     trunks = 1 if shared_trunk else 2
     split = {stage: processes if zero_stage >= stage else 1 for stage in (1, 2, 3)}
     one_trained = bytes_per_value * n / split[3] + (4 / split[2] + state / split[1]) * n * trained_share

@@ -29,7 +29,12 @@ class ZeroAdam(torch.optim.Adam):
     """
 
     def __init__(
-        self, groups: Sequence[Mapping[str, Any]], eps: float, max_grad_norm: float, stage: int, processes: int
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        eps: float,
+        max_grad_norm: float,
+        stage: int,
+        processes: int,
     ) -> None:
         trained = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
         self.weights: list[Tensor] = [p for group in trained for p in group["params"]]
@@ -66,17 +71,16 @@ class ZeroAdam(torch.optim.Adam):
         """
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        found = {}
-        steps = next(iter(self.state.values()))["step"]
+        found: dict[str, Tensor] = {}
         for index, weight in enumerate(self.weights):
             for key in MOMENTS:
                 whole = safe_get_full_optimizer_state(weight, key)
                 found |= {f"{index}.{key}": whole.cpu()} if keep else {}
-            found |= {f"{index}.step": steps.cpu().clone()} if keep else {}
             if weight.dtype != torch.float32:
                 master = safe_get_full_fp32_param(weight)
                 found |= {f"{index}.{MASTER}": master.cpu()} if keep else {}
-        return found
+        steps = next(iter(self.state.values()))["step"].cpu()
+        return found | {f"{index}.step": steps.clone() for index in range(len(self.weights)) if keep}
 
     @torch.no_grad()
     def set_whole_state(self, tensors: Mapping[str, Tensor]) -> None:

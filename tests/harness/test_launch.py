@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,11 @@ def is_running(pid: int) -> bool:
         (["processes=0"], "processes"),
         (["processes=2", "launch=nowhere.yaml"], "launch"),
         (["processes=2", "algorithm=GRPO"], "processes"),
+        pytest.param(
+            ["processes=2", "launch=deepspeed_zero2"],
+            "launch",
+            marks=pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed"),
+        ),
         (["processes=2", "ppo.batch_size=1"], "ppo.batch_size"),
         (["processes=2", "renewal.every=2"], "renewal.every"),
         (["processes=2", "launch=fsdp", "ppo.shared_trunk=true"], "ppo.shared_trunk"),

@@ -104,6 +104,8 @@ def test_stages_of_zero_against_the_paper() -> None:
 
     bytes_each = [of_one_model(stage) for stage in range(4)]
     assert bytes_each == pytest.approx([18, 2 + 4 + 12 / 64, 2 + 16 / 64, 18 / 64], rel=1e-2)
+    whole = ppo_memory(seven, bytes_per_value=4, trained_share=1.0, processes=64, zero_stage=2, **sizes)
+    assert whole.trained / 2 / n == pytest.approx(4 + 16 / 64, rel=1e-2)  # masters of float32 weights too
     split = ppo_memory(seven, bytes_per_value=2, trained_share=1.0, processes=4, zero_stage=3, **sizes)
     assert split.frozen == pytest.approx(3 * 2 * n / 4, abs=1) and split.gathered == 2 * 2 * n
 

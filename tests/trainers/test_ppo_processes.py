@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from evals.errors import InputError
 from trainers.ppo import _check_batch, _check_processes
 from trainers.ppo_config import PPOConfig
-from trainers.processes import Processes, zero_stage
+from trainers.processes import Processes, current_processes, zero_stage
+from trainers.zero import one_precision
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_two_processes import config, train, train_all
@@ -148,7 +151,9 @@ def test_checkpoints_of_split_runs_load_as_they_are(runs: dict[str, Path], how: 
     """What was written had to be put together before anything could read it."""
     for name in ("plain", "models"):
         folders = [runs[each] / name / "checkpoint-3" for each in ("one", how)]
-        one, split = (AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True) for folder in folders)
+        one, split = (
+            AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True) for folder in folders
+        )
         ids = torch.tensor([[5, 9, 7, 11]])
         with torch.no_grad():
             assert torch.allclose(split(input_ids=ids).logits, one(input_ids=ids).logits, atol=1e-4)
@@ -170,25 +175,80 @@ def test_split_bfloat16_models_are_trained_through_masters(runs: dict[str, Path]
     assert split[0]["objective/kl"] == pytest.approx(whole[0]["objective/kl"], abs=1e-5)
 
 
+def announced(file: str) -> dict[str, str]:
+    """The environment that `accelerate launch` gives the processes of a file of conf/accelerate."""
+    config_file = str(ROOT / "conf" / "accelerate" / file)
+    arguments = launch_command_parser().parse_args(["--config_file", config_file, str(PROGRAM)])
+    arguments, *_ = _validate_launch_command(arguments)
+    arguments.main_process_port, arguments.deepspeed_fields_from_accelerate_config = 0, ""
+    if arguments.use_deepspeed:
+        return prepare_deepspeed_cmd_env(arguments)[1]
+    return prepare_multi_gpu_env(arguments)
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [("one_node.yaml", 0), ("deepspeed_zero1.yaml", 1), ("deepspeed_zero2.yaml", 2), ("fsdp.yaml", 3)],
+)
+def test_launch_files_are_followed(file: str, stage: int) -> None:
+    """A key that Accelerate does not know, or a value that training refuses, was found out on eight devices."""
+    environment = announced(file)
+    assert zero_stage(environment) == stage
+    told = {"ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"} & environment.keys()
+    assert bool(told) == (stage > 0)
+
+
 SPLIT = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true"}
 
 
 @pytest.mark.parametrize(
     ("environment", "field"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "distributed_type"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "distributed_type"),
         ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "mixed_precision"),
         ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version"),
         (SPLIT | {"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params"),
         (SPLIT | {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing"),
+        (DEEPSPEED | {"ACCELERATE_MIXED_PRECISION": "bf16"}, "mixed_precision"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "mine.json"}, "deepspeed_config_file"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}, "offload_param_device"),
+        (DEEPSPEED | {"ACCELERATE_GRADIENT_CLIPPING": "1.0"}, "gradient_clipping"),
+        (DEEPSPEED | {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "gradient_accumulation_steps"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "0"}, "zero_stage"),
+        (DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "zero_stage"),
     ],
 )
 def test_launch_settings_that_training_would_leave_out_are_refused(
     environment: dict[str, str], field: str
 ) -> None:
     """A launch with DeepSpeed's configuration trained without DeepSpeed and said nothing."""
-    with pytest.raises(InputError, match=f"field '{field}'.*fsdp.yaml"):
+    with pytest.raises(InputError, match=f"field '{field}'.*conf/accelerate"):
         zero_stage(environment)
+
+
+def test_stage_3_of_deepspeed_is_that_of_fsdp() -> None:
+    """The refusal did not say that the same is at hand."""
+    with pytest.raises(InputError, match="says 3, .*stages 1 and 2; launch with conf/accelerate/fsdp.yaml"):
+        zero_stage(DEEPSPEED | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"})
+
+
+def test_a_launch_without_deepspeed_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ImportError from deep inside Accelerate, after the models had been loaded."""
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as Python has it for what cannot be imported
+    for name, value in (DEEPSPEED | {"WORLD_SIZE": "2", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"field 'distributed_type'.*pip install 'rbrbench\[deepspeed\]'"):
+        current_processes()
+
+
+def test_weights_of_two_precisions_are_refused_by_deepspeed() -> None:
+    """A part was cut from one tensor of them all, in the precision of the first."""
+    weights = [torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16)]
+    assert one_precision(weights[1:]) == torch.bfloat16
+    with pytest.raises(InputError, match="of torch.bfloat16 and torch.float32; .*without DeepSpeed"):
+        one_precision(weights)
 
 
 def test_fewer_responses_than_processes_are_refused() -> None:
