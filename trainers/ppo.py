@@ -162,6 +162,8 @@ def train_ppo(
         folder.end_early(learner, f"rolled back {learner.rollbacks} times")
     shown.finish()
     folder.finish(learner)
+    for optimizer in learner.optimizers.values():
+        processes.close(optimizer)
 
 
 def _check_reference(policy: PreTrainedModel, reference: PreTrainedModel | None) -> None:

@@ -72,6 +72,9 @@ class Processes:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    def close(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave the weights to other optimisers."""
+
     def agree(self, problem: InputError | None) -> None:
         """Raise on every process the problem that any has, so that none waits for that one in vain."""
         texts = [text for text in self.gather(str(problem) if problem else None) if text]
@@ -156,6 +159,10 @@ class ZeroProcesses(AcceleratedProcesses):
     def step(self, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
         assert isinstance(optimizer, ZeroAdam)  # which was told the norm when it was made
         optimizer.take_step()
+
+    def close(self, optimizer: torch.optim.Optimizer) -> None:
+        assert isinstance(optimizer, ZeroAdam)
+        optimizer.close()
 
 
 def current_processes() -> Processes:

@@ -8,6 +8,7 @@ parts are gathered. Stage 3 is torch's own (`trainers.sharding`).
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ BUCKET = 50_000_000  # values of gradients or weights sent at once
 class ZeroAdam(torch.optim.Adam):
     """Adam through a DeepSpeed engine; `param_groups` hold this process's part of the float32 weights.
 
-    Every process has to make as many passes, and each step, together with the others. Raises InputError
-    without DeepSpeed, and for weights of different precisions.
+    Each of the `count` processes has to make as many passes, and every step, together with the others.
+    Raises InputError without DeepSpeed, and for weights of different precisions.
     """
 
     def __init__(
@@ -34,11 +35,11 @@ class ZeroAdam(torch.optim.Adam):
         eps: float,
         max_grad_norm: float,
         stage: int,
-        processes: int,
+        count: int,
     ) -> None:
         trained = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
         self.weights: list[Tensor] = [p for group in trained for p in group["params"]]
-        self._processes = processes
+        self._count = count
         super().__init__(trained, lr=0.0, eps=eps, fused=True)
         settings = engine_settings(stage, max_grad_norm, one_precision(self.weights))
         self._engine = _engine(_Loss(self.weights), self, settings)
@@ -49,20 +50,24 @@ class ZeroAdam(torch.optim.Adam):
 
         DeepSpeed takes their mean over processes, and a loss divided by the tokens of all wants their sum.
         """
-        self._engine.backward(self._engine(loss) / divisor * self._processes)
+        self._engine.backward(self._engine(loss) / divisor * self._count)
 
     def take_step(self) -> None:
         """Sum gradients over processes, clip their norm, step (`step` is the engine's to call), gather.
 
-        Raises InputError where a gradient is not finite: DeepSpeed leaves such a step out and goes on.
+        Raises InputError where a gradient is not finite: DeepSpeed leaves such a step of float32 out, and goes on.
         """
         self._engine.step()
-        if not self._engine.was_step_applied():
+        if not math.isfinite(self._engine.get_global_grad_norm()):
             raise InputError(
                 "an update's gradient is not a finite number",
                 field="ppo.learning_rate",
                 fix="lower it, and look at the losses of metrics.jsonl",
             )
+
+    def close(self) -> None:
+        """Take the engine's hooks off the weights, which stay as they are: another optimiser may train them."""
+        self._engine.destroy()
 
     def whole_state(self, keep: bool = True) -> dict[str, Tensor]:
         """The state that the same Adam has in one process, by name, in main memory.

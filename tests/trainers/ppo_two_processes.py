@@ -7,6 +7,7 @@ HOW is two (whole models) and split (by FSDP), or, launched with deepspeed_zero2
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import sys
@@ -19,6 +20,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from evals.conversation import Response
+from evals.errors import InputError
 from trainers.adapters import add_adapter
 from trainers.learner import Learner
 from trainers.ppo import train_ppo
@@ -115,12 +117,21 @@ def held_share(models: Sequence[torch.nn.Module]) -> float:
     return sum(p.numel() for p in here) / sum(p.numel() for p in parameters)
 
 
-def state_share() -> float:
-    """The share of the policy's moments that this process holds."""
-    policy = make_policy()
-    optimizer = Learner.start(policy, make_critic(), config(), current_processes()).policy_objective.optimizer
-    here = [p for group in optimizer.param_groups for p in group["params"]]
-    return sum(p.numel() for p in here) / sum(p.numel() for p in policy.parameters())
+def look_into_optimizers(out: Path) -> None:
+    """Write the share of the policy's moments that this process holds, and what is said of a gradient of NaN."""
+    processes, policies = current_processes(), (make_policy(), make_policy().to(torch.bfloat16))
+    found = []
+    for policy in policies:
+        optimizer = Learner.start(policy, make_critic(), config(), processes).policy_objective.optimizer
+        here = sum(part.numel() for group in optimizer.param_groups for part in group["params"])
+        processes.backward(optimizer, lambda policy=policy: policy.lm_head.weight.sum() * math.nan, 1)
+        try:
+            processes.step(optimizer, 1.0)
+            said = ""
+        except InputError as error:
+            said = str(error)
+        found.append({"share": here / sum(p.numel() for p in policy.parameters()), "said": said})
+    (out / f"optimizers-{processes.rank}.json").write_text(json.dumps(found))
 
 
 def break_off(train: Callable[[Path, Any], object], out: Path, reward: TextReward) -> None:
@@ -140,6 +151,7 @@ def train_all(out: Path, splits: bool = False) -> None:
     """`splits`: models are split, which not every setting goes with."""
     text = TextReward(distinct_words)
     trained = train_plainly(out / "plain", text)
+    train(out / "again", config(), text, (*trained, make_policy(9, spread=0.2)))
     share = out / f"held-{os.environ.get('RANK', '0')}.json"
     share.write_text(json.dumps(held_share(trained)))
     unscored = TextReward(but_first_prompts)
@@ -147,7 +159,8 @@ def train_all(out: Path, splits: bool = False) -> None:
     train(out / "unscored", config(**hard, stop_kl=1e-3), unscored)
     train_with_models(out / "models")
     if not splits:
-        train(out / "shared", config(shared_trunk=True, offload=True), text)
+        rates = {"learning_rate": 3e-3, "critic_learning_rate": 1e-3}
+        train(out / "shared", config(shared_trunk=True, offload=True, **rates), text)
     train_in_bfloat16(out / "bfloat16", text)
     break_off(train_in_bfloat16, out / "bfloat16-resumed", text)
     train_in_bfloat16(out / "bfloat16-resumed", text)
@@ -177,7 +190,7 @@ def main(out: Path) -> None:
         (out / how).mkdir(exist_ok=True)
         train_all(out / how, splits=how == "split")
         if how.startswith("zero"):
-            (out / how / f"state-{os.environ['RANK']}.json").write_text(json.dumps(state_share()))
+            look_into_optimizers(out / how)
 
 
 if __name__ == "__main__":
