@@ -2,7 +2,8 @@
 
 Counted: weights, and of what is trained the float32 gradients, Adam's two moments and, beside shorter
 weights, the float32 masters; activations of one micro-batch with the logits of its response tokens;
-the sampling cache. Not counted: the allocator's own slack, for which 15 % are added.
+the sampling cache. Not counted: the allocator's own slack, for which 15 % are added, and at stages 1 and 2
+the buckets in which gradients are sent (`trainers.zero`, up to 0.2 GB).
 
 What several processes need not hold each goes by the stages of ZeRO (Rajbhandari et al. 2020, arXiv
 1910.02054, section 3): 0 nothing, 1 the optimiser's state, 2 the gradients too (both `trainers.zero`, which

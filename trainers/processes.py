@@ -73,7 +73,7 @@ class Processes:
         optimizer.zero_grad(set_to_none=True)
 
     def close(self, optimizer: torch.optim.Optimizer) -> None:
-        """Leave the weights to other optimisers."""
+        """Let go of what `optimizer` holds beside the weights."""
 
     def agree(self, problem: InputError | None) -> None:
         """Raise on every process the problem that any has, so that none waits for that one in vain."""

@@ -41,7 +41,7 @@ class ZeroAdam(torch.optim.Adam):
         self.weights: list[Tensor] = [p for group in trained for p in group["params"]]
         self._count = count
         super().__init__(trained, lr=0.0, eps=eps, fused=True)
-        settings = engine_settings(stage, max_grad_norm, one_precision(self.weights))
+        settings = engine_settings(stage, max_grad_norm, self.weights)
         self._engine = _engine(_Loss(self.weights), self, settings)
         self._make_state()
 
@@ -66,7 +66,7 @@ class ZeroAdam(torch.optim.Adam):
             )
 
     def close(self) -> None:
-        """Take the engine's hooks off the weights, which stay as they are: another optimiser may train them."""
+        """Take the engine's hooks off the weights; they hold it, with all moments, for as long as the weights live."""
         self._engine.destroy()
 
     def whole_state(self, keep: bool = True) -> dict[str, Tensor]:
@@ -123,15 +123,16 @@ class _Loss(nn.Module):
         return loss()
 
 
-def engine_settings(stage: int, max_grad_norm: float, precision: torch.dtype) -> dict[str, Any]:
+def engine_settings(stage: int, max_grad_norm: float, weights: Sequence[Tensor]) -> dict[str, Any]:
     """DeepSpeed's configuration. Sums are of float32, and the training loop says when to step."""
+    bucket = min(BUCKET, sum(weight.numel() for weight in weights))
     return {
         "train_micro_batch_size_per_gpu": 1,  # has to be given; batches are made by the training loop
         "managed_gradient_accumulation": False,
-        "zero_optimization": {"stage": stage, "reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET},
+        "zero_optimization": {"stage": stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket},
         "zero_allow_untested_optimizer": True,  # a subclass of torch's Adam, which is tested
         "gradient_clipping": max_grad_norm,
-        "bf16": {"enabled": precision == torch.bfloat16},
+        "bf16": {"enabled": one_precision(weights) == torch.bfloat16},
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",
     }

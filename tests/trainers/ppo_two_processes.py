@@ -6,6 +6,7 @@ HOW is two (whole models) and split (by FSDP), or, launched with deepspeed_zero2
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from trainers.ppo_config import PPOConfig
 from trainers.ppo_monitor import HeldOut, HeldOutScores
 from trainers.processes import current_processes
 from trainers.reward import Breakdown, RewardModelTerm, SumOfTerms
+from trainers.zero import ZeroAdam
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
@@ -117,6 +119,12 @@ def held_share(models: Sequence[torch.nn.Module]) -> float:
     return sum(p.numel() for p in here) / sum(p.numel() for p in parameters)
 
 
+def check_optimizers_are_gone() -> None:
+    """DeepSpeed's hooks on the weights keep its engines, and all moments with them, as long as the models live."""
+    gc.collect()
+    assert not any(type(x) is ZeroAdam for x in gc.get_objects())
+
+
 def look_into_optimizers(out: Path) -> None:
     """Write the share of the policy's moments that this process holds, and what is said of a gradient of NaN."""
     processes, policies = current_processes(), (make_policy(), make_policy().to(torch.bfloat16))
@@ -151,6 +159,7 @@ def train_all(out: Path, splits: bool = False) -> None:
     """`splits`: models are split, which not every setting goes with."""
     text = TextReward(distinct_words)
     trained = train_plainly(out / "plain", text)
+    check_optimizers_are_gone()
     train(out / "again", config(), text, (*trained, make_policy(9, spread=0.2)))
     share = out / f"held-{os.environ.get('RANK', '0')}.json"
     share.write_text(json.dumps(held_share(trained)))
