@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evals.errors import InputError
+from evals.ranges import POSITIVE, SHARE, check_ranges, whole
 
 CANDIDATES = ((0.03, 0.1), (0.5, 0.8, 1.0), (0.5, 0.75, 1.0))  # of l2, balance and prior_shift
 
@@ -29,10 +30,22 @@ class EncoderFitConfig:
 
     def __post_init__(self) -> None:
         if self.choose and self.average:
-            raise InputError("is set, and so is choose", field="grader.average", fix="set one of the two")
-        for name in ("l2", "iterations"):
-            if getattr(self, name) <= 0:
-                raise InputError("is out of range", field=f"grader.{name}", fix="give a value above 0")
-        for name in ("balance", "prior_shift"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError("is out of range", field=f"grader.{name}", fix="give a value from 0 to 1")
+            raise InputError("is set, and so is choose", field="encoder.average", fix="set one of the two")
+        wanted = {
+            "l2": POSITIVE,
+            "iterations": whole(1),
+            "max_tokens": whole(64),  # 40 of them are the prompt's
+            "balance prior_shift": SHARE,
+        }
+        check_ranges(self, "encoder", wanted)
+
+    def for_grades(self) -> EncoderFitConfig:
+        """For another grader's probabilities, which are to be copied as they are (distillation).
+
+        Raises InputError where something is set that would bend them: it is for people's labels.
+        """
+        for name in ("balance", "prior_shift", "choose", "average"):
+            if getattr(self, name) != getattr(EncoderFitConfig, name):
+                problem = "is for labels of people; a teacher's grades are copied as they are"
+                raise InputError(problem, field=f"encoder.{name}", fix="leave it out, or the teacher")
+        return replace(self, balance=0.0, prior_shift=0.0)

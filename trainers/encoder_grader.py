@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.calibration import gold_labels, measures, prompt_folds
-from evals.conversation import LabelledResponse, Response
+from evals.calibration import measures, prompt_folds
+from evals.conversation import Response
 from evals.errors import InputError
-from evals.graders import Grades
+from evals.graders import Grades, Progress
 from evals.graders.encoder import (
+    UNLEARNED,
     EncoderGrader,
     EncoderHead,
     encoder_depth,
@@ -34,8 +35,7 @@ __all__ = [
     "CrossFittedGrader",
     "EncoderFitConfig",
     "cross_fit",
-    "distil",
-    "fit_encoder_grader",
+    "fit_head",
 ]
 
 
@@ -50,32 +50,17 @@ class EncodedResponses:
     states: np.ndarray
 
     @classmethod
-    def by(cls, path: str, responses: Sequence[Response], max_tokens: int) -> EncodedResponses:
-        """By the encoder at `path` (a folder or hub name), cut to the layers that are used."""
+    def by(
+        cls, path: str, responses: Sequence[Response], max_tokens: int, progress: Progress | None = None
+    ) -> EncodedResponses:
+        """By the encoder at `path` (a folder or hub name), cut to the layers that are used.
+
+        `progress` is told the number of responses after each batch.
+        """
         model, features = cut_encoder(path, max_tokens)
         tokenizer = load_encoder_tokenizer(path)
-        states = token_states(model, tokenizer, features, responses)
+        states = token_states(model, tokenizer, features, responses, progress=progress)
         return cls(model, tokenizer, features, list(responses), states)
-
-
-def fit_encoder_grader(
-    path: str,
-    labelled: Sequence[LabelledResponse],
-    propositions: Sequence[str],
-    config: EncoderFitConfig,
-    name: str = "encoder",
-) -> EncoderGrader:
-    """Fit a grader on the encoder at `path` (a folder or hub name) to labels. Raises InputError without any."""
-    encoded = EncodedResponses.by(path, [item.response for item in labelled], config.max_tokens)
-    return fit_head(encoded, gold_labels(labelled, propositions), propositions, config, name)
-
-
-def distil(
-    path: str, responses: Sequence[Response], grades: Grades, config: EncoderFitConfig, name: str = "encoder"
-) -> EncoderGrader:
-    """Fit a grader to another grader's probabilities; what that one left unscored is left out."""
-    encoded = EncodedResponses.by(path, responses, config.max_tokens)
-    return fit_head(encoded, grades.probability, grades.propositions, config, name)
 
 
 def cut_encoder(path: str, max_tokens: int) -> tuple[PreTrainedModel, EncoderFeatures]:
@@ -117,8 +102,9 @@ def fit_head(
 ) -> EncoderGrader:
     """Fit the head to labels [responses, propositions] in 0..1, NaN where there is none; to `rows` if given.
 
-    With `config.choose` the settings come from folds of the same rows' prompts; with `config.average` the
-    head is the mean of those of all CANDIDATES, which depends on no choice.
+    A proposition that has no label at all gets no output: its grades are unscored, not 0.5. With
+    `config.choose` the settings come from folds of the same rows' prompts; with `config.average` the head
+    is the mean of those of all CANDIDATES, which depends on no choice.
     """
     rows = np.arange(len(labels)) if rows is None else rows
     if not np.isfinite(labels[rows]).any():
@@ -130,6 +116,7 @@ def fit_head(
     design = _Design.of(encoded, rows)
     fit = averaged_regressions if config.average else logistic_regressions
     weight, bias = fit(design.inputs[rows], labels[rows], config)
+    bias = np.where(np.isfinite(labels[rows]).any(axis=0), bias, np.nan)
     arrays = {"weight": weight, "bias": bias, "mean": design.mean, "deviation": design.deviation}
     head = EncoderHead(tuple(propositions), design.words, arrays)
     return EncoderGrader(encoded.model, encoded.tokenizer, encoded.features, head, name)
@@ -218,7 +205,8 @@ class CrossFittedGrader:
             if len(rows):
                 chosen = [encoded.responses[i] for i in rows.tolist()]
                 probability[rows] = grader.probabilities(encoded.states[rows], chosen)
-        return Grades(propositions, probability)
+        unscored = np.argwhere(np.isnan(probability)).tolist()
+        return Grades(propositions, probability, {(row, column): UNLEARNED for row, column in unscored})
 
     def _fold(self, prompt: str) -> int:
         if prompt not in self._fold_of:
@@ -238,14 +226,20 @@ def cross_fit(
     folds: int = 5,
     seed: int = 0,
     name: str = "encoder",
+    progress: Progress | None = None,
 ) -> CrossFittedGrader:
-    """One head a fold of the prompts, fitted to the labels [responses, propositions] of the other folds."""
+    """One head a fold of the prompts, fitted to the labels [responses, propositions] of the other folds.
+
+    `progress` is told of each head.
+    """
     ids = [response.prompt.id for response in encoded.responses]
     fold = prompt_folds(ids, folds, seed)
-    graders = [
-        fit_head(encoded, labels, propositions, config, name, np.flatnonzero(fold != number))
-        for number in range(folds)
-    ]
+    graders = []
+    for number in range(folds):
+        rows = np.flatnonzero(fold != number)
+        graders.append(fit_head(encoded, labels, propositions, config, name, rows))
+        if progress is not None:
+            progress(1)
     return CrossFittedGrader(graders, dict(zip(ids, fold.tolist(), strict=True)), name)
 
 

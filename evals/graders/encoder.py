@@ -30,6 +30,7 @@ from evals.graders.recorded import OTHER_QUESTION
 from evals.propositions import Proposition
 
 HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
+UNLEARNED = "the encoder was fitted to no label of this proposition"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class EncoderHead:
 
     propositions: tuple[str, ...]
     words: WordViews
-    # weight [features, propositions], bias [propositions], mean and deviation [states]
+    # weight [features, propositions], bias [propositions], mean and deviation [states]; the bias of a
+    # proposition without any label is NaN: what was never learned is unscored
     arrays: dict[str, np.ndarray]
     questions: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,9 +86,9 @@ class EncoderGrader:
             return Grades.of(names, [])
         states = token_states(self.model, self.tokenizer, self.features, responses, self._batch_tokens)
         probability = self.probabilities(states, responses)[:, columns]
-        edited = [self._is_edited(p) for p in propositions]
+        silent = [self._silent(p) for p in propositions]
         rows = [
-            [Unscored(OTHER_QUESTION) if other else _grade(p) for p, other in zip(row, edited, strict=True)]
+            [Unscored(why) if why else _grade(p) for p, why in zip(row, silent, strict=True)]
             for row in probability
         ]
         return Grades.of(names, rows)
@@ -97,9 +99,13 @@ class EncoderGrader:
         head = replace(self.head, questions=questions)
         return EncoderGrader(self.model, self.tokenizer, self.features, head, self.name, self._batch_tokens)
 
-    def _is_edited(self, proposition: Proposition) -> bool:
+    def _silent(self, proposition: Proposition) -> str:
+        """Why no response gets a grade of this proposition; "" where it does."""
         answered = self.head.questions.get(proposition.name)
-        return answered not in (None, proposition.question_digest)
+        if answered not in (None, proposition.question_digest):
+            return OTHER_QUESTION
+        learned = np.isfinite(self.head.arrays["bias"][self._column(proposition.name)])
+        return "" if learned else UNLEARNED
 
     def probabilities(self, states: np.ndarray, responses: Sequence[Response]) -> np.ndarray:
         """P(true) [responses, all propositions of the head] from pooled states [responses, states]."""

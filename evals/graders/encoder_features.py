@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Response, ResponseType
 from evals.errors import InputError
+from evals.graders import Progress
 from evals.graders.look_alikes import legible
 from evals.graders.untrusted import ContentEncoder
 
@@ -45,9 +46,15 @@ class WordViews:
 
     @classmethod
     def fit(cls, texts: Sequence[str], features: EncoderFeatures) -> WordViews:
-        """Keep the n-grams that two responses have."""
+        """Keep the n-grams that two responses have. Raises InputError where no two share a word."""
         views = _views(texts, features)
-        return cls({name: _counter(min_df=2).fit(view) for name, view in views.items()})
+        try:
+            return cls({name: _counter(min_df=2).fit(view) for name, view in views.items()})
+        except ValueError:  # no vocabulary is left
+            raise InputError(
+                f"no two of the {len(texts)} responses share a word; an encoder cannot be fitted to them",
+                fix="give more responses",
+            ) from None
 
     @classmethod
     def of(cls, vocabularies: dict[str, dict[str, int]], arrays: dict[str, np.ndarray]) -> WordViews:
@@ -108,8 +115,12 @@ def token_states(
     features: EncoderFeatures,
     responses: Sequence[Response],
     batch_tokens: int = 4096,
+    progress: Progress | None = None,
 ) -> np.ndarray:
-    """Pooled states [responses, states]: the response's mean, highest and lowest, the prompt's mean, by layer."""
+    """Pooled states [responses, states]: the response's mean, highest and lowest, the prompt's mean, by layer.
+
+    `progress` is told the number of responses after each batch.
+    """
     inputs = _inputs(tokenizer, features, responses)
     order = sorted(range(len(inputs)), key=lambda i: len(inputs[i][0]))
     pooled: list[np.ndarray] = [np.empty(0)] * len(inputs)
@@ -121,6 +132,8 @@ def token_states(
         rows = order[start:stop]
         for row, values in zip(rows, _pool(model, features, [inputs[i] for i in rows]), strict=True):
             pooled[row] = values
+        if progress is not None:
+            progress(len(rows))
         start = stop
     return np.stack(pooled)
 

@@ -9,11 +9,14 @@ SUMMARY = """\
                       rbrbench gold grader=encoder model.path=FOLDER rulebook=FILE gold.train=FILE"""
 USAGE = """\
 usage: rbrbench gold grader=KIND model.path=PATH rulebook=FILE gold.train=FILE gold.test=FILE [key=value ...]
+       rbrbench gold grader=encoder model.path=ENCODER teacher.grader=KIND teacher.path=PATH teacher.on=FILE
+                     gold.test=FILE ...
        rbrbench gold 'graders=[{kind: KIND, path: PATH, name: NAME}, ...]' rulebook=FILE gold.test=FILE
 
 Judges graders against labelled completions, per proposition and in all, several side by side. Writes
 gold.html, summary.md, calibration.csv, thresholds.json, hostile.csv, plots and grades to results/NAME. An
-encoder without head is fitted to gold.train, and kept in results/NAME/graders. Exit codes: 0 done, 2 bad
+encoder without head is fitted to gold.train, or to what a teacher says of the completions teacher.on, and kept
+in results/NAME/graders. Exit codes: 0 done, 2 bad
 input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
 
 

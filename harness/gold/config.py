@@ -64,6 +64,17 @@ class HostileKeys:
             raise InputError(f"is {self.responses}", field="hostile.responses", fix="give 0 or more")
 
 
+def check_grader(kind: str, path: str | None, kind_key: str, path_key: str) -> None:
+    """Raises InputError for an unknown kind, and for a grader that lies nowhere, by the keys that gave them."""
+    if kind not in GRADERS:
+        problem = f"unknown grader {kind!r}" if kind else "no grader is named"
+        raise InputError(problem, field=kind_key, fix=f"use one of {', '.join(GRADERS)}")
+    if path is None and kind != "server":
+        raise InputError(
+            f"a grader of kind {kind} has no path", field=path_key, fix="give its folder or file"
+        )
+
+
 @dataclass
 class GraderChoice:
     """One of `graders`."""
@@ -73,13 +84,7 @@ class GraderChoice:
     name: str = ""  # in tables and files; empty: the last part of the path
 
     def __post_init__(self) -> None:
-        if self.kind not in GRADERS:
-            problem = f"unknown grader {self.kind!r}" if self.kind else "no grader is named"
-            raise InputError(problem, field="grader", fix=f"use one of {', '.join(GRADERS)}")
-        if self.path is None and self.kind != "server":
-            raise InputError(
-                f"a grader of kind {self.kind} has no path", field="model.path", fix="give its folder or file"
-            )
+        check_grader(self.kind, self.path, "grader", "model.path")
         self.name = self.name or self._last_part() or self.kind
         check_name(self.name, "graders.name")
 
@@ -91,15 +96,41 @@ class GraderChoice:
 
 
 @dataclass
+class TeacherKeys:
+    """Another grader, which a plain encoder is fitted to in place of the labels of gold.train (distillation)."""
+
+    grader: str = ""  # as grader=; empty: people teach
+    path: str | None = None  # as model.path; of a server: its name of the model
+    on: str | None = None  # completions that it grades (.jsonl: prompt and completion); they need no labels
+
+    def __post_init__(self) -> None:
+        if not self.grader:
+            given = next((key for key in ("path", "on") if getattr(self, key) is not None), None)
+            if given is not None:
+                fix = "say who teaches: teacher.grader=KIND"
+                raise InputError("is given, and no teacher is named", field=f"teacher.{given}", fix=fix)
+            return
+        check_grader(self.grader, self.path, "teacher.grader", "teacher.path")
+        if self.on is None:
+            raise InputError(
+                "is not set",
+                field="teacher.on",
+                fix="give completions for the teacher to grade: teacher.on=FILE.jsonl",
+            )
+
+    @property
+    def choice(self) -> GraderChoice:
+        return GraderChoice(self.grader, self.path)
+
+
+@dataclass
 class GoldConfig:
     grader: str = ""  # language_model, encoder, server, recorded or oracle
     model: ModelSource = field(default_factory=ModelSource)
     graders: list[GraderChoice] = field(default_factory=list)  # several: [{kind: KIND, path: PATH}, ...]
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     gold: GoldLabels = field(default_factory=GoldLabels)
-    asked_by: AskedBy = (
-        AskedBy.MODEL
-    )  # MODEL: as trained, else after the response; RULEBOOK: its own template
+    asked_by: AskedBy = AskedBy.MODEL  # as trained, else after the response; rulebook: in its template
     metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # of the tuned thresholds; or ACCURACY
     folds: int = 5  # of the prompts of gold.train
     few: int = 10  # fewer prompts with either label: too few to learn from, or to judge
@@ -111,6 +142,7 @@ class GoldConfig:
     hostile: HostileKeys = field(default_factory=HostileKeys)
     server: ServerKeys = field(default_factory=ServerKeys)
     encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
+    teacher: TeacherKeys = field(default_factory=TeacherKeys)
     name: str = "gold"  # results/NAME
     results: str = "results"  # root folder of results
 
@@ -118,6 +150,8 @@ class GoldConfig:
         check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)
         if not 0 <= self.max_unscored <= 1:
             raise InputError(f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 to 1")
+        if self.teacher.grader:
+            self.encoder.for_grades()
         if self.gold.train is None and self.gold.test is None:
             raise InputError("no labels", field="gold.test", fix="give labelled completions: gold.test=FILE")
         check_name(self.name)

@@ -15,6 +15,8 @@ from evals.graders.hostile import Movement
 from evals.graders.recorded import write_grades
 from harness.digest import figures
 from harness.disk import write_json, writing
+from harness.gold.agreement import COLUMNS as AGREEMENT_COLUMNS
+from harness.gold.agreement import Agreement
 from harness.gold.config import GoldConfig
 from harness.gold.graders import JudgedGrader
 from harness.gold.labels import GoldSplits, LabelCount
@@ -47,6 +49,7 @@ def write_results(
     counts: Sequence[LabelCount],
     tables: GoldTables,
     config: GoldConfig,
+    agreements: Sequence[Agreement] = (),
 ) -> Path:
     """Write everything; returns the page's path. The same results give the same bytes."""
     pictures = _pictures(results)
@@ -67,6 +70,7 @@ def write_results(
             (folder / name).write_bytes(content)
         write_csv(folder / "calibration.csv", _calibration_rows(results, counts, config.few))
         write_csv(folder / "hostile.csv", _hostile_rows(results), HOSTILE_COLUMNS)
+        _write_agreements(folder / "teacher.csv", agreements)
         write_json(folder / "thresholds.json", _thresholds(results, config))
         for result, grader in zip(results, graders, strict=True):
             place = folder / "graders" / file_name(result.name)
@@ -76,6 +80,14 @@ def write_results(
             if grader.save is not None:
                 grader.save(place)
     return folder / "gold.html"
+
+
+def _write_agreements(path: Path, agreements: Sequence[Agreement]) -> None:
+    """Nothing where nobody was taught; an earlier call's file goes."""
+    if agreements:
+        write_csv(path, (row for agreement in agreements for row in agreement.rows), AGREEMENT_COLUMNS)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _first_of_each(splits: GoldSplits) -> list[int]:

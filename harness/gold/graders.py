@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from evals.calibration import gold_labels
+from evals.conversation import Response
 from evals.errors import InputError
 from evals.graders import Grader, Grades
 from evals.graders.recorded import asked_in
 from evals.rulebook import Rulebook
-from harness.gold.config import AskedBy, GoldConfig, GraderChoice
+from harness.console import Console
+from harness.gold.config import GoldConfig, GraderChoice
+from harness.gold.grading import grader_spec
 from harness.gold.labels import GoldSplits
-from harness.graders import GRADES, GraderSpec, load_grader
+from harness.gold.lesson import Lesson
+from harness.graders import GRADES, load_grader
+from trainers.encoder_config import EncoderFitConfig
 
-if TYPE_CHECKING:  # it loads transformers
-    from evals.graders.question import GraderPrompt
+if TYPE_CHECKING:  # they load torch
+    from evals.graders.encoder import EncoderGrader
+    from trainers.encoder_grader import CrossFittedGrader
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class JudgedGrader:
 
     `train_grades`: grades of the training responses by heads that did not see their prompts, of a grader
     that was fitted to them; None where grading them is honest. `save` writes a fitted one into a folder.
+    `unseen`: of a distilled one, grades of the lesson's responses by heads that did not see their prompts.
     """
 
     name: str
@@ -34,70 +43,112 @@ class JudgedGrader:
     train_grades: Grades | None = None
     save: Callable[[Path], None] | None = None
     template: str = ""
+    unseen: Grades | None = None
 
 
-def load_graders(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits) -> list[JudgedGrader]:
-    """In the order of the configuration. Raises InputError for what does not load or fit."""
-    return [_load(choice, config, rulebook, splits) for choice in config.choices]
+def load_graders(
+    config: GoldConfig, rulebook: Rulebook, splits: GoldSplits, lesson: Lesson | None, console: Console
+) -> list[JudgedGrader]:
+    """In the order of the configuration; plain encoders are fitted to the lesson, else to gold.train.
+
+    Raises InputError for what does not load or fit.
+    """
+    return [_load(choice, config, rulebook, splits, lesson, console) for choice in config.choices]
 
 
-def _load(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook, splits: GoldSplits) -> JudgedGrader:
-    if choice.kind == "encoder" and not _is_fitted(choice):
-        return _fit(choice, config, splits)
-    spec, cache = _spec(choice, config, rulebook), Path(config.results) / GRADES
+def check_students(config: GoldConfig) -> None:
+    """Raises InputError where no grader is left to be taught, before the teacher is asked for hours."""
+    from evals.graders.encoder import encoder_depth
+
+    students = [choice for choice in config.choices if _is_plain(choice)]
+    if not students:
+        raise InputError(
+            "no grader here is a plain encoder, which alone can be taught",
+            field="teacher.grader",
+            fix="name one: grader=encoder model.path=FOLDER, or leave the teacher out",
+        )
+    for choice in students:
+        encoder_depth(str(choice.path))
+
+
+def _load(
+    choice: GraderChoice,
+    config: GoldConfig,
+    rulebook: Rulebook,
+    splits: GoldSplits,
+    lesson: Lesson | None,
+    console: Console,
+) -> JudgedGrader:
+    if _is_plain(choice):
+        return (
+            _distilled(choice, config, lesson, console) if lesson else _fit(choice, config, splits, console)
+        )
+    spec, cache = grader_spec(choice, config, rulebook), Path(config.results) / GRADES
     grader = load_grader(spec, cache, rulebook, config.batch_size)
     template = asked_in(grader, rulebook.prompt_template)
     return JudgedGrader(choice.name, choice.kind, grader, template=template)
 
 
-def _spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
-    if choice.kind == "server":
-        return GraderSpec(choice.kind, "", _server_keys(choice, config), choice.name)
-    by_rulebook = choice.kind == "language_model" and config.asked_by is AskedBy.RULEBOOK
-    prompt = _rulebooks_prompt(rulebook) if by_rulebook else None
-    return GraderSpec(choice.kind, str(choice.path), {}, choice.name, prompt)
-
-
-def _server_keys(choice: GraderChoice, config: GoldConfig) -> dict[str, Any]:
-    keys = asdict(config.server) | {"model": choice.path or config.server.model}
-    for key in ("base_url", "model"):
-        if not keys[key]:
-            raise InputError("is empty", field=f"server.{key}", fix="say which server and which model to ask")
-    return keys
-
-
-def _rulebooks_prompt(rulebook: Rulebook) -> GraderPrompt:
-    from evals.graders.question import GraderPrompt, Layout
-
-    if rulebook.prompt_template is None:
-        raise InputError(
-            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=MODEL"
-        )
-    return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
-
-
-def _is_fitted(choice: GraderChoice) -> bool:
+def _is_plain(choice: GraderChoice) -> bool:
+    """An encoder without a head."""
+    if choice.kind != "encoder":
+        return False
     from evals.graders.encoder import HEAD
 
-    return (Path(str(choice.path)) / HEAD).is_file()
+    return not (Path(str(choice.path)) / HEAD).is_file()
 
 
-def _fit(choice: GraderChoice, config: GoldConfig, splits: GoldSplits) -> JudgedGrader:
-    """A plain encoder: its head is fitted to gold.train. Without gold.test it is judged out of fold."""
-    from trainers.encoder_grader import EncodedResponses, cross_fit, fit_head
-
+def _fit(choice: GraderChoice, config: GoldConfig, splits: GoldSplits, console: Console) -> JudgedGrader:
+    """A head fitted to gold.train. Without gold.test it is judged out of fold."""
     if not splits.train:
         raise InputError(
             "an encoder without head is fitted to labels, and there are none",
             field="gold.train",
-            fix="give gold.train=FILE, with other prompts than gold.test, or the folder of a fitted encoder",
+            fix="give gold.train=FILE, with other prompts than gold.test, a teacher (teacher.grader=KIND "
+            "teacher.on=FILE), or the folder of a fitted encoder",
         )
-    names, settings = [p.name for p in splits.propositions], config.encoder
+    names = [p.name for p in splits.propositions]
     responses = [item.response for item in splits.train]
-    encoded = EncodedResponses.by(str(choice.path), responses, settings.max_tokens)
     labels = gold_labels(splits.train, names)
-    fitted = fit_head(encoded, labels, names, settings, choice.name)
-    crossed = cross_fit(encoded, labels, names, settings, config.folds, config.seed, choice.name)
-    grader = crossed if splits.cross else fitted
-    save = fitted.answering(splits.propositions).save
-    return JudgedGrader(choice.name, choice.kind, grader, crossed.grade_encoded(encoded), save)
+    fitted = _fit_heads(choice, config, config.encoder, responses, labels, names, console)
+    grader = fitted.crossed if splits.cross else fitted.whole
+    save = fitted.whole.answering(splits.propositions).save
+    return JudgedGrader(choice.name, choice.kind, grader, fitted.unseen, save)
+
+
+def _distilled(choice: GraderChoice, config: GoldConfig, lesson: Lesson, console: Console) -> JudgedGrader:
+    """A head fitted to the teacher's grades; no prompt of the labels is among them."""
+    names, labels = lesson.grades.propositions, lesson.grades.probability
+    settings = config.encoder.for_grades()
+    fitted = _fit_heads(choice, config, settings, lesson.responses, labels, names, console)
+    save = fitted.whole.answering(lesson.propositions).save
+    return JudgedGrader(choice.name, choice.kind, fitted.whole, save=save, unseen=fitted.unseen)
+
+
+@dataclass(frozen=True)
+class _FittedHeads:
+    """The head of all responses, those of the folds, and what the latter say of what they did not see."""
+
+    whole: EncoderGrader
+    crossed: CrossFittedGrader
+    unseen: Grades
+
+
+def _fit_heads(
+    choice: GraderChoice,
+    config: GoldConfig,
+    settings: EncoderFitConfig,
+    responses: Sequence[Response],
+    labels: np.ndarray,
+    names: Sequence[str],
+    console: Console,
+) -> _FittedHeads:
+    from trainers.encoder_grader import EncodedResponses, cross_fit, fit_head
+
+    with console.stage(f"encode: {choice.name}", total=len(responses), unit="responses") as advance:
+        encoded = EncodedResponses.by(str(choice.path), responses, settings.max_tokens, advance)
+    with console.stage(f"fit: {choice.name}", total=config.folds + 1, unit="heads") as advance:
+        whole = fit_head(encoded, labels, names, settings, choice.name)
+        advance(1)
+        crossed = cross_fit(encoded, labels, names, settings, config.folds, config.seed, choice.name, advance)
+    return _FittedHeads(whole, crossed, crossed.grade_encoded(encoded))

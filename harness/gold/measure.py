@@ -16,15 +16,14 @@ from evals.calibration import (
     prompt_folds,
     tune_thresholds,
 )
-from evals.conversation import LabelledResponse, Response
-from evals.errors import UndecidableError
-from evals.graders import Grader, Grades, commonest_reason
+from evals.conversation import LabelledResponse
+from evals.graders import Grader, Grades
 from evals.graders.hostile import ATTACKS, Movement, movements
-from evals.propositions import Proposition
 from evals.statistics import Estimate, bootstrap
 from evals.statistics.resampling import cluster_shares, resample_counts
 from harness.gold.config import GoldConfig
 from harness.gold.graders import JudgedGrader
+from harness.gold.grading import grade_or_stop
 from harness.gold.labels import GoldSplits, LabelCount
 
 Advance = Callable[[int], None]
@@ -86,7 +85,8 @@ def judge_grader(
 
     def graded(labelled: Sequence[LabelledResponse]) -> Grades:
         responses = [item.response for item in labelled]
-        return grade_or_stop(judged, responses, splits.propositions, config, advance)
+        asked = judged.grader, judged.name, responses, splits.propositions
+        return grade_or_stop(*asked, config, advance)
 
     grades = graded(splits.judged)
     train = grades if splits.cross else judged.train_grades or graded(splits.train)
@@ -108,30 +108,6 @@ def judge_grader(
         calibration_error=calibration_error([vars(point) for point in curve]),
         movements=attack(judged.grader, config, splits, grades, advance),
     )
-
-
-def grade_or_stop(
-    judged: JudgedGrader,
-    responses: Sequence[Response],
-    propositions: Sequence[Proposition],
-    config: GoldConfig,
-    advance: Advance,
-) -> Grades:
-    """Grades in batches; stops, with what was graded kept, once the limit of unscored grades must be passed."""
-    parts, unscored, total = [], 0, len(responses) * len(propositions)
-    for start in range(0, max(len(responses), 1), config.batch_size):
-        batch = responses[start : start + config.batch_size]
-        parts.append(judged.grader.grade(batch, propositions))
-        advance(len(batch))
-        unscored += parts[-1].n_unscored
-        if unscored > config.max_unscored * total:
-            seen = Grades.concatenate(parts)
-            raise UndecidableError(
-                f"grader {judged.name}: {unscored} of the first {seen.probability.size} grades are unscored, "
-                f"more than max_unscored={config.max_unscored:g} of all {total} allows; the commonest reason "
-                f"is: {commonest_reason(seen)}; grades are kept, the same command goes on from there"
-            )
-    return Grades.concatenate(parts)
 
 
 def attack(

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from evals.calibration import MEAN
 from evals.graders.hostile import ALL, CONTROL, Movement
+from harness.gold.agreement import Agreement, enough_to_learn
 from harness.gold.config import GoldConfig
 from harness.gold.labels import GoldSplits, LabelCount
+from harness.gold.lesson import Lesson
 from harness.gold.measure import ENOUGH, GoldResult, Row
 from harness.wording import points
 
@@ -21,6 +23,10 @@ OVERVIEW_COLUMNS = (
 PROPOSITION_COLUMNS = (
     *("true / judged", "accuracy", "majority", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score"),
     *("tuned at", "tuned: accuracy", "tuned: balanced", "labels"),
+)
+AGREEMENT_COLUMNS = (
+    *("teacher says true", "agreement", "its commoner verdict", "balanced agreement"),
+    *("mean difference", "labels"),
 )
 OVERVIEWS = ((MEAN, "mean over propositions"), (ENOUGH, "mean over those with enough labels"))
 HOSTILE_COLUMNS = ("kind", "mean change", "verdicts flipped", "unscored", "moves most")
@@ -44,17 +50,24 @@ class GoldTables:
     overviews: tuple[TextTable, ...]  # over all propositions, and over those with enough labels
     propositions: tuple[TextTable, ...]
     hostile: tuple[TextTable, ...]
+    teacher: tuple[TextTable, ...] = ()
 
 
 def gold_tables(
-    results: Sequence[GoldResult], splits: GoldSplits, counts: Sequence[LabelCount], config: GoldConfig
+    results: Sequence[GoldResult],
+    splits: GoldSplits,
+    counts: Sequence[LabelCount],
+    config: GoldConfig,
+    lesson: Lesson | None = None,
+    agreements: Sequence[Agreement] = (),
 ) -> GoldTables:
     return GoldTables(
         headline=_headline(results),
-        notes=_notes(splits, counts, config),
+        notes=(*_notes(splits, counts, config), *(_lesson_notes(lesson, config) if lesson else ())),
         overviews=tuple(_overview(results, row_name, title) for row_name, title in OVERVIEWS),
         propositions=tuple(_by_proposition(result, counts, config.few) for result in results),
         hostile=tuple(_hostile(result) for result in results if result.movements),
+        teacher=tuple(map(_agreement, agreements)),
     )
 
 
@@ -80,15 +93,16 @@ def _notes(splits: GoldSplits, counts: Sequence[LabelCount], config: GoldConfig)
         f"{len(splits.judged)} labelled responses to {prompts} prompts are judged on {len(counts)} propositions. "
         "Intervals are 95 %, by bootstrap over prompts. Means are over the propositions where a value is defined."
     ]
+    taught = "" if config.teacher.grader else ", and an encoder that is fitted here,"
     if splits.cross:
         notes.append(
-            f"There is no gold.test: prompts are dealt into {config.folds} folds. Thresholds, and an encoder that "
-            "is fitted here, come from the other folds' labels."
+            f"There is no gold.test: prompts are dealt into {config.folds} folds. Thresholds{taught} come from the "
+            "other folds' labels."
         )
     elif splits.train:
         notes.append(
-            f"Thresholds, and an encoder that is fitted here, come from {len(splits.train)} responses of "
-            f"gold.train; {splits.left_out} more were left out, since their prompt is judged."
+            f"Thresholds{taught} come from {len(splits.train)} responses of gold.train; {splits.left_out} more "
+            "were left out, since their prompt is judged."
         )
     else:
         notes.append("There is no gold.train: no thresholds were tuned.")
@@ -110,6 +124,39 @@ def _notes(splits: GoldSplits, counts: Sequence[LabelCount], config: GoldConfig)
         "Labels are given by people and hold errors of their own, which count against the grader here."
     )
     return tuple(notes)
+
+
+def _lesson_notes(lesson: Lesson, config: GoldConfig) -> tuple[str, ...]:
+    prompts = len({response.prompt.id for response in lesson.responses})
+    notes = [
+        f"A plain encoder is fitted to the grades that {lesson.teacher} gave {len(lesson.responses)} completions "
+        f"to {prompts} prompts, none of them with labels; {lesson.left_out} more were left out, since their "
+        f"prompt is in gold.train or gold.test. {lesson.grades.n_unscored} grades of the teacher are unscored, "
+        "and taught nothing. Agreement is out of fold: with heads that did not see the prompt."
+    ]
+    few = [n for n in lesson.grades.propositions if not enough_to_learn(lesson, n, config.few)]
+    if few:
+        notes.append(
+            f"Too few to learn from {lesson.teacher} (fewer than {config.few} prompts where it says true, or "
+            f"where it says false): {', '.join(few)}."
+        )
+    return tuple(notes)
+
+
+def _agreement(agreement: Agreement) -> TextTable:
+    rows = []
+    for row in agreement.rows:
+        cells = [
+            (f"{row['n_true']} / {row['n']}", ""),
+            _cell(row, "agreement"),
+            (_percent(row, "majority"), ""),
+            (_percent(row, "balanced_agreement"), ""),
+            (_plain(_number(row, "mean_difference")), ""),
+            ("too few to learn from" if row["enough_to_learn"] == "false" else "", ""),
+        ]
+        rows.append((str(row["proposition"]), tuple(cells)))
+    title = f"{agreement.student} and its teacher {agreement.rows[0]['teacher']}"
+    return TextTable(title, AGREEMENT_COLUMNS, tuple(rows))
 
 
 def _overview(results: Sequence[GoldResult], row_name: str, title: str) -> TextTable:

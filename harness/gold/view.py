@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
@@ -19,12 +21,15 @@ SHOWN = (
     "tuned: balanced",
     "labels",
 )
+TAUGHT = ("teacher says true", "agreement", "its commoner verdict", "mean difference")
 
 
 def show(tables: GoldTables, console: Console) -> None:
     """Tables for a person; nothing in them is read as markup."""
     for table in tables.propositions:
         console.print(_narrow(table))
+    for table in tables.teacher:
+        console.print(_narrow(table, TAUGHT))
     for table in tables.hostile:
         console.print(Text(f"attacks on {table.title}", style="bold"))
         console.print(_table(table, beside=True))
@@ -36,8 +41,8 @@ def show(tables: GoldTables, console: Console) -> None:
     console.print(Text(tables.headline, style="bold"))
 
 
-def _narrow(table: TextTable) -> Table:
-    places = [place for place, column in enumerate(table.columns) if column in SHOWN]
+def _narrow(table: TextTable, shown: Sequence[str] = SHOWN) -> Table:
+    places = [place for place, column in enumerate(table.columns) if column in shown]
     rows = tuple((name, tuple((cells[place][0], "") for place in places)) for name, cells in table.rows)
     return _table(TextTable(table.title, tuple(table.columns[place] for place in places), rows))
 

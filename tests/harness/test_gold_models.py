@@ -14,12 +14,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from evals.calibration import MEAN
 from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.graders import Grades
 from evals.graders.hostile import ALL
 from evals.graders.question import PLAIN, remember_prompt
-from evals.models import save_model
+from evals.graders.recorded import write_grades
+from evals.models import load_causal_lm, load_tokenizer, save_model
+from evals.rulebook import load_rulebook
 from harness.graders import GRADES
 from harness.main import main
 from harness.sandbox.tokenizer import word_tokenizer
+from trainers.grader import GraderTrainingConfig, train_grader
 
 RULEBOOK = """
 prompt_template: "look at {response} now {question} ?"
@@ -160,3 +164,155 @@ def test_a_plain_encoder_without_training_labels_is_refused(
     keys = [f"rulebook={files / 'rulebook.yaml'}", f"results={tmp_path}", f"gold.test={files / 'test.jsonl'}"]
     assert main(["gold", "grader=encoder", f"model.path={files / 'encoder'}", *keys]) == 2
     assert "field 'gold.train': an encoder without head is fitted to labels" in capsys.readouterr().err
+
+
+# --- a grader that another one taught ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def completions(files: Path) -> Path:
+    """Completions without a label, to other prompts than those of the labels; a row more has a judged prompt."""
+    rows = [*labelled(200, "c", seed=2), labelled(1, "b", seed=1)[0]]
+    path = files / "completions.jsonl"
+    unlabelled = [{k: v for k, v in labelled_as_json(row).items() if k != "propositions"} for row in rows]
+    write_jsonl(path, unlabelled)
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher(files: Path) -> Path:
+    """A small language model that was trained to grade."""
+    save_language_model(files / "teacher", 0, width=32)
+    model, tokenizer = load_causal_lm(files / "teacher"), load_tokenizer(files / "teacher")
+    rules = load_rulebook(files / "rulebook.yaml").propositions
+    config = GraderTrainingConfig(epochs=15, learning_rate=5e-3)
+    save_model(
+        train_grader(model, tokenizer, labelled(300, "d", seed=3), rules, config),
+        tokenizer,
+        files / "teacher",
+    )
+    return files / "teacher"
+
+
+def test_an_encoder_copies_a_language_model_on_completions_it_has_not_seen(
+    files: Path, completions: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """The student's verdicts are its teacher's more often than the commoner verdict is; no label taught it."""
+    student = [
+        "grader=encoder",
+        f"model.path={files / 'encoder'}",
+        "teacher.grader=language_model",
+        f"teacher.path={teacher}",
+        f"teacher.on={completions}",
+        f"gold.test={files / 'test.jsonl'}",
+    ]
+    gold(files, tmp_path, *student)
+    with open(tmp_path / "gold" / "teacher.csv", encoding="utf-8", newline="") as file:
+        rows = {row["proposition"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"apology", "cake", MEAN}
+    for row in rows.values():
+        assert (row["student"], row["teacher"]) == ("encoder", "teacher")
+        assert float(row["agreement"]) > float(row["majority"]) + 0.2, row
+    assert rows["cake"]["n"] == "200" and rows["cake"]["enough_to_learn"] == "true"
+    kept = tmp_path / "gold" / "graders" / "encoder"
+    both = f"[{{kind: language_model, path: {teacher}}}, {{kind: encoder, path: {kept}, name: student}}]"
+    gold(files, tmp_path / "b", f"graders={both}", student[-1])
+    said = [grades_by_text(tmp_path / "b" / "gold", name) for name in ("teacher", "student")]
+    for name in ("apology", "cake"):
+        verdicts, copied = (np.array([row[name] >= 0.5 for row in side.values()]) for side in said)
+        commoner = max(verdicts.mean(), 1 - verdicts.mean())
+        assert list(said[0]) == list(said[1]) and (verdicts == copied).mean() > commoner + 0.2
+    summary = (tmp_path / "gold" / "summary.md").read_text(encoding="utf-8")
+    assert "## encoder and its teacher teacher" in summary and "1 more were left out" in summary
+    assert 'id="teacher"' in (tmp_path / "gold" / "gold.html").read_text(encoding="utf-8")
+    gold(files, tmp_path, *student[:2], f"gold.train={files / 'train.jsonl'}", student[-1])
+    assert not (tmp_path / "gold" / "teacher.csv").exists()
+
+
+def grades_by_text(folder: Path, grader: str) -> dict[str, dict[str, float]]:
+    text = (folder / "graders" / grader / "grades.jsonl").read_text(encoding="utf-8")
+    return {row["response"]: row["grades"] for row in map(json.loads, text.splitlines())}
+
+
+def test_thresholds_of_a_student_are_tuned_on_peoples_labels(
+    files: Path, completions: Path, tmp_path: Path
+) -> None:
+    """Recorded grades teach; gold.train tunes, and teaches nothing: turned round, it moves no grade."""
+    rows = [row.response for row in labelled(200, "c", seed=2)]
+    truth = np.array([[float("sorry" in r.text), float("cake" in r.text)] for r in rows])
+    write_grades(files / "teacher.jsonl", "t", rows, Grades(("apology", "cake"), 0.1 + 0.8 * truth))
+    turned = [
+        LabelledResponse(row.response, {name: not value for name, value in row.propositions.items()})
+        for row in labelled(80, "a", seed=0)
+    ]
+    write_jsonl(files / "turned.jsonl", map(labelled_as_json, turned))
+    found = []
+    for train in ("train", "turned"):
+        keys = ["grader=encoder", f"model.path={files / 'encoder'}", "teacher.grader=recorded"]
+        keys += [f"teacher.path={files / 'teacher.jsonl'}", f"teacher.on={completions}"]
+        keys += [
+            f"gold.train={files / train}.jsonl",
+            f"gold.test={files / 'test.jsonl'}",
+            "max_unscored=0.01",
+        ]
+        found.append(gold(files, tmp_path / train, *keys)["encoder", "0.5", MEAN])
+    assert float(found[0]["accuracy"]) >= 0.95 and found[0] == found[1]
+    levels = [
+        json.loads((tmp_path / train / "gold" / "thresholds.json").read_text())["thresholds"]["encoder"]
+        for train in ("train", "turned")
+    ]
+    assert levels[0] != levels[1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            [
+                "teacher.grader=recorded",
+                "teacher.path={labels}",
+                "teacher.on={completions}",
+                "encoder.choose=true",
+            ],
+            "field 'encoder.choose': is for labels of people",
+        ),
+        (["teacher.on={completions}"], "field 'teacher.on': is given, and no teacher is named"),
+        (["teacher.grader=gpt", "teacher.on={completions}"], "field 'teacher.grader': unknown grader 'gpt'"),
+        (["teacher.grader=encoder", "teacher.on={completions}"], "field 'teacher.path': a grader of kind"),
+        (["teacher.grader=recorded", "teacher.path={labels}"], "field 'teacher.on': is not set"),
+        (
+            ["teacher.grader=recorded", "teacher.path={labels}", "teacher.on={labels}"],
+            "field 'teacher.on': the prompts of all 40 completions are in gold.train or gold.test",
+        ),
+        (
+            ["teacher.grader=recorded", "teacher.path={labels}", "teacher.on={completions}", "grader=oracle"],
+            "field 'teacher.grader': no grader here is a plain encoder",
+        ),
+        (
+            ["teacher.grader=recorded", "teacher.path=gone.jsonl", "teacher.on={completions}"],
+            "gone.jsonl: cannot be read",
+        ),
+        (
+            ["teacher.grader=recorded", "teacher.path={labels}", "teacher.on={broken}"],
+            "broken.jsonl:2: field 'completion'",
+        ),
+    ],
+)
+def test_bad_teachers_are_refused_in_one_line(
+    files: Path,
+    completions: Path,
+    tmp_path: Path,
+    keys: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = completions.read_text(encoding="utf-8").splitlines()
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(f"{lines[0]}\n{lines[1].replace('completion', 'answer')}\n", encoding="utf-8")
+    places = {"completions": completions, "labels": files / "test.jsonl", "broken": broken}
+    common = [f"rulebook={files / 'rulebook.yaml'}", f"results={tmp_path}", f"gold.test={places['labels']}"]
+    common += ["grader=encoder", f"model.path={files / 'encoder'}"]
+    assert main(["gold", *common, *(key.format(**places) for key in keys)]) == 2
+    error = capsys.readouterr().err
+    assert told in error and len([line for line in error.splitlines() if "rbrbench: " in line]) == 1
+    assert not (tmp_path / "gold" / "gold.html").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evals.calibration import gold_labels
 from evals.conversation import (
     LabelledResponse,
     Response,
@@ -27,7 +28,7 @@ from harness.sandbox.generate import synthetic
 from harness.sandbox.source import Source
 from harness.sandbox.world import make_world
 from trainers.encoder_config import EncoderFitConfig
-from trainers.encoder_grader import fit_encoder_grader
+from trainers.encoder_grader import EncodedResponses, fit_head
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gate_world import SANDBOX, edited_rules, read_json, write_description
@@ -164,7 +165,9 @@ def test_an_encoder_grades_in_the_gate_and_an_edited_question_is_unscored(
     """Guards: an encoder reads labels, not questions, so an edited question once changed nothing and passed."""
     save_random_encoder(world / "plain", "sorry cake the a today please well then soup boat".split())
     rules, labelled = load_rulebook(world / "rules.yaml"), read_labelled(world / "fitting.jsonl")
-    fitted = fit_encoder_grader(str(world / "plain"), labelled, list(rules.propositions), EncoderFitConfig())
+    names = list(rules.propositions)
+    encoded = EncodedResponses.by(str(world / "plain"), [item.response for item in labelled], 64)
+    fitted = fit_head(encoded, gold_labels(labelled, names), names, EncoderFitConfig())
     fitted.answering(list(rules.propositions.values())).save(world / "encoder")
     encoder = {"kind": "encoder", "path": "encoder"}
     reward = write_description(world / "reward.yaml", "rules.yaml", grader=encoder)

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from evals.calibration import MEAN, calibrate, gold_labels, prompt_folds
 from evals.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
 from evals.errors import InputError
-from evals.graders import Grader, Grades
-from evals.graders.encoder import EncoderGrader, load_encoder, load_encoder_tokenizer
+from evals.graders import Grader
+from evals.graders.encoder import UNLEARNED, EncoderGrader, load_encoder, load_encoder_tokenizer
 from evals.graders.encoder_features import EncoderFeatures, token_states
 from evals.graders.look_alikes import legible
 from evals.propositions import Proposition
@@ -27,8 +27,6 @@ from trainers.encoder_grader import (
     averaged_regressions,
     choose_settings,
     cross_fit,
-    distil,
-    fit_encoder_grader,
     fit_head,
     logistic_regressions,
 )
@@ -56,9 +54,14 @@ def examples(count: int, seed: int = 0) -> list[LabelledResponse]:
     return rows
 
 
+def fit(folder: Path, rows: list[LabelledResponse], names: list[str]) -> EncoderGrader:
+    encoded = EncodedResponses.by(str(folder), [row.response for row in rows], 256)
+    return fit_head(encoded, gold_labels(rows, names), names, EncoderFitConfig())
+
+
 @pytest.fixture(scope="module")
 def fitted(folder: Path) -> EncoderGrader:
-    return fit_encoder_grader(str(folder), examples(120), ["apology", "asks"], EncoderFitConfig())
+    return fit(folder, examples(120), ["apology", "asks"])
 
 
 def test_it_learns_and_keeps_the_graders_contract(fitted: EncoderGrader) -> None:
@@ -103,11 +106,14 @@ def test_what_it_cannot_do_is_refused(fitted: EncoderGrader, folder: Path, tmp_p
     with pytest.raises(InputError, match="no fitted encoder grader"):
         EncoderGrader.load(folder)
     with pytest.raises(InputError, match="no response has a label"):
-        fit_encoder_grader(str(folder), examples(3), ["other"], EncoderFitConfig())
+        fit(folder, examples(3), ["other"])
     with pytest.raises(InputError, match="no encoder could be loaded"):
-        fit_encoder_grader(str(tmp_path), examples(3), ["apology"], EncoderFitConfig())
-    with pytest.raises(InputError, match=r"field 'grader.prior_shift'"):
-        EncoderFitConfig(prior_shift=2)
+        fit(tmp_path, examples(3), ["apology"])
+    with pytest.raises(InputError, match="no two of the 1 responses share a word"):
+        fit(folder, examples(1), ["apology"])
+    for key, value in (("prior_shift", 2), ("l2", float("nan")), ("max_tokens", 30)):
+        with pytest.raises(InputError, match=rf"field 'encoder.{key}'"):
+            EncoderFitConfig(**{key: value})
 
 
 def test_padding_does_not_reach_the_pooled_states(folder: Path) -> None:
@@ -148,7 +154,7 @@ def test_the_averaged_head_gives_the_mean_of_all_candidates_logits() -> None:
         logits.append(inputs @ weight + bias)
     weight, bias = averaged_regressions(inputs, labels, EncoderFitConfig(average=True))
     np.testing.assert_allclose(inputs @ weight + bias, np.mean(logits, axis=0), atol=1e-6)
-    with pytest.raises(InputError, match=r"field 'grader.average': is set, and so is choose"):
+    with pytest.raises(InputError, match=r"field 'encoder.average': is set, and so is choose"):
         EncoderFitConfig(average=True, choose=True)
 
 
@@ -167,11 +173,28 @@ def test_missing_labels_do_not_count() -> None:
 def test_distillation_copies_another_graders_probabilities(folder: Path) -> None:
     """Soft labels rounded to 0 and 1 would lose what the large grader was unsure of."""
     rows = examples(150)
-    responses = [e.response for e in rows]
+    encoded = EncodedResponses.by(str(folder), [e.response for e in rows], 64)
     soft = np.array([[0.9 if e.propositions["apology"] else 0.3] for e in rows])
     config = EncoderFitConfig(l2=1e-3, balance=0.0, prior_shift=0.0)
-    student = distil(str(folder), responses, Grades(("apology",), soft), config)
-    np.testing.assert_allclose(student.grade(responses, RULES[:1]).probability, soft, atol=0.1)
+    student = fit_head(encoded, soft, ["apology"], config)
+    found = student.grade([e.response for e in rows], RULES[:1]).probability
+    np.testing.assert_allclose(found, soft, atol=0.1)
+
+
+def test_a_proposition_without_any_label_is_unscored(folder: Path, tmp_path: Path) -> None:
+    """A head that never saw a label said 0.5 of every response: a number made of nothing."""
+    rows = examples(60)
+    labels = gold_labels(rows, ["apology", "asks"])
+    labels[:, 1] = np.nan
+    encoded = EncodedResponses.by(str(folder), [e.response for e in rows], 64)
+    grader = fit_head(encoded, labels, ["apology", "asks"], EncoderFitConfig())
+    grader.save(tmp_path)
+    for one in (grader, EncoderGrader.load(tmp_path)):
+        grades = one.grade([e.response for e in rows], RULES)
+        assert set(grades.reasons) == {(row, 1) for row in range(60)}
+        assert set(grades.reasons.values()) == {UNLEARNED}
+    crossed = cross_fit(encoded, labels, ["apology", "asks"], EncoderFitConfig(), folds=3)
+    assert crossed.grade_encoded(encoded).n_unscored == 60
 
 
 def test_folds_keep_a_prompts_responses_together() -> None:

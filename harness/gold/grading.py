@@ -1,0 +1,72 @@
+"""How `rbrbench gold` asks a grader: where it lies, how it is put, and when too much is unscored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from evals.conversation import Response
+from evals.errors import InputError, UndecidableError
+from evals.graders import Grader, Grades, commonest_reason
+from evals.propositions import Proposition
+from evals.rulebook import Rulebook
+from harness.gold.config import AskedBy, GoldConfig, GraderChoice
+from harness.graders import GraderSpec
+
+if TYPE_CHECKING:  # it loads transformers
+    from evals.graders.question import GraderPrompt
+
+Advance = Callable[[int], None]
+
+
+def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
+    """Where the grader lies and how it is asked. Raises InputError for a server that is not named."""
+    if choice.kind == "server":
+        return GraderSpec(choice.kind, "", _server_keys(choice, config), choice.name)
+    by_rulebook = choice.kind == "language_model" and config.asked_by is AskedBy.RULEBOOK
+    prompt = _rulebooks_prompt(rulebook) if by_rulebook else None
+    return GraderSpec(choice.kind, str(choice.path), {}, choice.name, prompt)
+
+
+def _server_keys(choice: GraderChoice, config: GoldConfig) -> dict[str, Any]:
+    keys = asdict(config.server) | {"model": choice.path or config.server.model}
+    for key in ("base_url", "model"):
+        if not keys[key]:
+            raise InputError("is empty", field=f"server.{key}", fix="say which server and which model to ask")
+    return keys
+
+
+def _rulebooks_prompt(rulebook: Rulebook) -> GraderPrompt:
+    from evals.graders.question import GraderPrompt, Layout
+
+    if rulebook.prompt_template is None:
+        raise InputError(
+            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=MODEL"
+        )
+    return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
+
+
+def grade_or_stop(
+    grader: Grader,
+    name: str,
+    responses: Sequence[Response],
+    propositions: Sequence[Proposition],
+    config: GoldConfig,
+    advance: Advance,
+) -> Grades:
+    """Grades in batches; stops, with what was graded kept, once the limit of unscored grades must be passed."""
+    parts, unscored, total = [], 0, len(responses) * len(propositions)
+    for start in range(0, max(len(responses), 1), config.batch_size):
+        batch = responses[start : start + config.batch_size]
+        parts.append(grader.grade(batch, propositions))
+        advance(len(batch))
+        unscored += parts[-1].n_unscored
+        if unscored > config.max_unscored * total:
+            seen = Grades.concatenate(parts)
+            raise UndecidableError(
+                f"grader {name}: {unscored} of the first {seen.probability.size} grades are unscored, "
+                f"more than max_unscored={config.max_unscored:g} of all {total} allows; the commonest reason "
+                f"is: {commonest_reason(seen)}; grades are kept, the same command goes on from there"
+            )
+    return Grades.concatenate(parts)
