@@ -162,6 +162,7 @@ def test_a_plain_encoder_without_training_labels_is_refused(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = [f"rulebook={files / 'rulebook.yaml'}", f"results={tmp_path}", f"gold.test={files / 'test.jsonl'}"]
+    keys.append("threads=1")
     assert main(["gold", "grader=encoder", f"model.path={files / 'encoder'}", *keys]) == 2
     assert "field 'gold.train': an encoder without head is fitted to labels" in capsys.readouterr().err
 
@@ -311,7 +312,7 @@ def test_bad_teachers_are_refused_in_one_line(
     broken.write_text(f"{lines[0]}\n{lines[1].replace('completion', 'answer')}\n", encoding="utf-8")
     places = {"completions": completions, "labels": files / "test.jsonl", "broken": broken}
     common = [f"rulebook={files / 'rulebook.yaml'}", f"results={tmp_path}", f"gold.test={places['labels']}"]
-    common += ["grader=encoder", f"model.path={files / 'encoder'}"]
+    common += ["grader=encoder", f"model.path={files / 'encoder'}", "threads=1"]
     assert main(["gold", *common, *(key.format(**places) for key in keys)]) == 2
     error = capsys.readouterr().err
     assert told in error and len([line for line in error.splitlines() if "rbrbench: " in line]) == 1
