@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 # In the order of the help; adding one is a file and a name here.
-COMMANDS = ("run", "report", "rulebook", "gold", "fit", "regress", "evaluate", "xstest", "export")
+COMMANDS = ("run", "report", "rulebook", "gold", "fit", "regress", "freeze", "evaluate", "xstest", "export")
 
 
 def command_module(name: str) -> ModuleType:

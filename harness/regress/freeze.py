@@ -1,8 +1,6 @@
-"""Make a frozen completion set from a finished run of the sandbox.
+"""Make a frozen completion set from a finished run of the sandbox: `rbrbench freeze results/NAME FOLDER SET`.
 
-    python -m harness.regress.freeze results/NAME FOLDER SET
-
-Writes into FOLDER, all of it the same bytes for the same run:
+What lies in FOLDER then is the same bytes for the same run:
 
 - completions.jsonl.gz   new completions on held-out topics and wordings, with labels and true classes; each
                          row names SET
@@ -19,7 +17,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +30,7 @@ from evals.graders import Grades, grade_in_batches
 from evals.graders.recorded import asked_in
 from evals.propositions import Proposition
 from evals.rulebook import Rulebook
+from harness.console import Console
 from harness.digest import digest_files
 from harness.disk import write_json, writing
 from harness.graders import GRADES, GraderSpec
@@ -44,6 +42,7 @@ from harness.regress.run_folder import OpenRun, open_run
 from harness.sandbox.generate import synthetic
 from harness.sandbox.source import Source
 from harness.sandbox.world import World
+from harness.shared_keys import check_name
 from trainers.reward import REWARD_MODEL, Breakdown
 from trainers.weights import FitMethod, WeightsConfig
 
@@ -52,8 +51,15 @@ DIGITS = 5
 PROMPTS, FITTING_PROMPTS = 500, 300
 
 
-def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
-    """Write the set; returns what its manifest says. Raises InputError as `load_run` does."""
+def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> dict[str, Any]:
+    """Write the set; returns what its manifest says.
+
+    Raises InputError as `load_run` does, for a run without the sandbox's data, and where FOLDER holds a set
+    of that name.
+    """
+    console = console or Console()
+    check_name(name, "SET")
+    _check_is_new(out, name)
     source = open_run(run, out / GRADES)
     rulebook = source.reward.rulebook
     labelled = {
@@ -70,19 +76,37 @@ def freeze(run: Path, out: Path, name: str) -> dict[str, Any]:
         write_gzip(out / FITTING, map(_without_class, labelled[FITTING]))
         said = Path(scratch) / "said.jsonl"
         propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
-        grades = grade_in_batches(source.reward.grader, _responses(everything), propositions)
+        responses = _responses(everything)
+        with console.stage("grade", total=len(responses), unit="responses") as advance:
+            grades = grade_in_batches(source.reward.grader, responses, propositions, progress=advance)
         assert source.reward.reward_model is not None
-        scores = source.reward.reward_model(_responses(everything))
+        with console.stage("reward model", total=None, unit="responses"):
+            scores = source.reward.reward_model(responses)
         asked = (source.reward.grader.name, asked_in(source.reward.grader, rulebook.prompt_template))
         rows = list(_said(everything, propositions, asked, grades, scores))
         write_jsonl(said, rows)
-        side = _paid(said, everything, out, source.weights_config)
+        with console.stage("fit and pay", total=None, unit="rewards"):
+            side = _paid(said, everything, out, source.weights_config)
         rows = [row | paid for row, paid in zip(rows, _rewards(side), strict=True)]
         write_gzip(out / RECORDED, rows)
         (out / GRADES).unlink(missing_ok=True)
     manifest = _manifest(name, source, out, labelled)
     write_json(out / MANIFEST, manifest)
     return manifest
+
+
+def _check_is_new(out: Path, name: str) -> None:
+    """A set is never changed: results by it would mean something else from then on."""
+    try:
+        held = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["set"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if held == name:
+        raise InputError(
+            f"holds the set {name!r}, and a set is never changed",
+            path=out,
+            fix="give the new set its own name",
+        )
 
 
 def _manifest(
@@ -175,12 +199,3 @@ def _without_class(row: LabelledResponse) -> dict[str, Any]:
 
 def _responses(rows: Sequence[LabelledResponse]) -> list[Any]:
     return [row.response for row in rows]
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: python -m harness.regress.freeze results/NAME FOLDER SET")
-    try:
-        print(json.dumps(freeze(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]), indent=1))
-    except InputError as error:
-        sys.exit(f"freeze: {error}")

@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.conversation import ResponseType, prompt_as_json, user_prompt, write_jsonl
+from evals.conversation import ResponseType, prompt_as_json, read_labelled, user_prompt, write_jsonl
+from evals.csv_rows import read_csv
+from evals.graders.encoder import EncoderGrader
 from evals.models import save_model
 from evals.rulebook import load_rulebook
 from harness.provenance import ROOT
@@ -78,16 +81,31 @@ def tiny(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     )
 
 
+def sandbox_words() -> list[str]:
+    rows = read_labelled(ROOT / "conf/gate/sandbox/fitting.jsonl.gz")
+    texts = [f"{row.response.prompt.text} {row.response.text}" for row in rows]
+    return sorted({word for text in texts for word in text.split()})
+
+
 @pytest.mark.slow
-def test_every_command_of_the_page_and_its_program_run(checkout: Path) -> None:
+def test_every_command_of_the_page_and_its_program_run(
+    checkout: Path, save_random_encoder: Callable[..., Path]
+) -> None:
     """Guards: a guide whose third command fails, and an example for TRL that never ran."""
     commands = [line for block in blocks("sh") for line in block.splitlines()]
-    assert len(commands) == 9
+    assert len(commands) == 10
+    save_random_encoder(checkout / "my-encoder", sandbox_words())
     for command in commands:
         done = run(["bash", "-c", command], checkout)
         assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-800:]}"
-    for file in ("rules/weights.json", "rules/fit.html", "grader/gold.html", "guard/gate.md"):
+    made = ("rules/weights.json", "rules/fit.html", "grader/gold.html", "student/gold.html", "guard/gate.md")
+    for file in made:
         assert (checkout / "results" / file).is_file(), file
+    for row in read_csv(checkout / "results/student/teacher.csv", ["agreement", "majority"]):
+        if row.values["enough_to_learn"] == "true":
+            name, agreement = row.values["proposition"], float(row.values["agreement"])
+            assert agreement > float(row.values["majority"]), name
+    assert EncoderGrader.load(checkout / "results/student/graders/my-encoder").head.questions
     (program,) = blocks("python")
     rules = load_rulebook(checkout / "my-rules" / "rules.yaml")
     questions = [proposition.question for proposition in rules.propositions.values()]

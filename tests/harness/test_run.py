@@ -264,14 +264,12 @@ def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
 def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
     """A set that differs from one making to the next, or that its own record does not fit."""
     for name in ("one", "two"):
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.regress.freeze", "results/smoke", name, "smoke-1"],
-            cwd=finished,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
+        done = rbrbench("freeze", "results/smoke", name, "smoke-1", cwd=finished)
         assert done.returncode == 0, done.stderr[-2000:]
+        assert "smoke-1: 2000 completions to 500 prompts" in done.stdout
+    refused = rbrbench("freeze", "results/smoke", "one", "smoke-1", cwd=finished)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("rbrbench: one: holds the set 'smoke-1'")
     files = sorted(path.name for path in (finished / "one").iterdir())
     assert len(files) == 5
     assert all(

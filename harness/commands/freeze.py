@@ -1,0 +1,37 @@
+"""`rbrbench freeze RUN FOLDER SET`: a frozen completion set for the gate, from a finished run of the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.commands import wrong_usage
+
+SUMMARY = """\
+  freeze RUN FOLDER SET
+                    make a frozen completion set for the gate from a finished run of the sandbox"""
+USAGE = """\
+usage: rbrbench freeze RUN FOLDER SET
+
+Writes a frozen completion set named SET into FOLDER, for `rbrbench regress on=FOLDER/completions.jsonl.gz`: new
+completions on held-out topics and wordings with their labels, completions to fit weights on, and what the grader
+and the reward model of RUN (results/NAME) say of both. The same run gives the same bytes. Exit codes: 0 done,
+2 bad input."""
+
+
+def usage() -> str:
+    return USAGE
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 3:
+        return wrong_usage("freeze")
+    from harness.regress.freeze import freeze
+
+    run, folder, name = arguments
+    made = freeze(Path(run), Path(folder), name)
+    print(
+        f"{name}: {made['completions']} completions to {made['prompts']} prompts, {made['fitting_completions']} to "
+        f"fit weights on, in {folder} (digest {made['digest']})"
+    )
+    return 0
