@@ -203,7 +203,8 @@ def _mean_row(
     row: dict[str, object] = {"grader": grader, "proposition": MEAN, "threshold": np.nan}
     for name in ("n", "n_positive", "n_unscored"):
         row[name] = sum(int(r[name]) for r in rows)  # type: ignore[call-overload]
-    row["majority"] = float(_mean(np.array([[r["majority"]] for r in rows], dtype=float))[0])
+    majority = np.array([r["majority"] for r in rows], dtype=float).reshape(len(rows), 1)
+    row["majority"] = float(_mean(majority)[0])
     point = {m: _mean(np.array([p[m] for p in points])) for m in METRICS} if rows else _nothing()
     sample = {m: _mean(np.array([s[m] for s in samples])) for m in METRICS} if rows else _nothing()
     return row | _with_intervals(point, sample, {})

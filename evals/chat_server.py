@@ -109,7 +109,8 @@ class ChatServer:
                     self._sleep(self._delay(attempt, error))
             except (openai.OpenAIError, ValueError) as error:
                 return Unscored(describe(error))
-        return Unscored(f"{reason}, {self.config.attempts} times")
+        attempts = self.config.attempts
+        return Unscored(f"{reason}, {attempts} time{'s' if attempts > 1 else ''}")
 
     def _spend(self) -> bool:
         with self._lock:

@@ -230,9 +230,14 @@ def cross_fit(
 ) -> CrossFittedGrader:
     """One head a fold of the prompts, fitted to the labels [responses, propositions] of the other folds.
 
-    `progress` is told of each head.
+    `progress` is told of each head. Raises InputError for responses to one prompt only.
     """
     ids = [response.prompt.id for response in encoded.responses]
+    if len(set(ids)) < 2:
+        raise InputError(
+            f"the {len(ids)} responses to fit an encoder on have one prompt; it is judged on other prompts",
+            fix="give responses to more prompts",
+        )
     fold = prompt_folds(ids, folds, seed)
     graders = []
     for number in range(folds):

@@ -12,7 +12,8 @@ from evals.graders.server import ServerConfig
 from harness.shared_keys import check_least, check_name
 from trainers.encoder_config import EncoderFitConfig
 
-FILES = ("recorded", "oracle")  # graders that are a file, and no model
+RECORDED = "recorded"
+FILES = (RECORDED, "oracle")  # graders that are a file, and no model
 
 
 class AskedBy(str, Enum):
@@ -92,7 +93,8 @@ class GraderChoice:
         """A file loses its suffix. A model keeps what looks like one: Qwen2.5-1.5B-Instruct."""
         if self.path is None or self.kind == "server":
             return ""
-        return Path(self.path).stem if self.kind in FILES else Path(self.path).name
+        name = Path(self.path).name
+        return Path(name.removesuffix(".gz")).stem if self.kind in FILES else name
 
 
 @dataclass

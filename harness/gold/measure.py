@@ -17,11 +17,11 @@ from evals.calibration import (
     tune_thresholds,
 )
 from evals.conversation import LabelledResponse
-from evals.graders import Grader, Grades
+from evals.graders import Grades
 from evals.graders.hostile import ATTACKS, Movement, movements
 from evals.statistics import Estimate, bootstrap
 from evals.statistics.resampling import cluster_shares, resample_counts
-from harness.gold.config import GoldConfig
+from harness.gold.config import RECORDED, GoldConfig
 from harness.gold.graders import JudgedGrader
 from harness.gold.grading import grade_or_stop
 from harness.gold.labels import GoldSplits, LabelCount
@@ -67,11 +67,15 @@ class GoldResult:
         return next(r for r in (self.tuned if tuned else self.fixed) if r["proposition"] == row)
 
 
-def grading_steps(config: GoldConfig, splits: GoldSplits, train_is_graded: bool) -> int:
+def grading_steps(judged: JudgedGrader, config: GoldConfig, splits: GoldSplits) -> int:
     """Responses that a grader is asked about."""
-    train = 0 if splits.cross or train_is_graded else len(splits.train)
-    attacked = min(config.hostile.responses, len(splits.judged)) * len(ATTACKS)
-    return len(splits.judged) + train + attacked
+    train = 0 if splits.cross or judged.train_grades is not None else len(splits.train)
+    return len(splits.judged) + train + attacked_responses(judged.kind, config, splits) * len(ATTACKS)
+
+
+def attacked_responses(kind: str, config: GoldConfig, splits: GoldSplits) -> int:
+    """How many responses are made hostile; none for a file of grades, which cannot be asked about new texts."""
+    return 0 if kind == RECORDED else min(config.hostile.responses, len(splits.judged))
 
 
 def judge_grader(
@@ -106,22 +110,22 @@ def judge_grader(
         thresholds=thresholds,
         curve=curve,
         calibration_error=calibration_error([vars(point) for point in curve]),
-        movements=attack(judged.grader, config, splits, grades, advance),
+        movements=attack(judged, config, splits, grades, advance),
     )
 
 
 def attack(
-    grader: Grader, config: GoldConfig, splits: GoldSplits, grades: Grades, advance: Advance
+    judged: JudgedGrader, config: GoldConfig, splits: GoldSplits, grades: Grades, advance: Advance
 ) -> list[Movement]:
     """How far each attack moves the grades of a sample of the judged responses."""
-    size = min(config.hostile.responses, len(splits.judged))
+    size = attacked_responses(judged.kind, config, splits)
     if size == 0:
         return []
     rows = sorted(np.random.default_rng(config.seed).permutation(len(splits.judged))[:size].tolist())
     responses = [splits.judged[i].response for i in rows]
     attacked = []
     for item in ATTACKS:
-        attacked.append(grader.grade([item.on(r) for r in responses], splits.propositions))
+        attacked.append(judged.grader.grade([item.on(r) for r in responses], splits.propositions))
         advance(size)
     return movements(grades.rows(rows), attacked, [r.prompt.id for r in responses], config.seed)
 

@@ -38,7 +38,7 @@ def run_gold(config: GoldConfig, console: Console | None = None, screen: RichCon
         graders = load_graders(config, rulebook, splits, lesson, console)
     results = []
     for grader in graders:
-        steps = grading_steps(config, splits, grader.train_grades is not None)
+        steps = grading_steps(grader, config, splits)
         with console.stage(f"grade: {grader.name}", total=steps, unit="responses") as advance:
             results.append(judge_grader(grader, config, splits, counts, advance))
     results = compare_with_first(results, splits, config)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from evals.calibration import MEAN
 from evals.graders.hostile import ALL, CONTROL, Movement
 from harness.gold.agreement import Agreement, enough_to_learn
-from harness.gold.config import GoldConfig
+from harness.gold.config import RECORDED, GoldConfig
 from harness.gold.labels import GoldSplits, LabelCount
 from harness.gold.lesson import Lesson
 from harness.gold.measure import ENOUGH, GoldResult, Row
@@ -115,7 +115,12 @@ def _notes(splits: GoldSplits, counts: Sequence[LabelCount], config: GoldConfig)
     learn = [count.proposition for count in counts if count.too_few_to_learn(config.few)]
     if splits.train and learn:
         notes.append(f"Too few labels to learn from; their threshold stays 0.5: {', '.join(learn)}.")
-    if config.hostile.responses:
+    kinds = {choice.kind for choice in config.choices}
+    if config.hostile.responses and RECORDED in kinds:
+        notes.append(
+            "A file of grades cannot be asked about hostile responses: judge its grader itself for those."
+        )
+    if config.hostile.responses and kinds != {RECORDED}:
         notes.append(
             "Moved by attacks: mean absolute change of a grade when the same response is made hostile, and, after "
             "the slash, the change by a harmless added sentence. Some attacks add text that a rule may rightly see."

@@ -160,7 +160,7 @@ def test_every_failure_is_unscored_with_its_reason(endpoint: Endpoint, text: str
 def test_a_time_out_is_unscored(endpoint: Endpoint) -> None:
     """A server that never answers must not hold up the run."""
     grades = grader(endpoint, timeout=0.1, attempts=1).grade(responses("hang"), RULES[:1])
-    assert grades.reasons == {(0, 0): "the server did not answer in time, 1 times"}
+    assert grades.reasons == {(0, 0): "the server did not answer in time, 1 time"}
 
 
 def test_a_server_that_is_not_there_is_unscored(endpoint: Endpoint) -> None:

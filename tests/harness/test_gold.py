@@ -204,6 +204,20 @@ def test_propositions_with_too_few_labels_are_named_and_left_out_of_a_second_mea
     assert "too few to learn from and to judge" in summary and "threshold stays 0.5: rude" in summary
 
 
+def test_labels_too_few_to_judge_anything_by_are_said(tmp_path: Path, rulebook: str) -> None:
+    """Four labelled prompts: the mean over propositions with enough labels was a traceback."""
+    rows = labelled(8)
+    table = [[0.9 * row.propositions["apology"], 0.3] for row in rows]
+    path = record(tmp_path / "g.jsonl", "x", rows, table)
+    labels = write_labels(tmp_path / "test.jsonl", rows)
+    keys = ["grader=recorded", f"model.path={path}", f"gold.test={labels}", "hostile.responses=5"]
+    assert gold(tmp_path, rulebook, *keys) == 0
+    assert calibration(tmp_path / "gold")["g", "0.5", ENOUGH]["accuracy"] == ""
+    summary = (tmp_path / "gold" / "summary.md").read_text(encoding="utf-8")
+    assert "Too few labels to judge" in summary and "cannot be asked about hostile responses" in summary
+    assert (tmp_path / "gold" / "hostile.csv").read_text(encoding="utf-8").count("\n") == 1
+
+
 def test_the_same_call_writes_the_same_bytes(tmp_path: Path, rulebook: str) -> None:
     rows = labelled(24)
     table = np.random.default_rng(1).random((24, 2)).tolist()
@@ -395,6 +409,7 @@ def test_a_model_is_named_by_the_whole_last_part_of_its_path() -> None:
     assert [model.name for model in models] == ["Qwen2.5-1.5B-Instruct", "Qwen2.5-1.7B-Instruct"]
     assert GraderChoice("encoder", "models/v1.2/").name == "v1.2"
     assert GraderChoice("recorded", "kept/g.jsonl").name == "g"
+    assert GraderChoice("recorded", "kept/g.jsonl.gz").name == "g"
     assert GraderChoice("oracle", "world/sandbox.json").name == "sandbox"
     assert GraderChoice("server", "Qwen2.5-1.5B").name == "server"
 

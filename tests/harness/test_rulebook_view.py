@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from evals.errors import InputError
+from harness.main import main
 from harness.rulebook_view import view_rulebook
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
@@ -78,3 +79,11 @@ def test_a_file_that_does_not_load_raises(tmp_path: Path) -> None:
     broken = edited(tmp_path, "      correct_refusal: true", "      corect_refusal: true")
     with pytest.raises(InputError, match="unknown proposition 'corect_refusal' in 'hard_refuse'"):
         printed(broken)
+
+
+def test_a_packaged_rulebook_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every other command takes rulebook=sandbox; this one asked for a file of that name."""
+    assert main(["rulebook", "sandbox", str(SANDBOX)]) == 0
+    assert "the rulebooks say the same" in capsys.readouterr().out
+    assert main(["rulebook", "sandbo"]) == 2
+    assert capsys.readouterr().err.startswith("rbrbench: sandbo: cannot be read")

@@ -111,6 +111,10 @@ def test_what_it_cannot_do_is_refused(fitted: EncoderGrader, folder: Path, tmp_p
         fit(tmp_path, examples(3), ["apology"])
     with pytest.raises(InputError, match="no two of the 1 responses share a word"):
         fit(folder, examples(1), ["apology"])
+    one = [Response(user_prompt("p", "cake"), text) for text in ("the cake", "the soup", "cake")]
+    encoded = EncodedResponses.by(str(folder), one, 64)
+    with pytest.raises(InputError, match="the 3 responses to fit an encoder on have one prompt"):
+        cross_fit(encoded, np.array([[1.0], [0.0], [1.0]]), ["apology"], EncoderFitConfig())
     for key, value in (("prior_shift", 2), ("l2", float("nan")), ("max_tokens", 30)):
         with pytest.raises(InputError, match=rf"field 'encoder.{key}'"):
             EncoderFitConfig(**{key: value})
