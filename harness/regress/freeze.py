@@ -38,7 +38,7 @@ from harness.regress.completions import COMPLETIONS, RULEBOOK, CompletionFile, r
 from harness.regress.description import FitDescription, RewardDescription, RewardModelSpec
 from harness.regress.recorded import reward_rows
 from harness.regress.rewards import Side, live_reward, score, used_propositions
-from harness.regress.run_folder import OpenRun, open_run
+from harness.regress.run_folder import OpenRun, is_run, open_run
 from harness.sandbox.generate import synthetic
 from harness.sandbox.source import Source
 from harness.sandbox.world import World
@@ -54,11 +54,15 @@ PROMPTS, FITTING_PROMPTS = 500, 300
 def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> dict[str, Any]:
     """Write the set; returns what its manifest says.
 
-    Raises InputError as `load_run` does, for a run without the sandbox's data, and where FOLDER holds a set
-    of that name.
+    Raises InputError where `run` is no run or lacks what `load_run` needs or the sandbox's data, and where `out`
+    holds a set of that name.
     """
     console = console or Console()
     check_name(name, "SET")
+    if not is_run(run):
+        raise InputError(
+            "no finished run lies here", path=run, fix="name one that rbrbench run wrote: results/NAME"
+        )
     _check_is_new(out, name)
     source = open_run(run, out / GRADES)
     rulebook = source.reward.rulebook
@@ -97,6 +101,8 @@ def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> d
 
 def _check_is_new(out: Path, name: str) -> None:
     """A set is never changed: results by it would mean something else from then on."""
+    if out.is_file():
+        raise InputError("is a file", path=out, fix="name a folder")
     try:
         held = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["set"]
     except (OSError, ValueError, KeyError, TypeError):

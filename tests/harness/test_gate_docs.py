@@ -96,6 +96,22 @@ def test_the_hooks_name_commands_that_exist(checkout: Path) -> None:
         assert shell(f"{hook['entry']} --help", checkout).returncode == 0
 
 
+def test_a_set_is_made_of_a_finished_run_and_never_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second set under the first one's name would void every gate that named it."""
+    (tmp_path / "run").mkdir()
+    assert main(["freeze", str(tmp_path / "run"), str(tmp_path / "set"), "mine-1"]) == 2
+    assert "run: no finished run lies here; name one" in capsys.readouterr().err
+    (tmp_path / "run" / "stages.jsonl").write_text("{}\n")
+    name = str(read_json(SANDBOX / "manifest.json")["set"])
+    assert main(["freeze", str(tmp_path / "run"), str(SANDBOX), name]) == 2
+    assert f"sandbox: holds the set '{name}', and a set is never changed" in capsys.readouterr().err
+    assert main(["freeze", str(tmp_path / "run"), str(tmp_path / "set"), "a/b"]) == 2
+    assert "field 'SET': is 'a/b'" in capsys.readouterr().err
+    assert main(["freeze", str(tmp_path / "run")]) == 2 and not (tmp_path / "set").exists()
+
+
 def test_the_default_rulebook_passes_its_gate(tmp_path: Path) -> None:
     """The project's own gate: an edit of conf/rulebooks/sandbox.yaml that makes the reward worse stops here."""
     sides = [f"baseline={SANDBOX / 'baseline.yaml'}", f"candidate={SANDBOX / 'reward.yaml'}"]
