@@ -115,7 +115,9 @@ def fit_head(
         config = choose_settings(encoded, labels, config, rows)
     design = _Design.of(encoded, rows)
     fit = averaged_regressions if config.average else logistic_regressions
-    weight, bias = fit(design.inputs[rows], labels[rows], config)
+    # A copy of all rows would double what thousands of responses take.
+    inputs = design.inputs if len(rows) == len(labels) else design.inputs[rows]
+    weight, bias = fit(inputs, labels[rows], config)
     bias = np.where(np.isfinite(labels[rows]).any(axis=0), bias, np.nan)
     arrays = {"weight": weight, "bias": bias, "mean": design.mean, "deviation": design.deviation}
     head = EncoderHead(tuple(propositions), design.words, arrays)

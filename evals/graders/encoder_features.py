@@ -36,6 +36,7 @@ class EncoderFeatures:
     end_scale: float = 1.0
     end_length: int = 150  # characters of the opening, and of the ending
     type_scale: float = 0.3
+    most_ngrams: int = 10_000  # of a view, the commonest; thousands of responses have far more
 
 
 class WordViews:
@@ -46,10 +47,11 @@ class WordViews:
 
     @classmethod
     def fit(cls, texts: Sequence[str], features: EncoderFeatures) -> WordViews:
-        """Keep the n-grams that two responses have. Raises InputError where no two share a word."""
+        """Keep the commonest n-grams that two responses have. Raises InputError where no two share a word."""
         views = _views(texts, features)
         try:
-            return cls({name: _counter(min_df=2).fit(view) for name, view in views.items()})
+            counters = {name: _counter(min_df=2, max_features=features.most_ngrams) for name in views}
+            return cls({name: counters[name].fit(view) for name, view in views.items()})
         except ValueError:  # no vocabulary is left
             raise InputError(
                 f"no two of the {len(texts)} responses share a word; an encoder cannot be fitted to them",

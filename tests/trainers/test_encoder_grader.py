@@ -17,7 +17,7 @@ from evals.conversation import LabelledResponse, Response, ResponseType, read_la
 from evals.errors import InputError
 from evals.graders import Grader
 from evals.graders.encoder import UNLEARNED, EncoderGrader, load_encoder, load_encoder_tokenizer
-from evals.graders.encoder_features import EncoderFeatures, token_states
+from evals.graders.encoder_features import EncoderFeatures, WordViews, token_states
 from evals.graders.look_alikes import legible
 from evals.propositions import Proposition
 from trainers.encoder_config import CANDIDATES
@@ -199,6 +199,16 @@ def test_a_proposition_without_any_label_is_unscored(folder: Path, tmp_path: Pat
         assert set(grades.reasons.values()) == {UNLEARNED}
     crossed = cross_fit(encoded, labels, ["apology", "asks"], EncoderFitConfig(), folds=3)
     assert crossed.grade_encoded(encoded).n_unscored == 60
+
+
+def test_only_the_commonest_ngrams_are_kept() -> None:
+    """The features of thousands of responses to learn from a teacher would fill the memory."""
+    texts = [row.response.text for row in examples(60)]
+    few = EncoderFeatures((1,), most_ngrams=12)
+    views = WordViews.fit(texts, few)
+    assert {len(view) for view in views.vocabularies().values()} == {12}
+    assert "sorry" in views.vocabularies()["whole"]
+    assert views.transform(texts, few).shape == (60, 36)
 
 
 def test_folds_keep_a_prompts_responses_together() -> None:
