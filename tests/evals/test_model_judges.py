@@ -237,7 +237,7 @@ def test_verdicts_of_a_server_in_order() -> None:
         (None, None),
         (None, None),
     ]
-    assert judged[1].reason == "xstest_prompt: the server answered 500, 1 times"
+    assert judged[1].reason == "xstest_prompt: the server answered 500, 1 time"
     assert judged[3].reason == "xstest_prompt: the server's filter withheld the judge's answer"
     assert judged[4].reason == "xstest_prompt: the judge's answer has no text"
 
