@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import json
 import logging
 import math
 import os
+import sys
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hub_rows import redirect, write_rows
 
 from evals.capability import (
     CapabilityScore,
@@ -107,11 +112,6 @@ def questions(n, seed=0):
         }
         for i in range(n)
     ]
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def log_likelihood(model, context, answer):
@@ -576,48 +576,83 @@ def test_the_released_files_are_whole():
     assert sum(map(bool, unfinished)) == 3243
 
 
+# Items of HellaSwag, and where a reader sees the context's unfinished last sentence begin (WikiHow's have none).
+UNFINISHED = {
+    0: "he",
+    1: "the lady",
+    5: "the boy",
+    6: "he",
+    200: "a colorful intro with a lot of flashing words",
+    614: "a dance team dressed in black with pink letters",
+    705: "the boy",
+    1405: "one man",
+    1406: "first it",
+    2105: "the female gymnasts",
+    2106: "a replay",
+    2805: "she",
+    3505: "",
+    3506: "",
+    4905: "",
+    9805: "",
+}
+
+
+def hellaswag_rows(lines):
+    """The items of `UNFINISHED` in the hub's schema, from the released text's lines."""
+    for item, unfinished in UNFINISHED.items():
+        heading, label, *endings = lines[6 * item : 6 * item + 6]
+        activity, _, context = heading.partition(": ")
+        before = context.removesuffix(unfinished).rstrip() if unfinished else context
+        parts = {"activity_label": activity, "ctx_a": before, "ctx_b": unfinished, "ctx": context}
+        yield {"ind": item, **parts, "endings": endings, "label": label}
+
+
 @needs_data
 def test_released_files_score_as_lm_eval_scores_the_hub_rows(tmp_path, tokenizer):
     """The same rows in the hub's schema through lm-eval's stock task, loader and model."""
     model = random_model(2048)
+    with bz2.open(DATA / "hellaswag" / "hellaswag_val_full.txt.bz2", "rt", encoding="utf-8") as file:
+        lines = file.readlines()
+    chosen = [line for item in UNFINISHED for line in lines[6 * item : 6 * item + 6]]
+    (tmp_path / "chosen.txt").write_text("".join(chosen), encoding="utf-8")
+    stories = CapabilityTask("hellaswag", "hellaswag_release", tmp_path / "chosen.txt")
     mmlu, lambada = load_tasks(real_tasks(DATA, ["mmlu", "lambada"]), limit=16, seed=0)
+    (hellaswag,) = load_tasks([stories], limit=None, seed=0)
     subjects = {name.removeprefix("mmlu_"): task for name, task in mmlu.lm_eval_tasks.items()}
-    scores = {s.task: s for s in score_tasks(model, tokenizer, [mmlu, lambada], batch_size=16)}
+    found = score_tasks(model, tokenizer, [mmlu, lambada, hellaswag], batch_size=16)
+    scores = {(s.task, s.metric): s.value for s in found}
     raw = zipfile.ZipFile(DATA / "mmlu" / "mmlu.zip")
-    members = []
+    hub = tmp_path / "hub"
+    hub.mkdir()
     for subject, task in subjects.items():
-        lines = raw.read(f"data/test/{subject}_test.csv").decode().splitlines(keepends=True)
-        rows = {r[0]: r for r in csv.reader(lines)}
+        of_subject = raw.read(f"data/test/{subject}_test.csv").decode().splitlines(keepends=True)
+        rows = {r[0]: r for r in csv.reader(of_subject)}
         taken = [rows[doc["question"]] for doc in task.eval_docs]
-        path = write_rows(
-            tmp_path / f"{subject}.jsonl",
-            [{"question": r[0], "choices": r[1:5], "answer": "ABCD".index(r[5])} for r in taken],
-        )
-        members.append(hub_like(f"mmlu_{subject}", path, ("test", "dev")))
+        rows = [{"question": r[0], "choices": r[1:5], "answer": "ABCD".index(r[5])} for r in taken]
+        redirect(hub, f"mmlu_{subject}", f"mmlu/default/mmlu_{subject}.yaml", {"test": rows, "dev": rows})
     texts = [{"text": doc["text"]} for doc in lambada.lm_eval_tasks["lambada_openai"].eval_docs]
-    members.append(hub_like("lambada_openai", write_rows(tmp_path / "lambada.jsonl", texts), ("test",)))
-    folders = [str(lm_eval_tasks.FOLDER / name) for name in ("mmlu/default", "lambada")]
-    manager = TaskManager(include_path=folders, include_defaults=False)
-    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16)
-    tasks = manager.load([{"group": "all", "task": members}])["tasks"]
+    redirect(hub, "lambada_openai", "lambada/lambada_openai.yaml", {"test": texts})
+    rows = list(hellaswag_rows([line.rstrip("\n") for line in lines]))
+    redirect(hub, "hellaswag", "hellaswag/hellaswag.yaml", {"train": rows, "validation": rows})
+    names = [*(f"mmlu_{subject}" for subject in subjects), "lambada_openai", "hellaswag"]
+    tasks = TaskManager(include_path=str(hub), include_defaults=False).load(names)["tasks"]
     for task in tasks.values():
         task.set_config(key="num_fewshot", value=0)
-    found = evaluate(stock, {"tasks": tasks}, bootstrap_iters=0)["results"]
-    hits = sum(found[f"mmlu_{s}"]["acc,none"] * len(t.eval_docs) for s, t in subjects.items())
-    assert scores["mmlu"].value == pytest.approx(hits / 16)
-    assert scores["lambada"].value == found["lambada_openai"]["acc,none"]
+    stock = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16)
+    results = evaluate(stock, {"tasks": tasks}, bootstrap_iters=0)["results"]
+    hits = sum(results[f"mmlu_{s}"]["acc,none"] * len(t.eval_docs) for s, t in subjects.items())
+    assert scores["mmlu", "acc"] == pytest.approx(hits / 16)
+    assert scores["lambada", "acc"] == results["lambada_openai"]["acc,none"]
+    for metric in ("acc", "acc_norm"):
+        assert scores["hellaswag", metric] == results["hellaswag"][f"{metric},none"]
+    asked = [[r.args for r in one["hellaswag"].instances] for one in (hellaswag.lm_eval_tasks, tasks)]
+    assert asked[0] == asked[1]
 
 
 @pytest.fixture(autouse=True)
 def data_sets_cache(tmp_path, monkeypatch):
     """The data sets that tests load from JSON stay out of the user's cache."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
-def hub_like(name, path, splits):
-    files = {split: str(path) for split in splits}
-    data = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
-    return {"task": name, **data}
 
 
 # --- lm-eval's own names ---------------------------------------------------------------------
