@@ -46,12 +46,19 @@ class InMemoryLM(HFLM):
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         self._encoded = self._encode([text for request in requests for text in _texts(*request.args)])
         self._check_lengths(requests)
-        if self.progress is not None:
-            self.set_cache_hook(_ItemCounter(requests, self.progress))
+        self._count(requests)
         try:
             return super().loglikelihood(list(requests), disable_tqdm=True)
         finally:
             self._encoded = {}
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
+        self._count(requests)
+        return super().generate_until(list(requests), disable_tqdm=True)
+
+    def _count(self, requests: Sequence[Any]) -> None:
+        if self.progress is not None:
+            self.set_cache_hook(_ItemCounter(requests, self.progress))
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **options: Any

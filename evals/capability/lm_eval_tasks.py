@@ -63,6 +63,9 @@ def build_hub_task(name: str) -> dict[str, Any]:
     except KeyError:
         fix = "see `lm_eval ls tasks` for the names"
         raise InputError(f"lm-eval has no task {name!r}", field="capability.tasks", fix=fix) from None
+    except ImportError as error:
+        problem = f"lm-eval's task {name!r} needs a package that is not there ({error})"
+        raise InputError(problem, field="capability.tasks", fix="install it, or leave the task out") from None
     except (OSError, ValueError) as error:
         problem = f"the data of lm-eval's task {name!r} cannot be had ({str(error).splitlines()[0][:150]})"
         fix = "connect to the hub, or set capability.root to a folder with local files"

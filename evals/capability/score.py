@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.capability.task import CapabilityTask, LoadedTask, load_tasks
+from evals.capability.task import LM_EVAL, CapabilityTask, LoadedTask, load_tasks
 from evals.errors import InputError
 from evals.measures import Panel, Tally
 from evals.metrics_table import MetricRow, blank_row
@@ -19,6 +20,8 @@ from evals.statistics import resample_counts, standard_error
 
 AGGREGATE_DRAWS, AGGREGATE_ITEMS = 1000, 400_000  # bootstrap: draws, and items of all draws together
 TEXT_LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")  # lm-eval's names; no scores
+# Means over items that are no shares, though some values may lie between 0 and 1: in nats, or out of 100.
+NO_SHARES = re.compile(r"likelihood_diff|(bleu|rouge\w+)_(max|diff)")
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,25 @@ def _score(lm: Any, loaded: LoadedTask) -> list[CapabilityScore]:
         fix = "set chat: false for the task, or give the tokenizer a chat template"
         raise InputError(f"task {task.name!r} needs a chat template, the tokenizer has none", fix=fix)
     lm.truncated.clear()
-    results = evaluate(
-        lm,
-        {"tasks": loaded.lm_eval_tasks},
-        samples=loaded.samples,
-        bootstrap_iters=0,
-        log_samples=True,
-        apply_chat_template=task.chat,
-    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # means of no items, which are NaN
+            results = evaluate(
+                lm,
+                {"tasks": loaded.lm_eval_tasks},
+                samples=loaded.samples,
+                bootstrap_iters=0,
+                log_samples=True,
+                apply_chat_template=task.chat,
+            )
+    except (KeyError, ImportError, OSError) as error:
+        if task.form != LM_EVAL:
+            raise
+        # Some of lm-eval's own tasks ask a service, or a package, for their scores.
+        told = f"{type(error).__name__}: {error}".splitlines()[0][:150]
+        problem = f"lm-eval's task {task.name!r} cannot be scored ({told})"
+        fix = "give what lm-eval's file of the task asks for, or leave the task out"
+        raise InputError(problem, field="capability.tasks", fix=fix) from None
     truncated = sum(lm.truncated.values())
     scores = [
         _summary(task.name, metric, outcomes, truncated)
@@ -153,7 +167,7 @@ def _aggregate(
 def _outcomes(loaded: LoadedTask, samples: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, float]]:
     """{metric: {item: outcome}} of the metrics that are means over items.
 
-    Perplexities and the like are not shares and have no outcome by item.
+    Perplexities, differences of log-likelihoods and the like are not shares and have no outcome by item.
     """
     from lm_eval.api.metrics import mean
 
@@ -163,7 +177,7 @@ def _outcomes(loaded: LoadedTask, samples: Mapping[str, Sequence[Any]]) -> dict[
         for row in rows:
             item = f"{name}/{row['doc'].get('id', row['doc_id'])}"
             for metric in row["metrics"]:
-                if aggregation.get(metric) is mean:
+                if aggregation.get(metric) is mean and not NO_SHARES.fullmatch(metric):
                     label = metric if row["filter"] == "none" else f"{metric}@{row['filter']}"
                     by_metric.setdefault(label, {})[item] = float(row[metric])
     return by_metric

@@ -86,7 +86,7 @@ STORIES = [
         2,
     ),
 ]
-QUESTIONS = {
+QUESTIONS: dict[str, list[tuple[str, tuple[str, ...], str]]] = {
     "abstract_algebra": [
         (f"What is {a} + {b} ?", tuple(str(a + b + k - "ABCD".index(right)) for k in range(4)), right)
         for a, b, right in ((1, 2, "A"), (3, 4, "B"), (2, 2, "C"), (5, 4, "D"), (7, 1, "A"), (6, 2, "B"))
