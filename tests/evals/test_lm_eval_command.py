@@ -161,8 +161,8 @@ def write_releases(root: Path) -> None:
     ]
     (root / "hellaswag" / "hellaswag_val_full.txt").write_text("\n".join(lines) + "\n")
     (root / "lambada").mkdir()
-    rows = [{"context": context, "continuation": word} for context, word in PASSAGES]
-    write_rows(root / "lambada" / "lambada_openai.jsonl", rows)
+    passages = [{"context": context, "continuation": word} for context, word in PASSAGES]
+    write_rows(root / "lambada" / "lambada_openai.jsonl", passages)
 
 
 def write_hub_rows(folder: Path) -> list[str]:
