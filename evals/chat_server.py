@@ -47,10 +47,14 @@ class ChatServerConfig:
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "timeout", "attempts"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN is not
                 raise InputError(
                     "is out of range", field=f"{self.prefix()}{name}", fix="give a value above 0"
                 )
+        if self.max_requests < 0:
+            raise InputError(
+                "is out of range", field=f"{self.prefix()}max_requests", fix="give 0 (no limit) or more"
+            )
 
     def prefix(self) -> str:
         """What stands before a key of this configuration in an error."""

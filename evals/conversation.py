@@ -257,14 +257,21 @@ def _is_message(value: Any) -> bool:
 def _rows(path: Path) -> Iterator[Row]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:  # type: ignore[operator]
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    yield Row(path, number, _object(path, number, text))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read ({error})", path=path, fix="check the path and the encoding (UTF-8)"
-        ) from None
+        with opener(path, "rb") as file:  # type: ignore[operator]
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield Row(path, number, _object(path, number, _decoded(path, number, line)))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot be read ({error})", path=path, fix="check the path and the file") from None
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"byte 0x{line[error.start]:02x} is not UTF-8 (mixed or another encoding)"
+        fix = "save the whole file as UTF-8"
+        raise InputError(problem, path=path, line=number, fix=fix) from None
 
 
 def _object(path: Path, number: int, text: str) -> dict[str, Any]:
@@ -274,11 +281,12 @@ def _object(path: Path, number: int, text: str) -> dict[str, Any]:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        page = text.lstrip().startswith("<")
         raise InputError(
             f"malformed JSON ({what})",
             path=path,
             line=number,
-            fix="mend or remove the line",
+            fix="download the raw file, not the page that shows it" if page else "mend or remove the line",
         ) from None
     if not isinstance(value, dict):
         raise InputError("the row is not a JSON object", path=path, line=number, fix="write one {...} a line")

@@ -17,18 +17,23 @@ WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_csv(
-    path: Path | str, columns: Sequence[str], rename: Callable[[str], str] | None = None
+    path: Path | str,
+    columns: Sequence[str],
+    rename: Callable[[str], str] | None = None,
+    *,
+    quote_header: bool = True,
 ) -> list[Row]:
     """Rows of a UTF-8 CSV file with a header that has at least `columns`.
 
-    `rename` is applied to each name in the header first. A row's `line` is the line of the file on which it
+    `rename` is applied to each name in the header first. Without `quote_header` no error shows the first line, which
+    may be a row whose text must not be shown. A row's `line` is the line of the file on which it
     starts. Raises InputError, naming file, line and field, for a missing, empty or unreadable file, bytes
     that are not UTF-8, a web page saved as CSV, missing columns, and rows with too few or too many fields.
     """
     path = Path(path)
     text = read_text(path)
     check_is_text(path, text, "CSV")
-    rows = _parse(path, text, columns, rename or str)
+    rows = _parse(path, text, columns, rename or str, quote_header)
     if not rows:
         raise InputError(
             "the file has a header but no rows", path=path, fix="give a file with one row a record"
@@ -120,7 +125,9 @@ def check_is_text(path: Path, text: str, kind: str) -> None:
         raise InputError("the file has a NUL byte", path=path, line=line, fix="save it as plain UTF-8 text")
 
 
-def _parse(path: Path, text: str, columns: Sequence[str], rename: Callable[[str], str]) -> list[Row]:
+def _parse(
+    path: Path, text: str, columns: Sequence[str], rename: Callable[[str], str], quote_header: bool
+) -> list[Row]:
     csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
@@ -129,7 +136,7 @@ def _parse(path: Path, text: str, columns: Sequence[str], rename: Callable[[str]
     try:
         for values in reader:
             if header is None:
-                header = _check_header(path, [rename(name) for name in values], columns)
+                header = _check_header(path, [rename(name) for name in values], columns, quote_header)
             elif values:
                 rows.append(_row(path, start, header, values))
             start = reader.line_num + 1
@@ -143,12 +150,12 @@ def _parse(path: Path, text: str, columns: Sequence[str], rename: Callable[[str]
     return rows
 
 
-def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> list[str]:
+def _check_header(path: Path, header: list[str], columns: Sequence[str], quote: bool) -> list[str]:
     missing = [name for name in columns if name not in header]
     if missing:
-        found = ", ".join(header)[:200]
+        found = f"; the file has: {', '.join(header)[:200]}" if quote else ""
         raise InputError(
-            f"column is missing; the file has: {found}",
+            f"column is missing{found}",
             path=path,
             line=1,
             field=missing[0],

@@ -22,6 +22,11 @@ class ResponseColumns:
     sample: str = ""  # several responses to one prompt, numbered
     suite: str = ""  # names each row's suite, in a file of several
 
+    def __post_init__(self) -> None:
+        for name in ("id", "response"):
+            if not getattr(self, name):
+                raise InputError("is empty", field=f"columns.{name}", fix="name the file's column")
+
 
 @dataclass(frozen=True)
 class RecordedResponses:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar, get_type_hints
@@ -47,7 +47,18 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise as_input_error(error, kind) from None
     assert isinstance(config, kind)
+    unknown = next(_additions(config, ""), None)
+    if unknown is not None:  # Hydra takes `+key=value` for a key that nothing reads
+        raise InputError("no such key", field=unknown, fix="--help lists every key")
     return config
+
+
+def _additions(config: object, prefix: str) -> Iterator[str]:
+    """Keys that the dataclasses do not have, dotted."""
+    if is_dataclass(config):
+        known = {field.name for field in fields(config)}
+        for name, value in vars(config).items():
+            yield from _additions(value, f"{prefix}{name}.") if name in known else [f"{prefix}{name}"]
 
 
 def _by_member_name(kind: type[object], overrides: Sequence[str]) -> list[str]:

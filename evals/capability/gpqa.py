@@ -23,7 +23,8 @@ LETTERS = "ABCD"
 
 
 def read(name: str, path: Path, *, task: str) -> list[Part]:
-    documents = [_document(row) for row in read_csv(path, (QUESTION, RIGHT, *WRONG))]
+    rows = read_csv(path, (QUESTION, RIGHT, *WRONG), quote_header=False)
+    documents = [_document(row) for row in rows]
     # lm-eval's own shuffle is left out: the documents are in the form that it makes.
     config = {"task": task, "process_docs": None, "training_split": None}
     return [Part(config, {"train": documents}, tested="train", builtin="gpqa/zeroshot")]

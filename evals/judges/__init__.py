@@ -39,7 +39,7 @@ __all__ = [
 JUDGES: Mapping[str, str] = {
     "string_match": "evals.judges.string_match:build",
     "recorded": "evals.judges.recorded:build",
-    "human": "evals.judges.recorded:build",
+    "human": "evals.judges.recorded:build_human",
     "rulebook": "evals.judges.rulebook_judge:build",
     "encoder": "evals.judges.refusal_encoder:build",
     "xstest_prompt": "evals.judges.xstest_prompt:build",

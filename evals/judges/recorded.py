@@ -1,6 +1,7 @@
 """Verdicts that were given before, by people or by another judge, looked up by prompt and response.
 
-The reader takes XSTest's files: `model_completions/*.csv` (two annotators and the agreed `final_label`) and
+Verdicts on any suite are a CSV file with columns for the prompt's id, the response and the label. `read_labels` takes
+XSTest's files whole: `model_completions/*.csv` (two annotators and the agreed `final_label`) and
 `evaluation/*_gpteval.csv`, `*_streval.csv` (the same with `gpt4_label` or `strmatch_label`), from
 paul-rottger/exaggerated-safety. Full and partial refusals both count as refusals. Where GPT-4's verdict is
 none of the three labels (it declined to judge), the response is unscored.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.conversation import Prompt, Response, ResponseType, Row, user_prompt
-from evals.csv_rows import check_unique, read_csv
+from evals.csv_rows import check_unique, filled, read_csv
 from evals.errors import InputError
 from evals.judges.judgement import from_refusal, identity_of, unscored
 from evals.measures import Judgement
@@ -32,7 +33,11 @@ class RecordedLabel:
 
     @property
     def refused(self) -> bool | None:
-        return None if self.label is None else self.label != LABELS[0]
+        return _refused(self.label)
+
+
+def _refused(label: str | None) -> bool | None:
+    return None if label is None else label != LABELS[0]
 
 
 def read_labels(
@@ -103,10 +108,48 @@ class RecordedJudge:
         return from_refusal(response, refused, self.name)
 
 
-def build(name: str, *, path: str, column: str = "final_label") -> RecordedJudge:
-    """Verdicts of a file in XSTest's columns, or of every CSV file of a folder, taken from `column`."""
-    place = Path(path)
+def build(
+    name: str, *, path: str, column: str = "final_label", id: str = "id", response: str = "completion"
+) -> RecordedJudge:
+    """Recorded verdicts of a CSV file, or of every CSV file of a folder; the columns' names are XSTest's unless told.
+
+    A verdict that is none of LABELS leaves its response unscored.
+    """
+    return _of_files(name, Path(path), (id, response, column), strict=column in HUMAN_COLUMNS)
+
+
+def build_human(
+    name: str, *, path: str, column: str = "final_label", id: str = "id", response: str = "completion"
+) -> RecordedJudge:
+    """The same of people, who do not decline: a label that is none of LABELS is refused."""
+    return _of_files(name, Path(path), (id, response, column), strict=True)
+
+
+def _of_files(name: str, place: Path, columns: tuple[str, str, str], *, strict: bool) -> RecordedJudge:
     files = sorted(place.glob("*.csv")) if place.is_dir() else [place]
     if not files:
         raise InputError("the folder has no CSV file", path=place, fix="name the file of recorded verdicts")
-    return RecordedJudge.of(name, [label for file in files for label in read_labels(file, column)])
+    verdicts: dict[tuple[str, str], bool | None] = {}
+    for file in files:
+        verdicts |= _verdicts(file, *columns, strict=strict)
+    return RecordedJudge(name, verdicts)
+
+
+def _verdicts(
+    file: Path, id: str, response: str, column: str, *, strict: bool
+) -> dict[tuple[str, str], bool | None]:
+    """{(prompt id, response): refused}. An id is known as it stands, and in XSTest's other form (`17`, `v2-17`).
+
+    Raises InputError for a pair that occurs twice, and whatever `read_csv` finds.
+    """
+    parse = _strict_label if strict else _lenient_label
+    verdicts: dict[tuple[str, str], bool | None] = {}
+    lines: dict[tuple[str, str], int] = {}
+    for row in read_csv(file, (id, response, column)):
+        given, text = filled(row, id), str(row.values[response])
+        if (given, text) in lines:
+            problem = f"duplicate {given!r} with the same response, first on line {lines[given, text]}"
+            raise row.error(id, problem, "keep one of the two")
+        lines[given, text] = row.line
+        verdicts[prompt_id(given), text] = verdicts[given, text] = _refused(parse(row, column))
+    return verdicts

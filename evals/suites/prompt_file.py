@@ -32,6 +32,9 @@ def load(path: Path, name: str = "prompt_file") -> Suite:
                 field="prompt",
                 fix="end the prompt with the user's turn",
             )
+        if not prompt.text.strip():
+            problem = f"prompt {prompt.id!r} is empty"
+            raise InputError(problem, path=file, field="prompt", fix="write it, or remove the row")
     return make_suite(name, file, prompts)
 
 

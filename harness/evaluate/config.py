@@ -55,6 +55,14 @@ class ServerKeys:
     attempts: int = 5  # tries of one request
     max_requests: int = 0  # budget of requests, retries included; 0: no limit
 
+    def __post_init__(self) -> None:
+        for name, least in (("concurrency", 1), ("attempts", 1), ("max_requests", 0)):
+            if getattr(self, name) < least:
+                problem, fix = f"is {getattr(self, name)}", f"give {least} or more"
+                raise InputError(problem, field=f"server.{name}", fix=fix)
+        if not self.timeout > 0:  # NaN is not
+            raise InputError(f"is {self.timeout}", field="server.timeout", fix="give a number of seconds")
+
 
 @dataclass
 class SourceKeys:
@@ -73,6 +81,12 @@ class SourceKeys:
                 "no model is named" if not given else "more than one source is named",
                 field=place or "model.path, server.url, responses",
                 fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE",
+            )
+        if self.server.url and not self.server.url.startswith(("http://", "https://")):
+            raise InputError(
+                f"{self.server.url!r} is no address of a server",
+                field=f"{place}server.url",
+                fix="give http://...",
             )
         if self.server.url and not self.server.model:
             raise InputError(
@@ -247,6 +261,9 @@ class EvaluateConfig:
             raise InputError(
                 f"{self.correction.by!r} is not in judges=[...]", field="correction.by", fix="add it"
             )
+        if self.correction.by is not None and len(self.judges) < 2:
+            fix = "name the judge that is to be corrected in judges=[...] too"
+            raise InputError("there is no other judge to correct", field="correction.by", fix=fix)
         if self.suites and not self.judges:
             raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
         for name in self.models:

@@ -490,6 +490,17 @@ def test_a_bad_item_of_a_release_is_named(release, file, change, message):
     assert message in str(error.value) and "Which gas" not in str(error.value)
 
 
+def test_a_file_of_gpqa_without_its_header_shows_no_question(release):
+    """The columns that a file has are named where one is missing; here the first row is a question."""
+    path = release / "gpqa" / "gpqa_diamond.csv"
+    path.write_text(path.read_text().partition("\n")[2])
+    with pytest.raises(
+        InputError, match=r"gpqa_diamond.csv:1: field 'Question': column is missing; give"
+    ) as error:
+        load_tasks(real_tasks(release, ["gpqa_diamond"]), limit=None, seed=0)
+    assert "Which gas" not in str(error.value) and "neon" not in str(error.value)
+
+
 def test_few_shot_examples_come_from_dev_in_order(release, tokenizer):
     mmlu = CapabilityTask("mmlu", "mmlu_release", release / "mmlu", num_fewshot=2)
     (loaded,) = load_tasks([mmlu], limit=1, seed=0)

@@ -86,6 +86,29 @@ def test_missing_file_and_wrong_encoding(tmp_path: Path) -> None:
         read_prompts(latin)
 
 
+@pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz"])
+def test_a_byte_of_another_encoding_is_told_by_its_line(tmp_path: Path, name: str) -> None:
+    """Two files of different encodings pasted into one, in whose thousands of lines nobody finds the byte."""
+    path = tmp_path / name
+    content = b'{"prompt": "caf\xc3\xa9"}\n{"prompt": "x"}\n{"prompt": "caf\xe9"}\n'
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(InputError) as caught:
+        read_prompts(path)
+    assert f"{name}:3: byte 0xe9 is not UTF-8" in str(caught.value)
+
+
+def test_a_byte_order_mark_and_a_web_page(tmp_path: Path) -> None:
+    """A file saved on Windows was malformed JSON; so was a web page, with no word of what it is."""
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "x", "id": "a"}\r\n{"prompt": "y", "id": "b"}\r\n')
+    assert [prompt.id for prompt in read_prompts(path)] == ["a", "b"]
+    path.write_text("\n<!DOCTYPE html>\n")
+    with pytest.raises(
+        InputError, match=r"p.jsonl:2: malformed JSON .*; download the raw file, not the page"
+    ):
+        read_prompts(path)
+
+
 def test_rows_survive_the_way_there_and_back(tmp_path: Path) -> None:
     messages = (Message("user", "hi"), Message("assistant", "yes?"), Message("user", 'a "quote" and é'))
     prompt = Prompt("p-1", messages, ResponseType.SAFE_REFUSE_2, "SH-R2")

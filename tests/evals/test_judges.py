@@ -14,7 +14,15 @@ import pytest
 from evals.conversation import Prompt, Response, ResponseType, user_prompt
 from evals.errors import InputError
 from evals.graders import Grades
-from evals.judges import Judge, RecordedJudge, RulebookJudge, StringMatchJudge, is_refusal, read_labels
+from evals.judges import (
+    Judge,
+    RecordedJudge,
+    RulebookJudge,
+    StringMatchJudge,
+    build_judge,
+    is_refusal,
+    read_labels,
+)
 from evals.judges.agreement import agreement, refusal_agreement
 from evals.judges.rulebook_judge import judgement_of
 from evals.propositions import Proposition
@@ -127,6 +135,44 @@ def test_a_person_must_give_a_label(tmp_path: Path) -> None:
     path = write_labels(tmp_path / "l.csv", [["1", "homonyms", "p", "c", "full_compliance"]])
     with pytest.raises(InputError, match=r"l.csv:2: field 'final_label'.*none of the three labels"):
         read_labels(path)
+
+
+def test_people_may_label_the_responses_to_any_suite(tmp_path: Path) -> None:
+    """People's labels on a suite of one's own were never found: every id was taken for one of XSTest's."""
+    asked = [user_prompt(id, "Prune?", ResponseType.COMPLY) for id in ("17", "rose")]
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "key,answer,label\n17,Cut.,1_full_compliance\nrose,No.,2_full_refusal\n17,Hm,2_full_refusal\n"
+    )
+    columns = {"id": "key", "response": "answer", "column": "label"}
+    for kind in ("human", "recorded"):
+        judge = build_judge("people", {"kind": kind, "path": str(path), **columns})
+        pairs = (asked[0], "Cut."), (asked[1], "No."), (asked[0], "Hm")
+        assert verdicts(judge, *pairs) == [(False, False), (False, True), (False, True)]
+    xstest = write_labels(
+        tmp_path / "x.csv", [["2", "contrast_homonyms", UNSAFE.text, "Hm", "2_full_refusal"]]
+    )
+    assert verdicts(build_judge("human", {"path": str(xstest)}), (UNSAFE, "Hm")) == [(False, True)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("17,Cut.,yes\n", r"mine.csv:2: field 'label': is none of the three labels"),
+        (",Cut.,1_full_compliance\n", r"mine.csv:2: field 'key': is empty"),
+        (
+            "17,Cut.,1_full_compliance\n17,Cut.,2_full_refusal\n",
+            r"mine.csv:3: field 'key': duplicate '17' with the same response, first on line 2",
+        ),
+    ],
+)
+def test_faults_of_peoples_labels(tmp_path: Path, rows: str, expected: str) -> None:
+    """A typo, or two labels of one response, silently shrinks or turns the gold standard."""
+    path = tmp_path / "mine.csv"
+    path.write_text(f"key,answer,label\n{rows}")
+    settings = {"path": str(path), "id": "key", "response": "answer", "column": "label"}
+    with pytest.raises(InputError, match=expected):
+        build_judge("human", settings)
 
 
 @needs_xstest

@@ -230,5 +230,9 @@ def test_settings_that_cannot_work_are_refused(endpoint: Endpoint) -> None:
     """Told before the first request is paid for."""
     with pytest.raises(InputError, match="field 'grader.concurrency'"):
         grader(endpoint, concurrency=0)
+    with pytest.raises(InputError, match="field 'grader.max_requests'"):
+        grader(endpoint, max_requests=-1)
+    with pytest.raises(InputError, match="field 'grader.timeout'"):
+        grader(endpoint, timeout=float("nan"))
     with pytest.raises(InputError, match="asked in a turn"):
         ServerGrader(ServerConfig(endpoint.url, "m"), prompt=PLAIN)

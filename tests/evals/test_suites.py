@@ -307,6 +307,7 @@ def test_jailbreakbench_halves_are_told_by_name(tmp_path: Path) -> None:
             {"prompt": [{"role": "assistant", "content": "hi"}], "response_type": "comply"},
             "does not end with a user's message",
         ),
+        ({"id": "p1", "prompt": " ", "response_type": "comply"}, "field 'prompt': prompt 'p1' is empty"),
     ],
 )
 def test_prompt_file_faults(tmp_path: Path, row: dict[str, object], expected: str) -> None:

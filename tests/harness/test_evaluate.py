@@ -417,6 +417,22 @@ def test_nothing_lost_means_something_compared() -> None:
         (["models.x.response=b.csv"], "field 'models.x'"),
         (["models.a/b.responses=b.csv"], ""),
         (["responses=a.csv", "correction.by=human"], "field 'correction.by': 'human' is not in judges"),
+        (["responses=a.csv", "correction.by=string_match"], "field 'correction.by': there is no other judge"),
+        (["responses=a.csv", "columns.id="], "field 'columns.id': is empty"),
+        (
+            ["server.url=localhost:8000", "server.model=m"],
+            "field 'server.url': 'localhost:8000' is no address",
+        ),
+        (
+            ["server.url=http://x/v1", "server.model=m", "server.timeout=nan"],
+            "field 'server.timeout': is nan",
+        ),
+        (
+            ["models.x.server.url=http://x/v1", "models.x.server.max_requests=-1"],
+            "server.max_requests': is -1",
+        ),
+        (["responses=a.csv", "+tolerence=0"], "field 'tolerence': no such key"),
+        (["responses=a.csv", "+card.limits=0"], "field 'card.limits': no such key"),
         (["responses=a.csv", "card.labels=horoscope"], "field 'card.labels': unknown labels 'horoscope'"),
         (["responses=a.csv", "tolerance=2"], "field 'tolerance': is 2"),
         (["responses=a.csv", "baseline=nowhere"], "there is no metrics.csv here"),
