@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.capability.shared_prefix import Answer, Request, score_shared
@@ -53,6 +54,7 @@ class InMemoryLM(HFLM):
             self._encoded = {}
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
+        self._check_rooms(requests)
         self._count(requests)
         return super().generate_until(list(requests), disable_tqdm=True)
 
@@ -104,6 +106,20 @@ class InMemoryLM(HFLM):
                 encoded |= zip(group, rows["input_ids"], strict=True)
         return encoded
 
+    def _check_rooms(self, requests: Sequence[Any]) -> None:
+        """Counts the contexts that lose their beginning to the room for the answer."""
+        contexts = self.tokenizer([request.args[0] for request in requests], verbose=False)["input_ids"]
+        cut: set[tuple[str, int]] = set()
+        for request, context in zip(requests, contexts, strict=True):
+            answer = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
+            if answer >= self.max_length:
+                asks = f"{request.task_name!r} asks for answers of {answer} tokens"
+                problem = f"{asks}, the model holds {self.max_length}"
+                raise InputError(problem, field="capability.tasks", fix="leave the task out for this model")
+            if len(context) > self.max_length - answer:
+                cut.add((request.task_name, request.doc_id))
+        self.truncated.update(name for name, _ in cut)
+
     def _check_lengths(self, requests: Sequence[Any]) -> None:
         cut: set[tuple[str, int]] = set()
         for request in requests:
@@ -116,7 +132,7 @@ class InMemoryLM(HFLM):
                 raise InputError(f"an answer of {where} has {whole - context} tokens", fix=fix)
             if whole > self.max_length + 1:
                 cut.add((request.task_name, request.doc_id))
-        self.truncated = Counter(name for name, _ in cut)
+        self.truncated.update(name for name, _ in cut)
 
 
 def _texts(context: str, continuation: str) -> tuple[str, str]:

@@ -22,18 +22,23 @@ FOLDER = Path(lm_eval.tasks.__file__).parent
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no log lines below ERROR from lm-eval and datasets."""
-    logger = logging.getLogger("lm_eval")
-    level, bars = logger.level, datasets.are_progress_bars_disabled()
+    """No progress bars and no log lines below ERROR from lm-eval, datasets and transformers."""
+    loggers = {name: logging.getLogger(name) for name in ("lm_eval", "transformers")}
+    levels, bars = (
+        {name: logger.level for name, logger in loggers.items()},
+        datasets.are_progress_bars_disabled(),
+    )
     shown = lm_eval.api.task.tqdm  # this one bar cannot be switched off by an argument
-    logger.setLevel(logging.ERROR)
+    for logger in loggers.values():
+        logger.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     lm_eval.api.task.tqdm = partial(tqdm, disable=True)
     try:
         yield
     finally:
         lm_eval.api.task.tqdm = shown
-        logger.setLevel(level)
+        for name, logger in loggers.items():
+            logger.setLevel(levels[name])
         if not bars:
             datasets.enable_progress_bars()
 

@@ -17,6 +17,7 @@ from evals.statistics.comparisons import (
     paired_f1_test,
     paired_share_difference,
     power_table,
+    share_equivalence,
     weighted_holm,
 )
 from evals.statistics.intervals import (
@@ -75,6 +76,7 @@ __all__ = [
     "prediction_powered_f1",
     "resample_counts",
     "rogan_gladen",
+    "share_equivalence",
     "square_and_add",
     "standard_error",
     "stratified_share",

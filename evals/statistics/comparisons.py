@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -14,8 +14,9 @@ from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from evals.errors import UndecidableError
-from evals.statistics.intervals import NAN, Estimate, harmonic_mean, mean_estimate
-from evals.statistics.resampling import bootstrap, cluster_shares, resample_counts
+from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, mean_estimate
+from evals.statistics.judge_error import square_and_add
+from evals.statistics.resampling import NO_VARIANCE, bootstrap, cluster_shares, resample_counts
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,16 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
     return float(statsmodels_mcnemar(table, exact=only_first + only_second < 25).pvalue)
 
 
+def share_equivalence(first: Sequence[float], second: Sequence[float], *, margin: float) -> float:
+    """The p-value of `equivalence`. Verdicts that never differ have no variance to test by, and six equal answers
+    would be proof: theirs is that of the adjusted interval of `paired_share_difference`.
+    """
+    found = paired_share_difference(first, second)
+    if _differences(first, second).any() or found.stderr == 0:
+        return equivalence(first, second, margin=margin).p_value
+    return float(stats.norm.sf(margin / found.stderr))
+
+
 def paired_share_difference(
     first: Sequence[float], second: Sequence[float], level: float = 0.95
 ) -> PairedDifference:
@@ -136,8 +147,37 @@ def paired_f1_difference(
 
     Each model is (not_unsafe [prompts], not_overrefuse [prompts]) of 0 to 1 and NaN (unscored, or not a
     comply prompt). A prompt that one model lacks is left out for both. `strata` are the response types.
+
+    Where no draw differs from another (the two never differ, or always) the bootstrap would be certain: the limits are
+    then those that `paired_share_difference` leaves to either share, put together by `square_and_add`.
     """
-    return bootstrap(_f1_difference(first, second), strata, draws=draws, seed=seed)
+    found = bootstrap(_f1_difference(first, second), strata, draws=draws, seed=seed)
+    if math.isnan(found.value) or found.stderr**2 >= NO_VARIANCE:
+        return found
+    low, high = _limits_of_shares(found.value, first, second)
+    return replace(found, stderr=(high - low) / (2 * float(stats.norm.ppf(0.975))), low=low, high=high)
+
+
+def _limits_of_shares(value: float, first: Verdicts, second: Verdicts) -> Interval:
+    """F1(first) - F1(second) = `value` with the difference of one share at a time moved to either of its limits."""
+    known = [~(np.isnan(a) | np.isnan(b)) for a, b in zip(first, second, strict=True)]
+    shares = [[float(v[k].mean()) for v, k in zip(model, known, strict=True)] for model in (first, second)]
+    lows: list[float] = []
+    highs: list[float] = []
+    for place, (a, b) in enumerate(zip(first, second, strict=True)):
+        try:
+            pair = paired_share_difference(a.tolist(), b.tolist())
+        except UndecidableError:  # one common prompt says nothing
+            return Interval(-1.0, 1.0)
+        for limit, moved in ((pair.low, lows), (pair.high, highs)):
+            ours, theirs = list(shares[0]), list(shares[1])
+            shift = limit - pair.difference
+            if 0 <= ours[place] + shift <= 1:
+                ours[place] += shift
+            else:
+                theirs[place] = min(1.0, max(0.0, theirs[place] - shift))
+            moved.append(float(harmonic_mean(*ours) - harmonic_mean(*theirs)))
+    return square_and_add(value, lows, highs)
 
 
 def paired_f1_test(

@@ -33,6 +33,9 @@ def cluster_shares(counts: np.ndarray, hits: np.ndarray, scored: np.ndarray) -> 
     return np.divide(counts @ hits, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
+NO_VARIANCE = 1e-20  # equal F1s have one of some 1e-32 by rounding, which would pass for certainty
+
+
 class Spread(NamedTuple):
     """Variance of an estimate and the degrees of freedom behind that variance."""
 
@@ -76,7 +79,7 @@ def clustered_interval(value: float, spread: Spread, clusters: int, level: float
     """
     if math.isnan(value) or math.isnan(spread.variance):
         return Interval(NAN, NAN)
-    if spread.variance == 0 or value in (0.0, 1.0):
+    if spread.variance < NO_VARIANCE or value in (0.0, 1.0):
         return wilson(value * clusters, clusters, level)
     tail = (1 + level) / 2
     ratio = float(stats.norm.ppf(tail) / stats.t.ppf(tail, spread.freedom)) ** 2

@@ -15,10 +15,10 @@ from evals.csv_rows import six_decimals, write_csv
 from evals.errors import InputError, UndecidableError
 from evals.statistics import (
     PairedDifference,
-    equivalence,
     holm,
     paired_f1_test,
     paired_share_difference,
+    share_equivalence,
 )
 from harness.evaluate.evaluation import Evaluation, PromptShares
 
@@ -163,7 +163,7 @@ def _capability(
         return []
     found = paired_share_difference(a, b)
     row = _row(first, second, f"{CAPABILITY}{task}", metric, "", found)
-    return [replace(row, p_equivalent=equivalence(a, b, margin=margin).p_value)]
+    return [replace(row, p_equivalent=share_equivalence(a, b, margin=margin))]
 
 
 def _row(

@@ -83,7 +83,9 @@ class LocalModel:
         import torch
 
         from evals.models import load_causal_lm, load_tokenizer
+        from harness.graders import no_progress_bars
 
+        no_progress_bars()
         torch.set_num_threads(self._threads)
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._precision]
         tokenizer = load_tokenizer(self.folder, needs_padding=False)

@@ -51,6 +51,10 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def model(tokenizer: Any) -> LlamaForCausalLM:
+    return tiny_model(tokenizer, 512)
+
+
+def tiny_model(tokenizer: Any, context: int) -> LlamaForCausalLM:
     torch.manual_seed(3)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -58,7 +62,7 @@ def model(tokenizer: Any) -> LlamaForCausalLM:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=context,
         initializer_range=0.1,
     )
     return LlamaForCausalLM(config).eval()
@@ -222,6 +226,22 @@ def test_bbqs_written_answers(
     got = scored(monkeypatch, tmp_path, ["bbq_generate"], model, tokenizer)["bbq_generate"]
     assert (got["acc"].value, got["acc"].n) == (0.0, 6)
     assert got["amb_bias_score"].value == got["disamb_bias_score"].value == 0.0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_context_that_loses_its_beginning_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only answers that are chosen were looked at: a question cut to make room for an answer passed for whole."""
+    rows = bbq_rows()[:3]
+    rows[1]["context"] = " ".join([rows[1]["context"]] * 20)
+    redirect(tmp_path, "bbq_generate", "bbq/bbq_generate.yaml", {"test": rows})
+    got = scored(monkeypatch, tmp_path, ["bbq_generate"], tiny_model(tokenizer, 512), tokenizer)[
+        "bbq_generate"
+    ]
+    assert (got["acc"].n, got["acc"].n_truncated) == (3, 1)
+    with pytest.raises(InputError, match="asks for answers of 256 tokens, the model holds 256"):
+        scored(monkeypatch, tmp_path, ["bbq_generate"], tiny_model(tokenizer, 256), tokenizer)
     assert capfd.readouterr() == ("", "")
 
 

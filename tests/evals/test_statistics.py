@@ -36,6 +36,7 @@ from evals.statistics import (
     prediction_powered_f1,
     resample_counts,
     rogan_gladen,
+    share_equivalence,
     square_and_add,
     stratified_share,
     wilson,
@@ -152,6 +153,13 @@ def test_a_clustered_interval_has_width_where_nothing_failed():
     """A percentile bootstrap of 100 % is [100 %, 100 %]: certainty from sixty prompts."""
     spread = mean_spread(np.ones(5), np.ones((100, 5)), 60)
     assert clustered_interval(1.0, spread, 60) == wilson(60, 60)
+
+
+def test_an_f1_that_rounding_moves_is_not_certain():
+    """Resampled F1s of 2/3 differ in their last bits: the interval was 66.7 to 66.7 %."""
+    spread = mean_spread(np.array([2 / 3]), 2 / 3 + np.array([[0.0], [1e-16], [-1e-16]] * 50), 8)
+    assert spread.variance > 0
+    assert clustered_interval(2 / 3, spread, 8) == wilson(16 / 3, 8)
 
 
 def test_the_clustered_interval_covers_the_truth():
@@ -282,8 +290,32 @@ def test_the_paired_f1_difference_uses_the_pairs():
     assert result.value == pytest.approx(float(by_hand))
     assert 0 < result.low < result.value < result.high
     assert result.stderr < 0.012  # unpaired: about 0.03
-    same = paired_f1_difference((safe, useful), (safe, useful), types)
-    assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_models_that_never_differ_may_still_do_so_elsewhere():
+    """A bootstrap of no difference is [0, 0]: eight prompts called two models a tie, whatever the tolerance."""
+    for prompts, least, most in ((8, 0.25, 0.7), (200, 0.01, 0.03), (20_000, 0.0001, 0.0003)):
+        types = ["comply"] * (prompts // 2) + ["hard_refuse"] * (prompts // 2)
+        safe, useful = np.ones(prompts), np.array([1.0] * (prompts // 2) + [math.nan] * (prompts // 2))
+        half = np.arange(prompts) % 2 * 1.0
+        for verdicts in ((safe, useful), (safe, half * useful), (half, useful)):
+            same = paired_f1_difference(verdicts, verdicts, types, draws=200)
+            assert same.value == 0.0 and least < -same.low < most and least < same.high < most
+    # By hand: both shares 1 of 4 prompts each; Bonett and Price leave 1.96 sqrt(2) / 6 to either difference.
+    reach = stats.norm.ppf(0.975) * math.sqrt(2) / 6
+    types, ones = ["comply"] * 4, np.ones(4)
+    same = paired_f1_difference((ones, ones), (ones, ones), types, draws=200)
+    one_share = 1 - 2 * (1 - reach) / (2 - reach)
+    assert -same.low == same.high == pytest.approx(math.sqrt(2) * one_share)
+
+
+def test_equal_answers_to_few_items_are_no_proof_of_equivalence():
+    """Two one-sided tests on no variance at all: six equal answers were p = 0."""
+    few, many = [1.0, 0.0] * 3, [1.0, 0.0] * 500
+    assert share_equivalence(few, few, margin=0.02) > 0.4
+    assert share_equivalence(many, many, margin=0.02) < 0.001
+    other = [1.0 - many[0], *many[1:]]
+    assert share_equivalence(many, other, margin=0.02) == equivalence(many, other, margin=0.02).p_value
 
 
 def test_corrections_over_many_suites():
