@@ -45,6 +45,8 @@ from harness.lock import locked
 from harness.provenance import git_commit
 from harness.store import claim_results
 
+LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
+
 
 def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
     """The command; returns the exit code. Raises InputError and UndecidableError as one line each."""
@@ -52,7 +54,7 @@ def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
     console = console or Console()
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = [load_suite(name, config.data.root, config.suite_path(name)) for name in config.suites]
-    judges = {name: build_judge(name, config.settings_of_judge(name)) for name in config.judges}
+    judges = _judges(config)
     sources = config.sources()
     check_names(list(sources))
     models = [
@@ -79,6 +81,15 @@ def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
         return _write_all(
             config, console, folder, record, models, suites, judges, baseline, list(overrides), notes
         )
+
+
+def _judges(config: EvaluateConfig) -> dict[str, Judge]:
+    settings = {name: config.settings_of_judge(name) for name in config.judges}
+    if {keys.get("kind", name) for name, keys in settings.items()} - LIGHT:
+        from harness.graders import no_progress_bars
+
+        no_progress_bars()
+    return {name: build_judge(name, keys) for name, keys in settings.items()}
 
 
 def _write_all(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import logging
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 from evaluation_world import evaluate, make_model, metrics_of, serving, write_suite
+from hub_rows import redirect, write_rows
 
 from evals.capability import task
 from evals.errors import InputError
@@ -91,10 +95,11 @@ def test_batch_size_and_order_change_no_response(tmp_path: Path, model: Path) ->
     assert len({outcome.text for outcome in found[0]}) > 10
 
 
-def test_the_command_on_a_folder(tmp_path: Path, model: Path) -> None:
+def test_the_command_on_a_folder(tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The whole command, then again from another copy of the model: nothing is asked twice."""
     suite = write_suite(tmp_path, 6, 6)
     assert evaluate(tmp_path, suite, f"model.path={model}", "name=tiny", *GREEDY) == 0
+    assert "Loading weights" not in capfd.readouterr().err
     row = metrics_of(tmp_path, "tiny")["tiny", "prompt_file", "not_overrefuse", "string_match"]
     assert row["checkpoint"] == "greedy" and int(row["n"]) == 6
     record = json.loads((tmp_path / "results/tiny/manifest.json").read_text())["evaluation"]["models"]["tiny"]
@@ -168,12 +173,11 @@ def test_capability_beside_safety(tmp_path: Path, model: Path) -> None:
     assert "acc,none" in results["results"]["lambada"]
 
 
-def test_gpqa_is_never_written(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """GPQA's authors ask that its questions appear nowhere in plain text, so that no model is trained on them."""
-    if "gpqa" not in task.RELEASES:
-        monkeypatch.setitem(task.RELEASES, "gpqa", ("gpqa", ("gpqa/gpqa.jsonl",)))
+GPQA_COLUMNS = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
+
+
+def gpqa_of_our_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    monkeypatch.setitem(task.RELEASES, "gpqa", ("gpqa", ("gpqa/gpqa.jsonl",)))
     items = [
         {
             "id": f"g{k}",
@@ -184,13 +188,52 @@ def test_gpqa_is_never_written(
         }
         for k in range(6)
     ]
-    (tmp_path / "tasks" / "gpqa").mkdir(parents=True)
-    (tmp_path / "tasks/gpqa/gpqa.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    (folder / "gpqa").mkdir(parents=True)
+    write_rows(folder / "gpqa/gpqa.jsonl", items)
+    return "gpqa", [f"capability.root={folder}", "capability.tasks=[gpqa]"]
+
+
+def gpqa_as_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    (folder / "gpqa").mkdir(parents=True)
+    with (folder / "gpqa/gpqa_main.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [GPQA_COLUMNS, *([f"ZEBRA {k} ?", f"OKAPI {k}", "b", "c", "d"] for k in range(6))]
+        )
+    return "gpqa_main", [f"capability.root={folder}", "capability.tasks=[gpqa_main]"]
+
+
+def gpqa_of_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
+    import datasets
+    from lm_eval.tasks import TaskManager
+
+    from evals.capability import lm_eval_tasks
+
+    folder.mkdir()
+    name, values = "gpqa_main_zeroshot", [(f"ZEBRA {k} ?", f"OKAPI {k}", "b", "c", "d") for k in range(6)]
+    rows = [dict(zip(GPQA_COLUMNS, row, strict=True)) for row in values]
+    redirect(folder, name, f"gpqa/zeroshot/{name}.yaml", {"train": rows})
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    monkeypatch.setattr(lm_eval_tasks, "_registry", lambda: manager)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
+    return name, [f"capability.tasks=[{name}]"]
+
+
+@pytest.mark.parametrize("source", [gpqa_of_our_form, gpqa_as_released, gpqa_of_the_hub])
+def test_gpqa_is_never_written(
+    tmp_path: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    source: Callable[[Path, pytest.MonkeyPatch], tuple[str, list[str]]],
+) -> None:
+    """GPQA's authors ask that its questions appear nowhere in plain text, so that no model is trained on them."""
+    name, tasks = source(tmp_path / "tasks", monkeypatch)
     suite = write_suite(tmp_path, 2, 2)
-    tasks = [f"capability.root={tmp_path}/tasks", "capability.tasks=[gpqa]"]
-    assert evaluate(tmp_path, suite, f"model.path={model}", *tasks, "name=g", *GREEDY) == 0
-    assert metrics_of(tmp_path, "g")["tiny", "capability/gpqa", "acc", ""]["n"] == "6"
-    said = "".join(capfd.readouterr())
+    with caplog.at_level(logging.DEBUG):
+        assert evaluate(tmp_path, suite, f"model.path={model}", *tasks, "name=g", *GREEDY) == 0
+    assert metrics_of(tmp_path, "g")["tiny", f"capability/{name}", "acc", ""]["n"] == "6"
+    said = "".join(capfd.readouterr()) + caplog.text
     written = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert len(written) > 10
     for word in ("ZEBRA", "OKAPI"):
