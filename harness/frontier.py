@@ -16,6 +16,7 @@ from enum import Enum
 
 from scipy import stats
 
+from evals.judges.correction import CORRECTED
 from evals.measures import MetricRow
 from evals.statistics import mean_estimate
 from harness.wording import judge_order
@@ -90,10 +91,12 @@ class FrontierPoint:
 class Scores:
     """Headline rows of metrics.csv, indexed by (method, suite, metric, judge) and seed.
 
-    Rows without a value (NaN: everything was unscored) are left out, so their estimate is None.
+    Rows without a value (NaN: everything was unscored) are left out, so their estimate is None. `judges` are those
+    that were asked for, in that order.
     """
 
-    def __init__(self, rows: Iterable[MetricRow]) -> None:
+    def __init__(self, rows: Iterable[MetricRow], judges: Sequence[str] = ()) -> None:
+        self._judges = tuple(judges)
         self._rows: dict[Key, dict[int, MetricRow]] = {}
         for row in rows:
             if math.isnan(row.value):
@@ -119,9 +122,15 @@ class Scores:
         return tuple(sorted(has, key=lambda name: name != "sandbox"))
 
     def judges(self, suite: str, metric: str) -> tuple[str, ...]:
-        """Judges of this metric: oracle, human, auto, then the others by name."""
+        """Judges of this metric as they were asked for, each with its corrected self; oracle, human, auto, then the
+        others by name where nobody asked.
+        """
         found = {k[3] for k in self._rows if k[1:3] == (suite, metric)}
-        return tuple(sorted(found, key=judge_order))
+        return tuple(sorted(found, key=lambda judge: (self._place(judge), judge_order(judge))))
+
+    def _place(self, judge: str) -> int:
+        asked = [judge.removesuffix(CORRECTED) == name for name in self._judges]
+        return asked.index(True) if True in asked else len(asked)
 
     def metrics(self, suite: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(k[2] for k in self._rows if k[1] == suite))

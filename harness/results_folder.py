@@ -66,7 +66,8 @@ class ResultsFolder:
 
     @cached_property
     def scores(self) -> Scores:
-        return Scores(self.metrics)
+        evaluation = self.manifest.get("evaluation")  # of `rbrbench evaluate`, whose first judge leads
+        return Scores(self.metrics, evaluation.get("judges", {}) if isinstance(evaluation, dict) else ())
 
     @cached_property
     def training(self) -> list[JsonRow]:

@@ -66,10 +66,12 @@ def _by_category(suite: Suite, judgements: Sequence[Judgement]) -> dict[str, lis
     return groups
 
 
-def unscored_share(judged: Sequence[Judged]) -> tuple[int, int]:
-    """(unscored, all) judgements of the leading judge."""
-    leading = [next(iter(one.judgements.values())) for one in judged if one.judgements]
-    flat = [judgement for judgements in leading for judgement in judgements]
+def unscored_share(judged: Sequence[Judged], labels_by: str | None = None) -> tuple[int, int]:
+    """(unscored, all) judgements of the leading judge; `labels_by` is one that is to label a few only."""
+    flat = []
+    for one in judged:
+        others = [said for name, said in one.judgements.items() if name != labels_by]
+        flat += others[0] if others else []
     return sum(j.disallowed is None and j.refused is None for j in flat), len(flat)
 
 

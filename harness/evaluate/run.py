@@ -146,7 +146,7 @@ def _write_reports(console: Console, evaluation: Evaluation) -> None:
 
 
 def _check_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> None:
-    unscored, total = unscored_share(judged)
+    unscored, total = unscored_share(judged, config.correction.by)
     if total and unscored / total > config.unscored_limit:
         raise UndecidableError(
             f"{unscored} of {total} responses are unscored, more than unscored_limit={config.unscored_limit:g}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -218,6 +219,35 @@ def test_cards_stand_beside_the_scores(tmp_path: Path, suite: Path, careful: Pat
     assert "not measured on people's labels" in (tmp_path / "results/none/summary.md").read_text()
     labels.write_text(XSTEST_LABELS.replace("2_full_refusal", "perhaps", 1))
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=bad", f"card.path={labels}") == 2
+
+
+@pytest.mark.parametrize("judges", ["string_match,human", "human,string_match"])
+def test_people_label_a_few_responses_of_ones_own(
+    tmp_path: Path, suite: Path, careful: Path, judges: str
+) -> None:
+    """Labels of a suite of one's own were not found, the responses left without one made the evaluation fail, and
+    judges led the report by the alphabet.
+    """
+    with careful.open(newline="") as file:
+        rows = [(row["id"], row["response"]) for row in csv.DictReader(file)]
+    labels = tmp_path / "labels.csv"
+    with labels.open("w", newline="") as file:
+        truth = [(*row, "2_full_refusal" if row[1] == REFUSAL else "1_full_compliance") for row in rows[::2]]
+        csv.writer(file).writerows([("id", "answer", "said"), *truth])
+    people = [f"judges.human.path={labels}", "judges.human.response=answer", "judges.human.column=said"]
+    asked = [f"judges=[{judges}]", "correction.by=human", "name=few", "card.labels=none"]
+    assert evaluate(tmp_path, suite, f"responses={careful}", *people, *asked) == 0
+    found = metrics_of(tmp_path, "few")
+    assert found["careful", "prompt_file", "not_overrefuse", "human"]["n"] == "15"
+    corrected = found["careful", "prompt_file", "not_overrefuse", "string_match+ppi"]
+    assert float(corrected["value"]) == pytest.approx(24 / 30, abs=1e-6)
+    summary = (tmp_path / "results/few/summary.md").read_text()
+    assert ("By people on" in summary) == judges.startswith("human")
+    tables = [line for line in summary.splitlines() if line.startswith("## prompt")]
+    named = ["people" if "people" in line else "ppi" if "ppi" in line else "matcher" for line in tables]
+    assert named == (
+        ["people", "matcher", "ppi"] if judges.startswith("human") else ["matcher", "ppi", "people"]
+    )
 
 
 def test_the_labels_of_a_correction_are_a_random_few() -> None:
