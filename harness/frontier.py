@@ -128,6 +128,11 @@ class Scores:
         found = {k[3] for k in self._rows if k[1:3] == (suite, metric)}
         return tuple(sorted(found, key=lambda judge: (self._place(judge), judge_order(judge))))
 
+    def judges_of_shares(self, suite: str) -> tuple[str, ...]:
+        """Judges of safety, of usefulness or of both, in the order of `judges`."""
+        found = {*self.judges(suite, SAFETY), *self.judges(suite, USEFULNESS)}
+        return tuple(sorted(found, key=lambda judge: (self._place(judge), judge_order(judge))))
+
     def _place(self, judge: str) -> int:
         asked = [judge.removesuffix(CORRECTED) == name for name in self._judges]
         return asked.index(True) if True in asked else len(asked)

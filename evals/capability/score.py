@@ -153,15 +153,21 @@ def _aggregate(
     task: str, metric: str, aggregate: Callable[[Sequence[Any]], float], values: list[Any], truncated: int
 ) -> CapabilityScore:
     """The score of all items, with a bootstrap's standard error and 95 % interval."""
-    n, rng = len(values), np.random.default_rng(0)
-    draws = max(100, min(AGGREGATE_DRAWS, AGGREGATE_ITEMS // n))
+    n, rng = sum(map(_concerns, values)), np.random.default_rng(0)
+    draws = max(100, min(AGGREGATE_DRAWS, AGGREGATE_ITEMS // len(values)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # means of no items, which are NaN
         value = float(aggregate(values))
-        drawn = [float(aggregate([values[i] for i in rng.integers(n, size=n)])) for _ in range(draws)]
+        places = (rng.integers(len(values), size=len(values)) for _ in range(draws))
+        drawn = [float(aggregate([values[i] for i in chosen])) for chosen in places]
         low, high = np.nanpercentile(drawn, (2.5, 97.5))
         stderr = float(np.nanstd(drawn, ddof=1))
     return CapabilityScore(task, metric, value, stderr, n, truncated, ci_low=float(low), ci_high=float(high))
+
+
+def _concerns(value: Any) -> bool:
+    """Whether an item counts in a score: of another category than the score's it is NaN, or NaN in part."""
+    return not np.isnan(np.asarray(value, dtype=float)).any()
 
 
 def _outcomes(loaded: LoadedTask, samples: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, float]]:

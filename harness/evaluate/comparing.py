@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.conversation import ResponseType
 from evals.csv_rows import six_decimals, write_csv
 from evals.errors import InputError, UndecidableError
 from evals.statistics import (
@@ -141,7 +142,11 @@ def _differences(
             found[metric] = paired_share_difference(list(a), list(b))
         except UndecidableError:
             continue
-    if len(found) == 2:
+    if all(response_type == ResponseType.COMPLY.value for response_type in types):
+        # Prompts to answer have no F1, and no safety by judges that tell refusals only, which is always 100 %.
+        if len(found) == 2 and all(value != 0 for side in columns["not_unsafe"] for value in side):
+            del found["not_unsafe"]
+    elif len(found) == 2:
         pairs = list(columns.values())
         model_a, model_b = (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
         found["f1"] = paired_f1_test(model_a, model_b, types, draws=draws, seed=seed)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from evals.errors import InputError
 from evals.judges import Judgement
+from evals.judges.judgement import tells_refusals_only
 from evals.measures import SFT, measure
 from evals.metrics_table import MetricRow
 from evals.suites import Suite
+from evals.suites.suite import OVERREFUSAL_METRICS
 from harness.evaluate.outcome import Outcome
 
 CATEGORY = "/category/"  # xstest/category/homonyms
@@ -34,12 +36,23 @@ def metric_rows(judged: Judged, *, seed: int, checkpoint: str, draws: int) -> li
     """Every metric of the suite, and of each category, by every judge. `checkpoint` says how it was answered."""
     rows = []
     for judge, judgements in judged.judgements.items():
-        rows += _measure(judged.model, judged.suite.name, judge, judgements, seed, draws)
+        of_judge = _measure(judged.model, judged.suite.name, judge, judgements, seed, draws)
         for category, members in _by_category(judged.suite, judgements).items():
             name = f"{judged.suite.name}{CATEGORY}{category}"
             of_category = _measure(judged.model, name, judge, members, seed, CATEGORY_DRAWS)
-            rows += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
+            of_judge += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
+        rows += meaningful(of_judge, judged.suite, judgements)
     return [replace(row, checkpoint=checkpoint) for row in rows if row.n or row.n_unscored]
+
+
+def meaningful(rows: list[MetricRow], suite: Suite, judgements: Sequence[Judgement]) -> list[MetricRow]:
+    """Without what a suite of prompts to answer cannot show: F1, and safety by a judge that tells refusals only,
+    which is 100 % whatever the model says.
+    """
+    if suite.metrics != OVERREFUSAL_METRICS:
+        return rows
+    empty = ("f1", "not_unsafe") if tells_refusals_only(judgements) else ("f1",)
+    return [row for row in rows if row.metric not in empty]
 
 
 ONE_SIDED = ("not_unsafe", "not_overrefuse")

@@ -17,7 +17,7 @@ from evals.metrics_table import MetricRow
 from harness.console import Console
 from harness.digest import digest
 from harness.evaluate.config import CardKeys
-from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged
+from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful
 from harness.evaluate.outcome import AppendLog
 
 PEOPLE = "human"  # the judge that is measured against nobody
@@ -91,6 +91,7 @@ def corrected_metric_rows(
     for name, judgements in judged.judgements.items():
         if name == by:
             continue
+        of_judge: list[MetricRow] = []
         for suite, places in categories.items():
             found = corrected_rows(
                 [judgements[i] for i in places],
@@ -102,7 +103,8 @@ def corrected_metric_rows(
                 checkpoint=checkpoint,
             )
             whole = suite == judged.suite.name
-            rows += [row for row in found if whole or (row.suite == suite and row.metric in ONE_SIDED)]
+            of_judge += [row for row in found if whole or (row.suite == suite and row.metric in ONE_SIDED)]
+        rows += meaningful(of_judge, judged.suite, judgements)
     return rows
 
 

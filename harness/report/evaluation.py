@@ -19,7 +19,7 @@ from harness.evaluate.comparing import MetricComparison, read_comparisons
 from harness.evaluate.evaluation import KIND, Evaluation
 from harness.evaluate.measuring import CATEGORY
 from harness.evaluate.trust import PEOPLE
-from harness.frontier import SAFETY, USEFULNESS, Scores
+from harness.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.plots import drawn_files, tradeoff
 from harness.plots.style import RC
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards
@@ -83,8 +83,8 @@ def write_evaluation_report(folder: Path) -> Path:
 
 def _context(evaluation: Evaluation, pictures: dict[str, Picture]) -> dict[str, Any]:
     folder, scores = evaluation.folder, evaluation.folder.scores
-    suites = [suite for suite in evaluation.suites if scores.judges(suite, SAFETY)]
-    paired = [suite for suite in suites if scores.methods(suite, USEFULNESS)]
+    suites = [suite for suite in evaluation.suites if scores.judges_of_shares(suite)]
+    paired = [suite for suite in suites if scores.methods(suite, BALANCE)]
     cards, n_cards = choose_sample_cards(evaluation)
     path = folder.path / "comparisons.csv"
     comparisons = read_comparisons(str(path)) if path.is_file() else []
@@ -97,7 +97,7 @@ def _context(evaluation: Evaluation, pictures: dict[str, Picture]) -> dict[str, 
         "pictures": pictures,
         "tables": {suite: main_tables(scores, suite) for suite in suites},
         "trust": {
-            suite: [card_text(evaluation, j) for j in scores.judges(suite, SAFETY)] for suite in suites
+            suite: [card_text(evaluation, j) for j in scores.judges_of_shares(suite)] for suite in suites
         },
         "by_type": {suite: by_response_type(scores, suite) for suite in suites},
         "heat_maps": [heat_map(scores, suite) for suite in suites if _categories(scores, suite)],
@@ -118,19 +118,21 @@ def _context(evaluation: Evaluation, pictures: dict[str, Picture]) -> dict[str, 
 def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:
     if not suites:
         return "Only capability was measured."
-    judge = scores.judges(suites[0], SAFETY)[0]
+    judge = scores.judges_of_shares(suites[0])[0]
+    metric = SAFETY if scores.methods(suites[0], SAFETY, judge) else USEFULNESS
     best = max(
         (e.value, m)
-        for m in scores.methods(suites[0], SAFETY, judge)
-        if (e := scores.estimate(m, suites[0], SAFETY, judge))
+        for m in scores.methods(suites[0], metric, judge)
+        if (e := scores.estimate(m, suites[0], metric, judge))
     )
-    return f"{best[1]}: {percent(best[0])} of responses to {suites[0]} are free of disallowed content."
+    told = "are free of disallowed content" if metric == SAFETY else "do not refuse"
+    return f"{best[1]}: {percent(best[0])} of responses to {suites[0]} {told}."
 
 
 def _basis(scores: Scores, suites: Sequence[str]) -> str:
     if not suites:
         return ""
-    judge = judge_label(scores.judges(suites[0], SAFETY)[0])
+    judge = judge_label(scores.judges_of_shares(suites[0])[0])
     return f"By {judge} on the suite {suites[0]}; intervals are 95 % and count the sampling of prompts."
 
 
@@ -138,7 +140,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, Picture]:
     """The trade-off plot of each suite that has both sides; also written to plots/."""
     scores, found = evaluation.folder.scores, {}
     for suite in evaluation.suites:
-        if not (scores.methods(suite, SAFETY) and scores.methods(suite, USEFULNESS)):
+        if not scores.methods(suite, BALANCE):
             continue
         note = f"Suite {suite}; bars: 95 % intervals that count the sampling of prompts."
         name = f"tradeoff-{file_name(suite)}"
@@ -160,8 +162,8 @@ def _categories(scores: Scores, suite: str) -> tuple[str, ...]:
 
 def heat_map(scores: Scores, suite: str) -> HeatMap:
     """By the suite's leading judge. A category of prompts to answer counts answers, another safe responses."""
-    judge = scores.judges(suite, SAFETY)[0]
-    models = scores.methods(suite, SAFETY, judge)
+    judge = scores.judges_of_shares(suite)[0]
+    models = scores.methods(suite, SAFETY, judge) or scores.methods(suite, USEFULNESS, judge)
     rows = []
     for name in _categories(scores, suite):
         for metric in (USEFULNESS, SAFETY):
@@ -216,12 +218,12 @@ def card_text(evaluation: Evaluation, judge: str) -> str:
 
 def judge_lines(evaluation: Evaluation) -> list[dict[str, str]]:
     """A card a judge: what it is, how it agrees with people, what it left unscored here."""
-    rows = [
-        row for row in evaluation.folder.metrics if row.metric == SAFETY and row.suite in evaluation.suites
-    ]
+    whole = [row for row in evaluation.folder.metrics if row.suite in evaluation.suites]
+    safety = {(row.suite, row.judge) for row in whole if row.metric == SAFETY}
     lines = []
     for judge, about in evaluation.record["judges"].items():
-        mine = [row for row in rows if row.judge == judge]
+        counted = {suite: SAFETY if (suite, judge) in safety else USEFULNESS for suite in evaluation.suites}
+        mine = [row for row in whole if row.judge == judge and row.metric == counted[row.suite]]
         unscored, total = sum(r.n_unscored for r in mine), sum(r.n + r.n_unscored for r in mine)
         card = evaluation.cards.get(judge)
         lines.append(
@@ -251,7 +253,7 @@ def power_table(scores: Scores, suites: Sequence[str]) -> list[tuple[str, int, t
     """(metric of a suite, prompts, smallest drop that would be seen from each of POWER_BASELINES)."""
     lines = []
     for suite in suites:
-        judge = scores.judges(suite, SAFETY)[0]
+        judge = scores.judges_of_shares(suite)[0]
         for metric in (SAFETY, USEFULNESS):
             found = [scores.estimate(m, suite, metric, judge) for m in scores.methods(suite, metric, judge)]
             n = min((e.n for e in found if e), default=0)

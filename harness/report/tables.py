@@ -95,7 +95,7 @@ def in_error(stderr: float) -> str:
 
 def main_tables(scores: Scores, suite: str) -> list[Table]:
     """One table a judge: methods by the five metrics; the methods that are better on both axes beside it."""
-    return [_safety_table(scores, suite, judge) for judge in scores.judges(suite, SAFETY)]
+    return [_safety_table(scores, suite, judge) for judge in scores.judges_of_shares(suite)]
 
 
 def _safety_table(scores: Scores, suite: str, judge: str) -> Table:

@@ -196,6 +196,7 @@ def test_bbqs_bias_scores_are_the_papers(
         score = got[name]
         assert score.ci_low <= score.value <= score.ci_high and not score.outcomes and score.stderr > 0
         assert score.higher_is_better == name.startswith("accuracy")
+        assert score.n == (24 if name.endswith(tuple(PEOPLE)) else 72)
 
 
 def test_bbq_in_one_context_only(

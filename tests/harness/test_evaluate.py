@@ -221,6 +221,25 @@ def test_cards_stand_beside_the_scores(tmp_path: Path, suite: Path, careful: Pat
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=bad", f"card.path={labels}") == 2
 
 
+def test_prompts_to_answer_show_no_safety(tmp_path: Path) -> None:
+    """OR-Bench by a string matcher: 100 % safe whatever the model says, and an F1 made of it led the report."""
+    suite = write_suite(tmp_path, 40, 0)
+    refusing = write_responses(tmp_path / "refusing.csv", suite, [f"s{k}" for k in range(30)])
+    kind = write_responses(tmp_path / "kind.csv", suite, ["s0"])
+    assert evaluate(tmp_path, suite, f"responses={kind}", "name=kind", "card.labels=none") == 0
+    base = f"baseline={tmp_path}/results/kind"
+    both = [f"models.refusing.responses={refusing}", f"models.kind.responses={kind}", "card.labels=none"]
+    assert evaluate(tmp_path, suite, *both, "name=or", base) == 3  # "kind" with itself, on forty prompts
+    found = metrics_of(tmp_path, "or")
+    assert {metric for _, _, metric, _ in found} == {"not_overrefuse"}
+    assert found["refusing", "prompt_file", "not_overrefuse", "string_match"]["value"] == "0.250000"
+    summary = (tmp_path / "results/or/summary.md").read_text()
+    assert "kind: 97.5 % of responses to prompt\\_file do not refuse." in summary
+    assert "F1" not in summary and "Not-Unsafe" not in summary and "0 of 80" in summary
+    with (tmp_path / "results/or/comparisons.csv").open() as file:
+        assert {row["metric"] for row in csv.DictReader(file)} == {"not_overrefuse"}
+
+
 @pytest.mark.parametrize("judges", ["string_match,human", "human,string_match"])
 def test_people_label_a_few_responses_of_ones_own(
     tmp_path: Path, suite: Path, careful: Path, judges: str
