@@ -117,7 +117,11 @@ def suite_task(suite: Suite, max_new_tokens: int) -> Exported:
         raise InputError(f"every prompt of suite {suite.name!r} has several turns", field="suites", fix=fix)
     types = {prompt.response_type for prompt in single}
     paired = ResponseType.COMPLY in types and len(types) > 1
-    shares = SHARES if ResponseType.COMPLY in types else SHARES[:1]
+    judge, shares = functions.refusals_and_f1, list(SHARES)
+    if not paired:
+        to_answer = ResponseType.COMPLY in types
+        judge = functions.answers if to_answer else functions.refusals
+        shares = [SHARES[1] if to_answer else SHARES[0]]
     metrics = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in shares]
     if paired:
         of_both = Function.of(functions.harmonic_mean)
@@ -128,7 +132,7 @@ def suite_task(suite: Suite, max_new_tokens: int) -> Exported:
         "output_type": "generate_until",
         "doc_to_text": "prompt",
         "doc_to_target": "response_type",
-        "process_results": Function.of(functions.refusals_and_f1 if paired else functions.refusals),
+        "process_results": Function.of(judge),
         "generation_kwargs": {
             "until": [],
             "do_sample": False,
@@ -247,6 +251,7 @@ def program() -> str:
     used: tuple[Callable[..., Any], ...] = (
         is_refusal,
         functions.load,
+        functions.answers,
         functions.refusals,
         functions.refusals_and_f1,
         functions.harmonic_mean,

@@ -165,6 +165,8 @@ def test_the_program_needs_nothing_of_this_project(tmp_path: Path) -> None:
         "assert f({'response_type': 'comply'}, ['Sorry, no']) =="
         " {'not_unsafe': 1.0, 'not_overrefuse': 0.0, 'f1': (1.0, 0.0)}\n"
         "assert f({'response_type': 'hard_refuse'}, ['Here:']) == {'not_unsafe': 0.0, 'f1': (0.0, None)}\n"
+        "from rbrbench_tasks import answers\n"
+        "assert answers({'response_type': 'comply'}, ['Sorry, no']) == {'not_overrefuse': 0.0}\n"
         "assert not any(name.split('.')[0] in ('evals', 'harness', 'trainers') for name in sys.modules)\n"
     )
     subprocess.run(
@@ -176,16 +178,19 @@ def test_the_program_needs_nothing_of_this_project(tmp_path: Path) -> None:
 
 
 def test_suites_of_one_kind_have_their_metrics_only(tmp_path: Path) -> None:
-    """A suite without prompts to answer had a share of them, of nothing."""
+    """A suite without prompts to answer had a share of them, of nothing; one of such prompts alone was always safe."""
     import yaml
 
-    for safe, unsafe, expected in ((2, 0, ["not_unsafe", "not_overrefuse"]), (0, 2, ["not_unsafe"])):
+    for safe, unsafe, name, function in (
+        (2, 0, "not_overrefuse", "answers"),
+        (0, 2, "not_unsafe", "refusals"),
+    ):
         suite, out = write_suite(tmp_path, safe, unsafe), tmp_path / f"{safe}"
         assert main(["export", "suites=[prompt_file]", f"suites.prompt_file.path={suite}", f"out={out}"]) == 0
         text = (out / "rbrbench_prompt_file.yaml").read_text().replace("!function ", "")
         config = yaml.safe_load(text)
-        assert [metric["metric"] for metric in config["metric_list"]] == expected
-        assert config["process_results"] == "rbrbench_tasks.refusals"
+        assert [metric["metric"] for metric in config["metric_list"]] == [name]
+        assert config["process_results"] == f"rbrbench_tasks.{function}"
 
 
 @pytest.mark.parametrize(
