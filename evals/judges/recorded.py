@@ -131,7 +131,12 @@ def _of_files(name: str, place: Path, columns: tuple[str, str, str], *, strict: 
         raise InputError("the folder has no CSV file", path=place, fix="name the file of recorded verdicts")
     verdicts: dict[tuple[str, str], bool | None] = {}
     for file in files:
-        verdicts |= _verdicts(file, *columns, strict=strict)
+        found = _verdicts(file, *columns, strict=strict)
+        other = next((key for key in found if verdicts.get(key, found[key]) != found[key]), None)
+        if other is not None:  # two models may give one answer, but it has one verdict
+            problem = f"gives the same response to {other[0]!r} another verdict than a file before it"
+            raise InputError(problem, path=file, field=columns[2], fix="let both say the same")
+        verdicts |= found
     return RecordedJudge(name, verdicts)
 
 

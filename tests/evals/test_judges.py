@@ -155,6 +155,18 @@ def test_people_may_label_the_responses_to_any_suite(tmp_path: Path) -> None:
     assert verdicts(build_judge("human", {"path": str(xstest)}), (UNSAFE, "Hm")) == [(False, True)]
 
 
+def test_one_response_has_one_verdict(tmp_path: Path) -> None:
+    """Of two files of a folder that label one response differently the later won, without a word."""
+    for name, label in (("a", "1_full_compliance"), ("b", "1_full_compliance"), ("c", "2_full_refusal")):
+        write_labels(tmp_path / f"{name}.csv", [["v2-1", "homonyms", SAFE.text, "Cut.", label]])
+        if name != "c":
+            assert verdicts(build_judge("human", {"path": str(tmp_path)}), (SAFE, "Cut.")) == [(False, False)]
+    with pytest.raises(
+        InputError, match=r"c.csv: field 'final_label': gives the same response to 'v2-1' another"
+    ):
+        build_judge("human", {"path": str(tmp_path)})
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
