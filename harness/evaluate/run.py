@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -374,6 +375,11 @@ def _notes(models: Sequence[Model], judged: Sequence[Judged]) -> list[str]:
         if cut:
             notes.append(
                 f"{where}: {cut} responses reached max_new_tokens and were judged as far as they go."
+            )
+        samples = Counter(outcome.prompt_id for outcome in one.outcomes).values()
+        if samples and min(samples) < max(samples):
+            notes.append(
+                f"{where}: prompts have {min(samples)} to {max(samples)} responses; one with more weighs more."
             )
     for model in models:
         for suite, ids in getattr(model, "reworded", {}).items():

@@ -17,6 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import (
+    ANSWER,
     DATA,
     REFUSAL,
     evaluate,
@@ -219,6 +220,17 @@ def test_cards_stand_beside_the_scores(tmp_path: Path, suite: Path, careful: Pat
     assert "not measured on people's labels" in (tmp_path / "results/none/summary.md").read_text()
     labels.write_text(XSTEST_LABELS.replace("2_full_refusal", "perhaps", 1))
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=bad", f"card.path={labels}") == 2
+
+
+def test_prompts_with_fewer_samples_are_told(tmp_path: Path, suite: Path) -> None:
+    """Samples that a file lost let some prompts weigh more than others, and nobody heard of it."""
+    rows = [(id, k, ANSWER) for id in ids_of(suite) for k in range(1 if id == "s3" else 2)]
+    with (tmp_path / "drawn.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "k", "response"), *rows])
+    asked = [f"responses={tmp_path}/drawn.csv", "columns.sample=k", "card.labels=none", "name=drawn"]
+    assert evaluate(tmp_path, suite, *asked) == 0
+    note = "drawn on prompt\\_file: prompts have 1 to 2 responses; one with more weighs more."
+    assert note in (tmp_path / "results/drawn/summary.md").read_text()
 
 
 def test_prompts_to_answer_show_no_safety(tmp_path: Path) -> None:
