@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 import evals.sampling
-import trainers.learner
 import trainers.ppo
 import trainers.ppo_checkpoint
+import trainers.processes
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ppo_world
@@ -44,7 +44,7 @@ def of_state(*paths: Any) -> bool:
 PHASES: dict[str, tuple[Any, str, int, Callable[..., bool]]] = {
     "sampling": (evals.sampling._Loop, "_choose", 12, always),
     "grading": (ppo_world.NoisyReward, "__call__", 3, always),
-    "update": (trainers.learner, "_step", 21, always),
+    "update": (trainers.processes.Processes, "step", 21, always),
     "writing a state": (trainers.ppo_checkpoint, "save_file", 7, always),
     "after writing, before renaming": (trainers.ppo_checkpoint.os, "replace", 2, of_state),
     "dropping an old state": (trainers.ppo_checkpoint.shutil, "rmtree", 1, of_state),
