@@ -98,16 +98,23 @@ def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
     failure: Exception | None = None
     others: deque[str] = deque(maxlen=LAST_LINES)
     for line in lines:
-        _, mark, message = line.partition(MARK)
-        if not mark:
+        message = _message(line)
+        if message is None:
             others.append(line)
-            continue
-        kind, value = json.loads(message)
-        if kind != "failure":
-            told(kind, value)
+        elif message[0] != "failure":
+            told(*message)
         elif failure is None:
-            failure = _failure(**value)
+            failure = _failure(**message[1])
     return failure, others
+
+
+def _message(line: str) -> tuple[str, Any] | None:
+    """What a line tells; None for a library's own, and for one that two processes have written into."""
+    _, mark, message = line.partition(MARK)
+    try:
+        return tuple(json.loads(message)) if mark else None
+    except ValueError:
+        return None
 
 
 def _failure(code: int, text: str) -> Exception:
@@ -188,10 +195,12 @@ def end_with_parent(interval: float = 1.0) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    """Whether it runs: one that nobody has waited for yet still has its number."""
     try:
         os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat").read_text()
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # somebody else's, or no /proc here
         return True
-    return True
+    return status.rpartition(")")[2].split()[0] != "Z"
