@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evals.errors import InputError
 from evals.judges.labelled import LABELLED
+from evals.ranges import check_ranges, whole
 from evals.recorded_responses import ResponseColumns
 from evals.suites import suite_source
 from harness.compose import compose_command
@@ -56,10 +57,7 @@ class ServerKeys:
     max_requests: int = 0  # budget of requests, retries included; 0: no limit
 
     def __post_init__(self) -> None:
-        for name, least in (("concurrency", 1), ("attempts", 1), ("max_requests", 0)):
-            if getattr(self, name) < least:
-                problem, fix = f"is {getattr(self, name)}", f"give {least} or more"
-                raise InputError(problem, field=f"server.{name}", fix=fix)
+        check_ranges(self, "server", {"concurrency attempts": whole(1), "max_requests": whole(0)})
         if not self.timeout > 0:  # NaN is not
             raise InputError(f"is {self.timeout}", field="server.timeout", fix="give a number of seconds")
 

@@ -15,6 +15,7 @@ from harness.digest import MODEL_FILES, digest, digest_model
 from harness.evaluate.config import DecodingKeys, LocalKeys
 from harness.evaluate.model import Store, every_sample
 from harness.evaluate.outcome import Outcome
+from harness.libraries import no_progress_bars
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,6 @@ class LocalModel:
         import torch
 
         from evals.models import load_causal_lm, load_tokenizer
-        from harness.graders import no_progress_bars
 
         no_progress_bars()
         torch.set_num_threads(self._threads)

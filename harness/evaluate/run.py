@@ -42,6 +42,7 @@ from harness.evaluate.model import Model
 from harness.evaluate.recorded_model import RecordedModel
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
+from harness.libraries import no_progress_bars
 from harness.lock import locked
 from harness.provenance import git_commit
 from harness.store import claim_results
@@ -87,8 +88,6 @@ def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
 def _judges(config: EvaluateConfig) -> dict[str, Judge]:
     settings = {name: config.settings_of_judge(name) for name in config.judges}
     if {keys.get("kind", name) for name, keys in settings.items()} - LIGHT:
-        from harness.graders import no_progress_bars
-
         no_progress_bars()
     return {name: build_judge(name, keys) for name, keys in settings.items()}
 

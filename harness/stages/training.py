@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.conversation import Comparison, Prompt, read_labelled, read_prompts
 from evals.errors import InputError
@@ -33,6 +33,7 @@ from trainers.ppo_renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.reward import Reward
 from trainers.rollout import Sampler
 
+Arguments = tuple[PreTrainedTokenizerBase, list[Prompt], Reward, PPOConfig, Path, Callable[[int], None]]
 USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
 
 
@@ -86,6 +87,13 @@ class Training:
             helpful + read_prompts(folder / "prompts_safety.jsonl") if self.method.safety_prompts else helpful
         )
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.origins.start.path)
+
+    def arguments(self) -> Arguments:
+        """What every algorithm takes after its models: tokenizer, prompts, reward, settings, folder, progress."""
+        return self.tokenizer(), self.prompts(), self.reward(), self.settings, self.out, self.advance
+
     def policy(self, dtype: torch.dtype) -> PreTrainedModel:
         return load_causal_lm(self.origins.start.path, dtype)
 
@@ -112,12 +120,7 @@ def _ppo(training: Training) -> None:
         policy,
         add_adapter(load_reward_model(training.origins.reward_model.path, dtype), rank, config.seed),
         None if rank else training.policy(dtype),
-        load_tokenizer(training.origins.start.path),
-        training.prompts(),
-        training.reward(),
-        training.settings,
-        training.out,
-        training.advance,
+        *training.arguments(),
         held_out=training.held_out,
         renewal=renewals(training) if config.renewal.every else None,
         sampler=_sampler(training),
@@ -130,7 +133,7 @@ def memory_line(training: Training, policy: PreTrainedModel) -> str:
     from trainers.memory import GIB, run_memory
     from trainers.rollout import prompt_set
 
-    tokenizer, prompts = load_tokenizer(training.origins.start.path), training.prompts()
+    tokenizer, prompts = training.tokenizer(), training.prompts()
     ids = prompt_set(prompts, tokenizer, (policy,), training.settings).ids
     device = torch.cuda.get_device_properties(torch.cuda.current_device())
     estimate = run_memory(policy, ids, training.settings)
@@ -141,7 +144,7 @@ def _sampler(training: Training) -> Sampler | None:
     from trainers.ppo_vllm import VLLMSampler
 
     address = training.context.config.vllm
-    return VLLMSampler(address, load_tokenizer(training.origins.start.path)) if address else None
+    return VLLMSampler(address, training.tokenizer()) if address else None
 
 
 def renewals(training: Training) -> RewardRenewals:
@@ -149,7 +152,7 @@ def renewals(training: Training) -> RewardRenewals:
     from trainers.reward_model import train_reward_model
 
     context, config = training.context, training.context.config
-    tokenizer, kind = load_tokenizer(training.origins.start.path), training.method.reward_model
+    tokenizer, kind = training.tokenizer(), training.method.reward_model
     assert kind is not None
 
     def train(comparisons: Sequence[Comparison], out: Path) -> object:
@@ -241,12 +244,7 @@ def _group_relative(training: Training) -> None:
     train_group_relative(
         config.algorithm,
         training.policy(torch.float32),  # TRL trains float32 weights, under autocast on a GPU
-        load_tokenizer(training.origins.start.path),
-        training.prompts(),
-        training.reward(),
-        training.settings,
-        training.out,
-        training.advance,
+        *training.arguments(),
         group_size=config.group_size,
         lora_rank=config.model.lora_rank,
         held_out=training.held_out,
@@ -262,12 +260,7 @@ def _reinforce(training: Training) -> None:
     train_reinforce(
         add_adapter(training.policy(dtype), rank, config.seed),
         training.policy(dtype),
-        load_tokenizer(training.origins.start.path),
-        training.prompts(),
-        training.reward(),
-        training.settings,
-        training.out,
-        training.advance,
+        *training.arguments(),
         held_out=training.held_out,
     )
 
