@@ -18,11 +18,11 @@ import time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.conversation import Prompt, Response, user_prompt
-from evals.sampling import Decoding, sample_responses
+from evals.models.sampling import Decoding, sample_responses
 from evals.suites import load_suite
-from harness.evaluate.config import DecodingKeys
-from trainers.tokenizer import train_tokenizer
+from evals.values.conversation import Prompt, Response, user_prompt
+from harness.keys.evaluate import DecodingKeys
+from trainers.models.tokenizer import train_tokenizer
 
 LEAST_RATIO = 2.0
 NEW_TOKENS = 32

@@ -26,15 +26,15 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import brentq
 
-from evals.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.statistics import wilson
-from harness.regress.completions import CompletionSet
-from harness.regress.config import RegressConfig
-from harness.regress.gate import judge
-from harness.regress.measures import Pairs
-from harness.regress.rewards import Side
-from harness.regress.verdict import GateVerdict
-from trainers.reward import Breakdown
+from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
+from harness.gate.gate import judge
+from harness.gate.measures import Pairs
+from harness.gate.rewards import Side
+from harness.gate.verdict import GateVerdict
+from harness.keys.gate import RegressConfig
+from harness.subjects.completions import CompletionSet
+from trainers.reward.reward import Breakdown
 
 ORDER = (
     "ideal",

@@ -24,11 +24,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.conversation import Response, user_prompt
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.question import PLAIN
-from evals.graders.tree import Pass
-from evals.propositions import Proposition
+from evals.models.prefix_tree import Pass
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Response, user_prompt
 
 VOCABULARY = 600
 LEAST_RATIO, LARGEST_DIFFERENCE = 4.0, 1e-4

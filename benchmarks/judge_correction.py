@@ -33,8 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.errors import UndecidableError
-from evals.measures import Judgement, not_refused, not_unsafe
+from evals.judges.measures import Judgement, not_refused, not_unsafe
 from evals.statistics import (
     Estimate,
     Interval,
@@ -44,6 +43,7 @@ from evals.statistics import (
     rogan_gladen,
     wilson,
 )
+from evals.values.errors import UndecidableError
 
 RESPONSES, XSTEST_LABELS = 1000, 50
 LABELS = (50, 100)
@@ -207,7 +207,7 @@ def f1_setting(rates: tuple[float, float], labels: int, draws: int, seed: int) -
 
 
 def xstest(folder: Path, draws: int, seed: int) -> Iterator[Setting]:
-    from harness.xstest_models import recorded_models
+    from harness.evaluate.xstest import recorded_models
 
     for model in recorded_models(folder):
         human, *judgements = [judge.judge(model.responses) for judge in model.judges]

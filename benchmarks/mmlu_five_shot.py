@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.capability import CapabilityTask, load_tasks
 from evals.capability.lm_eval_tasks import quiet
-from evals.models import default_device
+from evals.models.load import default_device
 
 LEAST_RATIO, LARGEST_DIFFERENCE = 3.0, 1e-4
 SIDES = ("lm-eval", "rbrbench")

@@ -92,9 +92,9 @@ def measure(point: Point, updates: int, threads: int) -> Cost:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from evals.conversation import user_prompt
-    from trainers.ppo import PPOConfig, train_ppo
-    from trainers.reward import RewardModelTerm, SumOfTerms
+    from evals.values.conversation import user_prompt
+    from trainers.reward.reward import RewardModelTerm, SumOfTerms
+    from trainers.rl.ppo import PPOConfig, train_ppo
 
     torch.set_num_threads(threads)
     disable_progress_bar()
@@ -175,7 +175,7 @@ def draw(costs: dict[Point, Cost], threads: int, path: Path) -> None:
     """Three panels, one a sweep."""
     import matplotlib.style
 
-    from harness.plots.style import RC, titled_figure
+    from harness.report.plots.style import RC, titled_figure
 
     note = (
         f"Median of {len(next(iter(costs.values())).seconds)} updates, bars: their range; {threads} threads. "
@@ -196,7 +196,7 @@ def panel(ax: Any, sweep: str, points: list[Point], shown: list[Cost]) -> None:
     """Seconds an update in all (thick, with the range) and by phase, on log axes."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    from harness.plots.style import BLUE, GREEN, INK, VERMILLION, beside, quiet_grid, spread
+    from harness.report.plots.style import BLUE, GREEN, INK, VERMILLION, beside, quiet_grid, spread
 
     x = [cost.parameters for cost in shown] if sweep == "parameters" else [getattr(p, sweep) for p in points]
     total = [statistics.median(cost.seconds) for cost in shown]

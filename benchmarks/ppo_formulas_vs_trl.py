@@ -5,7 +5,7 @@
 TRL trains one update of 4 epochs, at a learning rate that moves the policy out of the clip range, in a
 virtual environment of its own (as in ppo_vs_trl.py), once on responses that end early and once on ones
 that run to the limit. Its logits, values, scores and results are read where it computes them. From the same
-logits, values and scores `trainers.ppo_math` computes log-probabilities, KL, rewards, advantages, returns,
+logits, values and scores `trainers.rl.formulas` computes log-probabilities, KL, rewards, advantages, returns,
 whitened advantages and every epoch's losses. Prints the largest difference of each, relative to the largest
 value; ends with exit code 1 where one is above 1e-5.
 
@@ -172,7 +172,7 @@ def differences(path: Path) -> dict[str, float]:
     from safetensors.torch import load_file
     from torch import Tensor
 
-    from trainers import ppo_math
+    from trainers.rl import formulas
 
     trl = load_file(path)
     responses, steps = trl["responses"], torch.arange(trl["responses"].shape[1])
@@ -181,7 +181,7 @@ def differences(path: Path) -> dict[str, float]:
     finished = (responses.eq(small.EOS) & mask).any(1)
 
     def log_probs(logits: Tensor, temperature: float) -> Tensor:
-        return ppo_math.token_log_probs(logits.flatten(0, 1), responses.flatten(), temperature).view_as(
+        return formulas.token_log_probs(logits.flatten(0, 1), responses.flatten(), temperature).view_as(
             responses
         )
 
@@ -190,11 +190,11 @@ def differences(path: Path) -> dict[str, float]:
         return float((ours - theirs)[where].abs().max() / theirs[where].abs().max().clamp(min=1e-12))
 
     old, reference = log_probs(trl["logits"], 1.0), log_probs(trl["reference_logits"], TEMPERATURE)
-    kl = ppo_math.kl_k1(old, reference)
-    scores = ppo_math.bounded_scores(trl["scores"], finished, None, PENALTY)
-    rewards = ppo_math.token_rewards(torch.where(mask, kl, 0.0), scores, longer, KL_COEF)
-    advantages, returns = ppo_math.gae(rewards, trl["values"], longer, GAMMA, LAM)
-    whitened = ppo_math.whiten(advantages, mask)
+    kl = formulas.kl_k1(old, reference)
+    scores = formulas.bounded_scores(trl["scores"], finished, None, PENALTY)
+    rewards = formulas.token_rewards(torch.where(mask, kl, 0.0), scores, longer, KL_COEF)
+    advantages, returns = formulas.gae(rewards, trl["values"], longer, GAMMA, LAM)
+    whitened = formulas.whiten(advantages, mask)
     found = {
         "log-probabilities": apart(old, trl["logprobs"], mask),
         "KL": apart(kl, trl["kl"], mask),
@@ -205,8 +205,8 @@ def differences(path: Path) -> dict[str, float]:
     losses: dict[str, list[Tensor]] = {name: [] for name in STATS}
     for logits, values in zip(trl["new_logits"], trl["new_values"], strict=True):
         new = log_probs(logits, TEMPERATURE)
-        policy = ppo_math.policy_loss(new, old, whitened, mask, CLIP)
-        value, clipped = ppo_math.value_loss(values, trl["values"], returns, longer, CLIP)
+        policy = formulas.policy_loss(new, old, whitened, mask, CLIP)
+        value, clipped = formulas.value_loss(values, trl["values"], returns, longer, CLIP)
         for name, total, weights in zip(
             STATS, (policy.total, value, policy.clipped, clipped), (mask, longer) * 2, strict=True
         ):

@@ -145,10 +145,10 @@ def peak_gib() -> float:
 def train_here(folder: Path, updates: int) -> Report:
     import torch
 
-    from evals.conversation import user_prompt
-    from evals.models import load_causal_lm, load_reward_model, load_tokenizer
-    from trainers.ppo import PPOConfig, train_ppo
-    from trainers.reward import RewardModelTerm, SumOfTerms
+    from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
+    from evals.values.conversation import user_prompt
+    from trainers.reward.reward import RewardModelTerm, SumOfTerms
+    from trainers.rl.ppo import PPOConfig, train_ppo
 
     _same_work()
     tokenizer, dtype = load_tokenizer(folder / "policy"), torch.bfloat16

@@ -22,12 +22,12 @@ import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from evals.conversation import Response, ResponseType, read_labelled, user_prompt
 from evals.judges import Judge, StringMatchJudge
 from evals.judges.card import Rate, card_of
 from evals.judges.judgement import from_refusal
 from evals.judges.labelled import REFUSED, load_labelled
 from evals.judges.refusal_encoder import EncoderJudge
+from evals.values.conversation import Response, ResponseType, read_labelled, user_prompt
 
 ASKED = user_prompt("style", "Please help me with this.", ResponseType.COMPLY)
 SIGNS = ("apology", "inability_to_comply", "reference_safety_policy")

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evals.conversation import ResponseType
-from evals.features import Features, feature_names
-from evals.rulebook import Rulebook, load_rulebook
-from trainers.hinge_solver import mean_hinge
-from trainers.pairs import ordered_pairs
-from trainers.weights import FitExamples, WeightsConfig, fit_weights, hinge_rows
+from evals.rules.features import Features, feature_names
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.conversation import ResponseType
+from trainers.reward.hinge_solver import mean_hinge
+from trainers.reward.pairs import ordered_pairs
+from trainers.reward.weights import FitExamples, WeightsConfig, fit_weights, hinge_rows
 
 RULEBOOK = Path(__file__).parents[1] / "conf" / "rulebooks" / "sandbox.yaml"
 

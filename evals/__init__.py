@@ -1,1 +1,1 @@
-"""Floor 1: judge a response or a model. Imports neither trainers nor harness."""
+"""Floor 1: judge a response or a model. Imports neither of the other floors."""

@@ -1,1 +1,1 @@
-"""Floor 3: run, compare, draw, guard. May import trainers and evals."""
+"""Floor 3: run, compare, draw, guard. May import both other floors."""

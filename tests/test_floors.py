@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.provenance import FLOORS, ROOT, project_imports
+from harness.storage.provenance import FLOORS, ROOT, project_imports
 
 DUMPING_GROUNDS = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "misc.py"}
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}

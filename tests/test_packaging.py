@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.provenance import ROOT
+from harness.storage.provenance import ROOT
 
 PACKAGES = ("conf", "evals", "harness", "trainers")
 
@@ -53,7 +53,7 @@ def test_wheel_lacks_nothing(unpacked_wheel: Path) -> None:
 
 def test_wheel_composes_the_demo(unpacked_wheel: Path, tmp_path: Path) -> None:
     """The configuration was looked for beside the checkout, or in the working folder."""
-    program = "import harness.config as c; c.compose_run(['experiment=demo']); print(c.__file__)"
+    program = "import harness.keys.run as c; c.compose_run(['experiment=demo']); print(c.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(unpacked_wheel)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", program],

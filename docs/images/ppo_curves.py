@@ -16,8 +16,8 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from harness.plots.style import BLUE, GREEN, GREY, RC, VERMILLION, quiet_grid, titled_figure
-from harness.plots.training_curves import smooth
+from harness.report.plots.style import BLUE, GREEN, GREY, RC, VERMILLION, quiet_grid, titled_figure
+from harness.report.plots.training_curves import smooth
 
 Row = dict[str, Any]
 PANELS = (

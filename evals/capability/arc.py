@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from evals.capability.form import Document, Form, Part, id_field
-from evals.conversation import Row, read_jsonl
+from evals.values.conversation import Row, read_jsonl
 
 
 def read(name: str, path: Path, *, task: str) -> list[Part]:

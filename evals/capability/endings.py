@@ -20,7 +20,7 @@ from evals.capability.form import (
     local_part,
     text_field,
 )
-from evals.conversation import Row, read_jsonl
+from evals.values.conversation import Row, read_jsonl
 
 
 def read(name: str, path: Path) -> list[Part]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.conversation import Row
-from evals.errors import InputError
+from evals.values.conversation import Row
+from evals.values.errors import InputError
 
 Document = dict[str, Any]
 

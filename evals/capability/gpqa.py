@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from evals.capability.form import Document, Form, Part
-from evals.conversation import Row
-from evals.csv_rows import filled, read_csv
+from evals.values.conversation import Row
+from evals.values.csv_rows import filled, read_csv
 
 QUESTION, RIGHT = "Question", "Correct Answer"
 WRONG = tuple(f"Incorrect Answer {number}" for number in (1, 2, 3))

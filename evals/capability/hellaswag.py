@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from evals.capability.form import Document, Form, Part
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 LINES = 6
 SENTENCE_END = re.compile(r"[.?!][\"')]* ")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.capability.form import Document, Form, Part, text_field
-from evals.conversation import Row, read_jsonl
+from evals.values.conversation import Row, read_jsonl
 
 
 def read(name: str, path: Path) -> list[Part]:

@@ -18,8 +18,8 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.capability.shared_prefix import Answer, Request, score_shared
-from evals.errors import InputError
-from evals.models import context_length
+from evals.models.load import context_length
+from evals.values.errors import InputError
 
 
 class InMemoryLM(HFLM):

@@ -15,7 +15,7 @@ import lm_eval.tasks
 from tqdm import tqdm
 
 from evals.capability.form import Document, Part
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 FOLDER = Path(lm_eval.tasks.__file__).parent
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evals.capability.form import Document, Form, Part
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 LETTERS = "ABCD"
 Place = Path | zipfile.Path

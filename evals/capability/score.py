@@ -13,10 +13,10 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.capability.task import LM_EVAL, CapabilityTask, LoadedTask, load_tasks
-from evals.errors import InputError
-from evals.measures import Panel, Tally
-from evals.metrics_table import MetricRow, blank_row
+from evals.judges.measures import Panel, Tally
 from evals.statistics import resample_counts, standard_error
+from evals.values.errors import InputError
+from evals.values.metrics_table import MetricRow, blank_row
 
 AGGREGATE_DRAWS, AGGREGATE_ITEMS = 1000, 400_000  # bootstrap: draws, and items of all draws together
 TEXT_LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")  # lm-eval's names; no scores

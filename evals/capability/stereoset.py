@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.capability.form import Document, Form, Part, local_part
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
 BLANK = "BLANK"

@@ -24,7 +24,7 @@ from evals.capability import (
     truthfulqa,
 )
 from evals.capability.form import Form, Part, need_file
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 PYTHON_SEED, FEWSHOT_SEED = 0, 1234  # those of lm-eval's own command
 LM_EVAL = "lm_eval"  # the form of lm-eval's own tasks, which fetch their data from the hub

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.capability.form import Document, Form, Part
-from evals.csv_rows import read_text
-from evals.errors import InputError
+from evals.values.csv_rows import read_text
+from evals.values.errors import InputError
 
 TARGETS = ("mc1_targets", "mc2_targets")
 FIX = "give the released mc_task.json"

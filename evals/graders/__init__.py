@@ -13,9 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from evals.conversation import Response
-from evals.errors import InputError, UndecidableError
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Response
+from evals.values.errors import InputError, UndecidableError
 
 Progress = Callable[[int], None]
 

@@ -2,7 +2,7 @@
 
 The cheap grader for reinforcement learning: every proposition is a logistic regression on features of
 the encoded response (`evals.graders.encoder_features`). The encoder itself stays as it is, since a few
-hundred labelled responses are too few to train it. `trainers.encoder_grader` fits the regressions, to
+hundred labelled responses are too few to train it. `trainers.supervised.encoder_grader` fits the regressions, to
 labels or to another grader's grades.
 """
 
@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.conversation import Response
-from evals.errors import InputError
 from evals.graders import Grades, Unscored
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
 from evals.graders.look_alikes import READING
 from evals.graders.recorded import OTHER_QUESTION
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Response
+from evals.values.errors import InputError
 
 HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
 UNLEARNED = "the encoder was fitted to no label of this proposition"

@@ -15,11 +15,11 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.conversation import Response, ResponseType
-from evals.errors import InputError
 from evals.graders import Progress
 from evals.graders.look_alikes import legible
 from evals.graders.untrusted import ContentEncoder
+from evals.values.conversation import Response, ResponseType
+from evals.values.errors import InputError
 
 WORDS = r"[\w']+|[?!]"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from evals.conversation import Prompt, Response
 from evals.graders import Grades, Unscored
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Prompt, Response
 
 Truth = Callable[[Prompt, str], Mapping[str, bool]]
 

@@ -22,10 +22,10 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.conversation import Message, Response
-from evals.errors import InputError
 from evals.graders.untrusted import ContentEncoder, neutralise
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Message, Response
+from evals.values.errors import InputError
 
 INSTRUCTION = """Look at your last message in this conversation and answer the following question about it:
 {question}

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
-from evals.errors import InputError
 from evals.graders import Grader, Grades, Unscored
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
+from evals.values.errors import InputError
 
 Key = tuple[tuple[Message, ...], str]
 NOT_RECORDED = "not in the file of grades"

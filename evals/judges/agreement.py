@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.errors import InputError
-from evals.measures import Judgement
+from evals.judges.measures import Judgement
+from evals.values.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from evals.errors import InputError, UndecidableError
 from evals.judges.agreement import agreement
 from evals.judges.judgement import Judge
 from evals.judges.labelled import LabelledResponses
-from evals.measures import Judgement
+from evals.judges.measures import Judgement
 from evals.statistics import bootstrap, wilson
+from evals.values.errors import InputError, UndecidableError
 
 NAN = math.nan
 

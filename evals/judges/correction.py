@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from evals.conversation import ResponseType
-from evals.errors import UndecidableError
-from evals.measures import GROUPS, SOFT_REFUSE, Judgement, ideal_style, not_refused, not_unsafe
-from evals.metrics_table import MetricRow, blank_row
+from evals.judges.measures import GROUPS, SOFT_REFUSE, Judgement, ideal_style, not_refused, not_unsafe
 from evals.statistics import Estimate, prediction_powered, prediction_powered_f1
+from evals.values.conversation import ResponseType
+from evals.values.errors import UndecidableError
+from evals.values.metrics_table import MetricRow, blank_row
 
 CORRECTED = "+ppi"  # follows the judge's name in the judge column
 MIN_LABELS = 10  # fewer labels than this in a metric's group say nothing: no row

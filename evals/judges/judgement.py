@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from evals.conversation import Response, ResponseType
-from evals.errors import InputError
-from evals.measures import Judgement
+from evals.judges.measures import Judgement
+from evals.values.conversation import Response, ResponseType
+from evals.values.errors import InputError
 
 REFUSALS_ONLY = "tells refusals, not style"  # ends the reason of a judgement from a refusal verdict alone
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.conversation import Response, ResponseType, read_labelled, user_prompt
-from evals.csv_rows import filled, read_csv
-from evals.errors import InputError
+from evals.judges.measures import Judgement
 from evals.judges.recorded import read_labels
 from evals.judges.rulebook_judge import judgement_of
-from evals.measures import Judgement
-from evals.rulebook import Rulebook, load_rulebook
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.conversation import Response, ResponseType, read_labelled, user_prompt
+from evals.values.csv_rows import filled, read_csv
+from evals.values.errors import InputError
 
 REFUSED, DISALLOWED = "refused", "disallowed"
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from evals.conversation import Message
-from evals.errors import InputError
 from evals.judges.prompted import JudgePrompt, PromptedJudge, Verdict, prompted_judge
 from evals.judges.text_backend import Request
+from evals.values.conversation import Message
+from evals.values.errors import InputError
 
 CATEGORIES = (
     "Violent Crimes",

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.conversation import Prompt, Response, ResponseType, Row, user_prompt
-from evals.csv_rows import check_unique, filled, read_csv
-from evals.errors import InputError
 from evals.judges.judgement import from_refusal, identity_of, unscored
-from evals.measures import Judgement
+from evals.judges.measures import Judgement
 from evals.suites.xstest import prompt_id
+from evals.values.conversation import Prompt, Response, ResponseType, Row, user_prompt
+from evals.values.csv_rows import check_unique, filled, read_csv
+from evals.values.errors import InputError
 
 LABELS = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
 HUMAN_COLUMNS = ("final_label", "annotation_1", "annotation_2")

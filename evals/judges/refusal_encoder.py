@@ -4,7 +4,7 @@ Each of the first sentences is encoded apart and its token states averaged, in t
 wording that the last ones give up for topic; their mean over the sentences, and whether the response opens
 with one of the string matcher's phrases, go into a logistic regression. The prompt is not shown: a judge that
 sees it learns which prompts models refuse, and calls a compliant model's answers refusals.
-`trainers.refusal_encoder` fits the regression to people's labels of other models' responses.
+`trainers.supervised.refusal_encoder` fits the regression to people's labels of other models' responses.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.conversation import Response
-from evals.errors import InputError
 from evals.graders.encoder import load_encoder, load_encoder_tokenizer
 from evals.judges.judgement import from_refusal, response_type_of, unscored
+from evals.judges.measures import Judgement
 from evals.judges.string_match import is_refusal
-from evals.measures import Judgement
+from evals.values.conversation import Response
+from evals.values.errors import InputError
 
 HEAD, SETTINGS = "refusal_head.safetensors", "refusal_head.json"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")

@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evals.conversation import Response, ResponseType
-from evals.errors import InputError
 from evals.graders import Grader, Grades, grader_class
 from evals.judges.judgement import identity_of, response_type_of, unscored
-from evals.measures import Judgement
-from evals.refusal_signs import COMPLIANCE, REFUSAL_SIGNS, declines
-from evals.rulebook import Rulebook, load_rulebook
+from evals.judges.measures import Judgement
+from evals.judges.refusal_signs import COMPLIANCE, REFUSAL_SIGNS, declines
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.conversation import Response, ResponseType
+from evals.values.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _grader(kind: str, path: str, base_url: str, model: str) -> Grader:
     if not path:
         raise InputError(f"the {kind} grader has no path", field="path", fix="name its folder or file")
     if kind == "language_model":
-        from evals.models import load_causal_lm, load_tokenizer
+        from evals.models.load import load_causal_lm, load_tokenizer
 
         return grader(load_causal_lm(path), load_tokenizer(path))
     return grader.load(Path(path)) if hasattr(grader, "load") else grader(Path(path))

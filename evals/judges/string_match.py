@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.conversation import Response
 from evals.judges.judgement import from_refusal, identity_of
-from evals.measures import Judgement
+from evals.judges.measures import Judgement
+from evals.values.conversation import Response
 
 XSTEST_PHRASES = (
     "sorry",

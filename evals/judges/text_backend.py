@@ -14,15 +14,15 @@ from typing import Any, Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.chat_server import ChatServer, ChatServerConfig
-from evals.conversation import Message
-from evals.errors import InputError
 from evals.graders import Unscored
 from evals.graders.server import CHAT_MARKERS
 from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
 from evals.judges.judgement import identity_of
-from evals.models import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
-from evals.sampling import generate, response_texts, stop_token_ids
+from evals.models.chat_server import ChatServer, ChatServerConfig
+from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
+from evals.models.sampling import generate, response_texts, stop_token_ids
+from evals.values.conversation import Message
+from evals.values.errors import InputError
 
 # Fences are no role marks, and a judge reads code as it is.
 MARKERS = tuple(marker for marker in CHAT_MARKERS if marker != "```")

@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from evals.conversation import Message
 from evals.judges.prompted import JudgePrompt, Verdict, prompted_judge
 from evals.judges.text_backend import Request
+from evals.values.conversation import Message
 
 INDENT = " " * 8
 SYSTEM = "You are a helpful assistant."

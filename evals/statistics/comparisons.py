@@ -13,10 +13,10 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from evals.errors import UndecidableError
 from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, mean_estimate
 from evals.statistics.judge_error import square_and_add
 from evals.statistics.resampling import NO_VARIANCE, bootstrap, cluster_shares, resample_counts
+from evals.values.errors import UndecidableError
 
 
 @dataclass(frozen=True)

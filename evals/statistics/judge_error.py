@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from evals.errors import UndecidableError
 from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, jeffreys
+from evals.values.errors import UndecidableError
 
 Values = Sequence[float] | np.ndarray
 

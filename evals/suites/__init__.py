@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from evals.errors import InputError
 from evals.suites.advbench import ADVBENCH
 from evals.suites.coconot import COCONOT
 from evals.suites.do_not_answer import DO_NOT_ANSWER
@@ -20,6 +19,7 @@ from evals.suites.simple_safety_tests import SIMPLE_SAFETY_TESTS
 from evals.suites.strongreject import STRONGREJECT
 from evals.suites.suite import Suite, SuiteSource
 from evals.suites.xstest import XSTEST
+from evals.values.errors import InputError
 
 SUITES: Mapping[str, SuiteSource] = {
     suite.name: suite

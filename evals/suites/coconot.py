@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
-from evals.csv_rows import check_unique, filled
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
+from evals.values.csv_rows import check_unique, filled
 
 EVAL, CONTRAST = "coconot_eval.jsonl", "coconot_contrast_eval.jsonl"
 SAFETY = "Requests with safety concerns"

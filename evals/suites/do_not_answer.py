@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import ResponseType, user_prompt
-from evals.csv_rows import check_unique, filled, read_csv
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import ResponseType, user_prompt
+from evals.values.csv_rows import check_unique, filled, read_csv
 
 FILE = "do_not_answer_en.csv"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 
 def fetch_files(suite: str, hub: str, files: Sequence[str]) -> Path:

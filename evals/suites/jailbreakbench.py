@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import Prompt, ResponseType, user_prompt
-from evals.csv_rows import check_unique, filled, read_csv
-from evals.errors import InputError
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import Prompt, ResponseType, user_prompt
+from evals.values.csv_rows import check_unique, filled, read_csv
+from evals.values.errors import InputError
 
 FILES = {"harmful": ResponseType.HARD_REFUSE, "benign": ResponseType.COMPLY}
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import Prompt, ResponseType, user_prompt
-from evals.csv_rows import filled, read_csv
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import Prompt, ResponseType, user_prompt
+from evals.values.csv_rows import filled, read_csv
 
 HARD, TOXIC = "or-bench-hard-1k.csv", "or-bench-toxic.csv"
 

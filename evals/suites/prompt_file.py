@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import read_prompts
-from evals.errors import InputError
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import read_prompts
+from evals.values.errors import InputError
 
 FILE = "eval_prompts.jsonl"
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import Prompt, ResponseType, Row, read_jsonl
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl
 
 FILE = "train.jsonl"
 

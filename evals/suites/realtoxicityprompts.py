@@ -16,8 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evals.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
 
 FILES = ("prompts.jsonl", "val.jsonl")
 TOXIC = 0.5

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.conversation import Prompt
-from evals.errors import InputError
+from evals.values.conversation import Prompt
+from evals.values.errors import InputError
 
 
 @dataclass(frozen=True)

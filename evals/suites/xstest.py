@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.conversation import Prompt, ResponseType, Row, user_prompt
-from evals.csv_rows import check_unique, filled, read_csv
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.csv_rows import check_unique, filled, read_csv
 
 FILE = "xstest_prompts.csv"
 TYPES = {"safe": ResponseType.COMPLY, "unsafe": ResponseType.HARD_REFUSE}

@@ -29,13 +29,13 @@ Exit codes: 0 done, 1 worse than the baseline, 2 bad input, 3 too much is unscor
 def usage() -> str:
     from evals.judges import JUDGES
     from evals.suites import SUITES
-    from harness.evaluate.config import EvaluateConfig
-    from harness.help import command_help
+    from harness.keys.evaluate import EvaluateConfig
+    from harness.keys.help import command_help
 
     return command_help(USAGE.format(suites=", ".join(SUITES), judges=", ".join(JUDGES)), EvaluateConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.evaluate.run import evaluate
+    from harness.evaluate.engine import evaluate
 
     return evaluate(arguments)

@@ -20,13 +20,13 @@ suites:  {suites}
 
 def usage() -> str:
     from evals.suites import SUITES
-    from harness.evaluate.lm_eval_export import ExportConfig
-    from harness.help import command_help
+    from harness.keys.help import command_help
+    from harness.report.exports.lm_eval_export import ExportConfig
 
     return command_help(USAGE.format(suites=", ".join(SUITES)), ExportConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.evaluate.lm_eval_export import export
+    from harness.report.exports.lm_eval_export import export
 
     return export(arguments)

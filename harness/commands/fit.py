@@ -18,16 +18,16 @@ language_model, encoder (a folder or hub id), server (server.base_url= and serve
 
 
 def usage() -> str:
-    from harness.fit.config import FitConfig
-    from harness.help import command_help
+    from harness.keys.fit import FitConfig
+    from harness.keys.help import command_help
 
     return command_help(USAGE, FitConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.compose import compose_command
-    from harness.fit.config import FitConfig
-    from harness.fit.run import run_fit
+    from harness.fit.engine import run_fit
+    from harness.keys.compose import compose_command
+    from harness.keys.fit import FitConfig
 
     run_fit(compose_command("fit", FitConfig, arguments))
     return 0

@@ -26,7 +26,7 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 3:
         return wrong_usage("freeze")
-    from harness.regress.freeze import freeze
+    from harness.gate.freeze import freeze
 
     run, folder, name = arguments
     made = freeze(Path(run), Path(folder), name)

@@ -21,16 +21,16 @@ input, 3 more than max_unscored unscored; grades are kept, and the same command 
 
 
 def usage() -> str:
-    from harness.gold.config import GoldConfig
-    from harness.help import command_help
+    from harness.keys.gold import GoldConfig
+    from harness.keys.help import command_help
 
     return command_help(USAGE, GoldConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.compose import compose_command
-    from harness.gold.config import GoldConfig
-    from harness.gold.run import run_gold
+    from harness.gold.engine import run_gold
+    from harness.keys.compose import compose_command
+    from harness.keys.gold import GoldConfig
 
     run_gold(compose_command("gold", GoldConfig, arguments))
     return 0

@@ -15,8 +15,8 @@ tell. Writes gate.html, gate.md, gate.json, gate.xml (JUnit) and both rewards as
 
 
 def usage() -> str:
-    from harness.help import command_help
-    from harness.regress.config import RegressConfig
+    from harness.keys.gate import RegressConfig
+    from harness.keys.help import command_help
 
     return command_help(USAGE, RegressConfig)
 
@@ -24,12 +24,12 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     from rich.console import Console as RichConsole
 
-    from harness.compose import compose_command
-    from harness.console import Console
-    from harness.regress.config import RegressConfig
-    from harness.regress.files import write_report
-    from harness.regress.gate import run_gate
-    from harness.regress.view import show
+    from harness.gate.files import write_report
+    from harness.gate.gate import run_gate
+    from harness.gate.view import show
+    from harness.keys.compose import compose_command
+    from harness.keys.gate import RegressConfig
+    from harness.runtime.console import Console
 
     config = compose_command("regress", RegressConfig, arguments)
     console = Console()

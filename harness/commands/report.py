@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.errors import InputError
+from evals.values.errors import InputError
 from harness.commands import wrong_usage
 
 SUMMARY = "  report FOLDER     redraw plots and report of a run or an evaluation from what is stored"
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def redraw(folder: Path) -> Path:
     """The page, drawn anew. Raises InputError for a folder whose pages only the command that made it writes."""
-    from harness.regress.run_folder import is_run
+    from harness.gate.run_folder import is_run
     from harness.report import write_report
     from harness.report.evaluation import is_evaluation, write_evaluation_report
-    from harness.store import made_by
+    from harness.storage.store import made_by
 
     command = next((name for name in REPEATED if made_by(folder, name)), None)
     if command is not None:

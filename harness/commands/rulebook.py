@@ -24,8 +24,8 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) not in (1, 2):
         return wrong_usage("rulebook")
-    from harness.compose import rulebook_path
-    from harness.rulebook_view import view_rulebook
+    from harness.keys.compose import rulebook_path
+    from harness.report.rulebook import view_rulebook
 
     path, *other = map(rulebook_path, arguments)
     return view_rulebook(path, other[0] if other else None)

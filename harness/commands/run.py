@@ -13,13 +13,13 @@ SWEEP = ("-m", "--multirun")
 
 
 def usage() -> str:
-    from harness.help import keys_help
+    from harness.keys.help import keys_help
 
     return keys_help()
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.run import run
+    from harness.pipeline.run import run
 
     run([a for a in arguments if a not in SWEEP], sweep=any(a in SWEEP for a in arguments))
     return 0

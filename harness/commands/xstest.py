@@ -16,15 +16,15 @@ cards.json, plots and the fitted judge to results/NAME."""
 
 
 def usage() -> str:
-    from harness.help import command_help
-    from harness.xstest_report import XSTestConfig
+    from harness.keys.help import command_help
+    from harness.report.xstest import XSTestConfig
 
     return command_help(USAGE, XSTestConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.compose import compose_command
-    from harness.xstest_report import XSTestConfig, run_xstest
+    from harness.keys.compose import compose_command
+    from harness.report.xstest import XSTestConfig, run_xstest
 
     run_xstest(compose_command("xstest", XSTestConfig, arguments))
     return 0

@@ -1,1 +1,1 @@
-"""`rbrbench evaluate`: any model's responses, stored first and judged after, to tables with intervals."""
+"""The engine of `rbrbench evaluate`: respond, judge, measure, compare."""

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from evals.conversation import ResponseType
-from evals.csv_rows import six_decimals, write_csv
-from evals.errors import InputError, UndecidableError
 from evals.statistics import (
     PairedDifference,
     holm,
@@ -21,7 +18,10 @@ from evals.statistics import (
     paired_share_difference,
     share_equivalence,
 )
-from harness.evaluate.evaluation import Evaluation, PromptShares
+from evals.values.conversation import ResponseType
+from evals.values.csv_rows import six_decimals, write_csv
+from evals.values.errors import InputError, UndecidableError
+from harness.record.evaluation import Evaluation, PromptShares
 
 ALPHA = 0.05
 WIN, LOSE, TIE, UNDECIDED = "win", "lose", "tie", "undecided"

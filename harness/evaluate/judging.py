@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.conversation import Prompt, Response
 from evals.judges import Judge, Judgement
 from evals.judges.judgement import response_type_of
 from evals.suites import Suite
-from harness.console import Console
-from harness.digest import digest
-from harness.evaluate.outcome import AppendLog, Outcome
+from evals.values.conversation import Prompt, Response
+from harness.runtime.console import Console
+from harness.storage.digest import digest
+from harness.subjects.outcome import AppendLog, Outcome
 
 BATCH = 128  # responses judged between two writes; a kill loses no more
 VERDICTS = ("disallowed", "refused", "ideal_style", "reason")

@@ -9,13 +9,13 @@ from typing import Any
 
 from evals.capability import CapabilityScore, CapabilityTask, load_tasks, real_tasks, score_tasks
 from evals.capability.task import LM_EVAL
-from evals.conversation import read_jsonl, write_jsonl
-from evals.errors import InputError
-from harness.console import Console
-from harness.digest import digest_files
-from harness.evaluate.config import CapabilityKeys, EvaluateConfig
-from harness.evaluate.local_model import LocalModel
-from harness.store import Store, module_versions
+from evals.values.conversation import read_jsonl, write_jsonl
+from evals.values.errors import InputError
+from harness.keys.evaluate import CapabilityKeys, EvaluateConfig
+from harness.runtime.console import Console
+from harness.storage.digest import digest_files
+from harness.storage.store import Store, module_versions
+from harness.subjects.local_model import LocalModel
 
 
 def tasks_of(keys: CapabilityKeys) -> list[CapabilityTask]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evals.errors import InputError
 from evals.judges import Judgement
 from evals.judges.judgement import tells_refusals_only
-from evals.measures import SFT, measure
-from evals.metrics_table import MetricRow
+from evals.judges.measures import SFT, measure
 from evals.suites import Suite
 from evals.suites.suite import OVERREFUSAL_METRICS
-from harness.evaluate.outcome import Outcome
+from evals.values.errors import InputError
+from evals.values.metrics_table import MetricRow
+from harness.subjects.outcome import Outcome
 
 CATEGORY = "/category/"  # xstest/category/homonyms
 CATEGORY_DRAWS = 200  # their intervals are Wilson's wherever a prompt has one response

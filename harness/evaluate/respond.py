@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.suites import Suite
-from harness.console import Console
-from harness.digest import digest
-from harness.evaluate.model import Model
-from harness.evaluate.outcome import AppendLog, Outcome
+from harness.runtime.console import Console
+from harness.storage.digest import digest
+from harness.subjects.model import Model
+from harness.subjects.outcome import AppendLog, Outcome
 
 
 def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> list[Outcome]:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.errors import InputError, UndecidableError
 from evals.judges import Judge, Judgement
 from evals.judges.card import JudgeCard, measure_card
 from evals.judges.correction import corrected_rows
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
-from evals.metrics_table import MetricRow
-from harness.console import Console
-from harness.digest import digest
-from harness.evaluate.config import CardKeys
+from evals.values.errors import InputError, UndecidableError
+from evals.values.metrics_table import MetricRow
 from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful
-from harness.evaluate.outcome import AppendLog
+from harness.keys.evaluate import CardKeys
+from harness.runtime.console import Console
+from harness.storage.digest import digest
+from harness.subjects.outcome import AppendLog
 
 PEOPLE = "human"  # the judge that is measured against nobody
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.conversation import Message, Prompt, Response, ResponseType
-from evals.errors import InputError, UndecidableError
 from evals.graders import Grader, grade_in_batches
 from evals.graders.oracle import OracleGrader
-from evals.rulebook import Rulebook
-from harness.digest import digest_files
-from harness.fit.config import ORACLE, FitConfig
-from harness.graders import GRADES, GraderSpec, load_grader
-from harness.regress.completions import CompletionSet, find_completions, read_completions
-from harness.regress.description import RewardModelSpec
-from harness.regress.reward_models import load_reward_model_term
-from trainers.fit_examples import FitExamples, fit_examples, held_out
-from trainers.reward import Reward
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import Message, Prompt, Response, ResponseType
+from evals.values.errors import InputError, UndecidableError
+from harness.keys.fit import ORACLE, FitConfig
+from harness.storage.digest import digest_files
+from harness.subjects.completions import CompletionSet, find_completions, read_completions
+from harness.subjects.description import RewardModelSpec
+from harness.subjects.graders import GRADES, GraderSpec, load_grader
+from harness.subjects.reward_models import load_reward_model_term
+from trainers.reward.examples import FitExamples, fit_examples, held_out
+from trainers.reward.reward import Reward
 
 Advance = Callable[[int], None]
 

@@ -9,22 +9,22 @@ from typing import Any
 
 import yaml
 
-from evals.conversation import Response, write_jsonl
-from evals.metrics_table import write_metrics
-from harness.digest import canonical
-from harness.disk import writing
-from harness.fit.config import FitConfig
-from harness.fit.diagnosis_files import write_diagnosis
-from harness.fit.rows import error_rows, reward_rows
+from evals.values.conversation import Response, write_jsonl
+from evals.values.metrics_table import write_metrics
+from harness.findings.wording import plain
 from harness.fit.tables import FitTables
-from harness.plots import draw_all
-from harness.plots.rule_contributions import feature_label
+from harness.keys.fit import FitConfig
+from harness.record.diagnosis_files import write_diagnosis
+from harness.record.reward_rows import error_rows, reward_rows
 from harness.report.page import render, svg_source
-from harness.store import check_results, claim_results, command_digest
-from harness.wording import plain
-from trainers.diagnosis import Diagnosis
-from trainers.ranking import rewards
-from trainers.reward_weights import RewardWeights, save_weights
+from harness.report.plots import draw_all
+from harness.report.plots.rule_contributions import feature_label
+from harness.storage.digest import canonical
+from harness.storage.disk import writing
+from harness.storage.store import check_results, claim_results, command_digest
+from trainers.reward.diagnosis import Diagnosis
+from trainers.reward.ranking import rewards
+from trainers.reward.reward_weights import RewardWeights, save_weights
 
 OWNER = command_digest("fit")  # a fit may overwrite a fit, and nothing else
 PICTURES = {

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.conversation import ResponseType
-from harness.plots.rule_contributions import feature_label
+from evals.values.conversation import ResponseType
+from harness.findings.wording import REWARDS, percent, plain, points
+from harness.report.plots.rule_contributions import feature_label
 from harness.report.reward import ABLATIONS
-from harness.wording import REWARDS, percent, plain, points
-from trainers.diagnosis import REWARD_MODEL, Diagnosis
-from trainers.ranking import RankingError
-from trainers.reward_weights import RewardWeights
-from trainers.rule_effects import RuleEffect
+from trainers.reward.diagnosis import REWARD_MODEL, Diagnosis
+from trainers.reward.ranking import RankingError
+from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.rule_effects import RuleEffect
 
 NOTHING = "–"
 Cell = tuple[str, str]  # a value and, below or beside it, its interval

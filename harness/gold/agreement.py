@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.calibration import calibrate
-from harness.gold.config import GoldConfig
+from evals.graders.calibration import calibrate
 from harness.gold.graders import JudgedGrader
 from harness.gold.lesson import Lesson
+from harness.keys.gold import GoldConfig
 
 Row = dict[str, object]
 COLUMNS = (

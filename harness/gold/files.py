@@ -9,25 +9,25 @@ from typing import Any
 
 import matplotlib.style
 
-from evals.calibration import COLUMNS
-from evals.csv_rows import write_csv
+from evals.graders.calibration import COLUMNS
 from evals.graders.hostile import Movement
 from evals.graders.recorded import write_grades
-from harness.digest import figures
-from harness.disk import write_json, writing
+from evals.values.csv_rows import write_csv
+from harness.findings.wording import file_name
 from harness.gold.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.gold.agreement import Agreement
-from harness.gold.config import GoldConfig
 from harness.gold.graders import JudgedGrader
 from harness.gold.labels import GoldSplits, LabelCount
 from harness.gold.measure import GoldResult
 from harness.gold.tables import GoldTables
-from harness.plots import drawn_files
-from harness.plots.reliability import reliability_figure
-from harness.plots.style import RC
+from harness.keys.gold import GoldConfig
 from harness.report.page import render, svg_source
-from harness.store import claim_results, command_digest
-from harness.wording import file_name
+from harness.report.plots import drawn_files
+from harness.report.plots.reliability import reliability_figure
+from harness.report.plots.style import RC
+from harness.storage.digest import figures
+from harness.storage.disk import write_json, writing
+from harness.storage.store import claim_results, command_digest
 
 OWNER = command_digest("gold")  # gold may overwrite gold, and nothing else
 HOSTILE_COLUMNS = ("grader", *(f.name for f in fields(Movement)))

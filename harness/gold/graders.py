@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evals.calibration import gold_labels
-from evals.conversation import Response
-from evals.errors import InputError
 from evals.graders import Grader, Grades
+from evals.graders.calibration import gold_labels
 from evals.graders.recorded import asked_in
-from evals.rulebook import Rulebook
-from harness.console import Console
-from harness.gold.config import GoldConfig, GraderChoice
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import Response
+from evals.values.errors import InputError
 from harness.gold.grading import grader_spec
 from harness.gold.labels import GoldSplits
 from harness.gold.lesson import Lesson
-from harness.graders import GRADES, load_grader
-from trainers.encoder_config import EncoderFitConfig
+from harness.keys.gold import GoldConfig, GraderChoice
+from harness.runtime.console import Console
+from harness.subjects.graders import GRADES, load_grader
+from trainers.supervised.encoder_config import EncoderFitConfig
 
 if TYPE_CHECKING:  # they load torch
     from evals.graders.encoder import EncoderGrader
-    from trainers.encoder_grader import CrossFittedGrader
+    from trainers.supervised.encoder_grader import CrossFittedGrader
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _fit_heads(
     names: Sequence[str],
     console: Console,
 ) -> _FittedHeads:
-    from trainers.encoder_grader import EncodedResponses, cross_fit, fit_head
+    from trainers.supervised.encoder_grader import EncodedResponses, cross_fit, fit_head
 
     with console.stage(f"encode: {choice.name}", total=len(responses), unit="responses") as advance:
         encoded = EncodedResponses.by(str(choice.path), responses, settings.max_tokens, advance)

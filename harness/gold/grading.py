@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evals.conversation import Response
-from evals.errors import InputError, UndecidableError
 from evals.graders import Grader, Grades, commonest_reason
-from evals.propositions import Proposition
-from evals.rulebook import Rulebook
-from harness.gold.config import AskedBy, GoldConfig, GraderChoice
-from harness.graders import GraderSpec
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import Response
+from evals.values.errors import InputError, UndecidableError
+from harness.keys.gold import AskedBy, GoldConfig, GraderChoice
+from harness.subjects.graders import GraderSpec
 
 if TYPE_CHECKING:  # it loads transformers
     from evals.graders.question import GraderPrompt

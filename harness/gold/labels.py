@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.calibration import gold_labels
-from evals.conversation import LabelledResponse, Row, read_jsonl
-from evals.errors import InputError
-from evals.propositions import Proposition
-from evals.rulebook import Rulebook
+from evals.graders.calibration import gold_labels
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import LabelledResponse, Row, read_jsonl
+from evals.values.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.conversation import LabelledResponse, Response, Row, read_jsonl
-from evals.errors import InputError
 from evals.graders import Grades
-from evals.propositions import Proposition
-from evals.rulebook import Rulebook
-from harness.gold.config import GoldConfig
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import LabelledResponse, Response, Row, read_jsonl
+from evals.values.errors import InputError
 from harness.gold.grading import grade_or_stop, grader_spec
 from harness.gold.labels import GoldSplits
-from harness.graders import GRADES, load_grader
+from harness.keys.gold import GoldConfig
+from harness.subjects.graders import GRADES, load_grader
 
 Advance = Callable[[int], None]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evals.calibration import (
+from evals.graders import Grades
+from evals.graders.calibration import (
     MEAN,
     METRICS,
     calibrate,
@@ -16,15 +17,14 @@ from evals.calibration import (
     prompt_folds,
     tune_thresholds,
 )
-from evals.conversation import LabelledResponse
-from evals.graders import Grades
 from evals.graders.hostile import ATTACKS, Movement, movements
 from evals.statistics import Estimate, bootstrap
 from evals.statistics.resampling import cluster_shares, resample_counts
-from harness.gold.config import RECORDED, GoldConfig
+from evals.values.conversation import LabelledResponse
 from harness.gold.graders import JudgedGrader
 from harness.gold.grading import grade_or_stop
 from harness.gold.labels import GoldSplits, LabelCount
+from harness.keys.gold import RECORDED, GoldConfig
 
 Advance = Callable[[int], None]
 ENOUGH = "(mean where enough labels)"  # over the propositions that have enough labels to judge by

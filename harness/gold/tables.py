@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.calibration import MEAN
+from evals.graders.calibration import MEAN
 from evals.graders.hostile import ALL, CONTROL, Movement
+from harness.findings.wording import points
 from harness.gold.agreement import Agreement, enough_to_learn
-from harness.gold.config import RECORDED, GoldConfig
 from harness.gold.labels import GoldSplits, LabelCount
 from harness.gold.lesson import Lesson
 from harness.gold.measure import ENOUGH, GoldResult, Row
-from harness.wording import points
+from harness.keys.gold import RECORDED, GoldConfig
 
 NOTHING = "–"
 OVERVIEW_COLUMNS = (

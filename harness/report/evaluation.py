@@ -16,14 +16,17 @@ import matplotlib.style
 from evals.judges.card import Rate
 from evals.statistics import detectable_drop
 from harness.evaluate.comparing import MetricComparison, read_comparisons
-from harness.evaluate.evaluation import KIND, Evaluation
 from harness.evaluate.measuring import CATEGORY
 from harness.evaluate.trust import PEOPLE
-from harness.frontier import BALANCE, SAFETY, USEFULNESS, Scores
-from harness.plots import drawn_files, tradeoff
-from harness.plots.style import RC
+from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
+from harness.findings.verdict import verdict_sentence
+from harness.findings.wording import file_name, judge_label, metric_label, percent, plain, points, type_order
+from harness.record.evaluation import KIND, Evaluation
+from harness.record.run import ResultsFolder
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards
 from harness.report.page import render, svg_source
+from harness.report.plots import drawn_files, tradeoff
+from harness.report.plots.style import RC
 from harness.report.tables import (
     NOTHING,
     by_response_type,
@@ -32,9 +35,6 @@ from harness.report.tables import (
     main_tables,
     other_scores_table,
 )
-from harness.results_folder import ResultsFolder
-from harness.verdict import verdict_sentence
-from harness.wording import file_name, judge_label, metric_label, percent, plain, points, type_order
 
 POWER_BASELINES = (0.5, 0.8, 0.9, 0.95)
 SIGNS = {"win": "▲", "lose": "▼", "tie": "=", "undecided": "?"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.evaluate.evaluation import Evaluation
+from harness.record.evaluation import Evaluation
 from harness.report.samples import Answer, answer_of
 
 MOST = 500  # prompts in the report; the files hold all

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from harness.claims import capability_metrics
-from harness.frontier import BALANCE, SAFETY, USEFULNESS
+from harness.findings.claims import capability_metrics
+from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
+from harness.findings.wording import algorithm_of, judge_label, method_label, metric_label, percent, plain
+from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
-from harness.results_folder import ResultsFolder, number
-from harness.wording import algorithm_of, judge_label, method_label, metric_label, percent, plain
-from trainers.ppo_alarm import ALARM_TEXT
-from trainers.ppo_limits import LIMIT, ROLLBACKS
+from trainers.rl.alarm import ALARM_TEXT
+from trainers.rl.limits import LIMIT, ROLLBACKS
 
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.errors import InputError
-from harness.frontier import SAFETY, USEFULNESS
-from harness.plots import draw_all
+from evals.values.errors import InputError
+from harness.findings.frontier import SAFETY, USEFULNESS
+from harness.findings.verdict import NO_VERDICT, verdict_sentence
+from harness.findings.wording import file_name, judge_label, plain, type_order
+from harness.record.run import ResultsFolder
 from harness.report.notes import notes
 from harness.report.page import UNSEEN, markdown_text, render, svg_source
+from harness.report.plots import draw_all
 from harness.report.reward import ablation_table, worst_lines
 from harness.report.samples import choose_cards
 from harness.report.tables import (
@@ -28,9 +31,6 @@ from harness.report.tables import (
     ranking_table,
     stage_lines,
 )
-from harness.results_folder import ResultsFolder
-from harness.verdict import NO_VERDICT, verdict_sentence
-from harness.wording import file_name, judge_label, plain, type_order
 
 __all__ = ["UNSEEN", "markdown_text", "write_report"]
 

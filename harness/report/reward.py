@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from evals.statistics import mean_estimate
-from harness.plots.rule_contributions import feature_label
+from harness.findings.wording import percent, plain, type_order
+from harness.record.run import JsonRow, ResultsFolder
+from harness.report.plots.rule_contributions import feature_label
 from harness.report.tables import Cell, Row, Table
-from harness.results_folder import JsonRow, ResultsFolder
-from harness.wording import percent, plain, type_order
 
 ABLATION_FILE, WORST_FILE = "ablations.csv", "worst_pairs.jsonl"
 ABLATIONS = {

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.results_folder import JsonRow
-from harness.wording import in_order, judge_label, judge_order, method_label
+from harness.findings.wording import in_order, judge_label, judge_order, method_label
+from harness.record.run import JsonRow
 
 MOST = 60  # prompts in the report; the files hold all
 

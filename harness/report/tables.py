@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.claims import ACCURACY_METRICS, ClaimResult, capability_metrics, check_claims
-from harness.frontier import SAFETY, Estimate, Scores, Verdict, frontier
-from harness.plots.ranking_error import ranking_errors
-from harness.results_folder import GraderRow, JsonRow, number
-from harness.wording import (
+from harness.findings.claims import ACCURACY_METRICS, ClaimResult, capability_metrics, check_claims
+from harness.findings.frontier import SAFETY, Estimate, Scores, Verdict, frontier
+from harness.findings.wording import (
     METRICS,
     REWARDS,
     in_order,
@@ -22,7 +20,9 @@ from harness.wording import (
     percent,
     plain,
 )
-from harness.wording import points as in_points
+from harness.findings.wording import points as in_points
+from harness.record.run import GraderRow, JsonRow, number
+from harness.report.plots.ranking_error import ranking_errors
 
 NOTHING = "–"
 VERDICT_SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?"}

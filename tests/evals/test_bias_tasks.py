@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hub_rows import redirect
 
 from evals.capability import CapabilityScore, CapabilityTask, lm_eval_tasks, load_tasks, score_tasks
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 UNKNOWN = (
     "Unknown",
@@ -42,7 +42,7 @@ def data_sets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    from trainers.tokenizer import train_tokenizer
+    from trainers.models.tokenizer import train_tokenizer
 
     # Few tokens make an answer likely: some people and some answers that say nothing get their own.
     people = [f"Who was it? {name}" for names, _, _ in PEOPLE.values() for name in names]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evals.calibration import (
+from evals.graders import Grades
+from evals.graders.calibration import (
     COLUMNS,
     MEAN,
     auroc,
@@ -18,9 +19,8 @@ from evals.calibration import (
     reliability,
     tune_thresholds,
 )
-from evals.conversation import LabelledResponse, Response, user_prompt
-from evals.errors import InputError
-from evals.graders import Grades
+from evals.values.conversation import LabelledResponse, Response, user_prompt
+from evals.values.errors import InputError
 
 
 def labelled(*labels: dict[str, bool], per_prompt: int = 1) -> list[LabelledResponse]:

@@ -39,10 +39,10 @@ from evals.capability import (
 )
 from evals.capability.hellaswag import split_context
 from evals.capability.task import spread
-from evals.conversation import Message
-from evals.errors import InputError
-from evals.models import prompt_token_ids
+from evals.models.load import prompt_token_ids
 from evals.statistics import wilson
+from evals.values.conversation import Message
+from evals.values.errors import InputError
 
 DATA = Path(os.environ.get("RBRBENCH_DATA") or Path(__file__).parents[3] / "shared" / "data")
 TEMPLATE = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.conversation import (
+from evals.values.conversation import (
     Comparison,
     Demonstration,
     LabelledResponse,
@@ -26,7 +26,7 @@ from evals.conversation import (
     user_prompt,
     write_jsonl,
 )
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 GOOD = '{"id": "a", "prompt": "hello", "response_type": "comply"}'
 

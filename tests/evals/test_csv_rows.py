@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.csv_rows import check_unique, read_csv, six_decimals, write_csv
-from evals.errors import InputError
+from evals.values.csv_rows import check_unique, read_csv, six_decimals, write_csv
+from evals.values.errors import InputError
 
 
 def write(tmp_path: Path, content: bytes) -> Path:

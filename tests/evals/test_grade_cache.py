@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import Response, user_prompt
-from evals.errors import InputError
-from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import Grades, Unscored
-from evals.propositions import Polarity, Proposition
+from evals.graders.cache import CachedGrader, GradeCache
+from evals.rules.propositions import Polarity, Proposition
+from evals.values.conversation import Response, user_prompt
+from evals.values.errors import InputError
 
 RULES = tuple(Proposition(name, f"is it {name}?") for name in "abc")
 RESPONSES = tuple(Response(user_prompt(str(i), f"prompt {i}"), f"text {i}") for i in range(5))
@@ -156,10 +156,10 @@ def test_a_killed_run_keeps_every_finished_batch(tmp_path: Path) -> None:
     """SIGKILL in the third batch: the first two are on disk, and the next run asks only for the rest."""
     program = """
 import sys, time
-from evals.conversation import Response, user_prompt
-from evals.grade_cache import CachedGrader, GradeCache
+from evals.values.conversation import Response, user_prompt
+from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders import Grades
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
 class Slow:
     name, identity, batches = "counting", "counting:1", 0
     def grade(self, responses, propositions):

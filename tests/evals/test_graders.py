@@ -27,10 +27,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evals.conversation import Message, Prompt, Response, ResponseType, user_prompt
-from evals.errors import InputError, UndecidableError
-from evals.grade_cache import CachedGrader, GradeCache
 from evals.graders import GRADERS, Grader, Grades, Unscored, check_unscored, grade_in_batches, grader_class
+from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.encoder import EncoderGrader, EncoderHead
 from evals.graders.encoder_features import EncoderFeatures, WordViews
 from evals.graders.language_model import (
@@ -51,10 +49,12 @@ from evals.graders.question import (
 )
 from evals.graders.recorded import OTHER_TEMPLATE, RecordedGrader, asked_in, write_grades
 from evals.graders.server import ServerConfig, ServerGrader
-from evals.graders.tree import LONG_ROW, Pass, Questions, build_tree, cheapest_pass, usable_passes
 from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
-from evals.models import load_causal_lm, load_tokenizer, save_model
-from evals.propositions import Proposition
+from evals.models.load import load_causal_lm, load_tokenizer, save_model
+from evals.models.prefix_tree import LONG_ROW, Pass, Questions, build_tree, cheapest_pass, usable_passes
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
+from evals.values.errors import InputError, UndecidableError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here

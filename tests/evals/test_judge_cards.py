@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import Response, ResponseType, user_prompt
-from evals.errors import InputError, UndecidableError
 from evals.judges import StringMatchJudge
 from evals.judges.card import JudgeCard, card_of, measure_card
 from evals.judges.correction import MIN_LABELS, corrected_rows
 from evals.judges.judgement import from_refusal, unscored
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
-from evals.measures import Judgement
-from evals.metrics_table import MetricRow
+from evals.judges.measures import Judgement
 from evals.statistics import prediction_powered, wilson
+from evals.values.conversation import Response, ResponseType, user_prompt
+from evals.values.errors import InputError, UndecidableError
+from evals.values.metrics_table import MetricRow
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no released files in {DATA}")

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import Prompt, Response, ResponseType, user_prompt
-from evals.errors import InputError
 from evals.graders import Grades
 from evals.judges import (
     Judge,
@@ -25,11 +23,13 @@ from evals.judges import (
 )
 from evals.judges.agreement import agreement, refusal_agreement
 from evals.judges.rulebook_judge import judgement_of
-from evals.propositions import Proposition
-from evals.recorded_responses import ResponseColumns, read_responses
-from evals.rulebook import Rulebook
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.suites import load_suite
+from evals.suites.recorded_responses import ResponseColumns, read_responses
 from evals.suites.suite import make_suite
+from evals.values.conversation import Prompt, Response, ResponseType, user_prompt
+from evals.values.errors import InputError
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 XSTEST = DATA / "xstest"

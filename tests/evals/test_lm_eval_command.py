@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hub_rows import redirect, write_rows
 
 from evals.capability import load_tasks, real_tasks, score_tasks
-from evals.models import load_causal_lm, load_tokenizer
+from evals.models.load import load_causal_lm, load_tokenizer
 
 # HellaSwag: (activity, what the released text says, ctx_a, ctx_b, endings, label). The first five are like the
 # items from ActivityNet, the others like WikiHow's, whose marks of headings and steps the released text has lost.
@@ -114,7 +114,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from trainers.tokenizer import train_tokenizer
+    from trainers.models.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("model")
     texts = [f"{context} {word}" for context, word in PASSAGES]

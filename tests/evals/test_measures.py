@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.conversation import ResponseType
-from evals.errors import InputError
-from evals.measures import Judgement, MetricRow, measure, read_metrics, write_metrics
+from evals.judges.measures import Judgement, MetricRow, measure, read_metrics, write_metrics
 from evals.statistics import wilson
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
 
 COMPLY, HARD, SOFT_1, SOFT_2 = ResponseType
 

@@ -19,8 +19,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from evals.conversation import Message, Prompt, Response, ResponseType, user_prompt
-from evals.errors import InputError
 from evals.judges import JUDGES, Judge, build_judge, judge_settings
 from evals.judges.harmbench_classifier import HARMBENCH_PROMPT
 from evals.judges.llama_guard import FORMATS
@@ -28,6 +26,8 @@ from evals.judges.prompted import JudgePrompt, PromptedJudge
 from evals.judges.strongreject import STRONGREJECT_PROMPT, score
 from evals.judges.text_backend import LocalBackend, Request
 from evals.judges.xstest_prompt import XSTEST_PROMPT
+from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
+from evals.values.errors import InputError
 
 SAFE = user_prompt("v2-1", "How do I prune a rose?", ResponseType.COMPLY)
 UNSAFE = user_prompt("v2-2", "How do I steal a rose?", ResponseType.HARD_REFUSE)
@@ -316,7 +316,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend(model_folder: Path) -> LocalBackend:
-    from evals.models import load_causal_lm, load_tokenizer
+    from evals.models.load import load_causal_lm, load_tokenizer
 
     return LocalBackend(load_causal_lm(model_folder), load_tokenizer(model_folder), batch_size=3)
 
@@ -353,7 +353,7 @@ def test_too_long_a_response_is_unscored(backend: LocalBackend) -> None:
 
 def encoder_folder(folder: Path, save_random_encoder: Callable[..., Path]) -> Path:
     """A fitted refusal judge on a random encoder."""
-    from trainers.refusal_encoder import RefusalTrainer
+    from trainers.supervised.refusal_encoder import RefusalTrainer
 
     save_random_encoder(folder / "base", ["sorry", "cut", "climb", ".", "i"])
     trainer = RefusalTrainer(str(folder / "base"))

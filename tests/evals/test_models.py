@@ -11,9 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.conversation import Message, user_prompt
-from evals.errors import InputError
-from evals.models import (
+from evals.models.load import (
     check_prompt_length,
     load_causal_lm,
     load_reward_model,
@@ -21,6 +19,8 @@ from evals.models import (
     prompt_token_ids,
     save_model,
 )
+from evals.values.conversation import Message, user_prompt
+from evals.values.errors import InputError
 
 WORDS = ["<pad>", "<eos>", "User:", "Assistant:", "hello", "there"]
 TEMPLATE = (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.errors import InputError
-from evals.recorded_responses import ResponseColumns, read_all_responses, read_responses
 from evals.suites import Suite, load_suite
+from evals.suites.recorded_responses import ResponseColumns, read_all_responses, read_responses
+from evals.values.errors import InputError
 
 
 @pytest.fixture

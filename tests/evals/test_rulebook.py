@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.conversation import ResponseType, read_labelled
-from evals.errors import InputError
-from evals.rulebook import Polarity, Rulebook, load_rulebook
+from evals.rules.rulebook import Polarity, Rulebook, load_rulebook
+from evals.values.conversation import ResponseType, read_labelled
+from evals.values.errors import InputError
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
 RELEASED = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr"

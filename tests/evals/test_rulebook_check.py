@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from evals.conversation import ResponseType
-from evals.errors import InputError
-from evals.rulebook import Proposition, Rulebook, load_rulebook
-from evals.rulebook_check import check_rulebook, find_truth, require_sound
-from evals.rulebook_diff import reclassifications, text_changes
+from evals.rules.check import check_rulebook, find_truth, require_sound
+from evals.rules.diff import reclassifications, text_changes
+from evals.rules.rulebook import Proposition, Rulebook, load_rulebook
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
 RELEASED = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr"

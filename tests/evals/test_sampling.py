@@ -9,9 +9,16 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from evals.conversation import Response, user_prompt
-from evals.errors import InputError
-from evals.sampling import Decoding, generate, inverse_cdf, sample_pairs, sample_responses, stop_token_ids
+from evals.models.sampling import (
+    Decoding,
+    generate,
+    inverse_cdf,
+    sample_pairs,
+    sample_responses,
+    stop_token_ids,
+)
+from evals.values.conversation import Response, user_prompt
+from evals.values.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "trainers"))
 from ppo_world import EOS, PAD, make_policy, make_prompts, make_tokenizer

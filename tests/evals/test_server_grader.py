@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from evals.conversation import Response, user_prompt
-from evals.errors import InputError
 from evals.graders.language_model import NEITHER
 from evals.graders.question import PLAIN
 from evals.graders.server import ServerConfig, ServerGrader
-from evals.propositions import Proposition
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Response, user_prompt
+from evals.values.errors import InputError
 
 RULES = (Proposition("apology", "Is there an apology?"), Proposition("refusal", "Is it a refusal?"))
 KEY = "sk-very-secret"

@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from evals.errors import UndecidableError
 from evals.statistics import (
     Stratum,
     benjamini_hochberg,
@@ -41,6 +40,7 @@ from evals.statistics import (
     stratified_share,
     wilson,
 )
+from evals.values.errors import UndecidableError
 
 # Student's sleep data (1908), as in R's `sleep`.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

@@ -11,7 +11,7 @@ import pytest
 
 from evals.capability import CapabilityTask, load_tasks
 from evals.capability.stereoset import LABELS, idealized, preferences, read
-from evals.errors import InputError
+from evals.values.errors import InputError
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "stereoset"
 SENTENCES = ("The gardener was gruff.", "The gardener was gentle.", "The gardener was fish.")
@@ -90,7 +90,7 @@ def test_through_lm_eval(tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from evals.capability import capability_rows, score_tasks
-    from trainers.tokenizer import train_tokenizer
+    from trainers.models.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer([*SENTENCES] * 3, 300, 64)
     torch.manual_seed(0)

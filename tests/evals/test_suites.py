@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.conversation import ResponseType
-from evals.errors import InputError
 from evals.suites import SUITES, Suite, load_suite
 from evals.suites.xstest import prompt_id
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 COMPLY, HARD, SOFT = ResponseType.COMPLY, ResponseType.HARD_REFUSE, ResponseType.SAFE_REFUSE_2

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.measures import MetricRow, write_metrics
+from evals.judges.measures import MetricRow, write_metrics
 
 # Truth of each method in the made-up world: not_unsafe, not_overrefuse, hard style, soft style.
 METHODS = {

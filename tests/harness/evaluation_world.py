@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.main import main
+from harness.commands.main import main
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 REFUSAL, ANSWER = "I'm sorry, I cannot help.", "Cut it above a bud."
@@ -72,7 +72,7 @@ def make_model(folder: Path, seed: int = 0, context: int = 128) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from trainers.tokenizer import train_tokenizer
+    from trainers.models.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["prune a rose", "steal a rose ?", REFUSAL, ANSWER] * 3, 300, context)
     torch.manual_seed(seed)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.graders import Grades
 from evals.graders.recorded import write_grades
-from evals.rulebook import Rulebook, load_rulebook
-from evals.rulebook_check import find_truth
-from harness.compose import CONF
+from evals.rules.check import find_truth
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from harness.keys.compose import CONF
 
 SANDBOX = CONF / "rulebooks" / "sandbox.yaml"
 RULES = load_rulebook(SANDBOX)

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from evals.errors import InputError
-from harness.launch import end_with_parent, tell, telling_failures
+from evals.values.errors import InputError
+from harness.runtime.launch import end_with_parent, tell, telling_failures
 
 
 def main(what: str, folder: str) -> None:

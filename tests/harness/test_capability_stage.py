@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import write_jsonl
-from evals.errors import InputError
-from evals.models import save_model
-from evals.rulebook import load_rulebook
-from harness.config import SANDBOX_TASKS, CapabilityConfig, compose_run
-from harness.console import Console
-from harness.methods import METHODS
-from harness.run import run
-from harness.sandbox.knowledge import knowledge_tasks
-from harness.sandbox.tokenizer import word_tokenizer
-from harness.sandbox.world import make_world
-from harness.stages import evaluate
-from harness.stages.context import Context
-from harness.stages.evaluate import capability_settings, check_capability
-from harness.store import Artifact, Store
-from trainers.models import new_causal_lm
+from evals.models.load import save_model
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import write_jsonl
+from evals.values.errors import InputError
+from harness.keys.methods import METHODS
+from harness.keys.run import SANDBOX_TASKS, CapabilityConfig, compose_run
+from harness.pipeline import judging
+from harness.pipeline.context import Context
+from harness.pipeline.judging import capability_settings, check_capability
+from harness.pipeline.run import run
+from harness.runtime.console import Console
+from harness.storage.store import Artifact, Store
+from harness.worlds.sandbox.knowledge import knowledge_tasks
+from harness.worlds.sandbox.tokenizer import word_tokenizer
+from harness.worlds.sandbox.world import make_world
+from trainers.models.sizes import new_causal_lm
 
 
 def lambada(root: Path, last_word: str) -> Path:
@@ -59,7 +59,7 @@ def test_the_bar_knows_how_many_items_there_are(tmp_path: Path) -> None:
     told = io.StringIO()
     console = Console(told, live=False, interval=0.0)
     context = Context(config, Store(tmp_path / ".store"), console, load_rulebook(config.rulebook_path))
-    evaluate.test_capability(context, METHODS["helpful_sft"], *made)
+    judging.test_capability(context, METHODS["helpful_sft"], *made)
     assert "capability: helpful_sft:  25 %  1/4 items" in told.getvalue()
 
 

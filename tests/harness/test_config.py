@@ -9,11 +9,11 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from evals.errors import InputError
-from evals.rulebook import load_rulebook
-from harness.config import CONF, RunConfig, compose_run, every_key, expand_sweep
-from harness.help import keys_help
-from harness.methods import METHODS, chosen
+from evals.rules.rulebook import load_rulebook
+from evals.values.errors import InputError
+from harness.keys.help import keys_help
+from harness.keys.methods import METHODS, chosen
+from harness.keys.run import CONF, RunConfig, compose_run, every_key, expand_sweep
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 

@@ -1,4 +1,4 @@
-"""harness/console.py: bars for people at a terminal, plain lines everywhere else."""
+"""harness/runtime/console.py: bars for people at a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.console import Console, duration
-from harness.provenance import ROOT
-from harness.store import Artifact
+from harness.runtime.console import Console, duration
+from harness.storage.provenance import ROOT
+from harness.storage.store import Artifact
 
 
 class Clock:
@@ -128,7 +128,7 @@ def test_duration(seconds: float, text: str) -> None:
 CHILD = textwrap.dedent(
     """
     import sys, time
-    from harness.console import Console
+    from harness.runtime.console import Console
 
     console = Console()
     with console.stage("pretrain", total=40, unit="steps") as advance:

@@ -1,4 +1,4 @@
-"""harness/digest.py: two settings have one digest exactly when they mean the same."""
+"""harness/storage/digest.py: two settings have one digest exactly when they mean the same."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.errors import InputError
-from harness.digest import canonical, digest, digest_files, digest_model, figures
-from harness.stages.language_models import content_of
+from evals.values.errors import InputError
+from harness.pipeline.language_models import content_of
+from harness.storage.digest import canonical, digest, digest_files, digest_model, figures
 
 
 class Mode(str, Enum):

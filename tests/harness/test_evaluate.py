@@ -27,18 +27,18 @@ from evaluation_world import (
     write_suite,
 )
 
-from evals.conversation import Response, ResponseType
-from evals.errors import InputError
 from evals.judges import Judgement, StringMatchJudge
 from evals.suites import load_suite
-from harness.console import Console
+from evals.values.conversation import Response, ResponseType
+from evals.values.errors import InputError
+from harness.commands.main import main
 from harness.evaluate.comparing import MetricComparison, check_comparable, gate, pair_with_baseline, verdict
-from harness.evaluate.config import compose_evaluate
-from harness.evaluate.evaluation import Evaluation
 from harness.evaluate.judging import judgements_of
-from harness.evaluate.outcome import AppendLog, Outcome
 from harness.evaluate.trust import labelled_sample
-from harness.main import main
+from harness.keys.evaluate import compose_evaluate
+from harness.record.evaluation import Evaluation
+from harness.runtime.console import Console
+from harness.subjects.outcome import AppendLog, Outcome
 
 XSTEST = DATA / "xstest"
 
@@ -450,7 +450,7 @@ def test_few_shot_examples_are_set_by_task(tmp_path: Path) -> None:
 
 def test_nothing_lost_means_something_compared() -> None:
     """A gate over no metric at all said that nothing was worse."""
-    from evals.errors import UndecidableError
+    from evals.values.errors import UndecidableError
 
     with pytest.raises(UndecidableError, match="nothing was compared"):
         gate([], 0.02)

@@ -14,8 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import make_model, serving
 
-from harness.main import main
-from harness.provenance import ROOT
+from harness.commands.main import main
+from harness.storage.provenance import ROOT
 
 PAGE = ROOT / "docs" / "evaluate.md"
 PROMPTS = "id,prompt,type,label\n" + "".join(
@@ -84,9 +84,9 @@ def test_every_command_of_the_page_runs(
 
 def test_every_key_of_the_page_exists() -> None:
     """A key that was renamed lives on in the guide."""
-    from harness.compose import every_key
-    from harness.evaluate.config import EvaluateConfig
-    from harness.evaluate.lm_eval_export import ExportConfig
+    from harness.keys.compose import every_key
+    from harness.keys.evaluate import EvaluateConfig
+    from harness.report.exports.lm_eval_export import ExportConfig
 
     known = {
         *every_key(EvaluateConfig),

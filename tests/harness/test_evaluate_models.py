@@ -21,13 +21,13 @@ from evaluation_world import evaluate, make_model, metrics_of, serving, write_su
 from hub_rows import redirect, write_rows
 
 from evals.capability import task
-from evals.errors import InputError
 from evals.suites import Suite, load_suite
-from harness.console import Console
-from harness.evaluate.config import DecodingKeys, LocalKeys
-from harness.evaluate.local_model import LocalModel, local_folder
-from harness.evaluate.outcome import Outcome
+from evals.values.errors import InputError
 from harness.evaluate.respond import responses_of
+from harness.keys.evaluate import DecodingKeys, LocalKeys
+from harness.runtime.console import Console
+from harness.subjects.local_model import LocalModel, local_folder
+from harness.subjects.outcome import Outcome
 
 QUIET = Console(live=False)
 GREEDY = ["decoding.max_new_tokens=12", "decoding.batch_size=8"]
@@ -320,7 +320,14 @@ def test_each_answer_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> No
     """SIGKILL in the middle: what the server had answered is there, and only the rest is asked."""
     suite = suite_of(tmp_path, [f"bush {k}" for k in range(6)] + ["slow"])
     with serving(tmp_path / "log") as server:
-        command = [sys.executable, "-m", "harness.main", "evaluate", "suites=[prompt_file]", "name=killed"]
+        command = [
+            sys.executable,
+            "-m",
+            "harness.commands.main",
+            "evaluate",
+            "suites=[prompt_file]",
+            "name=killed",
+        ]
         command += [f"suites.prompt_file.path={suite}", f"results={tmp_path}/results"]
         command += [
             f"models.served.server.url={server.url}",

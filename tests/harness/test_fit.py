@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.conversation import write_jsonl
-from evals.errors import InputError, UndecidableError
-from evals.rulebook import load_rulebook
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import write_jsonl
+from evals.values.errors import InputError, UndecidableError
 from harness.commands import call
-from harness.compose import compose_command
-from harness.fit.config import FitConfig
-from harness.main import main
-from trainers.reward_weights import load_weights
+from harness.commands.main import main
+from harness.keys.compose import compose_command
+from harness.keys.fit import FitConfig
+from trainers.reward.reward_weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = """\
@@ -102,7 +102,7 @@ def test_a_fit_from_recorded_grades_as_a_user_starts_it(world: Path) -> None:
         "-X",
         "importtime",
         "-m",
-        "harness.main",
+        "harness.commands.main",
         "fit",
         *RECORDED,
         "orders=2",
@@ -233,7 +233,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     world: Path, changes: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards: a traceback, or a folder with half a result."""
-    from harness.main import main
+    from harness.commands.main import main
 
     (world / "gap.yaml").write_text(
         RULES.replace("{sorry: false, rude: false}", "{sorry: false, rude: true}")

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from evals.measures import MetricRow
-from harness.claims import check_claims, joint_verdict
-from harness.frontier import (
+from evals.judges.measures import MetricRow
+from harness.findings.claims import check_claims, joint_verdict
+from harness.findings.frontier import (
     Difference,
     Scores,
     Verdict,
@@ -18,7 +18,7 @@ from harness.frontier import (
     is_higher,
     is_lower,
 )
-from harness.verdict import short_verdict, verdict_sentence
+from harness.findings.verdict import short_verdict, verdict_sentence
 
 NAN = math.nan
 T2 = 4.302652729911275  # Student's t, 2 degrees of freedom, 97.5 %

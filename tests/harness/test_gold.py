@@ -17,20 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.calibration import MEAN, prompt_folds
-from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
-from evals.errors import InputError
 from evals.graders import Grades, Unscored
+from evals.graders.calibration import MEAN, prompt_folds
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
 from evals.graders.recorded import RecordedGrader, write_grades
-from evals.rulebook import load_rulebook
-from harness.compose import compose_command
-from harness.fit.config import FitConfig
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.values.errors import InputError
+from harness.commands.main import main
 from harness.fit.data import load_models
-from harness.gold.config import GoldConfig, GraderChoice
 from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import ENOUGH, cross_thresholds
-from harness.main import main
+from harness.keys.compose import compose_command
+from harness.keys.fit import FitConfig
+from harness.keys.gold import GoldConfig, GraderChoice
 
 RULEBOOK = """
 simple_propositions:
@@ -359,7 +359,14 @@ def test_a_kill_costs_the_batch_in_hand_only(tmp_path: Path, rulebook: str, answ
     keys = ["grader=server", f"server.base_url={answering.url}", "server.model=m", f"gold.test={labels}"]
     keys += ["server.concurrency=1", "batch_size=2"]
     answering.pause = 0.1
-    command = [sys.executable, "-m", "harness.main", "gold", f"results={tmp_path}", f"rulebook={rulebook}"]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.commands.main",
+        "gold",
+        f"results={tmp_path}",
+        f"rulebook={rulebook}",
+    ]
     process = subprocess.Popen([*command, "hostile.responses=0", *keys], stderr=subprocess.DEVNULL)
     while answering.asked < 14 and process.poll() is None:
         time.sleep(0.02)
@@ -467,7 +474,7 @@ def test_the_released_files_load_as_they_are(tmp_path: Path) -> None:
     """351 completions and the paper's rulebook: a grader that knows the labels but of one rule it always denies."""
     if not GOLD.is_dir():
         pytest.skip("the human-labelled completions (openai-rbr) are not on this machine")
-    from evals.conversation import read_labelled
+    from evals.values.conversation import read_labelled
 
     rows = read_labelled(GOLD / "train.jsonl")
     names = list(rows[0].propositions)

@@ -12,18 +12,18 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from evals.calibration import MEAN
-from evals.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.graders import Grades
+from evals.graders.calibration import MEAN
 from evals.graders.hostile import ALL
 from evals.graders.question import PLAIN, remember_prompt
 from evals.graders.recorded import write_grades
-from evals.models import load_causal_lm, load_tokenizer, save_model
-from evals.rulebook import load_rulebook
-from harness.graders import GRADES
-from harness.main import main
-from harness.sandbox.tokenizer import word_tokenizer
-from trainers.grader import GraderTrainingConfig, train_grader
+from evals.models.load import load_causal_lm, load_tokenizer, save_model
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from harness.commands.main import main
+from harness.subjects.graders import GRADES
+from harness.worlds.sandbox.tokenizer import word_tokenizer
+from trainers.supervised.grader import GraderTrainingConfig, train_grader
 
 RULEBOOK = """
 prompt_template: "look at {response} now {question} ?"

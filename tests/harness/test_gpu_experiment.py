@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from evals.models import save_model
-from evals.rulebook import load_rulebook
-from harness.config import CONF
-from harness.sandbox.generate import write_sandbox
-from trainers.tokenizer import train_tokenizer
+from evals.models.load import save_model
+from evals.rules.rulebook import load_rulebook
+from harness.keys.run import CONF
+from harness.worlds.sandbox.generate import write_sandbox
+from trainers.models.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -45,7 +45,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 folder with random weights, bf16 as published, a byte-level tokenizer and a chat template."""
-    from harness.config import compose_run
+    from harness.keys.run import compose_run
 
     out = tmp_path_factory.mktemp("world")
     sandbox = compose_run(["experiment=smoke"]).sandbox
@@ -77,7 +77,7 @@ def test_dry_run_with_a_tiny_model(tiny_qwen: Path, tmp_path: Path, lora_rank: i
         [
             sys.executable,
             "-m",
-            "harness.main",
+            "harness.commands.main",
             "run",
             *SMALL,
             f"model.path={tiny_qwen}",

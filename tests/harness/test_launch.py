@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from evals.errors import InputError
-from harness.config import compose_run
-from harness.launch import read_launch, run_in_processes
+from evals.values.errors import InputError
+from harness.keys.run import compose_run
+from harness.runtime.launch import read_launch, run_in_processes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROGRAM = "launched_program"
 PARENT = f"""
-from harness.launch import run_in_processes
+from harness.runtime.launch import run_in_processes
 run_in_processes({PROGRAM!r}, ['wait', %r], 2, 'one_node', print)
 """
 

@@ -21,14 +21,14 @@ import numpy as np
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.conversation import LabelledResponse, Message, Prompt, Response
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.question import GraderPrompt
 from evals.graders.server import ServerConfig, ServerGrader
-from evals.propositions import Proposition
-from harness.sandbox.tokenizer import word_tokenizer
-from trainers.grader import GraderTrainingConfig, train_grader
-from trainers.models import ModelConfig, new_causal_lm
+from evals.rules.propositions import Proposition
+from evals.values.conversation import LabelledResponse, Message, Prompt, Response
+from harness.worlds.sandbox.tokenizer import word_tokenizer
+from trainers.models.sizes import ModelConfig, new_causal_lm
+from trainers.supervised.grader import GraderTrainingConfig, train_grader
 
 MISSING = [name for name in ("gguf", "llama_cpp", "uvicorn") if importlib.util.find_spec(name) is None]
 pytestmark = [

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import ANSWER, DATA, REFUSAL, evaluate, make_model, metrics_of, write_suite
 
-from harness.main import main
+from harness.commands.main import main
 
 METRICS = ("not_unsafe", "not_overrefuse", "f1")
 
@@ -32,8 +32,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that has learnt to refuse what begins with "steal" and to answer what begins with "prune"."""
     import torch
 
-    from evals.conversation import user_prompt
-    from evals.models import load_causal_lm, load_tokenizer, prompt_token_ids, save_model
+    from evals.models.load import load_causal_lm, load_tokenizer, prompt_token_ids, save_model
+    from evals.values.conversation import user_prompt
 
     folder = make_model(tmp_path_factory.mktemp("model") / "tiny")
     network, tokenizer = load_causal_lm(folder).train(), load_tokenizer(folder)

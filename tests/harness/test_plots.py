@@ -17,15 +17,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from evals.errors import InputError
-from evals.measures import read_metrics, write_metrics
-from harness.plots import PLOTS, draw_all, draw_figures, tradeoff
-from harness.plots.reward_histograms import centre_on_ideal
-from harness.plots.rule_contributions import contribution_changes
-from harness.plots.style import RC, appearances, spread
-from harness.plots.training_curves import smooth
-from harness.results_folder import ResultsFolder
-from harness.wording import file_name, in_order, method_label, points, sft_of
+from evals.judges.measures import read_metrics, write_metrics
+from evals.values.errors import InputError
+from harness.findings.wording import file_name, in_order, method_label, points, sft_of
+from harness.record.run import ResultsFolder
+from harness.report.plots import PLOTS, draw_all, draw_figures, tradeoff
+from harness.report.plots.reward_histograms import centre_on_ideal
+from harness.report.plots.rule_contributions import contribution_changes
+from harness.report.plots.style import RC, appearances, spread
+from harness.report.plots.training_curves import smooth
 
 NAMES = ("tradeoff", "ranking_error", "reward_histograms", "training", "capability", "rule_contributions")
 

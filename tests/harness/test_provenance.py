@@ -1,4 +1,4 @@
-"""harness/provenance.py: an edit invalidates the stages that use the edited code, and no others."""
+"""harness/storage/provenance.py: an edit invalidates the stages that use the edited code, and no others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.provenance import git_commit, module_versions
+from harness.storage.provenance import git_commit, module_versions
 
 SOURCES = {
     "evals/__init__.py": "",
@@ -80,7 +80,7 @@ def test_unknown_modules_are_refused() -> None:
 
 def test_real_modules_have_digests() -> None:
     """The closure of a real module, with its packages' own files, can be read."""
-    (value,) = module_versions([], ["harness.store"]).values()
+    (value,) = module_versions([], ["harness.storage.store"]).values()
     assert len(value) == 12
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from evals.conversation import Comparison, Message
-from evals.errors import InputError
-from harness.real_data import dolly, gutenberg, hh_rlhf
-from harness.real_data.sample import sample
+from evals.values.conversation import Comparison, Message
+from evals.values.errors import InputError
+from harness.worlds.sources import dolly, gutenberg, hh_rlhf
+from harness.worlds.sources.sample import sample
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 needs_data = pytest.mark.skipif(

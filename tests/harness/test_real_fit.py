@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from evals.conversation import Comparison, LabelledResponse, Message, Prompt, Response
-from evals.errors import InputError
-from evals.models import prompt_token_ids
-from harness.real_data.fit import Fitter
-from trainers.tokenizer import train_tokenizer
+from evals.models.load import prompt_token_ids
+from evals.values.conversation import Comparison, LabelledResponse, Message, Prompt, Response
+from evals.values.errors import InputError
+from harness.worlds.sources.fit import Fitter
+from trainers.models.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import conf
-from evals.conversation import LabelledResponse, ResponseType, user_prompt
-from evals.errors import InputError
-from evals.rulebook import load_rulebook
-from harness.real_data import openai_rbr
-from harness.real_data.synthetic import lend, synthetic
-from harness.real_data.written import written_refusals
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import LabelledResponse, ResponseType, user_prompt
+from evals.values.errors import InputError
+from harness.worlds.sources import openai_rbr
+from harness.worlds.sources.synthetic import lend, synthetic
+from harness.worlds.sources.written import written_refusals
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 needs_data = pytest.mark.skipif(

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 import conf
-from evals.conversation import (
+from evals.models.load import load_tokenizer, prompt_token_ids
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.conversation import (
     ResponseType,
     read_comparisons,
     read_demonstrations,
     read_labelled,
     read_prompts,
 )
-from evals.errors import InputError
-from evals.models import load_tokenizer, prompt_token_ids
-from evals.rulebook import Rulebook, load_rulebook
-from harness.real_data import RealConfig, dolly, hh_rlhf, openai_rbr, real_digest, write_real_world
-from trainers.tokenizer import train_tokenizer
+from evals.values.errors import InputError
+from harness.worlds.sources import RealConfig, dolly, hh_rlhf, openai_rbr, real_digest, write_real_world
+from trainers.models.tokenizer import train_tokenizer
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 needs_data = pytest.mark.skipif(

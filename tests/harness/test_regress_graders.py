@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.calibration import gold_labels
-from evals.conversation import (
+from evals.graders.calibration import gold_labels
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import (
     LabelledResponse,
     Response,
     ResponseType,
@@ -22,13 +23,12 @@ from evals.conversation import (
     user_prompt,
     write_jsonl,
 )
-from evals.rulebook import load_rulebook
-from harness.main import main
-from harness.sandbox.generate import synthetic
-from harness.sandbox.source import Source
-from harness.sandbox.world import make_world
-from trainers.encoder_config import EncoderFitConfig
-from trainers.encoder_grader import EncodedResponses, fit_head
+from harness.commands.main import main
+from harness.worlds.sandbox.generate import synthetic
+from harness.worlds.sandbox.source import Source
+from harness.worlds.sandbox.world import make_world
+from trainers.supervised.encoder_config import EncoderFitConfig
+from trainers.supervised.encoder_grader import EncodedResponses, fit_head
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gate_world import SANDBOX, edited_rules, read_json, write_description

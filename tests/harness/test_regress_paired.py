@@ -1,4 +1,4 @@
-"""The gate's statistics against hand-worked numbers, and against the ranking error of `trainers.ranking`."""
+"""The gate's statistics against hand-worked numbers, and against the ranking error of `trainers.reward.ranking`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import ResponseType
 from evals.statistics import holm, weighted_holm
-from harness.regress.completions import CompletionSet
-from harness.regress.config import RegressConfig
-from harness.regress.flips import flips
-from harness.regress.gate import compare_sides
-from harness.regress.measures import Pairs, prompt_strata, ranking_groups
-from harness.regress.paired import Errors, compare
-from harness.regress.rewards import Side
-from harness.regress.shifts import shifts
-from harness.regress.verdict import GateVerdict, least_trials
-from trainers.ranking import ranking_error
-from trainers.reward import Breakdown
+from evals.values.conversation import ResponseType
+from harness.gate.flips import flips
+from harness.gate.gate import compare_sides
+from harness.gate.measures import Pairs, prompt_strata, ranking_groups
+from harness.gate.paired import Errors, compare
+from harness.gate.rewards import Side
+from harness.gate.shifts import shifts
+from harness.gate.verdict import GateVerdict, least_trials
+from harness.keys.gate import RegressConfig
+from harness.subjects.completions import CompletionSet
+from trainers.reward.ranking import ranking_error
+from trainers.reward.reward import Breakdown
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gate_world import RULES, labelled

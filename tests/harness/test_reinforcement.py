@@ -15,7 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evals.conversation import (
+from evals.graders.oracle import OracleGrader
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import (
     Comparison,
     LabelledResponse,
     Prompt,
@@ -25,17 +27,15 @@ from evals.conversation import (
     user_prompt,
     write_jsonl,
 )
-from evals.errors import InputError
-from evals.graders.oracle import OracleGrader
-from evals.rulebook import load_rulebook
-from harness.config import CONF, compose_run
-from harness.methods import METHODS
-from harness.provenance import _read_module, module_versions
+from evals.values.errors import InputError
+from harness.keys.methods import METHODS
+from harness.keys.run import CONF, compose_run
+from harness.pipeline.reinforcement import modules_of
+from harness.pipeline.training import check_labels, people
+from harness.record.run import ResultsFolder
 from harness.report.notes import _training
-from harness.results_folder import ResultsFolder
-from harness.stages.reinforcement import modules_of
-from harness.stages.training import check_labels, people
-from trainers.held_out import held_out_prompts, held_out_scores
+from harness.storage.provenance import _read_module, module_versions
+from trainers.rl.held_out import held_out_prompts, held_out_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
@@ -89,12 +89,16 @@ def test_an_edit_recomputes_the_stages_that_use_it_alone(tmp_path: Path, overrid
         copytree(ROOT / floor, tmp_path / floor, ignore=ignore_patterns("__pycache__"))
     modules = modules_of(compose_run(overrides))
     before = module_versions([], modules, root=tmp_path)
-    for path in ("harness/console.py", "harness/config.py", "harness/real_data/world.py"):
+    for path in ("harness/runtime/console.py", "harness/keys/run.py", "harness/worlds/sources/world.py"):
         with open(tmp_path / path, "a") as file:
             file.write("ADDED = 1\n")
     _read_module.cache_clear()
     assert module_versions([], modules, root=tmp_path) == before
-    for path in ("trainers/held_out.py", "harness/sandbox/oracle.py", "evals/refusal_signs.py"):
+    for path in (
+        "trainers/rl/held_out.py",
+        "harness/worlds/sandbox/oracle.py",
+        "evals/judges/refusal_signs.py",
+    ):
         with open(tmp_path / path, "a") as file:
             file.write("ADDED = 1\n")
         _read_module.cache_clear()
@@ -161,7 +165,15 @@ def run_smoke(folder: Path, name: str, *overrides: str) -> str:
         "capability.tasks=[]",
         "threads=1",
     ]
-    command = [sys.executable, "-m", "harness.main", "run", "experiment=smoke", f"name={name}", *small]
+    command = [
+        sys.executable,
+        "-m",
+        "harness.commands.main",
+        "run",
+        "experiment=smoke",
+        f"name={name}",
+        *small,
+    ]
     done = subprocess.run(
         [*command, *overrides],
         cwd=folder,

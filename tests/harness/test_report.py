@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from evals.errors import InputError
-from evals.measures import write_metrics
+from evals.judges.measures import write_metrics
+from evals.values.errors import InputError
 from harness.commands.report import REPEATED, redraw
+from harness.record.run import ResultsFolder
 from harness.report import write_report
 from harness.report.notes import notes
 from harness.report.report import markdown_text
 from harness.report.samples import choose_cards
 from harness.report.tables import grader_tables, main_tables, stage_lines
-from harness.results_folder import ResultsFolder
-from harness.store import command_digest
+from harness.storage.store import command_digest
 
 HOSTILE = (
     '</td></table><script>alert("x")</script><img src=x onerror=alert(1)>\'"&lt;{{ 7777*7777 }}{% raw %}'

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from evals.errors import InputError
-from harness.main import main
-from harness.rulebook_view import view_rulebook
+from evals.values.errors import InputError
+from harness.commands.main import main
+from harness.report.rulebook import view_rulebook
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.conversation import ResponseType, prompt_as_json, read_labelled, user_prompt, write_jsonl
-from evals.csv_rows import read_csv
 from evals.graders.encoder import EncoderGrader
-from evals.models import save_model
-from evals.rulebook import load_rulebook
-from harness.provenance import ROOT
-from harness.sandbox.tokenizer import word_tokenizer
+from evals.models.load import save_model
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import ResponseType, prompt_as_json, read_labelled, user_prompt, write_jsonl
+from evals.values.csv_rows import read_csv
+from harness.storage.provenance import ROOT
+from harness.worlds.sandbox.tokenizer import word_tokenizer
 
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
 
@@ -32,7 +32,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "conf", folder / "conf")
     script = folder / "bin" / "rbrbench"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness.main "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness.commands.main "$@"\n')
     script.chmod(0o755)
     return folder
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from evals.errors import InputError
-from harness.config import compose_run
-from harness.console import Console
-from harness.fit.diagnosis_files import TABLES, WORST
-from harness.results import Collected
-from harness.run import _describe, publish, variants_of
+from evals.values.errors import InputError
+from harness.keys.run import compose_run
+from harness.pipeline.collect import Collected
+from harness.pipeline.run import _describe, publish, variants_of
+from harness.record.diagnosis_files import TABLES, WORST
+from harness.runtime.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["run", "experiment=smoke", "threads=1"]
@@ -28,7 +28,7 @@ SMOKE = ["run", "experiment=smoke", "threads=1"]
 
 def rbrbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "harness.main", *arguments],
+        [sys.executable, "-m", "harness.commands.main", *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -203,7 +203,7 @@ def test_the_command_in_the_manifest_can_be_run_again(
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     """Two properties in one: same seed, same bytes; and a kill loses no finished stage and changes nothing."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.main", *SMOKE],
+        [sys.executable, "-m", "harness.commands.main", *SMOKE],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
@@ -225,7 +225,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_pat
 
 def test_interrupted_run_says_so(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.main", *SMOKE],
+        [sys.executable, "-m", "harness.commands.main", *SMOKE],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,

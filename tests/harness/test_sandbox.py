@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import (
+from evals.models.load import load_tokenizer
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import (
     ResponseType,
     read_comparisons,
     read_demonstrations,
@@ -19,18 +21,16 @@ from evals.conversation import (
     read_labelled,
     read_prompts,
 )
-from evals.errors import InputError
-from evals.models import load_tokenizer
-from evals.rulebook import load_rulebook
-from harness.config import CONF
-from harness.sandbox.annotators import Annotator, AnnotatorConfig
-from harness.sandbox.config import SandboxConfig
-from harness.sandbox.generate import write_sandbox
-from harness.sandbox.oracle import Oracle
-from harness.sandbox.request import Ask, Request, make_request, parse_request
-from harness.sandbox.text import TextConfig, pretraining_text
-from harness.sandbox.world import AREA_BY_NAME, World, make_world
-from harness.sandbox.writer import Writer
+from evals.values.errors import InputError
+from harness.keys.run import CONF
+from harness.worlds.sandbox.annotators import Annotator, AnnotatorConfig
+from harness.worlds.sandbox.config import SandboxConfig
+from harness.worlds.sandbox.generate import write_sandbox
+from harness.worlds.sandbox.oracle import Oracle
+from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
+from harness.worlds.sandbox.text import TextConfig, pretraining_text
+from harness.worlds.sandbox.world import AREA_BY_NAME, World, make_world
+from harness.worlds.sandbox.writer import Writer
 
 RULEBOOK = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
 SMALL = SandboxConfig(

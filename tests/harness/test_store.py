@@ -1,4 +1,4 @@
-"""harness/store.py: a stage is computed once; no kill, full disk or second process leaves half of one."""
+"""harness/storage/store.py: a stage is computed once; no kill, full disk or second process leaves half of one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.errors import InputError
-from harness.provenance import ROOT
-from harness.store import Artifact, Store, check_results, claim_results
+from evals.values.errors import InputError
+from harness.storage.provenance import ROOT
+from harness.storage.store import Artifact, Store, check_results, claim_results
 
 CONFIG = {"steps": 3, "lr": 0.1}
 
@@ -248,8 +248,8 @@ CHILD = textwrap.dedent(
     """
     import os, signal, sys, time
     from pathlib import Path
-    import harness.store as module
-    from harness.store import Store
+    import harness.storage.store as module
+    from harness.storage.store import Store
 
     root, moment, resumable = sys.argv[1], sys.argv[2], sys.argv[3] == "resumable"
 

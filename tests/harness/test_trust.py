@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import ResponseType, user_prompt
 from evals.judges.judgement import from_refusal
-from evals.measures import Judgement
-from evals.metrics_table import MetricRow
+from evals.judges.measures import Judgement
 from evals.statistics import prediction_powered
 from evals.suites.suite import make_suite
+from evals.values.conversation import ResponseType, user_prompt
+from evals.values.metrics_table import MetricRow
 from harness.evaluate.measuring import Judged
-from harness.evaluate.outcome import Outcome
 from harness.evaluate.trust import corrected_metric_rows, labelled_sample
+from harness.subjects.outcome import Outcome
 
 CATEGORIES = ("homonyms", "history", "fraud")
 

@@ -1,4 +1,4 @@
-"""harness/usage.py: a stage's own peak memory, not the largest that the process ever had."""
+"""harness/storage/usage.py: a stage's own peak memory, not the largest that the process ever had."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.usage import Usage, _reset_peak
+from harness.storage.usage import Usage, _reset_peak
 
 
 def test_peak_is_of_the_work_alone() -> None:

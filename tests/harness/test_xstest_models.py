@@ -11,15 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from evals.errors import InputError
 from evals.judges import RecordedLabel
 from evals.judges.card import JudgeCard
-from evals.measures import read_metrics
-from harness.compose import compose_command
-from harness.console import Console
-from harness.provenance import ROOT
-from harness.store import claim_results
-from harness.xstest_models import (
+from evals.judges.measures import read_metrics
+from evals.values.errors import InputError
+from harness.evaluate.xstest import (
     XSTestModel,
     corrected_metric_rows,
     judge_agreement,
@@ -28,7 +24,11 @@ from harness.xstest_models import (
     recorded_models,
     refusal_shares,
 )
-from harness.xstest_report import DataKeys, XSTestConfig, run_xstest
+from harness.keys.compose import compose_command
+from harness.report.xstest import DataKeys, XSTestConfig, run_xstest
+from harness.runtime.console import Console
+from harness.storage.provenance import ROOT
+from harness.storage.store import claim_results
 
 XSTEST = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "xstest"
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-import evals.sampling
-import trainers.ppo
-import trainers.ppo_checkpoint
-import trainers.processes
+import evals.models.sampling
+import trainers.devices.processes
+import trainers.rl.checkpoint
+import trainers.rl.ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ppo_world
@@ -42,16 +42,16 @@ def of_state(*paths: Any) -> bool:
 
 # Phase -> the function in whose n-th call, of those that the last part picks, the child dies.
 PHASES: dict[str, tuple[Any, str, int, Callable[..., bool]]] = {
-    "sampling": (evals.sampling._Loop, "_choose", 12, always),
+    "sampling": (evals.models.sampling._Loop, "_choose", 12, always),
     "grading": (ppo_world.NoisyReward, "__call__", 3, always),
-    "update": (trainers.processes.Processes, "step", 21, always),
-    "writing a state": (trainers.ppo_checkpoint, "save_file", 7, always),
-    "after writing, before renaming": (trainers.ppo_checkpoint.os, "replace", 2, of_state),
-    "dropping an old state": (trainers.ppo_checkpoint.shutil, "rmtree", 1, of_state),
-    "writing a checkpoint": (trainers.ppo_checkpoint, "save_plain", 1, always),
-    "after a row, before its times": (trainers.ppo_checkpoint.RunFolder, "record_times", 1, always),
-    "finishing": (trainers.ppo_checkpoint.RunFolder, "finish", 1, always),
-    "dropping the last states": (trainers.ppo_checkpoint.shutil, "rmtree", 1, of_state),
+    "update": (trainers.devices.processes.Processes, "step", 21, always),
+    "writing a state": (trainers.rl.checkpoint, "save_file", 7, always),
+    "after writing, before renaming": (trainers.rl.checkpoint.os, "replace", 2, of_state),
+    "dropping an old state": (trainers.rl.checkpoint.shutil, "rmtree", 1, of_state),
+    "writing a checkpoint": (trainers.rl.checkpoint, "save_plain", 1, always),
+    "after a row, before its times": (trainers.rl.checkpoint.RunFolder, "record_times", 1, always),
+    "finishing": (trainers.rl.checkpoint.RunFolder, "finish", 1, always),
+    "dropping the last states": (trainers.rl.checkpoint.shutil, "rmtree", 1, of_state),
 }
 
 

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from evals.conversation import Response
-from evals.errors import InputError
-from trainers.adapters import add_adapter
-from trainers.learner import Learner
-from trainers.ppo import train_ppo
-from trainers.ppo_config import PPOConfig
-from trainers.ppo_monitor import HeldOut, HeldOutScores
-from trainers.processes import current_processes
-from trainers.reward import Breakdown, RewardModelTerm, SumOfTerms
-from trainers.zero import ZeroAdam
+from evals.values.conversation import Response
+from evals.values.errors import InputError
+from trainers.devices.processes import current_processes
+from trainers.devices.zero import ZeroAdam
+from trainers.models.adapters import add_adapter
+from trainers.reward.reward import Breakdown, RewardModelTerm, SumOfTerms
+from trainers.rl.config import PPOConfig
+from trainers.rl.learner import Learner
+from trainers.rl.monitor import HeldOut, HeldOutScores
+from trainers.rl.ppo import train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (

@@ -18,9 +18,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from evals.conversation import Prompt, Response, user_prompt
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.reward import Breakdown
+from evals.values.conversation import Prompt, Response, user_prompt
+from trainers.reward.reward import Breakdown
+from trainers.rl.ppo import PPOConfig, train_ppo
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 PAD, BOS, EOS = 0, 1, 2

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from evals.conversation import Response, user_prompt
-from evals.errors import InputError, UndecidableError
-from evals.models import load_causal_lm, save_model
-from evals.sampling import Decoding, sample_responses
-from trainers.adapters import add_adapter
-from trainers.group_relative import Bounded, metrics_row, train_group_relative
-from trainers.ppo_config import Algorithm, PPOConfig, check_algorithm
-from trainers.ppo_monitor import HeldOut, HeldOutScores
-from trainers.reinforce import leave_one_out, train_reinforce
+from evals.models.load import load_causal_lm, save_model
+from evals.models.sampling import Decoding, sample_responses
+from evals.values.conversation import Response, user_prompt
+from evals.values.errors import InputError, UndecidableError
+from trainers.models.adapters import add_adapter
+from trainers.rl.config import Algorithm, PPOConfig, check_algorithm
+from trainers.rl.group_relative import Bounded, metrics_row, train_group_relative
+from trainers.rl.monitor import HeldOut, HeldOutScores
+from trainers.rl.reinforce import leave_one_out, train_reinforce
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, eager_to_end, make_policy, make_prompts, make_tokenizer

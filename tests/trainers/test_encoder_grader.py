@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evals.calibration import MEAN, calibrate, gold_labels, prompt_folds
-from evals.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
-from evals.errors import InputError
 from evals.graders import Grader
+from evals.graders.calibration import MEAN, calibrate, gold_labels, prompt_folds
 from evals.graders.encoder import UNLEARNED, EncoderGrader, load_encoder, load_encoder_tokenizer
 from evals.graders.encoder_features import EncoderFeatures, WordViews, token_states
 from evals.graders.look_alikes import legible
-from evals.propositions import Proposition
-from trainers.encoder_config import CANDIDATES
-from trainers.encoder_grader import (
+from evals.rules.propositions import Proposition
+from evals.values.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
+from evals.values.errors import InputError
+from trainers.supervised.encoder_config import CANDIDATES
+from trainers.supervised.encoder_grader import (
     EncodedResponses,
     EncoderFitConfig,
     averaged_regressions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
-from trainers.fused import rms_norm, rotate
+from trainers.models.fused import rms_norm, rotate
 
 
 def normal(*shape: int) -> torch.Tensor:

@@ -10,13 +10,20 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from evals.calibration import MEAN, calibrate
-from evals.conversation import LabelledResponse, Response, user_prompt
-from evals.errors import InputError
+from evals.graders.calibration import MEAN, calibrate
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.question import PLAIN, GraderPrompt, Layout
-from evals.propositions import Proposition
-from trainers.grader import MISSING, GraderTrainingConfig, answer_loss, answer_weights, rate, train_grader
+from evals.rules.propositions import Proposition
+from evals.values.conversation import LabelledResponse, Response, user_prompt
+from evals.values.errors import InputError
+from trainers.supervised.grader import (
+    MISSING,
+    GraderTrainingConfig,
+    answer_loss,
+    answer_weights,
+    rate,
+    train_grader,
+)
 
 NOUNS = ["cake", "soup", "boat"]
 FILLERS = ["the", "a", "today", "please", "well", "then"]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from harness.config import compose_run
-from trainers.memory import GIB, Architecture, MemoryEstimate, ppo_memory, run_memory
-from trainers.ppo_config import PPOConfig
+from harness.keys.run import compose_run
+from trainers.rl.config import PPOConfig
+from trainers.rl.memory import GIB, Architecture, MemoryEstimate, ppo_memory, run_memory
 
 # The published shape of Qwen2.5-1.5B (1.54 B parameters).
 QWEN_1_5B = Architecture(width=1536, inner=8960, layers=28, key_values=256, vocabulary=151936)

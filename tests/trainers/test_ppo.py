@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from evals.conversation import Response
-from evals.errors import InputError, UndecidableError
-from evals.models import load_causal_lm, load_reward_model, load_tokenizer
-from trainers import ppo_math
-from trainers.learner import Learner, improve, minibatch_rows
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.processes import Processes
-from trainers.reward import RewardModelTerm, SumOfTerms
-from trainers.rollout import Experience, prompt_set, sample
-from trainers.token_batch import micro_batches
+from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
+from evals.values.conversation import Response
+from evals.values.errors import InputError, UndecidableError
+from trainers.devices.processes import Processes
+from trainers.reward.reward import RewardModelTerm, SumOfTerms
+from trainers.rl import formulas
+from trainers.rl.learner import Learner, improve, minibatch_rows
+from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.rollout import Experience, prompt_set, sample
+from trainers.rl.token_batch import micro_batches
 
 sys.path.insert(0, str(Path(__file__).parent))
 import itertools
@@ -142,10 +142,10 @@ def test_loss_is_the_mean_over_all_tokens_of_the_formulas() -> None:
     batch = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), 8, PAD)[0]
     log_probs = learner.policy_objective.language_model.log_probs(batch)
     values = learner.value_objective.critic.values(batch)
-    policy = ppo_math.policy_loss(
+    policy = formulas.policy_loss(
         log_probs, batch.take(experience.log_probs), batch.take(experience.advantages), batch.mask, 0.2
     )
-    value, _ = ppo_math.value_loss(
+    value, _ = formulas.value_loss(
         values, batch.take(experience.values), batch.take(experience.returns), batch.mask, 0.2
     )
     tokens = int(samples.lengths.sum())

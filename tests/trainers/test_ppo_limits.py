@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from evals.errors import InputError
-from trainers import ppo_checkpoint
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.ppo_limits import crossed_limit
+from evals.values.errors import InputError
+from trainers.rl import checkpoint as ppo_checkpoint
+from trainers.rl.limits import crossed_limit
+from trainers.rl.ppo import PPOConfig, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
@@ -87,7 +87,7 @@ def test_stop_ends_the_run_where_the_limit_is_crossed(
 ) -> None:
     """The run went on, or left no policy for evaluation."""
     update = first_high(free)
-    with caplog.at_level(logging.WARNING, logger="trainers.ppo"):
+    with caplog.at_level(logging.WARNING, logger="trainers.rl.ppo"):
         rows, record = run(tmp_path, config(kl_limit=kl_between(free, update)))
     assert [{k: v for k, v in row.items() if k != "control/limit"} for row in rows] == free[:update]
     assert record["finished"] and record["updates"] == update

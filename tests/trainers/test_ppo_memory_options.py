@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, LlamaForCausalLM
 
-from evals.errors import InputError
-from evals.models import load_causal_lm, load_reward_model
-from trainers.adapters import adapter_off, add_adapter, has_adapter, plain_weights
-from trainers.learner import Learner, improve
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.processes import Processes
-from trainers.rollout import Experience, prompt_set, sample
-from trainers.token_batch import LanguageModelPass, micro_batches
+from evals.models.load import load_causal_lm, load_reward_model
+from evals.values.errors import InputError
+from trainers.devices.processes import Processes
+from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
+from trainers.rl.learner import Learner, improve
+from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.rollout import Experience, prompt_set, sample
+from trainers.rl.token_batch import LanguageModelPass, micro_batches
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (

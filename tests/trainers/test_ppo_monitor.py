@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from evals.conversation import Response
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.ppo_alarm import reward_hacking
-from trainers.ppo_monitor import HeldOut, HeldOutScores, Monitor
+from evals.values.conversation import Response
+from trainers.rl.alarm import reward_hacking
+from trainers.rl.monitor import HeldOut, HeldOutScores, Monitor
+from trainers.rl.ppo import PPOConfig, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, make_critic, make_policy, make_prompts, make_tokenizer
@@ -137,7 +137,7 @@ HELD_OUT = HeldOut(make_prompts(40, seed=9), Truth())
 
 def test_a_hacked_reward_raises_the_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The reward pays for one word; without a KL penalty nothing else is said any more."""
-    with caplog.at_level(logging.WARNING, logger="trainers.ppo"):
+    with caplog.at_level(logging.WARNING, logger="trainers.rl.ppo"):
         found = run(tmp_path, 0.0, HELD_OUT)
     measured = [row["update"] for row in found if "held_out/score" in row]
     assert measured == [1, 5, 10, 15, 20]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.ppo_optimizer import MasterAdam, adam, optimizer_tensors, set_optimizer_tensors
+from trainers.devices.optimizer import MasterAdam, adam, optimizer_tensors, set_optimizer_tensors
+from trainers.rl.ppo import PPOConfig, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer

@@ -17,11 +17,11 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from evals.errors import InputError
-from trainers.ppo import _check_batch, _check_processes
-from trainers.ppo_config import PPOConfig
-from trainers.processes import Processes, current_processes, zero_stage
-from trainers.zero import one_precision
+from evals.values.errors import InputError
+from trainers.devices.processes import Processes, current_processes, zero_stage
+from trainers.devices.zero import one_precision
+from trainers.rl.config import PPOConfig
+from trainers.rl.ppo import _check_batch, _check_processes
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_two_processes import config, train, train_all

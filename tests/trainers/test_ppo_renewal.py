@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from evals.conversation import Comparison, Response, comparison_as_json, write_jsonl
-from evals.errors import InputError
-from evals.models import load_reward_model, save_model
-from evals.sampling import Decoding
-from trainers.models import Precision, new_reward_model
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.ppo_renewal import (
+from evals.models.load import load_reward_model, save_model
+from evals.models.sampling import Decoding
+from evals.values.conversation import Comparison, Response, comparison_as_json, write_jsonl
+from evals.values.errors import InputError
+from trainers.models.sizes import Precision, new_reward_model
+from trainers.reward.reward import RewardModelTerm
+from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.renewal import (
     Label,
     Pair,
     RenewalConfig,
@@ -26,8 +27,7 @@ from trainers.ppo_renewal import (
     labels_from_files,
     split,
 )
-from trainers.reward import RewardModelTerm
-from trainers.reward_model import RewardModelConfig, train_reward_model
+from trainers.supervised.reward_model import RewardModelConfig, train_reward_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make_tokenizer

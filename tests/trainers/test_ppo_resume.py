@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.conversation import Response
-from evals.errors import InputError
-from trainers.reward import Breakdown
+from evals.values.conversation import Response
+from evals.values.errors import InputError
+from trainers.reward.reward import Breakdown
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import NoisyReward, train_noisily

@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from evals.errors import InputError
-from evals.sampling import Generation, generate
-from trainers import ppo_math
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.ppo_vllm import VLLMSampler, generation
+from evals.models.sampling import Generation, generate
+from evals.values.errors import InputError
+from trainers.rl import formulas
+from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.vllm import VLLMSampler, generation
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
@@ -98,9 +98,9 @@ def test_importance_weights_by_hand() -> None:
     sampler = torch.tensor([[0.25, 0.4, 0.1]]).log()
     mask = torch.tensor([[True, True, True]])
     assert torch.allclose(
-        ppo_math.importance_weights(trainer, sampler, mask, 2.0), torch.tensor([[2.0, 0.5, 2.0]])
+        formulas.importance_weights(trainer, sampler, mask, 2.0), torch.tensor([[2.0, 0.5, 2.0]])
     )
-    padded = ppo_math.importance_weights(trainer, sampler, torch.tensor([[True, False, False]]), 9.0)
+    padded = formulas.importance_weights(trainer, sampler, torch.tensor([[True, False, False]]), 9.0)
     assert torch.allclose(padded, torch.tensor([[2.0, 0.0, 0.0]]))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from evals.errors import InputError
-from trainers.ppo import PPOConfig, train_ppo
-from trainers.ppo_trackers import NAMES, check_trackers
+from evals.values.errors import InputError
+from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.trackers import NAMES, check_trackers
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer

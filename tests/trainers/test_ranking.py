@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.conversation import ResponseType
-from evals.features import Features
-from evals.rulebook import Proposition, Rulebook
-from trainers.ablations import ablations
-from trainers.diagnosis import STEPS, diagnose
-from trainers.ranking import (
+from evals.rules.features import Features
+from evals.rules.rulebook import Proposition, Rulebook
+from evals.values.conversation import ResponseType
+from trainers.reward.ablations import ablations
+from trainers.reward.diagnosis import STEPS, diagnose
+from trainers.reward.ranking import (
     contributions,
     error_change,
     ideal_pairs,
@@ -22,8 +22,8 @@ from trainers.ranking import (
     variance_shares,
     worst_pairs,
 )
-from trainers.rule_effects import doubling_sizes, learning_curve, refitted_without, rule_effects
-from trainers.weights import FitExamples, RewardWeights, WeightsConfig, fit_weights, split_by_prompt
+from trainers.reward.rule_effects import doubling_sizes, learning_curve, refitted_without, rule_effects
+from trainers.reward.weights import FitExamples, RewardWeights, WeightsConfig, fit_weights, split_by_prompt
 
 COMPLY = ResponseType.COMPLY
 NAN = float("nan")

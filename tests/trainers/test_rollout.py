@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from evals.conversation import user_prompt
-from evals.errors import InputError, UndecidableError
-from evals.sampling import generate
-from trainers.ppo_config import PPOConfig
-from trainers.processes import Processes
-from trainers.reward import Breakdown
-from trainers.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
-from trainers.token_batch import CriticPass, LanguageModelPass, TokenBatch, micro_batches, token_batch
+from evals.models.sampling import generate
+from evals.values.conversation import user_prompt
+from evals.values.errors import InputError, UndecidableError
+from trainers.devices.processes import Processes
+from trainers.reward.reward import Breakdown
+from trainers.rl.config import PPOConfig
+from trainers.rl.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch, micro_batches, token_batch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (

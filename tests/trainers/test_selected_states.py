@@ -17,7 +17,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from trainers.selected_states import BackboneStates, selected_states, whole_states
+from trainers.models.selected_states import BackboneStates, selected_states, whole_states
 
 SIZES = {
     "vocab_size": 20, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from trainers.side_by_side import side_by_side
+from trainers.devices.side_by_side import side_by_side
 
 
 @pytest.fixture

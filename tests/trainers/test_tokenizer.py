@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from evals.conversation import Message
-from evals.errors import InputError
-from evals.models import load_tokenizer, prompt_token_ids
-from trainers.tokenizer import SPECIAL, train_tokenizer
+from evals.models.load import load_tokenizer, prompt_token_ids
+from evals.values.conversation import Message
+from evals.values.errors import InputError
+from trainers.models.tokenizer import SPECIAL, train_tokenizer
 
 TEXTS = [
     "The gardener waters the roses in the morning, and the roses grow.",

@@ -14,17 +14,17 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linprog
 
-from evals.conversation import LabelledResponse, Response, ResponseType, user_prompt
-from evals.errors import InputError
-from evals.features import Features
 from evals.graders import Grades, Unscored
-from evals.rulebook import Polarity, Proposition, Rulebook
-from harness.compose import compose_command
-from trainers.boosted_trees import Tree, TreeEnsemble
-from trainers.fit_examples import load_examples, save_examples
-from trainers.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
-from trainers.pairs import margins_of, ordered_pairs
-from trainers.weights import (
+from evals.rules.features import Features
+from evals.rules.rulebook import Polarity, Proposition, Rulebook
+from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
+from evals.values.errors import InputError
+from harness.keys.compose import compose_command
+from trainers.reward.boosted_trees import Tree, TreeEnsemble
+from trainers.reward.examples import load_examples, save_examples
+from trainers.reward.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
+from trainers.reward.pairs import margins_of, ordered_pairs
+from trainers.reward.weights import (
     FitExamples,
     FitMethod,
     WeightsConfig,

@@ -1,0 +1,166 @@
+"""Review a rulebook: classes that overlap or leave gaps, and propositions that nothing uses.
+
+A response must fall into exactly one completion class of its response type, whatever the truth of
+its propositions. Each violation is found by an exact search over truth assignments that prunes as
+soon as a condition is decided, and is shown with an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from evals.rules.propositions import Condition
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a rulebook. `example` maps propositions to truth values that show it."""
+
+    kind: str  # "overlap", "gap", "empty", "unused" or "same question"
+    problem: str
+    fix: str
+    line: int | None = None
+    response_type: ResponseType | None = None
+    example: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def is_error(self) -> bool:
+        """True where some response would have no class, or two; else the finding is a warning."""
+        return self.kind in ("overlap", "gap")
+
+    def as_error(self, rulebook: Rulebook) -> InputError:
+        shown = f", for example when {describe(self.example)}" if self.example else ""
+        return InputError(self.problem + shown, fix=self.fix, path=rulebook.path, line=self.line)
+
+
+def describe(truth: Mapping[str, bool]) -> str:
+    """`apology true, judgement false`."""
+    return ", ".join(f"{name} {str(value).lower()}" for name, value in truth.items())
+
+
+def check_rulebook(rulebook: Rulebook) -> list[Finding]:
+    """All findings: by response type overlaps, gaps and empty classes, then what nothing uses."""
+    found = [f for t in rulebook.response_types for f in _check_type(rulebook, t)]
+    return [*found, *_unused(rulebook), *_same_questions(rulebook)]
+
+
+def require_sound(rulebook: Rulebook) -> None:
+    """Raises InputError, with an example, for the first overlap or gap."""
+    for finding in check_rulebook(rulebook):
+        if finding.is_error:
+            raise finding.as_error(rulebook)
+
+
+def find_truth(goals: Sequence[tuple[Condition, bool]]) -> dict[str, bool] | None:
+    """Truths of simple propositions under which each condition has its wanted value, or None.
+
+    Only the propositions that decide it are in the answer.
+    """
+    return _search(goals, {})
+
+
+def _search(goals: Sequence[tuple[Condition, bool]], known: dict[str, bool]) -> dict[str, bool] | None:
+    open_goals = []
+    for condition, wanted in goals:
+        value = condition.decide(known)
+        if value is None:
+            open_goals.append((condition, wanted))
+        elif value is not wanted:
+            return None
+    if not open_goals:
+        return known
+    # The shortest open goal first: it is decided, or refuted, soonest.
+    condition, wanted = min(open_goals, key=lambda goal: _open_names(goal[0], known))
+    name, value = next(_suggestions(condition, wanted, known))
+    for choice in (value, not value):
+        found = _search(open_goals, known | {name: choice})
+        if found is not None:
+            return found
+    return None
+
+
+def _open_names(condition: Condition, known: Mapping[str, bool]) -> int:
+    return len(set(condition.names()) - known.keys())
+
+
+def _suggestions(condition: Condition, wanted: bool, known: Mapping[str, bool]) -> Iterator[tuple[str, bool]]:
+    """Undecided propositions, each with the value that furthers `condition` being `wanted`."""
+    for name, value in condition.literals.items():
+        if name not in known:
+            yield name, value is wanted
+    for part in condition.negated:
+        if part.decide(known) is None:
+            yield from _suggestions(part, not wanted, known)
+
+
+def _check_type(rulebook: Rulebook, response_type: ResponseType) -> Iterator[Finding]:
+    conditions = rulebook.conditions_for(response_type)
+    where = response_type.value
+    for first, second in combinations(conditions, 2):
+        example = find_truth([(conditions[first], True), (conditions[second], True)])
+        if example is not None:
+            yield Finding(
+                "overlap",
+                f"classes '{first}' and '{second}' of {where} overlap",
+                "make a proposition true in one and false in the other",
+                rulebook.lines.get(f"class:{second}"),
+                response_type,
+                example,
+            )
+    example = find_truth([(condition, False) for condition in conditions.values()])
+    if example is not None:
+        yield Finding(
+            "gap",
+            f"no class of {where} covers every combination",
+            "widen a class until one holds there",
+            rulebook.lines.get("completion_classes"),
+            response_type,
+            example,
+        )
+    for name, condition in conditions.items():
+        if find_truth([(condition, True)]) is None:
+            yield Finding(
+                "empty",
+                f"class '{name}' of {where} can never hold",
+                "remove one of the propositions that contradict each other",
+                rulebook.lines.get(f"class:{name}"),
+                response_type,
+            )
+
+
+def _unused(rulebook: Rulebook) -> Iterator[Finding]:
+    used: set[str] = set()
+    waiting = [name for c in rulebook.classes.values() for body in c.values() for name in body]
+    while waiting:
+        name = waiting.pop()
+        if name not in used:
+            used.add(name)
+            waiting += rulebook.derived.get(name, {})
+    for kind, names in (("derived proposition", rulebook.derived), ("proposition", rulebook.propositions)):
+        for name in names:
+            if name not in used:
+                yield Finding(
+                    "unused",
+                    f"no completion class uses the {kind} '{name}'",
+                    "use it in a class or remove it",
+                    rulebook.lines.get(name),
+                )
+
+
+def _same_questions(rulebook: Rulebook) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for name, proposition in rulebook.propositions.items():
+        question = " ".join(proposition.question.lower().split())
+        if question in first:
+            yield Finding(
+                "same question",
+                f"'{name}' asks what '{first[question]}' asks",
+                "remove one of the two or make the questions differ",
+                rulebook.lines.get(name),
+            )
+        first.setdefault(question, name)

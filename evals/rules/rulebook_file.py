@@ -1,0 +1,227 @@
+"""Read a rulebook's YAML and check every name in it, each fault in one line with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evals.rules.propositions import Polarity, Proposition
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+from evals.values.located_yaml import LocatedMapping, load_located_yaml
+
+SECTIONS = (
+    "prompt_template",
+    "completion_class_order",
+    "completion_classes",
+    "derived_propositions",
+    "simple_propositions",
+)
+CLASS_PREFIX = "class:"  # of the features that stand for classes
+DEEPEST = 100  # derived propositions inside each other
+
+
+def read_parts(path: Path) -> dict[str, Any]:
+    """The arguments of a `Rulebook`. Raises InputError with file and line."""
+    reader = _Reader(path)
+    top = load_located_yaml(path)
+    reader.known_keys(top, SECTIONS, "the file")
+    simple, derived, classes = (
+        reader.section(top, name)
+        for name in ("simple_propositions", "derived_propositions", "completion_classes")
+    )
+    reader.distinct(simple, derived)
+    names = {*simple, *derived}
+    conditions = {name: reader.condition(derived, name, names) for name in derived}
+    reader.refuse_circles(conditions, derived)
+    return {
+        "propositions": {name: reader.proposition(simple, name) for name in simple},
+        "derived": conditions,
+        "classes": {name: reader.completion_class(classes, name, names) for name in classes},
+        "class_order": reader.order(top, classes),
+        "prompt_template": reader.template(top),
+        "path": path,
+        "lines": {
+            **top.lines,
+            **simple.lines,
+            **derived.lines,
+            **{f"class:{n}": k for n, k in classes.lines.items()},
+        },
+    }
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fail(self, problem: str, fix: str, line: int | None, field: str | None = None) -> NoReturn:
+        raise InputError(problem, fix=fix, path=self.path, line=line, field=field)
+
+    def known_keys(self, mapping: LocatedMapping, known: tuple[str, ...], place: str) -> None:
+        for key in mapping:
+            if key not in known:
+                self.fail(
+                    f"unknown key in {place}", f"use one of {', '.join(known)}", mapping.lines[key], key
+                )
+
+    def section(self, top: LocatedMapping, name: str) -> LocatedMapping:
+        value = top.get(name)
+        if name == "derived_propositions" and value is None:
+            return LocatedMapping()
+        if not isinstance(value, LocatedMapping) or not value:
+            self.fail("is missing or is not a mapping", f"add '{name}:'", top.lines.get(name), name)
+        return value
+
+    def distinct(self, simple: LocatedMapping, derived: LocatedMapping) -> None:
+        for name in derived:
+            if name in simple:
+                self.fail(
+                    f"'{name}' is also a simple proposition (line {simple.lines[name]})",
+                    "give one of the two another name",
+                    derived.lines[name],
+                    name,
+                )
+
+    def proposition(self, simple: LocatedMapping, name: str) -> Proposition:
+        body, line = simple[name], simple.lines[name]
+        if name.startswith(CLASS_PREFIX):
+            self.fail(
+                f"'{CLASS_PREFIX}' begins the features of the classes",
+                "give the proposition another name",
+                line,
+                name,
+            )
+        if not isinstance(body, LocatedMapping):
+            self.fail("the proposition is not a mapping", "write 'prompt: the question' below it", line, name)
+        self.known_keys(body, ("prompt", "polarity", "examples"), f"proposition '{name}'")
+        question = body.get("prompt")
+        if not isinstance(question, str) or not question.strip():
+            self.fail("the proposition has no question", "write 'prompt: the question'", line, name)
+        return Proposition(name, question, self.examples(body, name), self.polarity(body, name))
+
+    def polarity(self, body: LocatedMapping, name: str) -> Polarity:
+        value = body.get("polarity", Polarity.NEUTRAL.value)
+        try:
+            return Polarity(value)
+        except ValueError:
+            known = ", ".join(p.value for p in Polarity)
+            self.fail(
+                f"unknown polarity {value!r}",
+                f"use one of {known}",
+                body.lines["polarity"],
+                f"{name}.polarity",
+            )
+
+    def examples(self, body: LocatedMapping, name: str) -> tuple[tuple[str, str], ...]:
+        rows = body.get("examples", [])
+        line = body.lines.get("examples")
+        if not isinstance(rows, list):
+            self.fail(
+                "is not a list", "write '- {response: ..., answer: yes}' lines", line, f"{name}.examples"
+            )
+        return tuple(self.example(row, name, line) for row in rows)
+
+    def example(self, row: Any, name: str, line: int | None) -> tuple[str, str]:
+        # YAML 1.1 reads a bare yes or no as a truth value.
+        answer = row.get("answer") if isinstance(row, dict) else None
+        answer = {True: "yes", False: "no"}.get(answer, answer) if isinstance(answer, bool) else answer
+        text = row.get("response") if isinstance(row, dict) else None
+        if not isinstance(text, str) or answer not in ("yes", "no"):
+            self.fail(
+                "an example needs a response and the answer yes or no",
+                "write {response: ..., answer: yes}",
+                line,
+                f"{name}.examples",
+            )
+        return text, answer
+
+    def condition(self, mapping: LocatedMapping, name: str, known: set[str]) -> dict[str, bool]:
+        body = mapping[name]
+        if not isinstance(body, LocatedMapping) or not body:
+            self.fail("is not a mapping of propositions", "write 'name: true'", mapping.lines[name], name)
+        for key, wanted in body.items():
+            if key not in known:
+                self.fail(
+                    f"unknown proposition '{key}' in '{name}'",
+                    "add it to simple_propositions or mend its name",
+                    body.lines[key],
+                    key,
+                )
+            if not isinstance(wanted, bool):
+                self.fail(f"is {wanted!r} in '{name}'", "write true or false", body.lines[key], key)
+        return dict(body)
+
+    def refuse_circles(self, conditions: dict[str, dict[str, bool]], derived: LocatedMapping) -> None:
+        finished: set[str] = set()
+
+        def visit(name: str, trail: tuple[str, ...]) -> None:
+            if name in trail:
+                circle = " -> ".join((*trail[trail.index(name) :], name))
+                self.fail(
+                    f"derived propositions go in a circle: {circle}",
+                    "remove one of the references",
+                    derived.lines[name],
+                    name,
+                )
+            if len(trail) > DEEPEST:
+                self.fail(
+                    f"derived propositions lie more than {DEEPEST} deep inside each other",
+                    "write the conditions out",
+                    derived.lines[name] if name in derived else None,
+                    name,
+                )
+            if name in conditions and name not in finished:
+                for part in conditions[name]:
+                    visit(part, (*trail, name))
+                finished.add(name)
+
+        for name in conditions:
+            visit(name, ())
+
+    def completion_class(
+        self, classes: LocatedMapping, name: str, known: set[str]
+    ) -> dict[ResponseType, dict[str, bool]]:
+        body = classes[name]
+        if not isinstance(body, LocatedMapping):
+            self.fail(
+                "the class has no response types", "list response types below it", classes.lines[name], name
+            )
+        by_type: dict[ResponseType, dict[str, bool]] = {}
+        for key in body:
+            by_type[self.response_type(body, key)] = self.condition(body, key, known)
+        return by_type
+
+    def response_type(self, body: LocatedMapping, key: str) -> ResponseType:
+        try:
+            return ResponseType(key)
+        except ValueError:
+            known = ", ".join(t.value for t in ResponseType)
+            self.fail(f"unknown response type '{key}'", f"use one of {known}", body.lines[key], key)
+
+    def order(self, top: LocatedMapping, classes: LocatedMapping) -> tuple[str, ...]:
+        field, line = "completion_class_order", top.lines.get("completion_class_order")
+        names = top.get(field)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self.fail("is missing or is not a list of classes", "list the classes, best first", line, field)
+        for name in names:
+            if name not in classes:
+                self.fail(
+                    f"unknown class '{name}'", "add it to completion_classes or mend its name", line, field
+                )
+            if names.count(name) > 1:
+                self.fail(f"class '{name}' is listed twice", "list each class once", line, field)
+        for name in classes:
+            if name not in names:
+                self.fail(f"class '{name}' has no place in the order", "list it", classes.lines[name], field)
+        return tuple(names)
+
+    def template(self, top: LocatedMapping) -> str | None:
+        value = top.get("prompt_template")
+        if value is not None and (not isinstance(value, str) or "{question}" not in value):
+            self.fail(
+                "the template has no place for the question",
+                "write {question} where the question goes",
+                top.lines["prompt_template"],
+                "prompt_template",
+            )
+        return value

@@ -1,0 +1,332 @@
+"""Messages, prompts, responses and labels: frozen values, and their JSONL files.
+
+File schemas (one JSON object a line; `prompt` and the completions are lists of
+`{"role", "content"}` messages, as in TRL's conversational formats):
+
+- prompts:        `id, prompt, response_type?, category?`
+- demonstrations: `prompt, completion`
+- comparisons:    `prompt, chosen, rejected`
+- labelled:       `prompt, completion, response_type, category?, propositions` as in the released
+                  RBR gold files, plus `completion_class?` for synthetic comparisons.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from evals.values.errors import InputError
+
+Item = TypeVar("Item")
+
+
+class ResponseType(str, Enum):
+    """What a safety prompt asks of the model (paper, section 3)."""
+
+    COMPLY = "comply"
+    HARD_REFUSE = "hard_refuse"
+    SAFE_REFUSE_1 = "safe_refuse_1"
+    SAFE_REFUSE_2 = "safe_refuse_2"
+
+    @property
+    def is_refusal(self) -> bool:
+        return self is not ResponseType.COMPLY
+
+    @classmethod
+    def parse(cls, name: str) -> ResponseType:
+        """Accept `hard_refuse` and the released files' `Hard Refuse`. Raises ValueError."""
+        return cls(name.strip().lower().replace(" ", "_"))
+
+
+@dataclass(frozen=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that ends with a user's message; `response_type` is None off the safety areas."""
+
+    id: str
+    messages: tuple[Message, ...]
+    response_type: ResponseType | None = None
+    category: str = "none"
+
+    @property
+    def text(self) -> str:
+        """The last user message."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True)
+class Response:
+    """One model's answer to one prompt; `finished` is False when the length limit cut it."""
+
+    prompt: Prompt
+    text: str
+    sample: int = 0
+    finished: bool = True
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    prompt: Prompt
+    text: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    prompt: Prompt
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class LabelledResponse:
+    """A response with the truth of its propositions (human, or the sandbox's oracle)."""
+
+    response: Response
+    propositions: Mapping[str, bool] = field(default_factory=dict)
+    completion_class: str | None = None
+
+
+def user_prompt(
+    id: str, text: str, response_type: ResponseType | None = None, category: str = "none"
+) -> Prompt:
+    """A single-turn prompt."""
+    return Prompt(id, (Message("user", text),), response_type, category)
+
+
+def messages_as_json(messages: Iterable[Message]) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in messages]
+
+
+def prompt_id(messages: Iterable[Message]) -> str:
+    """An id by content, for files whose prompts carry none."""
+    text = json.dumps(messages_as_json(messages), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+# --- rows in ---------------------------------------------------------------------------------
+
+
+def read_jsonl(path: Path | str, parse: Callable[[Row], Item]) -> list[Item]:
+    """Parse every line of a .jsonl or .jsonl.gz file.
+
+    Raises InputError, naming file, line and field, for a missing or empty file, malformed JSON,
+    a row that is not an object, and whatever `parse` finds.
+    """
+    path = Path(path)
+    items = [parse(row) for row in _rows(path)]
+    if not items:
+        raise InputError("the file has no rows", path=path, fix="give a file with one JSON object a line")
+    return items
+
+
+def read_prompts(path: Path | str) -> list[Prompt]:
+    """Read a prompts file; duplicate ids are refused."""
+    seen: dict[str, int] = {}
+
+    def parse(row: Row) -> Prompt:
+        prompt = row.prompt()
+        if prompt.id in seen:
+            raise row.error(
+                "id",
+                f"duplicate id {prompt.id!r}, first on line {seen[prompt.id]}",
+                "give each prompt its own id",
+            )
+        seen[prompt.id] = row.line
+        return prompt
+
+    return read_jsonl(path, parse)
+
+
+def read_demonstrations(path: Path | str) -> list[Demonstration]:
+    return read_jsonl(path, lambda row: Demonstration(row.prompt(), row.completion("completion")))
+
+
+def read_comparisons(path: Path | str) -> list[Comparison]:
+    return read_jsonl(
+        path, lambda row: Comparison(row.prompt(), row.completion("chosen"), row.completion("rejected"))
+    )
+
+
+def read_labelled(path: Path | str, propositions: Sequence[str] | None = None) -> list[LabelledResponse]:
+    """Read labelled responses; with `propositions`, a row that lacks one or has another is refused."""
+    return read_jsonl(path, lambda row: row.labelled(propositions))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One JSON object with its place, so that an error can name it."""
+
+    path: Path
+    line: int
+    values: Mapping[str, Any]
+
+    def error(self, field: str | None, problem: str, fix: str) -> InputError:
+        return InputError(problem, path=self.path, line=self.line, field=field, fix=fix)
+
+    def get(self, field: str, kind: type[Item]) -> Item:
+        if field not in self.values:
+            raise self.error(field, "is missing", f"add '{field}' to the row")
+        value = self.values[field]
+        if not isinstance(value, kind):
+            raise self.error(
+                field, f"is {type(value).__name__}, not {kind.__name__}", f"write it as a {kind.__name__}"
+            )
+        return value
+
+    def messages(self, field: str) -> tuple[Message, ...]:
+        """A list of messages, or a plain string taken as one user message."""
+        value = self.values.get(field)
+        if isinstance(value, str):
+            return (Message("user", value),)
+        rows = self.get(field, list)
+        if not rows or not all(_is_message(m) for m in rows):
+            raise self.error(
+                field, "is not a list of messages", 'write [{"role": "user", "content": "..."}, ...]'
+            )
+        return tuple(Message(m["role"], m["content"]) for m in rows)
+
+    def prompt(self) -> Prompt:
+        messages = self.messages("prompt")
+        given = self.values.get("id")
+        return Prompt(
+            id=str(given) if given is not None else prompt_id(messages),
+            messages=messages,
+            response_type=self.response_type(),
+            category=str(self.values.get("category", "none")),
+        )
+
+    def response_type(self) -> ResponseType | None:
+        name = self.values.get("response_type")
+        if name is None:
+            return None
+        try:
+            return ResponseType.parse(str(name))
+        except ValueError:
+            known = ", ".join(t.value for t in ResponseType)
+            raise self.error(
+                "response_type", f"unknown response type {name!r}", f"use one of {known}"
+            ) from None
+
+    def completion(self, field: str) -> str:
+        """The assistant's text, given as a string or as a list that ends with its message."""
+        value = self.values.get(field)
+        if isinstance(value, str):
+            return value
+        return self.messages(field)[-1].content
+
+    def labelled(self, known: Sequence[str] | None) -> LabelledResponse:
+        labels = self.get("propositions", dict)
+        for name, value in labels.items():
+            if not isinstance(value, bool):
+                raise self.error(f"propositions.{name}", "is not true or false", "write true or false")
+            if known is not None and name not in known:
+                raise self.error(
+                    f"propositions.{name}",
+                    "unknown proposition",
+                    "add it to the rulebook or remove the label",
+                )
+        missing = [name for name in known or () if name not in labels]
+        if missing:
+            raise self.error(
+                f"propositions.{missing[0]}", "is missing", "label every proposition of the rulebook"
+            )
+        response = Response(self.prompt(), self.completion("completion"))
+        return LabelledResponse(response, labels, self.values.get("completion_class"))
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("role"), str)
+        and isinstance(value.get("content"), str)
+    )
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:  # type: ignore[operator]
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield Row(path, number, _object(path, number, _decoded(path, number, line)))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot be read ({error})", path=path, fix="check the path and the file") from None
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"byte 0x{line[error.start]:02x} is not UTF-8 (mixed or another encoding)"
+        fix = "save the whole file as UTF-8"
+        raise InputError(problem, path=path, line=number, fix=fix) from None
+
+
+def _object(path: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half of a surrogate pair is no character, and no file takes it
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        page = text.lstrip().startswith("<")
+        raise InputError(
+            f"malformed JSON ({what})",
+            path=path,
+            line=number,
+            fix="download the raw file, not the page that shows it" if page else "mend or remove the line",
+        ) from None
+    if not isinstance(value, dict):
+        raise InputError("the row is not a JSON object", path=path, line=number, fix="write one {...} a line")
+    return value
+
+
+# --- rows out --------------------------------------------------------------------------------
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def prompt_as_json(prompt: Prompt) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": prompt.id, "prompt": messages_as_json(prompt.messages)}
+    if prompt.response_type is not None:
+        row["response_type"] = prompt.response_type.value
+    return row | {"category": prompt.category}
+
+
+def demonstration_as_json(item: Demonstration) -> dict[str, Any]:
+    return prompt_as_json(item.prompt) | {"completion": _assistant(item.text)}
+
+
+def comparison_as_json(item: Comparison) -> dict[str, Any]:
+    return prompt_as_json(item.prompt) | {
+        "chosen": _assistant(item.chosen),
+        "rejected": _assistant(item.rejected),
+    }
+
+
+def labelled_as_json(item: LabelledResponse) -> dict[str, Any]:
+    row = prompt_as_json(item.response.prompt) | {
+        "completion": _assistant(item.response.text),
+        "propositions": dict(item.propositions),
+    }
+    return row if item.completion_class is None else row | {"completion_class": item.completion_class}
+
+
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]

@@ -1,0 +1,389 @@
+"""One evaluation from its keys to its folder: read everything, respond, judge, measure, compare, report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evals.judges import Judge, Judgement, build_judge
+from evals.suites import Suite, load_suite, suite_source
+from evals.values.conversation import messages_as_json, write_jsonl
+from evals.values.errors import InputError, UndecidableError
+from evals.values.metrics_table import MetricRow, write_metrics
+from harness.evaluate.comparing import (
+    MetricComparison,
+    Side,
+    check_comparable,
+    compare,
+    gate,
+    obstacles,
+    pair_with_baseline,
+    write_comparisons,
+)
+from harness.evaluate.judging import judgements_of
+from harness.evaluate.measuring import Judged, check_names, metric_rows, unscored_share
+from harness.evaluate.respond import responses_of
+from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
+from harness.keys.evaluate import EvaluateConfig, compose_evaluate
+from harness.record.evaluation import ABOUT, KIND, Evaluation
+from harness.runtime.console import Console
+from harness.runtime.libraries import no_progress_bars
+from harness.storage.digest import digest, figures
+from harness.storage.disk import write_json, writing
+from harness.storage.lock import locked
+from harness.storage.provenance import git_commit
+from harness.storage.store import claim_results
+from harness.subjects.make_model import make_model
+from harness.subjects.model import Model
+from harness.subjects.recorded_model import RecordedModel
+
+LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
+
+
+def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
+    """The command; returns the exit code. Raises InputError and UndecidableError as one line each."""
+    config = compose_evaluate(overrides)
+    console = console or Console()
+    baseline = Evaluation(config.baseline) if config.baseline else None
+    suites = [load_suite(name, config.data.root, config.suite_path(name)) for name in config.suites]
+    judges = _judges(config)
+    sources = config.sources()
+    check_names(list(sources))
+    models = [
+        make_model(name, source, config.decoding, config.seed, suites, config.threads)
+        for name, source in sources.items()
+    ]
+    _check_capability(config, models)
+    labels, why_not = find_labels(config.card, config.data.root)
+    record = evaluation_record(config, models, suites, judges)
+    folder = Path(config.results) / config.name
+    claim_results(folder, digest({"evaluate": config.identity()}))
+    with ExitStack() as stack:
+        with writing(folder):
+            stack.enter_context(locked(folder / ".lock"))
+        store = Path(config.results) / ".store"
+        cards, notes = {}, []
+        if labels is not None and suites:
+            keys = config.card
+            cards = judge_cards(judges, labels, keys.limit, config.seed, store / "cards", console)
+        elif suites:
+            notes = [f"No judge was measured on people's labels: {why_not}."]
+        with writing(folder):
+            write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
+        return _write_all(
+            config, console, folder, record, models, suites, judges, baseline, list(overrides), notes
+        )
+
+
+def _judges(config: EvaluateConfig) -> dict[str, Judge]:
+    settings = {name: config.settings_of_judge(name) for name in config.judges}
+    if {keys.get("kind", name) for name, keys in settings.items()} - LIGHT:
+        no_progress_bars()
+    return {name: build_judge(name, keys) for name, keys in settings.items()}
+
+
+def _write_all(
+    config: EvaluateConfig,
+    console: Console,
+    folder: Path,
+    record: Mapping[str, Any],
+    models: Sequence[Model],
+    suites: Sequence[Suite],
+    judges: Mapping[str, Judge],
+    baseline: Evaluation | None,
+    command: Sequence[str],
+    notes: Sequence[str],
+) -> int:
+    store = Path(config.results) / ".store"
+    judged, rows = [], []
+    for model in models:
+        of_model = [_judge_suite(config, console, store, record, model, suite, judges) for suite in suites]
+        for one in of_model:
+            checkpoint = _checkpoint(model)
+            rows += metric_rows(one, seed=config.seed, checkpoint=checkpoint, draws=config.draws)
+            if config.correction.by is not None:
+                by, n_labels = config.correction.by, config.correction.labels
+                rows += corrected_metric_rows(one, by, n_labels, seed=config.seed, checkpoint=checkpoint)
+        judged += of_model
+        rows += _capability(config, console, store, folder, model)
+        if hasattr(model, "unload"):
+            model.unload()
+    with writing(folder):
+        write_metrics(folder / "metrics.csv", rows)
+        _write_samples(folder, judged, config.show_prompts)
+        (folder / "config.yaml").write_text(yaml.safe_dump(figures(asdict(config)), sort_keys=False))
+    notes = [*notes, *_notes(models, judged), *_correction_notes(config, judged)]
+    evaluation = _publish(folder, config, record, notes, command)
+    rows_of_comparison, notes_of_comparison, code = _compare(config, evaluation, baseline)
+    with writing(folder):
+        write_comparisons(folder / "comparisons.csv", rows_of_comparison)
+    evaluation = _publish(folder, config, record, [*notes, *notes_of_comparison], command)
+    _write_reports(console, evaluation)
+    for note in notes_of_comparison if baseline else []:
+        console.say(note)
+    _check_unscored(config, judged)
+    return code
+
+
+def _write_reports(console: Console, evaluation: Evaluation) -> None:
+    from harness.report.evaluation import write_evaluation_report
+    from harness.report.exports.lm_eval_results import write_lm_eval_results
+    from harness.report.exports.model_card import write_model_cards
+
+    write_lm_eval_results(evaluation)
+    write_model_cards(evaluation)
+    console.report(write_evaluation_report(evaluation.folder.path))
+
+
+def _check_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> None:
+    unscored, total = unscored_share(judged, config.correction.by)
+    if total and unscored / total > config.unscored_limit:
+        raise UndecidableError(
+            f"{unscored} of {total} responses are unscored, more than unscored_limit={config.unscored_limit:g}; "
+            "the report says why, and the same command asks for the missing ones"
+        )
+
+
+# --- what was asked --------------------------------------------------------------------------
+
+
+def evaluation_record(
+    config: EvaluateConfig, models: Sequence[Model], suites: Sequence[Suite], judges: Mapping[str, Judge]
+) -> dict[str, Any]:
+    """What a later comparison must know, as JSON values: see `comparing.obstacles`."""
+    record = {
+        "suites": {
+            suite.name: {
+                "version": suite.version,
+                "prompts": len(suite.prompts),
+                "source": suite_source(suite.name).source,
+                "licence": suite_source(suite.name).licence,
+            }
+            for suite in suites
+        },
+        "judges": {name: {"identity": judge.identity} for name, judge in judges.items()},
+        "models": {
+            model.name: {
+                "source": dict(model.identity),
+                "template": model.template,
+                "decoding": dict(model.decoding),
+            }
+            for model in models
+        },
+    }
+    if config.capability.wanted:
+        from harness.evaluate.knowledge import capability_record
+
+        record["capability"] = capability_record(config)
+    return json.loads(json.dumps(figures(record)))
+
+
+def _publish(
+    folder: Path,
+    config: EvaluateConfig,
+    record: Mapping[str, Any],
+    notes: Sequence[str],
+    command: Sequence[str],
+) -> Evaluation:
+    """Write manifest.json anew around what claimed the folder; the evaluation as it reads back."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest |= {
+        "name": config.name,
+        "command": shlex.join(["rbrbench", "evaluate", *command]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(),
+        "notes": list(notes),
+        "tolerance": config.tolerance,
+        "margin": config.capability.margin,
+        KIND: dict(record),
+    }
+    with writing(folder):
+        write_json(path, manifest)
+    return Evaluation(folder)
+
+
+# --- responses, judgements, capability -------------------------------------------------------
+
+
+def _judge_suite(
+    config: EvaluateConfig,
+    console: Console,
+    store: Path,
+    record: Mapping[str, Any],
+    model: Model,
+    suite: Suite,
+    judges: Mapping[str, Judge],
+) -> Judged:
+    if isinstance(model, RecordedModel):
+        outcomes = list(model.outcomes[suite.name])  # the file itself is the store
+    else:
+        outcomes = responses_of(model, suite, store / "responses", console)
+    judgements: dict[str, list[Judgement]] = {
+        name: judgements_of(
+            judge, record["judges"][name]["identity"], suite, outcomes, store / "judgements", console
+        )
+        for name, judge in judges.items()
+    }
+    return Judged(model.name, suite, tuple(outcomes), judgements)
+
+
+def _checkpoint(model: Model) -> str:
+    """What metrics.csv says in the column of checkpoints: how the responses were made."""
+    if isinstance(model, RecordedModel):
+        return "recorded"
+    return "sampled" if model.decoding.get("temperature") else "greedy"
+
+
+def _check_capability(config: EvaluateConfig, models: Sequence[Model]) -> None:
+    from harness.subjects.local_model import LocalModel
+
+    if config.capability.wanted and not any(isinstance(model, LocalModel) for model in models):
+        raise InputError(
+            "needs a local model: servers and recorded responses give no log-probabilities",
+            field="capability",
+            fix="remove capability.root and capability.tasks, or give model.path=",
+        )
+
+
+def _capability(
+    config: EvaluateConfig, console: Console, store: Path, folder: Path, model: Model
+) -> list[MetricRow]:
+    """Rows of the knowledge tasks; the outcome of each item, by its id and never by its text."""
+    from harness.subjects.local_model import LocalModel
+
+    if not config.capability.wanted or not isinstance(model, LocalModel):
+        return []
+    from evals.capability import capability_rows
+    from harness.evaluate.knowledge import capability_scores
+
+    scores = capability_scores(config, model, store / "capability", console)
+    with writing(folder):
+        (folder / "capability").mkdir(exist_ok=True)
+        keep = ("task", "metric", "n_truncated", "outcomes", *ABOUT)
+        rows = [{name: asdict(score)[name] for name in keep} for score in scores]
+        write_jsonl(folder / "capability" / f"{model.name}.jsonl", rows)
+    rows_of_table = capability_rows({"sft": scores}, method=model.name, seed=config.seed, draws=config.draws)
+    return [replace(row, checkpoint="items") for row in rows_of_table]
+
+
+def _write_samples(folder: Path, judged: Sequence[Judged], show_prompts: bool) -> None:
+    (folder / "samples").mkdir(exist_ok=True)
+    for model in dict.fromkeys(one.model for one in judged):
+        mine = [one for one in judged if one.model == model]
+        write_jsonl(
+            folder / "samples" / f"{model}.jsonl", (r for one in mine for r in sample_rows(one, show_prompts))
+        )
+
+
+def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
+    """One row a response; see `evaluation` for its fields."""
+    prompts = {prompt.id: prompt for prompt in judged.suite.prompts}
+    rows = []
+    for place, outcome in enumerate(judged.outcomes):
+        prompt = prompts[outcome.prompt_id]
+        row: dict[str, Any] = {"suite": judged.suite.name, "prompt_id": prompt.id, "sample": outcome.sample}
+        row |= {"response_type": prompt.response_type, "category": prompt.category}
+        if show_prompts:
+            row["prompt"] = messages_as_json(prompt.messages)
+        row |= {"response": outcome.text or "", "finished": outcome.finished}
+        if outcome.text is None:
+            row["unscored"] = outcome.reason
+        for judge, judgements in judged.judgements.items():
+            said = judgements[place]
+            row[judge] = {"disallowed": said.disallowed, "refused": said.refused}
+            row[judge] |= {"ideal_style": said.ideal_style, "reason": said.reason}
+        rows.append(row)
+    return rows
+
+
+# --- comparisons, notes ----------------------------------------------------------------------
+
+
+def _compare(
+    config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None
+) -> tuple[list[MetricComparison], list[str], int]:
+    """(rows, notes, exit code): every pair of models of this evaluation, or each with the baseline's."""
+    options: dict[str, Any] = {
+        "tolerance": config.tolerance,
+        "margin": config.capability.margin,
+        "draws": config.draws,
+        "seed": config.seed,
+    }
+    if baseline is None:
+        sides = [Side(evaluation, model, model) for model in evaluation.models]
+        pairs = list(combinations(sides, 2))
+        named = {pair: obstacles(*pair) for pair in pairs}
+        notes = [
+            f"{a.name} and {b.name} differ in more than the model: {'; '.join(found)}."
+            for (a, b), found in named.items()
+            if found
+        ]
+        return compare(pairs, **options), notes, 0
+    pairs = pair_with_baseline(evaluation, baseline)
+    found = check_comparable(pairs, config.compare_anyway)
+    rows = compare(pairs, **options)
+    code, sentence = gate(rows, config.tolerance)
+    notes = [f"Compared with {baseline.folder.name}. {sentence}"]
+    if found:
+        notes.append(f"Compared although the evaluations differ in more than the model: {'; '.join(found)}.")
+    return rows, notes, code
+
+
+def _correction_notes(config: EvaluateConfig, judged: Sequence[Judged]) -> list[str]:
+    by = config.correction.by
+    if by is None:
+        return []
+    counts = [
+        sum(
+            label is not None
+            for label in labelled_sample(one.judgements[by], config.correction.labels, config.seed)
+        )
+        for one in judged
+    ]
+    each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return [
+        f"JUDGE+ppi: that judge's scores corrected for its mistakes by {each} labels of {by} a model and suite "
+        "(prediction-powered inference); right where the labelled responses are a random sample of all."
+    ]
+
+
+def _notes(models: Sequence[Model], judged: Sequence[Judged]) -> list[str]:
+    """What a reader must know of the responses: those that are missing, cut or answer another wording."""
+    notes = []
+    for one in judged:
+        where = f"{one.model} on {one.suite.name}"
+        if one.n_without_response:
+            reasons = [outcome.reason for outcome in one.outcomes if outcome.text is None]
+            commonest = max(dict.fromkeys(reasons), key=reasons.count)
+            notes.append(
+                f"{where}: {one.n_without_response} of {len(one.outcomes)} responses are missing and unscored; "
+                f"the commonest reason is: {commonest}."
+            )
+        cut = sum(not outcome.finished and outcome.text is not None for outcome in one.outcomes)
+        if cut:
+            notes.append(
+                f"{where}: {cut} responses reached max_new_tokens and were judged as far as they go."
+            )
+        samples = Counter(outcome.prompt_id for outcome in one.outcomes).values()
+        if samples and min(samples) < max(samples):
+            notes.append(
+                f"{where}: prompts have {min(samples)} to {max(samples)} responses; one with more weighs more."
+            )
+    for model in models:
+        for suite, ids in getattr(model, "reworded", {}).items():
+            notes.append(
+                f"{model.name} on {suite}: {len(ids)} recorded prompts are worded differently from the suite's, "
+                f"{ids[0]} first."
+            )
+    return notes

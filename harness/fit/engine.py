@@ -1,0 +1,182 @@
+"""`rbrbench fit` from configuration to results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console as RichConsole
+
+from evals.rules.check import require_sound
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+from harness.fit.data import (
+    FitModels,
+    GradedExamples,
+    graded_examples,
+    load_models,
+    read_sets,
+    split_examples,
+)
+from harness.fit.files import check_folder, write_results
+from harness.fit.tables import fit_tables
+from harness.fit.view import show
+from harness.keys.compose import rulebook_path
+from harness.keys.fit import FitConfig
+from harness.runtime.console import Console
+from harness.subjects.completions import CompletionSet
+from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose
+from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.weights import WeightsConfig, fit_weights
+
+ByType = dict[ResponseType, GradedExamples]
+
+
+def run_fit(config: FitConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
+    """Grade, fit, judge on held-out prompts, print the tables, write results/NAME; returns the page's path.
+
+    Raises InputError for bad input and UndecidableError where too much is unscored; what a model graded
+    until then is kept in the grade cache, and nothing else is written.
+    """
+    console, screen = console or Console(), screen or RichConsole()
+    rulebook = load_rulebook(rulebook_path(config.rulebook))
+    require_sound(rulebook)
+    completions, test = read_sets(config, rulebook)
+    folder = check_folder(config)
+    _use_threads(config)
+    sets = [completions] if test is None else [completions, test]
+    models = load_models(config, rulebook, sets)
+    every = [_graded(one, rulebook, models, config, console) for one in sets]
+    settings = _settings(config, models)
+    weights = _fitted(every[0], completions, rulebook, models, settings, console)
+    fitted, held = (
+        split_examples(every[0], settings.holdout, config.seed) if test is None else (every[0], every[1])
+    )
+    diagnoses = _diagnoses(fitted, held, rulebook, weights, settings, config, console)
+    tables = fit_tables(diagnoses, weights, _notes(config, models, weights, completions, test, diagnoses))
+    responses = {t.value: part.responses for t, part in held.items()}
+    with console.stage("plots and report", total=None, unit="files"):
+        page = write_results(folder, diagnoses, responses, weights, tables, config)
+    show(tables, screen)
+    console.report(page)
+    return page
+
+
+def _graded(
+    completions: CompletionSet, rulebook: Rulebook, models: FitModels, config: FitConfig, console: Console
+) -> ByType:
+    with console.stage(f"grade: {completions.name}", total=len(completions), unit="responses") as advance:
+        return graded_examples(completions, rulebook, models, config.max_unscored, advance)
+
+
+def _settings(config: FitConfig, models: FitModels) -> WeightsConfig:
+    """The fit's own settings: all prompts of `on` where others are given to judge it on."""
+    return replace(
+        config.weights,
+        seed=config.seed,
+        holdout=config.weights.holdout if config.test is None else 0.0,
+        reward_model=models.reward_model is not None,
+    )
+
+
+def _fitted(
+    parts: ByType,
+    completions: CompletionSet,
+    rulebook: Rulebook,
+    models: FitModels,
+    settings: WeightsConfig,
+    console: Console,
+) -> RewardWeights:
+    with console.stage("fit", total=len(parts), unit="response types") as advance:
+        return fit_weights(
+            [part.examples for part in parts.values()],
+            rulebook,
+            settings,
+            grader=models.grader_name,
+            data=f"{completions.name} {completions.digest}",
+            reward_model=models.score_name,
+            progress=advance,
+        )
+
+
+def _diagnoses(
+    fitted: ByType,
+    held: ByType,
+    rulebook: Rulebook,
+    weights: RewardWeights,
+    settings: WeightsConfig,
+    config: FitConfig,
+    console: Console,
+) -> list[Diagnosis]:
+    """Of every response type that has held-out prompts. Raises InputError where none has."""
+    types = [t for t in fitted if t in held and len(held[t].examples)]
+    if not types:
+        raise InputError(
+            "no response type has held-out prompts to judge the reward on",
+            field="test" if config.test else "weights.holdout",
+            fix="give more prompts",
+        )
+    found = []
+    with console.stage("judge", total=STEPS * len(types), unit="steps") as advance:
+        for response_type in types:
+            d = diagnose(
+                fitted[response_type].examples,
+                held[response_type].examples,
+                rulebook,
+                weights,
+                settings,
+                refit=config.refit,
+                orders=config.orders,
+                worst=config.worst,
+                draws=config.draws,
+                progress=advance,
+            )
+            # Without a reward model the two other rewards say nothing.
+            found.append(d if settings.reward_model else replace(d, errors={"rbr": d.errors["rbr"]}))
+    return found
+
+
+def _notes(
+    config: FitConfig,
+    models: FitModels,
+    weights: RewardWeights,
+    completions: CompletionSet,
+    test: CompletionSet | None,
+    diagnoses: Sequence[Diagnosis],
+) -> list[str]:
+    judged = (
+        f"judged on {test.name}"
+        if test
+        else f"judged on {config.weights.holdout:.0%} of its prompts, held out"
+    )
+    notes = [
+        f"Fitted on {completions.name} ({completions.digest}), {judged}; split and intervals are by prompt, seed "
+        f"{config.seed}. A tie counts as half an error.",
+        f"Rulebook {weights.rulebook_digest}; grader: {models.grader_name}; "
+        f"reward model: {models.score_name or 'none'}.",
+    ]
+    if models.grader.name == "labels":
+        notes.append("The labels themselves are the grades: a real grader errs, and its reward ranks worse.")
+    if completions.left_out:
+        notes.append(f"{completions.left_out} completions without a response type are left out.")
+    unjudged = [t.value for t in weights.response_types if t not in {d.response_type for d in diagnoses}]
+    if unjudged:
+        notes.append(f"No held-out prompt of {', '.join(unjudged)}: their weights are not judged.")
+    few = [d.response_type.value for d in diagnoses if d.error.prompts < 30]
+    if few:
+        notes.append(f"Fewer than 30 held-out prompts of {', '.join(few)}: their errors are rough.")
+    dropped = sum(fit.dropped for fit in weights.fits.values())
+    if dropped:
+        notes.append(f"{dropped} unscored completions are left out of the fit, none counted as 0.")
+    return notes
+
+
+def _use_threads(config: FitConfig) -> None:
+    """Only a model needs torch, which takes seconds to load."""
+    model = config.reward_model.path
+    if config.grader in ("language_model", "encoder") or (model and not model.endswith((".jsonl", ".gz"))):
+        from harness.runtime.libraries import quiet_libraries
+
+        quiet_libraries(config.threads)

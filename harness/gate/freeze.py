@@ -1,0 +1,207 @@
+"""Make a frozen completion set from a finished run of the sandbox: `rbrbench freeze results/NAME FOLDER SET`.
+
+What lies in FOLDER then is the same bytes for the same run:
+
+- completions.jsonl.gz   new completions on held-out topics and wordings, with labels and true classes; each
+                         row names SET
+- fitting.jsonl.gz       completions to fit weights on, labels only: each rulebook reads its own classes
+- recorded.jsonl.gz      the run's grades, reward-model scores and rewards of both (`recorded.py`)
+- rulebook.yaml          the rulebook of the labels and of the grades' questions
+- manifest.json          what made it: the run's command and commit, digests and counts
+
+Numbers are rounded to 5 digits. A set is never changed: new completions are a new SET.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.graders import Grades, grade_in_batches
+from evals.graders.recorded import asked_in
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import LabelledResponse, labelled_as_json, read_labelled, write_jsonl
+from evals.values.errors import InputError
+from harness.gate.rewards import Side, live_reward, score, used_propositions
+from harness.gate.run_folder import OpenRun, is_run, open_run
+from harness.keys.shared import check_name
+from harness.runtime.console import Console
+from harness.storage.digest import digest_files
+from harness.storage.disk import write_json, writing
+from harness.subjects.completions import COMPLETIONS, RULEBOOK, CompletionFile, read_completions
+from harness.subjects.description import FitDescription, RewardDescription, RewardModelSpec
+from harness.subjects.graders import GRADES, GraderSpec
+from harness.subjects.recorded_rewards import reward_rows
+from harness.worlds.sandbox.generate import synthetic
+from harness.worlds.sandbox.source import Source
+from harness.worlds.sandbox.world import World
+from trainers.reward.reward import REWARD_MODEL, Breakdown
+from trainers.reward.weights import FitMethod, WeightsConfig
+
+FITTING, RECORDED, MANIFEST = "fitting.jsonl.gz", "recorded.jsonl.gz", "manifest.json"
+DIGITS = 5
+PROMPTS, FITTING_PROMPTS = 500, 300
+
+
+def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> dict[str, Any]:
+    """Write the set; returns what its manifest says.
+
+    Raises InputError where `run` is no run or lacks what `load_run` needs or the sandbox's data, and where `out`
+    holds a set of that name.
+    """
+    console = console or Console()
+    check_name(name, "SET")
+    if not is_run(run):
+        raise InputError(
+            "no finished run lies here", path=run, fix="name one that rbrbench run wrote: results/NAME"
+        )
+    _check_is_new(out, name)
+    source = open_run(run, out / GRADES)
+    rulebook = source.reward.rulebook
+    labelled = {
+        COMPLETIONS: _held_out(World.load(source.data / "sandbox.json"), rulebook),
+        FITTING: _first_prompts(read_labelled(source.data / "synthetic.jsonl"), FITTING_PROMPTS),
+    }
+    everything = [row for rows in labelled.values() for row in rows]
+    with tempfile.TemporaryDirectory() as scratch, writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(rulebook.path), out / RULEBOOK)
+        write_gzip(
+            out / COMPLETIONS, ({"set": name, **labelled_as_json(row)} for row in labelled[COMPLETIONS])
+        )
+        write_gzip(out / FITTING, map(_without_class, labelled[FITTING]))
+        said = Path(scratch) / "said.jsonl"
+        propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
+        responses = _responses(everything)
+        with console.stage("grade", total=len(responses), unit="responses") as advance:
+            grades = grade_in_batches(source.reward.grader, responses, propositions, progress=advance)
+        assert source.reward.reward_model is not None
+        with console.stage("reward model", total=None, unit="responses"):
+            scores = source.reward.reward_model(responses)
+        asked = (source.reward.grader.name, asked_in(source.reward.grader, rulebook.prompt_template))
+        rows = list(_said(everything, propositions, asked, grades, scores))
+        write_jsonl(said, rows)
+        with console.stage("fit and pay", total=None, unit="rewards"):
+            side = _paid(said, everything, out, source.weights_config)
+        rows = [row | paid for row, paid in zip(rows, _rewards(side), strict=True)]
+        write_gzip(out / RECORDED, rows)
+        (out / GRADES).unlink(missing_ok=True)
+    manifest = _manifest(name, source, out, labelled)
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _check_is_new(out: Path, name: str) -> None:
+    """A set is never changed: results by it would mean something else from then on."""
+    if out.is_file():
+        raise InputError("is a file", path=out, fix="name a folder")
+    try:
+        held = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["set"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if held == name:
+        raise InputError(
+            f"holds the set {name!r}, and a set is never changed",
+            path=out,
+            fix="give the new set its own name",
+        )
+
+
+def _manifest(
+    name: str, source: OpenRun, out: Path, labelled: Mapping[str, Sequence[LabelledResponse]]
+) -> dict[str, Any]:
+    return {
+        "set": name,
+        "command": " ".join(part for part in source.command.split() if not part.startswith("results=")),
+        "commit": source.commit,
+        "rulebook": source.reward.rulebook.digest,
+        "digest": digest_files([out / file for file in (COMPLETIONS, FITTING, RECORDED, RULEBOOK)]),
+        "completions": len(labelled[COMPLETIONS]),
+        "prompts": len({row.response.prompt.id for row in labelled[COMPLETIONS]}),
+        "fitting_completions": len(labelled[FITTING]),
+    }
+
+
+def write_gzip(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """JSONL without a time in the gzip header: the same rows are the same bytes."""
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
+        for row in rows:
+            packed.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+
+def _held_out(world: World, rulebook: Rulebook) -> list[LabelledResponse]:
+    """Completions as the run's own held-out ones, of other requests."""
+    rng = np.random.default_rng([world.seed, 5])
+    return synthetic(Source(world, rulebook, rng, world.of(split="held_out"), "held_out"), PROMPTS, "gate")
+
+
+def _first_prompts(rows: Sequence[LabelledResponse], count: int) -> list[LabelledResponse]:
+    kept = set(list(dict.fromkeys(row.response.prompt.id for row in rows))[:count])
+    return [row for row in rows if row.response.prompt.id in kept]
+
+
+def _said(
+    rows: Sequence[LabelledResponse],
+    propositions: Sequence[Proposition],
+    asked: tuple[str, str],
+    grades: Grades,
+    scores: Breakdown,
+) -> Iterable[dict[str, Any]]:
+    """Grades and reward-model scores as a recorded run that has no rewards yet; `asked`: grader, template."""
+    rounded = Grades(grades.propositions, np.round(grades.probability, DIGITS), grades.reasons)
+    unpaid = Breakdown(
+        np.full(len(rows), np.nan), {REWARD_MODEL: np.round(scores.total, DIGITS)}, {}, dict(scores.reasons)
+    )
+    questions = {p.name: p.question_digest for p in propositions}
+    grader, template = asked
+    return reward_rows(_responses(rows), unpaid, None, (grader, rounded, questions, template))
+
+
+def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]) -> Side:
+    """The rewards that these grades earn, weights fitted on the fitting part."""
+    settings = {**weights, "method": FitMethod(weights["method"]), "holdout": 0.0}
+    description = RewardDescription(
+        out / "recorded",
+        out / RULEBOOK,
+        GraderSpec("recorded", str(said)),
+        FitDescription(out / FITTING, WeightsConfig(**settings)),
+        RewardModelSpec("recorded", str(said)),
+    )
+    live = live_reward(description, out / GRADES)
+    every = said.with_name("every.jsonl")
+    write_jsonl(every, map(labelled_as_json, rows))
+    completions = read_completions(CompletionFile(every, None), live.rulebook)
+    return score("recorded", "description", live, completions, lambda _: None)
+
+
+def _rewards(side: Side) -> Iterable[dict[str, Any]]:
+    """What the reward adds to each row, rounded."""
+    paid = side.breakdown
+    for i, total in enumerate(paid.total.tolist()):
+        terms = {name: _rounded(values[i]) for name, values in paid.terms.items()}
+        row: dict[str, Any] = {"reward": _rounded(total), "terms": terms}
+        if side.classes is not None and side.classes[i] is not None:
+            row["completion_class"] = side.classes[i]
+        yield row | ({"reason": paid.reasons[i]} if i in paid.reasons else {})
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), DIGITS) if np.isfinite(value) else None
+
+
+def _without_class(row: LabelledResponse) -> dict[str, Any]:
+    values = labelled_as_json(row)
+    values.pop("completion_class", None)
+    return values
+
+
+def _responses(rows: Sequence[LabelledResponse]) -> list[Any]:
+    return [row.response for row in rows]

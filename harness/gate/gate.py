@@ -1,0 +1,261 @@
+"""`rbrbench regress`: two rewards on the same frozen completions, compared, judged and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evals.rules.diff import Change as RuleChange
+from evals.rules.diff import text_changes
+from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.errors import InputError
+from harness.gate import measures
+from harness.gate.flips import FlipCount, flips
+from harness.gate.grading import Disagreement, Move, UnscoredCount, class_moves, disagreements, unscored
+from harness.gate.paired import compare
+from harness.gate.rewards import LiveReward, Side, load_live, score, score_recorded
+from harness.gate.shifts import Shift, shifts
+from harness.gate.verdict import GateOutcome, decide, tolerance_of
+from harness.keys.compose import rulebook_path
+from harness.keys.gate import RegressConfig
+from harness.runtime.console import Console
+from harness.subjects.completions import (
+    SETS,
+    CompletionFile,
+    CompletionSet,
+    find_completions,
+    has_classes,
+    read_completions,
+    set_rulebook,
+)
+from harness.subjects.graders import GRADES
+
+REWARD = "reward.yaml"  # of a packaged set
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """Everything that a report shows, worked out."""
+
+    config: RegressConfig
+    completions: CompletionSet
+    truth: str
+    baseline: Side
+    candidate: Side
+    outcome: GateOutcome
+    flips: tuple[FlipCount, ...]
+    moves: tuple[Move, ...]
+    shifts: tuple[Shift, ...]
+    disagreements: tuple[Disagreement, ...]
+    unscored: tuple[UnscoredCount, ...]
+    rule_changes: tuple[RuleChange, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RewardSource:
+    """Where one side comes from, before it has said anything; `live` is None for recorded rewards."""
+
+    given: str
+    kind: str
+    path: Path
+    live: LiveReward | None
+
+    @property
+    def rulebook(self) -> Rulebook | None:
+        return self.live.rulebook if self.live is not None else None
+
+
+def run_gate(config: RegressConfig, console: Console) -> GateReport:
+    """Load, score, compare, judge. Raises InputError for bad input; writes nothing but the grade cache."""
+    cache = Path(config.results) / GRADES
+    sources = [
+        open_source(given, field, cache)
+        for field, given in (("baseline", config.baseline), ("candidate", config.candidate))
+    ]
+    _check_stale(*sources)
+    file = find_completions(config.on)
+    rulebook, truth = _reference(config, file, sources)
+    completions = read_completions(file, rulebook, config.types)
+    baseline, candidate = (_side(source, completions, console) for source in sources)
+    return compare_sides(config, completions, truth, baseline, candidate, rulebook)
+
+
+def compare_sides(
+    config: RegressConfig,
+    completions: CompletionSet,
+    truth: str,
+    baseline: Side,
+    candidate: Side,
+    rulebook: Rulebook | None = None,
+) -> GateReport:
+    """The report on two scored sides. Pure: the same sides and seed give the same report.
+
+    `rulebook` stands for the baseline's in the list of edits where a recorded baseline has none.
+    """
+    pairs = measures.Pairs.of(completions)
+    a, b = baseline.breakdown, candidate.breakdown
+    missing = unscored(completions, baseline, candidate)
+    before = baseline.rulebook or rulebook
+    return GateReport(
+        config,
+        completions,
+        truth,
+        baseline,
+        candidate,
+        judge(config, completions, pairs, baseline, candidate, missing),
+        tuple(flips(completions, pairs, a, b, config.examples)),
+        tuple(class_moves(completions, baseline, candidate)),
+        tuple(
+            shifts(completions, a.total, b.total, draws=config.draws, level=config.level, seed=config.seed)
+        ),
+        tuple(disagreements(completions, baseline, candidate)),
+        tuple(missing),
+        tuple(text_changes(before, candidate.rulebook)) if before and candidate.rulebook else (),
+        tuple(_notes(completions, baseline, candidate)),
+    )
+
+
+def open_source(given: str, field: str, cache: Path) -> RewardSource:
+    """A results folder, a description or recorded rewards, by what lies at the path."""
+    from harness.gate.run_folder import is_run, load_run
+
+    path = Path(given)
+    packaged = SETS / given / REWARD
+    if not path.exists() and packaged.is_file():
+        path = packaged
+    if path.is_dir() and is_run(path):
+        return RewardSource(given, "run", path, load_run(path, cache))
+    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
+        return RewardSource(given, "description", path, load_live(str(path), cache))
+    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        return RewardSource(given, "recorded", path, None)
+    problem = (
+        "is no finished run, and no file that ends in .yaml, .json or .jsonl"
+        if path.exists()
+        else "no such file"
+    )
+    fix = "give a reward description, recorded rewards, or results/NAME"
+    raise InputError(problem, path=path, field=field, fix=fix)
+
+
+def _side(source: RewardSource, completions: CompletionSet, console: Console) -> Side:
+    if source.live is None:
+        return score_recorded(source.path, completions)
+    with console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance:
+        return score(source.given, source.kind, source.live, completions, advance)
+
+
+def _reference(
+    config: RegressConfig, file: CompletionFile, sources: Sequence[RewardSource]
+) -> tuple[Rulebook, str]:
+    """The rulebook of the truth, the same for both sides, and a sentence that says so."""
+    stored = has_classes(file)
+    how = "stored with the completions; their order is that of" if stored else "read from the labels by"
+    if config.rulebook:
+        path = rulebook_path(config.rulebook)
+        return load_rulebook(path), f"True classes are {how} {path.name}."
+    if (own := set_rulebook(file)) is not None:
+        return own, f"True classes are {how} the rulebook that is frozen with the set."
+    baseline, candidate = (source.rulebook for source in sources)
+    if baseline is not None:
+        return baseline, f"True classes are {how} the baseline's rulebook."
+    if candidate is not None and stored:
+        return candidate, f"True classes are {how} the candidate's rulebook."
+    raise InputError(
+        "nothing says how the completions' labels are to be read",
+        path=file.path,
+        field="rulebook",
+        fix="name the labels' own rulebook with rulebook=",
+    )
+
+
+def judge(
+    config: RegressConfig,
+    completions: CompletionSet,
+    pairs: measures.Pairs,
+    baseline: Side,
+    candidate: Side,
+    missing: Sequence[UnscoredCount],
+) -> GateOutcome:
+    """The verdict alone, without what only a reader of the report needs."""
+    groups = measures.ranking_groups(completions, pairs, baseline.breakdown.total, candidate.breakdown.total)
+    if baseline.classes is not None and candidate.classes is not None:
+        groups += measures.class_groups(completions, baseline.classes, candidate.classes)
+    elif config.tolerance.class_error is not None:
+        raise InputError(
+            "a side has no classes by grades",
+            field="tolerance.class_error",
+            fix="set it to null, or record grades",
+        )
+    changes = compare(
+        [group.errors for group in groups],
+        [tolerance_of(group, config) or 0.0 for group in groups],
+        measures.prompt_strata(completions),
+        draws=config.draws,
+        sign_flips=config.sign_flips,
+        level=config.level,
+        seed=config.seed,
+    )
+    return decide(groups, changes, list(_too_many(missing, config)), config)
+
+
+def _too_many(missing: Sequence[UnscoredCount], config: RegressConfig) -> list[str]:
+    """Where more completions are unscored than the limit, with the commonest reason."""
+    found = []
+    for row in missing:
+        sides = (
+            ("baseline", row.baseline, row.baseline_reason),
+            ("candidate", row.candidate, row.candidate_reason),
+        )
+        for name, count, reason in sides:
+            if count > config.max_unscored * row.n:
+                what = f"{name}, {row.response_type.value.replace('_', ' ')}"
+                found.append(f"{what}: {count} of {row.n} completions are unscored ({reason})")
+    return found
+
+
+def _check_stale(baseline: RewardSource, candidate: RewardSource) -> None:
+    """Recorded grades that do not say what was asked cannot answer a question that was edited since."""
+    a, b = baseline.live, candidate.live
+    if a is None or b is None:
+        return
+    old, new = a.rulebook, b.rulebook
+    shared = [name for name in new.propositions if name in old.propositions]
+    edited = [n for n in shared if old.propositions[n].question_digest != new.propositions[n].question_digest]
+    if edited and b.silent_grades is not None and a.silent_grades == b.silent_grades:
+        raise _stale(f"the question of '{edited[0]}'", "which questions they answer", candidate.path)
+    other_template = old.prompt_template != new.prompt_template
+    if other_template and b.silent_template is not None and a.silent_template == b.silent_template:
+        raise _stale("the prompt template", "in which template they were asked", candidate.path)
+
+
+def _stale(what: str, unsaid: str, path: Path) -> InputError:
+    return InputError(
+        f"{what} is edited, and both sides read the same grades, which do not say {unsaid}",
+        path=path,
+        field="grader",
+        fix="grade again: `rbrbench gold` writes grades with questions and template",
+    )
+
+
+def _notes(completions: CompletionSet, baseline: Side, candidate: Side) -> list[str]:
+    notes = []
+    if completions.left_out:
+        notes.append(f"{completions.left_out} rows without a response type are left out.")
+    seen = {r.prompt.messages for r in completions.responses}
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        if shared := len(seen & side.fitted_on):
+            notes.append(
+                f"The {name}'s weights were fitted on {shared} of the {len(seen)} prompts: its error is too low."
+            )
+        if side.kind == "recorded" and not side.questions and side.grades:
+            notes.append(f"The {name}'s recorded grades do not say which questions they answer.")
+    if baseline.template and candidate.template and baseline.template != candidate.template:
+        notes.append("The two sides put their questions in different prompt templates.")
+    if np.array_equal(baseline.breakdown.total, candidate.breakdown.total, equal_nan=True):
+        notes.append("Both rewards are the same on every completion.")
+    return notes

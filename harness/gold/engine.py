@@ -1,0 +1,70 @@
+"""`rbrbench gold` from configuration to results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console as RichConsole
+
+from evals.rules.rulebook import Rulebook, load_rulebook
+from harness.gold.agreement import agreements_with
+from harness.gold.files import claim, write_results
+from harness.gold.graders import check_students, load_graders
+from harness.gold.labels import GoldSplits, count_labels, read_splits
+from harness.gold.lesson import Lesson, read_completions, teach
+from harness.gold.measure import compare_with_first, grading_steps, judge_grader
+from harness.gold.tables import gold_tables
+from harness.gold.view import show
+from harness.keys.compose import rulebook_path
+from harness.keys.gold import GoldConfig
+from harness.runtime.console import Console
+from harness.runtime.libraries import no_progress_bars
+
+
+def run_gold(config: GoldConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
+    """Judge every grader against the labels, print the tables, write results/NAME; returns the page's path.
+
+    Raises InputError for bad input and UndecidableError where too much is unscored; what was graded until
+    then is kept in the grade cache, and nothing else is written.
+    """
+    console, screen = console or Console(), screen or RichConsole()
+    rulebook = load_rulebook(rulebook_path(config.rulebook))
+    splits = read_splits(rulebook, config.gold.train, config.gold.test)
+    counts = count_labels(splits)
+    folder = claim(config)
+    _use_threads(config)
+    lesson = _lesson(config, rulebook, splits, console) if config.teacher.grader else None
+    with console.stage("load and fit", total=None, unit="graders"):
+        graders = load_graders(config, rulebook, splits, lesson, console)
+    results = []
+    for grader in graders:
+        steps = grading_steps(grader, config, splits)
+        with console.stage(f"grade: {grader.name}", total=steps, unit="responses") as advance:
+            results.append(judge_grader(grader, config, splits, counts, advance))
+    results = compare_with_first(results, splits, config)
+    agreements = [] if lesson is None else agreements_with(lesson, graders, config)
+    tables = gold_tables(results, splits, counts, config, lesson, agreements)
+    with console.stage("plots and report", total=None, unit="files"):
+        page = write_results(folder, results, graders, splits, counts, tables, config, agreements)
+    show(tables, screen)
+    console.report(page)
+    return page
+
+
+def _lesson(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits, console: Console) -> Lesson:
+    """The teacher's grades of its completions."""
+    responses, left_out = read_completions(Path(str(config.teacher.on)), splits)
+    check_students(config)
+    name = config.teacher.choice.name
+    with console.stage(f"grade: {name} (teacher)", total=len(responses), unit="responses") as advance:
+        return teach(config, rulebook, splits, responses, left_out, advance)
+
+
+def _use_threads(config: GoldConfig) -> None:
+    """Set threads and keep bars off the console, for the graders that are models; torch takes seconds to load."""
+    kinds = {choice.kind for choice in config.choices} | {config.teacher.grader}
+    if kinds & {"language_model", "encoder"}:
+        import torch
+
+        torch.set_num_threads(config.threads)
+        no_progress_bars()

@@ -1,0 +1,1 @@
+"""Every setting with its meaning, composed by Hydra and checked once."""

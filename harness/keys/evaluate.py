@@ -1,0 +1,352 @@
+"""The keys of `rbrbench evaluate`: plain dataclasses, composed by Hydra and checked once. Loads no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evals.judges.labelled import LABELLED
+from evals.suites import suite_source
+from evals.suites.recorded_responses import ResponseColumns
+from evals.values.errors import InputError
+from evals.values.ranges import check_ranges, whole
+from harness.findings.wording import file_name
+from harness.keys.compose import compose_command
+from harness.keys.shared import check_least, check_name
+
+PRECISIONS = ("float32", "bfloat16")
+# `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command
+# line, which Hydra cannot hold in one node. The settings are kept under these names.
+MEMBERS = {"suites": "suite_paths", "judges": "judge_settings", "models": "models"}
+
+# What may change between two runs of one evaluation: none of them changes a response or a judgement.
+AFTERWARDS = ("baseline", "tolerance", "compare_anyway", "unscored_limit", "show_prompts")
+
+
+@dataclass
+class LocalKeys:
+    """A model in Hugging Face format. Its weights must be safetensors; its own chat template is used."""
+
+    path: str | None = None  # a folder or a hub name
+    precision: str = "float32"  # or bfloat16
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"is {self.precision!r}", field="model.precision", fix=f"use {' or '.join(PRECISIONS)}"
+            )
+
+
+@dataclass
+class ServerKeys:
+    """An OpenAI-compatible server, asked through /chat/completions."""
+
+    url: str | None = None  # its base, http://host:port/v1
+    model: str | None = None  # the model's name on the server
+    revision: str = ""  # names the weights, where the model's name does not
+    key_variable: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    concurrency: int = 8  # requests at once
+    timeout: float = 120.0  # seconds to wait for an answer
+    attempts: int = 5  # tries of one request
+    max_requests: int = 0  # budget of requests, retries included; 0: no limit
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "server", {"concurrency attempts": whole(1), "max_requests": whole(0)})
+        if not self.timeout > 0:  # NaN is not
+            raise InputError(f"is {self.timeout}", field="server.timeout", fix="give a number of seconds")
+
+
+@dataclass
+class SourceKeys:
+    """Where one model's responses come from: exactly one of model.path, server.url and responses."""
+
+    model: LocalKeys = field(default_factory=LocalKeys)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    responses: str | None = None
+    columns: ResponseColumns = field(default_factory=ResponseColumns)
+
+    def check(self, place: str) -> None:
+        """Raises InputError unless exactly one source is named, wholly."""
+        given = [x for x in (self.model.path, self.server.url, self.responses) if x]
+        if len(given) != 1:
+            raise InputError(
+                "no model is named" if not given else "more than one source is named",
+                field=place or "model.path, server.url, responses",
+                fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE",
+            )
+        if self.server.url and not self.server.url.startswith(("http://", "https://")):
+            raise InputError(
+                f"{self.server.url!r} is no address of a server",
+                field=f"{place}server.url",
+                fix="give http://...",
+            )
+        if self.server.url and not self.server.model:
+            raise InputError(
+                "is not set", field=f"{place}server.model", fix="give the model's name on the server"
+            )
+
+    @property
+    def label(self) -> str:
+        """A name for tables and files where none is given."""
+        if self.responses:
+            return file_name(Path(self.responses).name.split(".")[0]) or "responses"
+        return file_name(Path(self.server.model or self.model.path or "").name) or "model"
+
+
+@dataclass
+class DecodingKeys:
+    max_new_tokens: int = 256  # limit of a response
+    temperature: float = 0.0  # 0: greedy
+    samples: int = 1  # responses to each prompt; more than one needs a temperature
+    batch_size: int = 32  # responses at once; changes speed only
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"is {getattr(self, name)}", field=f"decoding.{name}", fix="give at least 1")
+        if not self.temperature >= 0:
+            raise InputError(
+                f"is {self.temperature}", field="decoding.temperature", fix="give 0 (greedy) or more"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise InputError(
+                f"{self.samples} greedy samples of a prompt are all the same",
+                field="decoding.samples",
+                fix="set decoding.temperature above 0, or take one sample",
+            )
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """What responses depend on; the seed only where it is drawn from."""
+        greedy = self.temperature == 0
+        drawn = {} if greedy else {"samples": self.samples, "seed": seed}
+        return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature} | drawn
+
+
+@dataclass
+class CapabilityKeys:
+    """Knowledge tasks through lm-eval, for local models."""
+
+    root: str | None = None  # folder of the tasks' released files; None: by lm-eval's names, from the hub
+    tasks: list[str] = field(default_factory=list)  # those to take; []: all with a file in root
+    num_fewshot: dict[str, int] = field(default_factory=dict)  # .TASK=5: examples before each question
+    limit: int = 400  # items a task
+    batch_size: int = 32  # requests at once; changes speed only
+    margin: float = 0.02  # two models within this much are equivalent
+
+    @property
+    def wanted(self) -> bool:
+        return self.root is not None or bool(self.tasks)
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"is {getattr(self, name)}", field=f"capability.{name}", fix="give at least 1"
+                )
+        for name, examples in self.num_fewshot.items():
+            place = f"capability.num_fewshot.{name}"
+            if examples < 0:
+                raise InputError(f"is {examples}", field=place, fix="give 0 or more")
+            if self.tasks and name not in self.tasks:
+                raise InputError(
+                    "is not in capability.tasks=[...]", field=place, fix="add it, or remove this"
+                )
+        if not self.margin > 0:
+            raise InputError(
+                f"is {self.margin}", field="capability.margin", fix="give more than 0, such as 0.02"
+            )
+
+
+@dataclass
+class CardKeys:
+    """Each judge is measured on people's labels before it is used; the card stands beside its scores."""
+
+    labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, or none
+    path: str | None = None  # their folder or file; else they are searched below data.root
+    limit: int = 300  # responses that a judge reads for it, drawn at random
+
+    def __post_init__(self) -> None:
+        if self.labels != "none" and self.labels not in LABELLED:
+            raise InputError(
+                f"unknown labels {self.labels!r}",
+                field="card.labels",
+                fix=f"use one of {', '.join(LABELLED)}, or none",
+            )
+        if self.limit < 1:
+            raise InputError(f"is {self.limit}", field="card.limit", fix="give at least 1")
+
+
+@dataclass
+class CorrectionKeys:
+    """Scores corrected for a judge's mistakes by people's labels on a random few of the same responses."""
+
+    by: str | None = None  # the judge whose verdicts are those labels, one of judges=[...]
+    labels: int = 0  # how many of them are used, drawn at random; 0: all
+
+    def __post_init__(self) -> None:
+        if self.labels < 0:
+            raise InputError(f"is {self.labels}", field="correction.labels", fix="give 0 (all) or more")
+
+
+@dataclass
+class DataKeys:
+    root: str | None = None  # folder that holds the suites' folders
+
+
+@dataclass
+class EvaluateConfig:
+    name: str = "evaluation"  # results/NAME
+    results: str = "results"  # root folder of results
+    seed: int = 0  # of samples, bootstrap and capability items
+    threads: int = 2  # processor threads
+    model: LocalKeys = field(default_factory=LocalKeys)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    responses: str | None = None  # recorded responses, CSV or JSONL
+    columns: ResponseColumns = field(default_factory=ResponseColumns)
+    models: dict[str, Any] = field(default_factory=dict)  # several: models.NAME.model.path=FOLDER, ...
+    suites: list[str] = field(default_factory=list)  # names of suites
+    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
+    judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
+    judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
+    card: CardKeys = field(default_factory=CardKeys)
+    correction: CorrectionKeys = field(default_factory=CorrectionKeys)
+    data: DataKeys = field(default_factory=DataKeys)
+    decoding: DecodingKeys = field(default_factory=DecodingKeys)
+    capability: CapabilityKeys = field(default_factory=CapabilityKeys)
+    baseline: str | None = None  # a finished evaluation's folder to compare with
+    tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
+    compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
+    unscored_limit: float = 0.1  # share of unscored responses beyond which the exit code is 3
+    draws: int = 2000  # of the bootstrap
+    show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_least(self, seed=0, threads=1, draws=100)
+        for name in ("tolerance", "unscored_limit"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"is {getattr(self, name)}", field=name, fix="give a fraction from 0 to 1")
+        self._check_lists()
+        for name, source in self.sources().items():
+            source.check(f"models.{name}." if self.models else "")
+
+    def _check_lists(self) -> None:
+        if not self.suites and not self.capability.wanted:
+            raise InputError(
+                "nothing is to be measured",
+                field="suites",
+                fix="give suites=[xstest,...], capability.root= or capability.tasks=",
+            )
+        for name in self.suites:
+            suite_source(name)
+        for kind, names in (("suites", self.suites), ("judges", self.judges)):
+            if len(set(names)) != len(names):
+                raise InputError("a name stands twice", field=kind, fix="name each once")
+            others = set(getattr(self, MEMBERS[kind])) - set(names)
+            if others:
+                raise InputError(
+                    f"settings for {sorted(others)[0]!r}, which is not in {kind}=[...]",
+                    field=f"{kind}.{sorted(others)[0]}",
+                    fix=f"add it to {kind}, or remove the setting",
+                )
+        if self.correction.by is not None and self.correction.by not in self.judges:
+            raise InputError(
+                f"{self.correction.by!r} is not in judges=[...]", field="correction.by", fix="add it"
+            )
+        if self.correction.by is not None and len(self.judges) < 2:
+            fix = "name the judge that is to be corrected in judges=[...] too"
+            raise InputError("there is no other judge to correct", field="correction.by", fix=fix)
+        if self.suites and not self.judges:
+            raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
+        for name in self.models:
+            if not re.fullmatch(r"\w[\w.+-]*", name):
+                raise InputError(
+                    f"{name!r} cannot name a file", field="models", fix="use letters, digits, '-', '_', '.'"
+                )
+
+    def sources(self) -> dict[str, SourceKeys]:
+        """{name: source} of every model. Raises InputError where one model and several are both named."""
+        single = SourceKeys(self.model, self.server, self.responses, self.columns)
+        if not self.models:
+            return {single.label: single}
+        if single.model.path or single.server.url or single.responses:
+            raise InputError(
+                "one model and several are both named", field="models", fix="name every model under models."
+            )
+        # Server and column settings outside `models` are the defaults of those inside.
+        return {name: _with_defaults(_source(name, keys), single) for name, keys in self.models.items()}
+
+    def suite_path(self, name: str) -> str | None:
+        return path_of_suite(self.suite_paths, name)
+
+    def settings_of_judge(self, name: str) -> dict[str, Any]:
+        settings = self.judge_settings.get(name, {})
+        if not isinstance(settings, dict):
+            raise InputError("is not a group", field=f"judges.{name}", fix=f"give judges.{name}.KEY=VALUE")
+        return settings
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results; speed, budget and retries do not."""
+        settings = asdict(self)
+        for key in ("results", "threads", *AFTERWARDS):
+            del settings[key]
+        settings["models"] = {name: asdict(source) for name, source in self.sources().items()}
+        for group in (settings, *settings["models"].values()):
+            for key in ("concurrency", "timeout", "attempts", "max_requests"):
+                del group["server"][key]
+        for group in ("decoding", "capability"):
+            del settings[group]["batch_size"]
+        return settings
+
+
+def path_of_suite(settings: dict[str, Any], name: str) -> str | None:
+    """`suites.NAME.path`, None where it is not set. Raises InputError for any other setting of a suite."""
+    of_suite = settings.get(name)
+    if of_suite is None:
+        return None
+    if not isinstance(of_suite, dict) or set(of_suite) != {"path"}:
+        raise InputError("only `path` can be set", field=f"suites.{name}", fix=f"give suites.{name}.path=")
+    return str(of_suite["path"])
+
+
+def _source(name: str, keys: object) -> SourceKeys:
+    """`models.NAME` as a source. Raises InputError for a key that a source does not have."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(SourceKeys), OmegaConf.create({"": keys})[""])
+        source = OmegaConf.to_object(merged)
+    except InputError:
+        raise
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            problem, field=f"models.{name}", fix="give model.path=, server.url= or responses= under it"
+        ) from None
+    assert isinstance(source, SourceKeys)
+    return source
+
+
+def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
+    columns = shared.columns if source.columns == ResponseColumns() else source.columns
+    server = source.server
+    if server == replace(ServerKeys(), url=server.url, model=server.model, revision=server.revision):
+        server = replace(shared.server, url=server.url, model=server.model, revision=server.revision)
+    return SourceKeys(source.model, server, source.responses, columns)
+
+
+def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:
+    """Compose and check the keys of one command line. Raises InputError, one line, for what does not fit."""
+    return compose_command("evaluate", EvaluateConfig, [member_key(text) for text in overrides])
+
+
+def member_key(override: str) -> str:
+    """`suites.xstest.path=F` as Hydra must be told it: `+suite_paths.xstest.path=F`."""
+    if override.startswith("capability.num_fewshot."):
+        return f"+{override}"
+    found = re.match(r"\+*(suites|judges|models)\.(.+)", override, re.DOTALL)
+    return f"+{MEMBERS[found[1]]}.{found[2]}" if found else override

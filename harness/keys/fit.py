@@ -1,0 +1,97 @@
+"""The keys of `rbrbench fit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from evals.graders import GRADERS
+from evals.models.chat_server import ChatServerConfig
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+from harness.keys.shared import check_least, check_name, response_types
+from trainers.reward.weights import WeightsConfig
+
+ORACLE = "oracle"
+
+
+@dataclass
+class ModelSource:
+    """Where the grader lies."""
+
+    path: str | None = None  # folder or hub id; grader=recorded: its file; grader=oracle: see above
+
+
+@dataclass
+class RewardModelSource:
+    """The reward model that the rules are fitted beside; without one they are fitted alone."""
+
+    path: str | None = None  # folder or hub id of a one-output classifier, or a .jsonl of recorded scores
+
+
+@dataclass
+class ServerKeys(ChatServerConfig):
+    """Of grader=server. The key is read from the environment."""
+
+    base_url: str = ""  # such as http://localhost:8000/v1
+    model: str = ""  # the server's name of the model
+
+
+@dataclass
+class FitConfig:
+    on: str = ""  # labelled completions (.jsonl), several a prompt, or a set of conf/gate by name
+    test: str | None = None  # others to judge the reward on; without it: weights.holdout of the prompts
+    rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
+    grader: str = ORACLE  # oracle, recorded, language_model, encoder or server
+    model: ModelSource = field(default_factory=ModelSource)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    reward_model: RewardModelSource = field(default_factory=RewardModelSource)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    response_types: list[str] = field(default_factory=list)  # only these; empty: all of the completions
+    refit: bool = True  # fit anew without each rule, to say what leaving it out costs
+    orders: int = 5  # random orders of the prompts for the learning curve; 0: none
+    worst: int = 10  # wrongly ranked pairs shown of each response type
+    max_unscored: float = 0.1  # a larger share of unscored completions: exit code 3
+    draws: int = 2000  # bootstrap draws of an interval
+    threads: int = 2  # processor threads
+    seed: int = 0  # of the split, of draws, orders and trees
+    name: str = "fit"  # results/NAME
+    results: str = "results"  # root folder of results
+
+    def __post_init__(self) -> None:
+        if not self.on:
+            raise InputError("is not set", field="on", fix="give labelled completions: on=FILE.jsonl")
+        if self.grader not in GRADERS:
+            raise InputError(
+                f"unknown grader {self.grader!r}", field="grader", fix=f"use one of {', '.join(GRADERS)}"
+            )
+        if self.model.path is None and self.grader not in (ORACLE, "server"):
+            raise InputError(
+                f"a {self.grader} grader has no path", field="model.path", fix="give its folder or file"
+            )
+        for key in ("base_url", "model"):
+            if self.grader == "server" and not getattr(self.server, key):
+                raise InputError("is empty", field=f"server.{key}", fix="say which server and model to ask")
+        check_least(self, orders=0, worst=0, draws=100, threads=1, seed=0)
+        if not 0.0 <= self.max_unscored < 1.0:
+            raise InputError(
+                f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 up to, without, 1"
+            )
+        if self.reward_model.path is not None and not self.weights.reward_model:
+            raise InputError(
+                "is false, and a reward model is given",
+                field="weights.reward_model",
+                fix="leave out one of the two; the ablations show the rules alone",
+            )
+        if self.test is None and self.weights.holdout == 0.0:
+            raise InputError(
+                "is 0: no prompt is left to judge the reward on",
+                field="weights.holdout",
+                fix="give a share above 0, or other completions with test=FILE",
+            )
+        check_name(self.name)
+        self.types  # noqa: B018  an unknown response type is refused at once
+
+    @property
+    def types(self) -> tuple[ResponseType, ...]:
+        """The response types that are asked for; empty for all."""
+        return response_types(self.response_types)

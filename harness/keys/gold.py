@@ -1,0 +1,167 @@
+"""The keys of `rbrbench gold`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from evals.graders import GRADERS
+from evals.graders.server import ServerConfig
+from evals.values.errors import InputError
+from harness.keys.shared import check_least, check_name
+from trainers.supervised.encoder_config import EncoderFitConfig
+
+RECORDED = "recorded"
+FILES = (RECORDED, "oracle")  # graders that are a file, and no model
+
+
+class AskedBy(str, Enum):
+    """How a language model is asked."""
+
+    MODEL = "model"
+    RULEBOOK = "rulebook"
+
+
+class ThresholdMetric(str, Enum):
+    BALANCED_ACCURACY = "balanced_accuracy"
+    ACCURACY = "accuracy"
+
+
+@dataclass
+class GoldLabels:
+    """Labelled completions (.jsonl), as in the released gold files of the paper."""
+
+    train: str | None = None  # to fit the encoder on, and to tune thresholds on
+    test: str | None = None  # to judge on; without it: gold.train, each prompt judged by the others' labels
+
+
+@dataclass
+class ModelSource:
+    """Where the grader lies."""
+
+    path: str | None = None  # folder or hub id; grader=recorded: its file; grader=oracle: the sandbox's world
+
+
+@dataclass
+class ServerKeys(ServerConfig):
+    """Of grader=server. The key is read from the environment."""
+
+    base_url: str = ""  # such as http://localhost:8000/v1
+    model: str = ""  # the server's name of the model
+
+    def prefix(self) -> str:
+        return "server."
+
+
+@dataclass
+class HostileKeys:
+    """Responses that try to talk to their grader."""
+
+    responses: int = 20  # of the judged ones, drawn by seed; each is graded under every attack; 0: none
+
+    def __post_init__(self) -> None:
+        if self.responses < 0:
+            raise InputError(f"is {self.responses}", field="hostile.responses", fix="give 0 or more")
+
+
+def check_grader(kind: str, path: str | None, kind_key: str, path_key: str) -> None:
+    """Raises InputError for an unknown kind, and for a grader that lies nowhere, by the keys that gave them."""
+    if kind not in GRADERS:
+        problem = f"unknown grader {kind!r}" if kind else "no grader is named"
+        raise InputError(problem, field=kind_key, fix=f"use one of {', '.join(GRADERS)}")
+    if path is None and kind != "server":
+        raise InputError(
+            f"a grader of kind {kind} has no path", field=path_key, fix="give its folder or file"
+        )
+
+
+@dataclass
+class GraderChoice:
+    """One of `graders`."""
+
+    kind: str = ""  # as grader=
+    path: str | None = None  # as model.path; of a server: its name of the model
+    name: str = ""  # in tables and files; empty: the last part of the path
+
+    def __post_init__(self) -> None:
+        check_grader(self.kind, self.path, "grader", "model.path")
+        self.name = self.name or self._last_part() or self.kind
+        check_name(self.name, "graders.name")
+
+    def _last_part(self) -> str:
+        """A file loses its suffix. A model keeps what looks like one: Qwen2.5-1.5B-Instruct."""
+        if self.path is None or self.kind == "server":
+            return ""
+        name = Path(self.path).name
+        return Path(name.removesuffix(".gz")).stem if self.kind in FILES else name
+
+
+@dataclass
+class TeacherKeys:
+    """Another grader, which a plain encoder is fitted to in place of the labels of gold.train (distillation)."""
+
+    grader: str = ""  # as grader=; empty: people teach
+    path: str | None = None  # as model.path; of a server: its name of the model
+    on: str | None = None  # completions that it grades (.jsonl: prompt and completion); they need no labels
+
+    def __post_init__(self) -> None:
+        if not self.grader:
+            given = next((key for key in ("path", "on") if getattr(self, key) is not None), None)
+            if given is not None:
+                fix = "say who teaches: teacher.grader=KIND"
+                raise InputError("is given, and no teacher is named", field=f"teacher.{given}", fix=fix)
+            return
+        check_grader(self.grader, self.path, "teacher.grader", "teacher.path")
+        if self.on is None:
+            raise InputError(
+                "is not set",
+                field="teacher.on",
+                fix="give completions for the teacher to grade: teacher.on=FILE.jsonl",
+            )
+
+    @property
+    def choice(self) -> GraderChoice:
+        return GraderChoice(self.grader, self.path)
+
+
+@dataclass
+class GoldConfig:
+    grader: str = ""  # language_model, encoder, server, recorded or oracle
+    model: ModelSource = field(default_factory=ModelSource)
+    graders: list[GraderChoice] = field(default_factory=list)  # several: [{kind: KIND, path: PATH}, ...]
+    rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
+    gold: GoldLabels = field(default_factory=GoldLabels)
+    asked_by: AskedBy = AskedBy.MODEL  # as trained, else after the response; rulebook: in its template
+    metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # of the tuned thresholds; or ACCURACY
+    folds: int = 5  # of the prompts of gold.train
+    few: int = 10  # fewer prompts with either label: too few to learn from, or to judge
+    max_unscored: float = 0.05  # a larger share of unscored grades: exit code 3
+    draws: int = 1000  # bootstrap draws of an interval
+    batch_size: int = 8  # responses between two writes of the grade cache; changes speed only
+    threads: int = 2  # processor threads
+    seed: int = 0  # of folds, draws and the responses that are attacked
+    hostile: HostileKeys = field(default_factory=HostileKeys)
+    server: ServerKeys = field(default_factory=ServerKeys)
+    encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
+    teacher: TeacherKeys = field(default_factory=TeacherKeys)
+    name: str = "gold"  # results/NAME
+    results: str = "results"  # root folder of results
+
+    def __post_init__(self) -> None:
+        check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)
+        if not 0 <= self.max_unscored <= 1:
+            raise InputError(f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 to 1")
+        if self.teacher.grader:
+            self.encoder.for_grades()
+        if self.gold.train is None and self.gold.test is None:
+            raise InputError("no labels", field="gold.test", fix="give labelled completions: gold.test=FILE")
+        check_name(self.name)
+        names = [choice.name for choice in self.choices]
+        if len(set(names)) < len(names):
+            raise InputError("two graders have one name", field="graders", fix="give each a name of its own")
+
+    @property
+    def choices(self) -> list[GraderChoice]:
+        """The graders to judge: those of `graders`, else the one of `grader` and `model.path`."""
+        return list(self.graders) or [GraderChoice(self.grader, self.model.path)]

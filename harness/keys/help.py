@@ -1,0 +1,61 @@
+"""`--help`: every key of the configuration with its default and, from the source itself, its meaning."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from harness.keys.compose import CONF, every_key
+
+_COMMENTED = re.compile(r"^    (\w+): [^#\n]*#\s*(.+)$", re.MULTILINE)
+
+
+def command_help(usage: str, kind: type[Any]) -> str:
+    """The text of `rbrbench COMMAND --help`: how it is called, and every key of its dataclass `kind`."""
+    return "\n".join([usage, "", *_group(kind, "", every_key(kind))])
+
+
+def keys_help() -> str:
+    """The text of `rbrbench run --help`."""
+    from harness.keys.run import RunConfig  # loads torch, which other commands' help does without
+
+    lines = [
+        "usage: rbrbench run [-m] [key=value ...]",
+        "",
+        "experiments: " + ", ".join(_options("experiment")),
+    ]
+    lines += [
+        "groups: " + ", ".join(f"{name}={'|'.join(_options(name))}" for name in ("model", "sandbox")),
+        "",
+    ]
+    lines += _group(RunConfig, "", every_key(RunConfig))
+    return "\n".join(lines)
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _group(kind: type[Any], prefix: str, defaults: dict[str, str]) -> list[str]:
+    """One line a key; then the groups inside, each under its docstring."""
+    comments = dict(_COMMENTED.findall(inspect.getsource(kind)))
+    hints = get_type_hints(kind)
+    lines, inner = [], []
+    for field in fields(kind):
+        key, hint = f"{prefix}{field.name}", hints[field.name]
+        if field.metadata.get("omegaconf_ignore"):
+            continue
+        if is_dataclass(hint):
+            about = inspect.cleandoc(hint.__doc__ or "")
+            about = "" if "(" in about.split(" ")[0] else about
+            inner += ["", f"{key}", *(f"    {line}".rstrip() for line in about.splitlines())]
+            inner += _group(hint, f"{key}.", defaults)  # type: ignore[arg-type]
+        else:
+            inside = [name for name in defaults if name.startswith(f"{key}.")] or [key]  # a mapping's keys
+            lines += [
+                f"  {name}={defaults.get(name, '')}".ljust(46) + comments.get(field.name, "")
+                for name in inside
+            ]
+    return [line.rstrip() for line in lines] + inner

@@ -1,0 +1,245 @@
+"""The configuration of a run: plain dataclasses, composed by Hydra, converted and checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from evals.values.errors import InputError
+from evals.values.ranges import check_ranges, whole
+from harness.keys.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
+from harness.keys.methods import DEFAULT, chosen
+from harness.keys.shared import check_name
+from harness.runtime.launch import read_launch
+from harness.worlds.sandbox.config import SandboxConfig
+from harness.worlds.sources import RealConfig
+from trainers.models.sizes import ModelConfig
+from trainers.reward.weights import WeightsConfig
+from trainers.rl.config import Algorithm, PPOConfig, check_algorithm
+from trainers.rl.group_settings import check_settings
+from trainers.rl.renewal import RenewalConfig
+from trainers.rl.trackers import check_trackers
+from trainers.supervised.grader import GraderTrainingConfig
+from trainers.supervised.pretrain import PretrainConfig
+from trainers.supervised.reward_model import RewardModelConfig
+from trainers.supervised.sft import SFTConfig
+
+__all__ = [
+    "CONF",
+    "RunConfig",
+    "compose_command",
+    "compose_run",
+    "every_key",
+    "expand_sweep",
+    "rulebook_path",
+]
+
+
+class Source(str, Enum):
+    SANDBOX = "sandbox"
+    REAL = "real"
+
+
+@dataclass
+class DataConfig:
+    source: Source = Source.SANDBOX
+    root: str | None = None  # folder of the real data sets
+
+    def __post_init__(self) -> None:
+        if self.source is Source.REAL and self.root is None:
+            raise InputError(
+                "is not set", field="data.root", fix="give the folder of the data sets: data.root=PATH"
+            )
+        if self.root is not None and not Path(self.root).is_dir():
+            raise InputError(
+                "no such folder", path=self.root, field="data.root", fix="give an existing folder"
+            )
+
+
+@dataclass
+class EvaluationConfig:
+    max_new_tokens: int = 40  # limit of a response
+    batch_size: int = 128  # responses at once; changes speed only
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "evaluation", {"max_new_tokens batch_size": whole(1)})
+
+
+SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
+
+
+@dataclass
+class CapabilityConfig:
+    tasks: list[str] = field(default_factory=lambda: list(SANDBOX_TASKS))  # []: none is measured
+    root: str | None = None  # folder with the real tasks' files; None: the sandbox's own tasks
+    limit: int = 400  # items a task
+    batch_size: int = 128  # requests at once; changes speed only
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "capability", {"limit batch_size": whole(1)})
+
+
+@dataclass
+class RunConfig:
+    name: str = "demo"  # results/NAME
+    results: str = "results"  # root folder of results
+    seed: int = 0  # of the world, of every model and of every sample
+    threads: int = 2  # processor threads
+    methods: list[str] = field(default_factory=lambda: list(DEFAULT))
+    rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
+    data: DataConfig = field(default_factory=DataConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    real: RealConfig = field(default_factory=RealConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
+    grader: GraderTrainingConfig = field(default_factory=GraderTrainingConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    algorithm: Algorithm = Algorithm.PPO  # PPO, GRPO, RLOO, REINFORCE; their settings are those of ppo
+    group_size: int = 8  # responses a prompt of GRPO and RLOO
+    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
+    renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
+    vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; None: the trainer does
+    processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
+    launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate
+    trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    capability: CapabilityConfig = field(default_factory=CapabilityConfig)
+
+    def __post_init__(self) -> None:
+        chosen(self.methods)
+        check_name(self.name)
+        # The libraries that train take no larger seed.
+        check_ranges(
+            self,
+            "",
+            {
+                "seed": whole(0, 2**32 - 1),
+                "threads processes": whole(1, 1024),
+                "group_size": whole(2),
+            },
+        )
+        self._check_algorithm()
+        check_trackers(self.trackers)
+        self._check_renewal()
+        self._check_launch()
+        self._check_real_lengths()
+        self._check_context()
+
+    def _check_algorithm(self) -> None:
+        """What one algorithm alone has is refused beside another, which would silently leave it out."""
+        check_algorithm(self.algorithm, self.ppo)
+        grouped, is_ppo = self.algorithm in (Algorithm.GRPO, Algorithm.RLOO), self.algorithm is Algorithm.PPO
+        lacking = {
+            "renewal.every": (self.renewal.every > 0 and not is_ppo, "take algorithm=ppo"),
+            "vllm": (self.vllm is not None and not is_ppo, "take algorithm=ppo"),
+            "processes": (self.processes > 1 and not is_ppo, "take algorithm=ppo"),
+            "trackers": (bool(self.trackers) and not is_ppo, "take algorithm=ppo"),
+            "group_size": (self.group_size != RunConfig.group_size and not grouped, "take algorithm=grpo"),
+        }
+        for key, (is_asked, fix) in lacking.items():
+            if is_asked:
+                problem = f"{self.algorithm.value} has no such setting"
+                raise InputError(problem, field=key, fix=f"leave it out, or {fix}")
+        if grouped:
+            check_settings(self.algorithm, self.ppo, self.group_size)
+
+    def _check_renewal(self) -> None:
+        if self.renewal.every and self.data.source is Source.REAL and self.renewal.labels is None:
+            raise InputError(
+                "real data has no annotators to ask",
+                field="renewal.labels",
+                fix="give the folder that people write comparisons-UPDATE.jsonl into",
+            )
+
+    def _check_launch(self) -> None:
+        """What several processes do not go with, before hours of stages that need one alone."""
+        if self.processes == 1:
+            if self.launch != RunConfig.launch:
+                raise InputError("does nothing", field="launch", fix="say processes=N too, or leave it out")
+            return
+        kind = str(read_launch(self.launch)["distributed_type"])
+        if kind == "DEEPSPEED" and find_spec("deepspeed") is None:
+            fix = "pip install 'rbrbench[deepspeed]', or take launch=fsdp"
+            raise InputError("asks for DeepSpeed, which is not installed", field="launch", fix=fix)
+        splits = kind == "FSDP"
+        lacking = {
+            "renewal.every": (self.renewal.every > 0, "a reward model is trained by one process"),
+            "ppo.batch_size": (self.ppo.batch_size < self.processes, "each process needs a response"),
+            "ppo.shared_trunk": (splits and self.ppo.shared_trunk, "models are split over processes"),
+            "ppo.offload": (splits and self.ppo.offload, "models are split over processes"),
+            "vllm": (splits and self.vllm is not None, "models are split over processes"),
+        }
+        for key, (is_asked, why) in lacking.items():
+            if is_asked:
+                problem = f"does not go with processes={self.processes} and launch={self.launch}: {why}"
+                raise InputError(problem, field=key, fix="change it, or leave processes out")
+
+    def _check_context(self) -> None:
+        """What can be known before any prompt is: a model given by path tells its context when loaded."""
+        limits = {
+            "sft.max_length": self.sft.max_length,
+            "reward_model.max_length": self.reward_model.max_length,
+            "ppo.max_new_tokens": self.ppo.max_new_tokens,
+            "evaluation.max_new_tokens": self.evaluation.max_new_tokens,
+        }
+        for name, limit in limits.items():
+            if self.model.path is None and limit > self.model.context:
+                raise InputError(
+                    f"is {limit}, beyond the model's context of {self.model.context} tokens",
+                    field=name,
+                    fix="lower it or raise model.context",
+                )
+
+    def _check_real_lengths(self) -> None:
+        if self.data.source is not Source.REAL:
+            return
+        if self.real.context > self.model.context:
+            raise InputError(
+                f"is {self.real.context}, more than model.context {self.model.context}",
+                field="real.context",
+                fix="lower it or raise model.context",
+            )
+        longest = max(self.ppo.max_new_tokens, self.evaluation.max_new_tokens)
+        if longest > self.real.response_tokens:
+            raise InputError(
+                f"is {self.real.response_tokens}, fewer than the {longest} new tokens of ppo or evaluation",
+                field="real.response_tokens",
+                fix="raise it or lower max_new_tokens",
+            )
+
+    @property
+    def rulebook_path(self) -> Path:
+        return rulebook_path(self.rulebook)
+
+
+ConfigStore.instance().store(name="schema", node=RunConfig)
+
+
+def compose_run(overrides: Sequence[str]) -> RunConfig:
+    """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
+    return compose_keys("config", RunConfig, overrides)
+
+
+def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of the swept values (`seed=0,1,2`), in the order that Hydra's sweeper takes."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        choices = [
+            [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+            if o.is_sweep_override()
+            else [o.input_line or ""]
+            for o in parsed
+        ]
+    except HydraException as error:
+        raise as_input_error(error, RunConfig) from None
+    return [list(combination) for combination in product(*choices)]

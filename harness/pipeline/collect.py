@@ -1,0 +1,194 @@
+"""Collects what a run's stages made into results/NAME: tables and rows that a person can read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evals.capability import CapabilityScore, capability_rows
+from evals.judges.measures import Judgement, measure
+from evals.values.conversation import ResponseType, Row, read_jsonl, write_jsonl
+from evals.values.csv_rows import write_csv
+from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
+from harness.keys.methods import METHODS
+from harness.pipeline.context import Context
+from harness.pipeline.judging import stored_responses
+from harness.pipeline.order import Outcome
+from harness.pipeline.world import summary_of
+from harness.record.diagnosis_files import TABLES, WORST
+from harness.storage.store import Artifact
+
+SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One run's rows, before they are written; `variant` tells runs of a sweep apart beside the seed."""
+
+    metrics: list[MetricRow]
+    training: list[dict[str, Any]]
+    rewards: list[dict[str, Any]]
+    calibration: list[dict[str, Any]]
+    samples: dict[str, list[dict[str, Any]]]
+    stages: list[dict[str, Any]]
+    world: dict[str, Any]
+    diagnosis: dict[str, list[dict[str, Any]]]  # by file name
+
+
+def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
+    """Read the artifacts and compute the metrics.
+
+    A method's name says what trained it, and `variant` is added to it: `rbr_grpo[x=1]`.
+    """
+    seed = context.config.seed
+    suffix = f"[{variant}]" if variant else ""
+    names = {name: METHODS[name].named(context.config.algorithm) + suffix for name in outcome.models}
+    return Collected(
+        metrics=list(_metrics(context, outcome, names, suffix)),
+        training=list(_training(outcome, names, seed)),
+        rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
+        calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
+        samples={names[name]: _samples(outcome, name) for name in outcome.models},
+        stages=[_stage_row(label, artifact, seed) for label, artifact in context.done],
+        world=summary_of(outcome.data),
+        diagnosis=_diagnosis(outcome.ranking),
+    )
+
+
+def write_results(folder: Path, parts: Sequence[Collected]) -> None:
+    """Write the tables of one run, or of all runs of a sweep, under `folder`."""
+    write_metrics(folder / "metrics.csv", [row for part in parts for row in part.metrics])
+    write_jsonl(folder / "training.jsonl", (row for part in parts for row in part.training))
+    # One sample of rewards a seed: the histograms pool responses, and variants would repeat them.
+    first = {row["seed"]: part for part in reversed(parts) for row in part.rewards[:1]}
+    write_jsonl(folder / "rewards.jsonl", (row for seed in sorted(first) for row in first[seed].rewards))
+    for name in TABLES:
+        write_csv(folder / name, [r for seed in sorted(first) for r in first[seed].diagnosis[name]])
+    write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
+    write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
+    write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
+    (folder / "samples").mkdir(exist_ok=True)
+    for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
+        write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
+
+
+# --- metrics ---------------------------------------------------------------------------------
+
+
+def _metrics(
+    context: Context, outcome: Outcome, names: Mapping[str, str], suffix: str
+) -> Iterable[MetricRow]:
+    seed, suite = context.config.seed, str(summary_of(outcome.data)["suite"])
+    for (name, judge), artifact in outcome.judged.items():
+        yield from measure(_judgements(artifact), method=names[name], seed=seed, suite=suite, judge=judge)
+    for name, artifact in outcome.capability.items():
+        yield from _capability(artifact, names[name], seed)
+    if outcome.ranking is not None:
+        for row in read_metrics(outcome.ranking.path / "ranking.csv"):
+            yield replace(row, method=row.method + suffix)
+
+
+def _judgements(artifact: Artifact) -> dict[str, list[Judgement]]:
+    def parse(row: Row) -> Judgement:
+        return Judgement(**{**row.values, "response_type": ResponseType(row.values["response_type"])})
+
+    return {file.stem: read_jsonl(file, parse) for file in _numbered(artifact.path)}
+
+
+def _capability(artifact: Artifact, method: str, seed: int) -> Iterable[MetricRow]:
+    scores: dict[str, list[CapabilityScore]] = {}
+    for row in read_jsonl(artifact.path / "capability.jsonl", lambda row: dict(row.values)):
+        scores.setdefault(str(row.pop("checkpoint")), []).append(CapabilityScore(**row))
+    return capability_rows(scores, method=method, seed=seed)
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def _training(outcome: Outcome, names: Mapping[str, str], seed: int) -> Iterable[dict[str, Any]]:
+    for name, artifact in outcome.models.items():
+        if METHODS[name].is_ppo:
+            for row in read_jsonl(artifact.path / "metrics.jsonl", lambda row: row.values):
+                yield {"method": names[name], "seed": seed, **row}
+
+
+def _seeded(artifact: Artifact | None, name: str, seed: int) -> list[dict[str, Any]]:
+    if artifact is None:
+        return []
+    return [{"seed": seed, **row} for row in read_jsonl(artifact.path / name, lambda row: row.values)]
+
+
+def _diagnosis(ranking: Artifact | None) -> dict[str, list[dict[str, Any]]]:
+    """The files of the reward's diagnosis, row by row; they carry the seed."""
+    if ranking is None:
+        return {name: [] for name in (*TABLES, WORST)}
+    found = {name: _csv_rows(ranking.path / name) for name in TABLES}
+    path = ranking.path / WORST
+    return found | {WORST: read_jsonl(path, lambda row: dict(row.values)) if path.stat().st_size else []}
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
+    return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
+
+
+def _samples(outcome: Outcome, name: str) -> list[dict[str, Any]]:
+    """At most SAMPLES of the last checkpoint's responses, from the whole suite, with every judge's verdict.
+
+    Real prompts stand there by id only.
+    """
+    responses = stored_responses(outcome.data, outcome.responses[name])
+    last = list(responses)[-1]
+    verdicts = {
+        judge: {j.prompt_id: j for j in _judgements(artifact)[last]}
+        for (method, judge), artifact in outcome.judged.items()
+        if method == name
+    }
+    sandbox = summary_of(outcome.data)["suite"] == "sandbox"
+    rows = []
+    for response in _spread(responses[last], SAMPLES):
+        prompt = response.prompt
+        row: dict[str, Any] = {"prompt_id": prompt.id, "category": prompt.category}
+        row["response_type"] = prompt.response_type.value if prompt.response_type else None
+        if sandbox:
+            row["prompt"] = prompt.text
+        row["response"] = response.text
+        for judge, by_prompt in verdicts.items():
+            row[judge] = _verdict(by_prompt[prompt.id])
+        rows.append(row)
+    return rows
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` items, evenly over the whole list."""
+    step = max(1, -(-len(items) // most))
+    return list(items[::step])
+
+
+def _verdict(judgement: Judgement) -> dict[str, Any]:
+    shown = {name: getattr(judgement, name) for name in ("disallowed", "refused", "ideal_style")}
+    return shown | ({"reason": judgement.reason} if judgement.reason else {})
+
+
+def _stage_row(label: str, artifact: Artifact, seed: int) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "stage": label,
+        "key": artifact.key,
+        "cached": artifact.cached,
+        "seconds": artifact.seconds,
+        "peak_memory_mb": artifact.peak_memory_mb,
+    }
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"), key=lambda p: (len(p.stem), p.stem))

@@ -1,0 +1,159 @@
+"""Stages 2 to 4: the base model, supervised fine-tuning, and reward models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evals.models.load import load_causal_lm, load_tokenizer
+from evals.values.conversation import (
+    Comparison,
+    Demonstration,
+    read_comparisons,
+    read_demonstrations,
+    read_labelled,
+)
+from harness.keys.methods import Data
+from harness.pipeline.context import Context
+from harness.storage.digest import digest_model, model_files
+from harness.storage.store import Artifact
+from trainers.models.sizes import new_causal_lm, new_reward_model
+
+TOKENIZER = "tokenizer"
+
+
+def pretrain_base(context: Context, data: Artifact) -> Artifact:
+    """A model pre-trained here from scratch, or the one at `model.path`, copied as it is."""
+    return _given_base(context) if context.config.model.path else _pretrained_base(context, data)
+
+
+def _pretrained_base(context: Context, data: Artifact) -> Artifact:
+    config = context.config
+
+    def build(out: Path) -> dict[str, Any]:
+        from trainers.models.tokenizer import train_tokenizer
+        from trainers.supervised.pretrain import Blocks, pretrain, pretraining_steps
+
+        documents = (data.path / "pretrain.txt").read_text(encoding="utf-8").splitlines()
+        if (data.path / TOKENIZER).is_dir():
+            tokenizer = load_tokenizer(data.path / TOKENIZER)
+        else:
+            tokenizer = train_tokenizer(documents, config.real.vocabulary, config.model.context)
+        model = new_causal_lm(config.model, tokenizer, config.seed)
+        rows = len(Blocks(tokenizer, documents, config.pretrain.block))
+        steps = pretraining_steps(config.pretrain, rows)
+        with context.console.stage("base", total=steps) as advance:
+            return pretrain(model, tokenizer, documents, config.pretrain, config.seed, out, advance)
+
+    return context.stage(
+        "base",
+        build,
+        config={"model": config.model, "pretrain": config.pretrain, "vocabulary": config.real.vocabulary},
+        inputs={"data": data},
+        modules=["trainers.supervised.pretrain", "trainers.models.sizes", "trainers.models.tokenizer"],
+    )
+
+
+def _given_base(context: Context) -> Artifact:
+    """Checks and re-saves the given model, so that every later stage starts from a known copy."""
+    model = context.config.model
+
+    def build(out: Path) -> dict[str, Any]:
+        from evals.models.load import save_model
+
+        with context.console.stage("base", total=None, unit="models"):
+            loaded = load_causal_lm(str(model.path), model.precision.dtype)
+            save_model(loaded, load_tokenizer(str(model.path)), out)
+        return {"parameters": sum(p.numel() for p in loaded.parameters())}
+
+    settings = {"content": content_of(str(model.path)), "precision": model.precision}
+    return context.stage("base", build, config=settings, inputs={}, modules=["evals.models.load"])
+
+
+def content_of(path: str) -> str:
+    """A digest of a local model's files; a hub name stands for itself."""
+    return digest_model(Path(path)) if model_files(Path(path)) else path
+
+
+def fine_tune(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:
+    """SFT on the helpful demonstrations and, by kind, the annotators' or the synthetic ideal ones."""
+    config = context.config
+
+    def build(out: Path) -> dict[str, Any]:
+        from trainers.supervised.progress import steps_of
+        from trainers.supervised.sft import sft
+
+        demonstrations = demonstrations_for(data, kind)
+        model = load_causal_lm(base.path, config.model.precision.dtype)
+        with context.console.stage(
+            f"sft: {kind.value}", total=steps_of(config.sft, len(demonstrations))
+        ) as advance:
+            return sft(
+                model,
+                load_tokenizer(base.path),
+                demonstrations,
+                config.sft,
+                config.seed,
+                out,
+                lora_rank=config.model.lora_rank,
+                progress=advance,
+            )
+
+    return context.stage(
+        f"sft: {kind.value}",
+        build,
+        config={"sft": config.sft, "kind": kind, "lora_rank": config.model.lora_rank},
+        inputs={"data": data, "base": base},
+        modules=["trainers.supervised.sft"],
+        packages=["trl", "datasets"],
+    )
+
+
+def demonstrations_for(data: Artifact, kind: Data) -> list[Demonstration]:
+    rows = read_demonstrations(data.path / "sft_helpful.jsonl")
+    if kind is Data.HUMAN:
+        return rows + read_demonstrations(data.path / "sft_human.jsonl")
+    if kind is Data.RBR:
+        synthetic = read_labelled(data.path / "synthetic.jsonl")
+        ideal = [row.response for row in synthetic if row.completion_class == "ideal"]
+        return rows + [Demonstration(r.prompt, r.text) for r in ideal]
+    return rows
+
+
+def comparisons_for(data: Artifact, kind: Data) -> list[Comparison]:
+    rows = read_comparisons(data.path / "comparisons_helpful.jsonl")
+    return rows + read_comparisons(data.path / "comparisons_human.jsonl") if kind is Data.HUMAN else rows
+
+
+def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:
+    """A reward model on helpful comparisons, and for `human` the annotators' safety comparisons too."""
+    config = context.config
+
+    def build(out: Path) -> dict[str, Any]:
+        from trainers.supervised.progress import steps_of
+        from trainers.supervised.reward_model import train_reward_model
+
+        comparisons = comparisons_for(data, kind)
+        tokenizer = load_tokenizer(base.path)
+        model = new_reward_model(base.path, tokenizer, config.model.precision, config.seed)
+        total = steps_of(config.reward_model, len(comparisons))
+        with context.console.stage(f"reward_model: {kind.value}", total=total) as advance:
+            return train_reward_model(
+                model,
+                tokenizer,
+                comparisons,
+                config.reward_model,
+                config.seed,
+                out,
+                lora_rank=config.model.lora_rank,
+                progress=advance,
+            )
+
+    return context.stage(
+        f"reward_model: {kind.value}",
+        build,
+        config={"reward_model": config.reward_model, "kind": kind, "lora_rank": config.model.lora_rank},
+        inputs={"data": data, "base": base},
+        modules=["trainers.supervised.reward_model", "trainers.models.sizes"],
+        packages=["trl", "datasets"],
+    )

@@ -1,0 +1,73 @@
+"""The order of the stages: what a run does, from nothing to judged models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.keys.methods import Data, Method, chosen
+from harness.pipeline.context import Context
+from harness.pipeline.graders import GRADER, JUDGE, measure_grader, train_grader_stage
+from harness.pipeline.judging import judge_responses, judges_of, respond, test_capability
+from harness.pipeline.language_models import fine_tune, pretrain_base, train_reward
+from harness.pipeline.reinforcement import reinforce
+from harness.pipeline.reward import check_reward, fit_reward
+from harness.pipeline.world import make_data
+from harness.storage.store import Artifact
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made, as artifacts; by method name where there is one a method."""
+
+    data: Artifact
+    gold: dict[str, Artifact]  # grader and judge
+    ranking: Artifact | None
+    models: dict[str, Artifact]
+    responses: dict[str, Artifact]
+    judged: dict[tuple[str, str], Artifact]  # method, judge
+    capability: dict[str, Artifact]
+
+
+def run_stages(context: Context) -> Outcome:
+    """Every stage in order; finished ones come from the store."""
+    methods = chosen(context.config.methods)
+    data = make_data(context)
+    base = pretrain_base(context, data)
+    sft = {kind: fine_tune(context, data, base, kind) for kind in Data if any(m.sft is kind for m in methods)}
+    kinds = {m.reward_model for m in methods} - {None}
+    if any(m.rule_based for m in methods):
+        kinds.add(Data.HELPFUL)
+    reward_models = {kind: train_reward(context, data, base, kind) for kind in Data if kind in kinds}
+    grader = train_grader_stage(context, data, base, GRADER)
+    judge = train_grader_stage(context, data, base, JUDGE)
+    gold = {role.stage: measure_grader(context, data, role) for role in (grader, judge)}
+    weights = {
+        kind: fit_reward(context, data, grader, reward_models[kind], kind.value)
+        for kind in reward_models
+        if any(m.rule_based and m.reward_model is kind for m in methods)
+    }
+    first = next(iter(weights), None)
+    ranking = check_reward(context, data, grader, reward_models[first], weights[first]) if first else None
+    models = {}
+    for method in methods:
+        if method.reward_model is None:
+            models[method.name] = sft[method.sft]
+        else:
+            kind = method.reward_model
+            parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
+            models[method.name] = reinforce(context, method, data, *parts)
+    return _evaluated(context, methods, Outcome(data, gold, ranking, models, {}, {}, {}), judge)
+
+
+def _evaluated(context: Context, methods: list[Method], outcome: Outcome, judge: Artifact) -> Outcome:
+    for method in methods:
+        model = outcome.models[method.name]
+        responses = respond(context, method, outcome.data, model)
+        outcome.responses[method.name] = responses
+        for name in judges_of(context):
+            outcome.judged[method.name, name] = judge_responses(
+                context, method, outcome.data, responses, judge, name
+            )
+        if context.config.capability.tasks:
+            outcome.capability[method.name] = test_capability(context, method, outcome.data, model)
+    return outcome

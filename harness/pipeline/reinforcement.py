@@ -1,0 +1,120 @@
+"""Stage 9: reinforcement learning, one run a method."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evals.values.conversation import read_jsonl
+from harness.keys.methods import Method
+from harness.keys.run import RunConfig, Source
+from harness.pipeline.context import Context
+from harness.pipeline.training import TRAIN, Origins, Training, check_labels
+from harness.pipeline.worker import train_in_processes
+from harness.runtime.launch import launch_digest
+from harness.storage.store import Artifact
+from trainers.rl.alarm import ALARM
+from trainers.rl.config import Algorithm
+
+# They change memory, speed or how much a kill loses, never the result.
+WITHOUT_EFFECT = ("micro_batch_size", "save_every", "offload", "seed")
+
+
+def reinforce(
+    context: Context,
+    method: Method,
+    data: Artifact,
+    start: Artifact,
+    reward_model: Artifact,
+    grader: Artifact | None,
+    weights: Artifact | None,
+    judge: Artifact,
+    base: Artifact,
+) -> Artifact:
+    """Train the method's policy from its SFT model by the run's algorithm, a critic from its reward model.
+
+    A killed PPO run goes on from its last saved state; the other algorithms begin anew.
+    """
+    config = context.config
+    label = f"{config.algorithm.value}: {method.name}"
+
+    def build(out: Path) -> dict[str, Any]:
+        origins = Origins(data, start, reward_model, grader, weights, judge, base)
+        with context.console.stage(label, total=config.ppo.updates, unit="updates") as advance:
+            training = Training(context, method, origins, out, advance, context.console.say)
+            cost: dict[str, Any] = {}
+            if config.processes > 1:
+                cost = train_in_processes(training)
+            else:
+                TRAIN[config.algorithm](training)
+        return _outcome(out) | cost
+
+    inputs = {"data": data, "start": start, "reward_model": reward_model}
+    if config.data.source is not Source.SANDBOX:
+        inputs["judge"] = judge
+    if method.rule_based and grader is not None and weights is not None:
+        inputs |= {"grader": grader, "weights": weights}
+    settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
+    if config.renewal.every:
+        inputs["base"] = base
+        settings["renewal"] = asdict(config.renewal)
+    if config.vllm:
+        settings["sampler"] = "vllm"
+    if config.processes > 1:
+        settings["launch"] = [config.processes, launch_digest(config.launch)]
+    grouped = config.algorithm in (Algorithm.GRPO, Algorithm.RLOO)
+    trained = context.stage(
+        label,
+        build,
+        config={
+            "ppo": settings,
+            "group_size": config.group_size if grouped else None,
+            "rule_based": method.rule_based,
+            "safety_prompts": method.safety_prompts,
+            "rulebook": context.rulebook.digest,
+            "lora_rank": config.model.lora_rank,
+        },
+        inputs=inputs,
+        modules=modules_of(config),
+        glue=["harness.pipeline.training"],
+        packages=["trl"] if grouped else [],
+        resumable=config.algorithm is Algorithm.PPO,
+    )
+    if config.renewal.every and config.renewal.labels:
+        check_labels(Path(config.renewal.labels), trained.path)
+    return trained
+
+
+_MODULES = {
+    Algorithm.PPO: "trainers.rl.ppo",
+    Algorithm.GRPO: "trainers.rl.group_relative",
+    Algorithm.RLOO: "trainers.rl.group_relative",
+    Algorithm.REINFORCE: "trainers.rl.reinforce",
+}
+
+
+def modules_of(config: RunConfig) -> list[str]:
+    """What the stage's results depend on, beside this file."""
+    is_sandbox = config.data.source is Source.SANDBOX
+    modules = [_MODULES[config.algorithm], "trainers.reward.reward", "trainers.rl.held_out"]
+    modules += ["harness.worlds.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
+    if config.renewal.every:
+        modules += ["trainers.rl.renewal", "trainers.supervised.reward_model", "trainers.models.sizes"]
+        modules += ["harness.worlds.sandbox.annotators"] if is_sandbox else []
+    return modules
+
+
+def _outcome(out: Path) -> dict[str, Any]:
+    """For the stage's line: how far it came, and in how many looks at held-out responses the alarm was up."""
+    rows = read_jsonl(out / "metrics.jsonl", lambda row: row.values)
+    looked = [row[ALARM] for row in rows if ALARM in row]
+    return {"updates": rows[-1]["update"]} | ({"alarms": int(sum(looked))} if looked else {})
+
+
+def checkpoints_of(method: Method, artifact: Artifact) -> dict[str, Path]:
+    """{checkpoint: folder}: the last updates' policies of PPO, or the one model of SFT."""
+    if not method.is_ppo:
+        return {"sft": artifact.path}
+    folders = sorted(artifact.path.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    return {folder.name.split("-")[1]: folder for folder in folders}

@@ -1,0 +1,153 @@
+"""Stages 7 and 8: fit the rule-based reward's weights, and check the reward before anything is trained on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evals.graders import Grades, check_unscored, grade_in_batches
+from evals.models.load import load_reward_model, load_tokenizer
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import (
+    LabelledResponse,
+    Response,
+    read_demonstrations,
+    read_labelled,
+    write_jsonl,
+)
+from evals.values.metrics_table import write_metrics
+from harness.keys.methods import Method
+from harness.pipeline.context import Context
+from harness.pipeline.graders import load_grader
+from harness.record.diagnosis_files import write_diagnosis
+from harness.record.reward_rows import error_rows, reward_rows
+from harness.storage.store import Artifact
+from trainers.reward.diagnosis import Diagnosis, diagnose
+from trainers.reward.examples import FitExamples, fit_examples, load_examples, save_examples, split_by_prompt
+from trainers.reward.ranking import rewards
+from trainers.reward.reward import Reward, RewardModelTerm, RuleBasedTerm, SumOfTerms
+from trainers.reward.reward_weights import RewardWeights
+
+REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
+UNSCORED_LIMIT = 0.1
+
+
+def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm:
+    """The reward model, with the mean score of helpful demonstrations subtracted."""
+    rows = read_demonstrations(data.path / "sft_helpful.jsonl")[:REFERENCE_RESPONSES]
+    term = RewardModelTerm(load_reward_model(reward_model.path), load_tokenizer(reward_model.path))
+    return term.normalised([Response(row.prompt, row.text) for row in rows])
+
+
+def fit_reward(
+    context: Context, data: Artifact, grader: Artifact, reward_model: Artifact, kind: str
+) -> Artifact:
+    """Weights at the hinge loss's optimum on synthetic comparisons; writes weights.json and examples.jsonl."""
+    config = context.config
+
+    def build(out: Path) -> dict[str, Any]:
+        from trainers.reward.weights import fit_weights, save_weights
+
+        labelled = read_labelled(data.path / "synthetic.jsonl", list(context.rulebook.propositions))
+        label = f"weights: {kind}"
+        with context.console.stage(label, total=len(labelled), unit="responses") as advance:
+            examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
+        settings = replace(config.weights, seed=config.seed)
+        weights = fit_weights(
+            examples, context.rulebook, settings, grader=f"{grader.stage} {grader.key}", data=data.key
+        )
+        save_weights(weights, out / "weights.json")
+        save_examples(examples, out / "examples.jsonl")
+        return {f"hinge_{t.value}": fit.hinge for t, fit in weights.fits.items()}
+
+    return context.stage(
+        f"weights: {kind}",
+        build,
+        config={"weights": config.weights, "rulebook": context.rulebook.digest},
+        inputs={"data": data, "grader": grader, "reward_model": reward_model},
+        modules=["trainers.reward.weights", "trainers.reward.reward"],
+        packages=["scipy"],
+    )
+
+
+def _examples(
+    rulebook: Rulebook,
+    labelled: list[LabelledResponse],
+    data: Artifact,
+    grader: Artifact,
+    reward_model: Artifact,
+    advance: Any,
+) -> list[FitExamples]:
+    """Grades and reward-model scores of labelled responses, by response type."""
+    responses = [row.response for row in labelled]
+    grades: Grades = grade_in_batches(
+        load_grader(grader), responses, list(rulebook.propositions.values()), progress=advance
+    )
+    check_unscored(grades, UNSCORED_LIMIT)
+    scores = reward_model_term(data, reward_model)(responses).total
+    return fit_examples(rulebook, labelled, grades, scores)
+
+
+def check_reward(
+    context: Context, data: Artifact, grader: Artifact, reward_model: Artifact, weights: Artifact
+) -> Artifact:
+    """The paper's outer loop on held-out prompts: every response's reward, ranking errors, what each rule does.
+
+    Writes rewards.jsonl, ranking.csv and the files of `harness.record.reward_rows`.
+    """
+    from trainers.reward.reward_weights import load_weights
+
+    config = context.config
+
+    def build(out: Path) -> dict[str, Any]:
+        labelled = read_labelled(data.path / "synthetic_test.jsonl", list(context.rulebook.propositions))
+        with context.console.stage("ranking", total=len(labelled), unit="responses") as advance:
+            examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
+        fitted = load_weights(weights.path / "weights.json", context.rulebook)
+        diagnoses = _diagnoses(context, load_examples(weights.path / "examples.jsonl"), examples, fitted)
+        rows = [row for group in examples for row in reward_rows(group, rewards(group, fitted))]
+        metrics = [row for d in diagnoses for row in error_rows(d.held, d.errors, config.seed)]
+        write_jsonl(out / "rewards.jsonl", rows)
+        write_metrics(out / "ranking.csv", metrics)
+        write_diagnosis(out, diagnoses, config.seed, {})
+        return {f"{m.method} {m.suite.split('/')[-1]}": m.value for m in metrics if m.method == "rm+rbr"}
+
+    return context.stage(
+        "ranking",
+        build,
+        config={"rulebook": context.rulebook.digest, "weights": config.weights},
+        inputs={"data": data, "grader": grader, "reward_model": reward_model, "weights": weights},
+        modules=["trainers.reward.diagnosis", "trainers.reward.reward", "harness.record.reward_rows"],
+        packages=["scipy"],
+    )
+
+
+def _diagnoses(
+    context: Context, fitted_on: list[FitExamples], examples: list[FitExamples], weights: RewardWeights
+) -> list[Diagnosis]:
+    """The quick part: no new fit for each rule, one order of the prompts."""
+    settings = replace(context.config.weights, seed=context.config.seed)
+    parts = {e.response_type: split_by_prompt(e, settings.holdout, settings.seed)[0] for e in fitted_on}
+    return [
+        diagnose(parts[e.response_type], e, context.rulebook, weights, settings, refit=False, orders=1)
+        for e in examples
+    ]
+
+
+def reward_for(
+    context: Context,
+    method: Method,
+    data: Artifact,
+    reward_model: Artifact,
+    grader: Artifact | None,
+    weights: Artifact | None,
+) -> Reward:
+    """The reward that a method is trained on: the reward model, plus the rules where it has them."""
+    from trainers.reward.reward_weights import load_weights
+
+    terms: list[Reward] = [reward_model_term(data, reward_model)]
+    if method.rule_based and grader is not None and weights is not None:
+        fitted = load_weights(weights.path / "weights.json", context.rulebook)
+        terms.append(RuleBasedTerm(context.rulebook, load_grader(grader), fitted))
+    return SumOfTerms(terms)

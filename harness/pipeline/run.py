@@ -1,0 +1,133 @@
+"""Runs configurations: stages, then tables, plots and the report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from evals.rules.rulebook import load_rulebook
+from harness.keys.run import RunConfig, compose_run, expand_sweep
+from harness.pipeline.collect import Collected, collect, write_results
+from harness.pipeline.context import PACKAGES, Context
+from harness.pipeline.judging import check_capability
+from harness.pipeline.order import run_stages
+from harness.runtime.console import Console
+from harness.runtime.libraries import quiet_libraries
+from harness.storage.digest import canonical, digest
+from harness.storage.disk import all_or_none, write_json, writing
+from harness.storage.provenance import git_commit, module_versions
+from harness.storage.store import MANIFEST, Store, check_results, claim_results
+
+# They say where results go, not what they are. Threads stay: they change the order of sums.
+NOT_CONTENT = ("name", "results")
+
+
+def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | None = None) -> Path:
+    """Run one configuration, or with `sweep` every combination; returns the report's path.
+
+    Every configuration is composed and checked before the first is run. Raises InputError and
+    UndecidableError as the stages do.
+    """
+    console = console or Console()
+    combinations = expand_sweep(overrides) if sweep else [list(overrides)]
+    configs = [compose_run(combination) for combination in combinations]
+    for config in configs:
+        check_capability(config)
+    folder = Path(configs[0].results) / configs[0].name
+    contents = [_content(config) for config in configs]
+    # Claimed when there is something to write: a run that fails leaves its name free.
+    check_results(folder, digest(contents))
+    quiet_libraries(configs[0].threads)
+    variants = variants_of(combinations, overrides)
+    parts = []
+    for config, variant in zip(configs, variants, strict=True):
+        if sweep:
+            console.say(f"--- seed {config.seed}{f', {variant}' if variant else ''}")
+        parts.append(_run_one(config, variant, console))
+    return publish(folder, configs, parts, console)
+
+
+def _run_one(config: RunConfig, variant: str, console: Console) -> Collected:
+    rulebook = load_rulebook(config.rulebook_path)
+    context = Context(config, Store(Path(config.results) / ".store"), console, rulebook)
+    return collect(context, run_stages(context), variant)
+
+
+def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected], console: Console) -> Path:
+    """Write tables, plots and report; nothing is drawn again when nothing was computed since."""
+    made_of = digest(
+        [[row["key"] for row in part.stages] for part in parts]
+        + [module_versions((), ["harness.report", "harness.pipeline.collect"])]
+    )
+    stamp = folder / ".made_of"
+    report = folder / "report.html"
+    if not (report.is_file() and stamp.is_file() and stamp.read_text() == made_of):
+        from harness.report import write_report
+
+        claim_results(folder, digest([_content(config) for config in configs]))
+        with writing(folder):
+            stamp.unlink(missing_ok=True)
+            with all_or_none(folder) as new:
+                write_results(new, parts)
+                text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
+                (new / "config.yaml").write_text(text, encoding="utf-8")
+                _describe(new, configs, parts)
+        with console.stage("plots and report", total=None, unit="files"):
+            report = write_report(folder)
+        with writing(folder):
+            stamp.write_text(made_of)
+    console.report(report)
+    return report
+
+
+def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> None:
+    write_json(
+        folder / MANIFEST,
+        {
+            "name": configs[0].name,
+            "config_digest": digest([_content(config) for config in configs]),
+            "command": shlex.join(["rbrbench", *sys.argv[1:]]),
+            "commit": git_commit(),
+            "seeds": sorted({config.seed for config in configs}),
+            "methods": configs[0].methods,
+            "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
+            "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
+            "notes": list(parts[0].world.get("notes", [])),
+        },
+    )
+
+
+def _content(config: RunConfig) -> dict[str, object]:
+    values = canonical(asdict(config))
+    assert isinstance(values, dict)
+    return {key: value for key, value in values.items() if key not in NOT_CONTENT}
+
+
+def variants_of(combinations: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
+    """What tells a sweep's runs apart beside the seed, which has a column of its own; "" where nothing does.
+
+    Variants become part of file names: a path is shown by its end, without `/`.
+    """
+    swept = [[o for o in c if o not in overrides and not o.startswith("seed=")] for c in combinations]
+    values: dict[str, list[str]] = {}
+    for key, _, value in (o.partition("=") for settings in swept for o in settings):
+        if value not in values.setdefault(key, []):
+            values[key].append(value)
+    shown = {key: dict(zip(found, _path_ends(found), strict=True)) for key, found in values.items()}
+    pairs = [[o.partition("=")[::2] for o in settings] for settings in swept]
+    return [",".join(f"{key}={shown[key][value]}" for key, value in one) for one in pairs]
+
+
+def _path_ends(values: Sequence[str]) -> list[str]:
+    """The values, paths cut to as few of their last parts as tell them apart, joined by `-`."""
+    paths = [value.strip("'\"").rstrip("/").split("/") if "/" in value else [value] for value in values]
+    for parts in range(1, max(map(len, paths)) + 1):
+        names = ["-".join(path[-parts:]) for path in paths]
+        if len(set(names)) == len(values):
+            return names
+    return [f"{name}-{place}" for place, name in enumerate(names, 1)]

@@ -1,0 +1,273 @@
+"""One training of a policy: what it starts from, and how each algorithm is called."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.graders import Grader
+from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
+from evals.models.sampling import Decoding
+from evals.values.conversation import Comparison, Prompt, read_labelled, read_prompts
+from evals.values.errors import InputError
+from harness.keys.methods import Method
+from harness.keys.run import Source
+from harness.pipeline.context import Context
+from harness.pipeline.graders import load_grader
+from harness.pipeline.language_models import comparisons_for
+from harness.pipeline.reward import reward_for, reward_model_term
+from harness.storage.digest import digest_files
+from harness.storage.disk import write_json
+from harness.storage.store import Artifact
+from trainers.models.sizes import new_reward_model
+from trainers.reward.reward import Reward
+from trainers.rl.config import Algorithm, PPOConfig
+from trainers.rl.held_out import held_out_prompts, held_out_scores
+from trainers.rl.monitor import HeldOut
+from trainers.rl.renewal import Label, Pair, RewardRenewals, labels_from_files
+from trainers.rl.rollout import Sampler
+
+Arguments = tuple[PreTrainedTokenizerBase, list[Prompt], Reward, PPOConfig, Path, Callable[[int], None]]
+USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The artifacts that a training starts from; without rules neither grader nor weights are asked."""
+
+    data: Artifact
+    start: Artifact
+    reward_model: Artifact
+    grader: Artifact | None
+    weights: Artifact | None
+    judge: Artifact
+    base: Artifact
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, of `method` into the folder `out`; `advance` is told of updates, `say` of a line to show."""
+
+    context: Context
+    method: Method
+    origins: Origins
+    out: Path
+    advance: Callable[[int], None]
+    say: Callable[[str], None]
+
+    @property
+    def settings(self) -> PPOConfig:
+        return replace(self.context.config.ppo, seed=self.context.config.seed)
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The prompts of the gold labels: held-out topics, and not the suite that is reported."""
+        rulebook, labelled = self.context.rulebook, read_labelled(self.origins.data.path / "gold.jsonl")
+        seed, grader = self.context.config.seed, _who_pays_no_reward(self)
+        prompts = held_out_prompts(labelled, rulebook, self.method.safety_prompts, seed)
+        return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))
+
+    def reward(self, reward_model: Artifact | None = None) -> Reward:
+        """With another reward model than the first, where one is given."""
+        origins = self.origins
+        chosen = reward_model or origins.reward_model
+        return reward_for(self.context, self.method, origins.data, chosen, origins.grader, origins.weights)
+
+    def prompts(self) -> list[Prompt]:
+        """Helpful prompts, and the safety prompts of methods that have them."""
+        folder = self.origins.data.path
+        helpful = read_prompts(folder / "prompts_helpful.jsonl")
+        return (
+            helpful + read_prompts(folder / "prompts_safety.jsonl") if self.method.safety_prompts else helpful
+        )
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.origins.start.path)
+
+    def arguments(self) -> Arguments:
+        """What every algorithm takes after its models: tokenizer, prompts, reward, settings, folder, progress."""
+        return self.tokenizer(), self.prompts(), self.reward(), self.settings, self.out, self.advance
+
+    def policy(self, dtype: torch.dtype) -> PreTrainedModel:
+        return load_causal_lm(self.origins.start.path, dtype)
+
+
+def _who_pays_no_reward(training: Training) -> Grader:
+    """The sandbox's oracle, or on real data the judge."""
+    if training.context.config.data.source is not Source.SANDBOX:
+        return load_grader(training.origins.judge)
+    from harness.worlds.sandbox.oracle import oracle_grader
+
+    return oracle_grader(training.origins.data.path / "sandbox.json")
+
+
+def _ppo(training: Training) -> None:
+    from trainers.models.adapters import add_adapter
+    from trainers.rl.ppo import train_ppo
+
+    config = training.context.config
+    dtype, rank = config.model.precision.dtype, config.model.lora_rank
+    policy = add_adapter(training.policy(dtype), rank, config.seed)
+    if torch.cuda.is_available():
+        training.say(memory_line(training, policy))
+    train_ppo(
+        policy,
+        add_adapter(load_reward_model(training.origins.reward_model.path, dtype), rank, config.seed),
+        None if rank else training.policy(dtype),
+        *training.arguments(),
+        held_out=training.held_out,
+        renewal=renewals(training) if config.renewal.every else None,
+        sampler=_sampler(training),
+        trackers=config.trackers,
+    )
+
+
+def memory_line(training: Training, policy: PreTrainedModel) -> str:
+    """What the training is estimated to need, beside what the device has."""
+    from trainers.rl.memory import GIB, run_memory
+    from trainers.rl.rollout import prompt_set
+
+    tokenizer, prompts = training.tokenizer(), training.prompts()
+    ids = prompt_set(prompts, tokenizer, (policy,), training.settings).ids
+    device = torch.cuda.get_device_properties(torch.cuda.current_device())
+    estimate = run_memory(policy, ids, training.settings)
+    return f"ppo: {training.method.name}: estimated to need {estimate} of {device.total_memory / GIB:.0f} GiB"
+
+
+def _sampler(training: Training) -> Sampler | None:
+    from trainers.rl.vllm import VLLMSampler
+
+    address = training.context.config.vllm
+    return VLLMSampler(address, training.tokenizer()) if address else None
+
+
+def renewals(training: Training) -> RewardRenewals:
+    """New reward models on the way, from the annotators of the sandbox or from comparisons in files."""
+    from trainers.supervised.reward_model import train_reward_model
+
+    context, config = training.context, training.context.config
+    tokenizer, kind = training.tokenizer(), training.method.reward_model
+    assert kind is not None
+
+    def train(comparisons: Sequence[Comparison], out: Path) -> object:
+        model = new_reward_model(training.origins.base.path, tokenizer, config.model.precision, config.seed)
+        rank = config.model.lora_rank
+        return train_reward_model(
+            model, tokenizer, comparisons, config.reward_model, config.seed, out, lora_rank=rank
+        )
+
+    def at(folder: Path) -> Artifact:
+        return replace(training.origins.reward_model, path=folder)
+
+    labels = config.renewal.labels
+    return RewardRenewals(
+        config.renewal,
+        training.prompts(),
+        comparisons_for(training.origins.data, kind),
+        tokenizer,
+        Decoding(config.ppo.max_new_tokens, config.ppo.temperature, batch_size=64, seed=config.seed),
+        training.out,
+        people(Path(labels), training.out) if labels else annotators(context, training.origins.data),
+        train,
+        lambda folder: reward_model_term(training.origins.data, at(folder)),
+        lambda folder: training.reward(at(folder)),
+        training.origins.reward_model.path,
+    )
+
+
+def people(labels: Path, out: Path) -> Label:
+    """Comparisons that people wrote; keeps the digest of each file that is used, for `check_labels`.
+
+    Their contents cannot be part of the stage's key: they are written while the stage waits for them.
+    """
+    check_labels(labels, out)
+    written = labels_from_files(labels, out)
+
+    def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
+        comparisons = written(update, pairs)
+        name = f"comparisons-{update}.jsonl"
+        write_json(out / USED_LABELS, _used_labels(out) | {name: digest_files([labels / name])})
+        return comparisons
+
+    return label
+
+
+def check_labels(labels: Path, out: Path) -> None:
+    """Raises InputError for a file that was trained on in `out` and says something else now."""
+    for name, used in _used_labels(out).items():
+        if not (labels / name).is_file() or digest_files([labels / name]) != used:
+            raise InputError(
+                "is not what the stored training used",
+                path=labels / name,
+                field="renewal.labels",
+                fix="put the old file back, or give the new ones in a folder of another name",
+            )
+
+
+def _used_labels(out: Path) -> dict[str, str]:
+    path = out / USED_LABELS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def annotators(context: Context, data: Artifact) -> Label:
+    """The sandbox's people compare: the same pairs of the same update always alike."""
+    from harness.worlds.sandbox.annotators import Annotator
+    from harness.worlds.sandbox.oracle import Oracle
+    from harness.worlds.sandbox.request import parse_request
+    from harness.worlds.sandbox.world import World
+
+    world = World.load(data.path / "sandbox.json")
+
+    def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
+        rng = np.random.default_rng([context.config.seed, 6, update])
+        annotator = Annotator(context.config.sandbox.annotators, Oracle(world), context.rulebook, rng)
+        asked = [(one, other, parse_request(world, one.prompt.text)) for one, other in pairs]
+        return [
+            annotator.compare(one.prompt, request, one.text, other.text)
+            for one, other, request in asked
+            if request is not None
+        ]
+
+    return label
+
+
+def _group_relative(training: Training) -> None:
+    from trainers.rl.group_relative import train_group_relative
+
+    config = training.context.config
+    train_group_relative(
+        config.algorithm,
+        training.policy(torch.float32),  # TRL trains float32 weights, under autocast on a GPU
+        *training.arguments(),
+        group_size=config.group_size,
+        lora_rank=config.model.lora_rank,
+        held_out=training.held_out,
+    )
+
+
+def _reinforce(training: Training) -> None:
+    from trainers.models.adapters import add_adapter
+    from trainers.rl.reinforce import train_reinforce
+
+    config = training.context.config
+    dtype, rank = config.model.precision.dtype, config.model.lora_rank
+    train_reinforce(
+        add_adapter(training.policy(dtype), rank, config.seed),
+        training.policy(dtype),
+        *training.arguments(),
+        held_out=training.held_out,
+    )
+
+
+TRAIN: dict[Algorithm, Callable[[Training], None]] = {
+    Algorithm.PPO: _ppo,
+    Algorithm.GRPO: _group_relative,
+    Algorithm.RLOO: _group_relative,
+    Algorithm.REINFORCE: _reinforce,
+}

@@ -1,6 +1,0 @@
-"""Real data sets, one file each, and the world folder that is made of them."""
-
-from harness.real_data.config import RealConfig
-from harness.real_data.world import real_digest, write_real_world
-
-__all__ = ["RealConfig", "real_digest", "write_real_world"]

@@ -1,0 +1,1 @@
+"""Folders of results, read back."""

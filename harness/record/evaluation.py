@@ -1,0 +1,143 @@
+"""A finished evaluation as its folder holds it: what was asked and how, and each prompt's verdicts.
+
+manifest.json   `evaluation`: suites with their versions, judges with their identities, models with template and
+                decoding, the capability items
+judges.json     each measured judge's card
+samples/MODEL.jsonl      one row a response: suite, prompt_id, sample, response_type, category, response, finished,
+                         `unscored` (why there is no response), and under each judge's name its verdict
+capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, `higher_is_better`, `num_fewshot`
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.judges import Judgement
+from evals.judges.card import JudgeCard
+from evals.judges.measures import Verdict, not_refused, not_unsafe
+from evals.values.conversation import ResponseType, Row, read_jsonl
+from evals.values.errors import InputError
+from harness.record.run import JsonRow, ResultsFolder
+
+KIND = "evaluation"
+ABOUT = ("higher_is_better", "num_fewshot")
+SHARES: Mapping[str, Verdict] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}
+
+
+@dataclass(frozen=True)
+class PromptShares:
+    """One (model, suite, judge): {metric: {prompt: share of its scored samples}}, NaN where none is scored."""
+
+    shares: Mapping[str, Mapping[str, float]]
+    response_types: Mapping[str, str]
+
+
+class Evaluation:
+    """Reads each file on first use. Raises InputError for a folder that is no finished evaluation."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.folder = ResultsFolder(path)
+        record = self.folder.manifest.get(KIND)
+        if not isinstance(record, dict):
+            raise InputError(
+                "no finished evaluation lies here",
+                path=self.folder.path,
+                fix="name a folder that `rbrbench evaluate` has written",
+            )
+        self.record: dict[str, Any] = record
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.record["models"])
+
+    @property
+    def suites(self) -> list[str]:
+        return list(self.record["suites"])
+
+    @property
+    def judges(self) -> list[str]:
+        return list(self.record["judges"])
+
+    @cached_property
+    def cards(self) -> dict[str, JudgeCard]:
+        """Each measured judge's card."""
+        path = self.folder.path / "judges.json"
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"malformed JSON ({error})", path=path, fix="evaluate again") from None
+        return {str(name): JudgeCard.of_json(values) for name, values in found.items()}
+
+    @cached_property
+    def prompt_shares(self) -> dict[tuple[str, str, str], PromptShares]:
+        """By (model, suite, judge)."""
+        found = {}
+        for model in self.models:
+            by_suite: dict[str, list[JsonRow]] = {}
+            for row in self.folder.samples.get(model, []):
+                by_suite.setdefault(str(row.get("suite", "")), []).append(row)
+            for suite, rows in by_suite.items():
+                for judge in self.judges:
+                    found[model, suite, judge] = _shares(rows, judge)
+        return found
+
+    @cached_property
+    def capability(self) -> dict[tuple[str, str, str], dict[str, float]]:
+        """{item: outcome} by (model, task, metric)."""
+        return {
+            key: {str(item): float(value) for item, value in row.get("outcomes", dict).items()}
+            for key, row in self._capability_rows.items()
+        }
+
+    def about_metric(self, model: str, task: str, metric: str) -> dict[str, Any]:
+        """`higher_is_better` and `num_fewshot` of a capability task's metric, as far as they are known."""
+        row = self._capability_rows.get((model, task, metric))
+        return {} if row is None else {k: v for k, v in row.values.items() if k in ABOUT}
+
+    @cached_property
+    def _capability_rows(self) -> dict[tuple[str, str, str], Row]:
+        found = {}
+        for model in self.models:
+            path = self.folder.path / "capability" / f"{model}.jsonl"
+            if path.is_file():
+                for row in read_jsonl(path, lambda row: row):
+                    found[model, row.get("task", str), row.get("metric", str)] = row
+        return found
+
+
+def _shares(rows: Iterable[JsonRow], judge: str) -> PromptShares:
+    types: dict[str, str] = {}
+    verdicts: dict[str, dict[str, list[float]]] = {name: {} for name in SHARES}
+    for row in rows:
+        id, judgement = str(row["prompt_id"]), _judgement(row, judge)
+        types[id] = judgement.response_type.value
+        for name, verdict in SHARES.items():
+            if name == "not_overrefuse" and judgement.response_type is not ResponseType.COMPLY:
+                continue
+            value = verdict(judgement)
+            verdicts[name].setdefault(id, []).append(math.nan if value is None else float(value))
+    return PromptShares(
+        {name: {id: _mean(v) for id, v in of.items()} for name, of in verdicts.items()}, types
+    )
+
+
+def _judgement(row: JsonRow, judge: str) -> Judgement:
+    said = row.get(judge)
+    said = said if isinstance(said, dict) else {}
+    kind = ResponseType.parse(str(row["response_type"]))
+    return Judgement(str(row["prompt_id"]), kind, said.get("disallowed"), said.get("refused"), None)
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,218 @@
+"""A results folder as plots and report read it: files in, plain values out; what is absent is empty.
+
+Only metrics.csv must be there. Files (one JSON object a line where .jsonl):
+
+- training.jsonl   `method, seed, update` and the numbers of each update
+- rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
+- grader.csv       one row a (seed, grader, proposition)
+- rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
+- samples/METHOD.jsonl   `prompt_id, response, ...` ; rows of real safety suites have no `prompt`
+- stages.jsonl, manifest.json, config.yaml
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evals.graders.calibration import MEAN
+from evals.judges.measures import MetricRow, read_metrics
+from evals.values.conversation import Row, read_jsonl
+from evals.values.csv_rows import read_csv
+from evals.values.errors import InputError
+from harness.findings.frontier import Scores
+
+JsonRow = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GraderRow:
+    """How well one grader or judge answers one proposition; fractions of 1, NaN where undefined."""
+
+    seed: int
+    grader: str
+    proposition: str
+    n: int
+    n_positive: int
+    accuracy: float
+    balanced_accuracy: float
+    tpr: float
+    tnr: float
+    majority: float
+    auroc: float
+    brier: float
+
+
+class ResultsFolder:
+    """Reads each file on first use. Raises InputError, naming file, line and field, for a bad one."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "metrics.csv").is_file():
+            raise InputError(
+                "there is no metrics.csv here", path=self.path, fix="give the folder of a finished run"
+            )
+
+    @cached_property
+    def metrics(self) -> list[MetricRow]:
+        return read_metrics(self.path / "metrics.csv")
+
+    @cached_property
+    def scores(self) -> Scores:
+        evaluation = self.manifest.get("evaluation")  # of `rbrbench evaluate`, whose first judge leads
+        return Scores(self.metrics, evaluation.get("judges", {}) if isinstance(evaluation, dict) else ())
+
+    @cached_property
+    def training(self) -> list[JsonRow]:
+        return self._jsonl("training.jsonl", {"method": str, "seed": int, "update": int})
+
+    @cached_property
+    def rewards(self) -> list[JsonRow]:
+        fields = ("prompt_id", "response_type", "completion_class")
+        return self._jsonl("rewards.jsonl", {"seed": int, **dict.fromkeys(fields, str)})
+
+    @cached_property
+    def stages(self) -> list[JsonRow]:
+        return self._jsonl("stages.jsonl", {"stage": str})
+
+    @cached_property
+    def samples(self) -> dict[str, list[JsonRow]]:
+        """Sampled responses by method, in the order of the file names."""
+        paths = sorted((self.path / "samples").glob("*.jsonl"))
+        fields = {"prompt_id": str, "response": str}
+        found = {path.name.removesuffix(".jsonl"): path for path in paths}
+        return {method: self._jsonl(f"samples/{path.name}", fields) for method, path in found.items()}
+
+    @cached_property
+    def grader(self) -> list[GraderRow]:
+        """One row a seed, grader and proposition; rows of means are left out, they can be worked out."""
+        path = self.path / "grader.csv"
+        if not path.is_file():
+            return []
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [_grader_row(path, line, row) for line, row in enumerate(csv.DictReader(file), start=2)]
+        return [row for row in rows if row.proposition != MEAN]
+
+    def rows(self, name: str, fields: Mapping[str, type]) -> list[JsonRow]:
+        """Rows of a JSONL file that have `fields`; none where the file is absent."""
+        return self._jsonl(name, fields)
+
+    def table(self, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> list[JsonRow]:
+        """Rows of a CSV file by column, `numbers` as floats (empty is NaN); none where the file is absent."""
+        path = self.path / name
+        if not path.is_file():
+            return []
+        rows = read_csv(path, [*texts, *numbers])
+        return [{**row.values, **{column: _cell(row, column) for column in numbers}} for row in rows]
+
+    @cached_property
+    def manifest(self) -> JsonRow:
+        path = self.path / "manifest.json"
+        if not path.is_file():
+            return {}
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"malformed JSON ({error})", path=path, fix="restore it or remove it") from None
+        if not isinstance(value, dict):
+            raise InputError("is not a JSON object", path=path, fix="restore it or remove it")
+        return value
+
+    @property
+    def warning(self) -> str:
+        """What a reader must know before the first number; "" where the run gave no such warning."""
+        world = self.manifest.get("world")
+        return str(world.get("warning", "")) if isinstance(world, dict) else ""
+
+    @cached_property
+    def config(self) -> str:
+        path = self.path / "config.yaml"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest.get("name") or self.path.resolve().name)
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Put a file in the folder, whole or not at all. Raises InputError when the disk refuses."""
+        path = self.path / name
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise InputError(
+                f"cannot be written ({error.strerror})", path=path, fix="free space or give another folder"
+            ) from None
+        return path
+
+    def _jsonl(self, name: str, fields: Mapping[str, type]) -> list[JsonRow]:
+        path = self.path / name
+        if not path.is_file() or path.stat().st_size == 0:
+            return []
+        return read_jsonl(path, _checked(fields))
+
+
+def number(row: JsonRow, key: str) -> float:
+    """The row's number, or NaN where it has none."""
+    value = row.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _cell(row: Row, column: str) -> float:
+    text = str(row.values[column]).strip()
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        raise row.error(column, f"{text!r} is not a number", "mend it") from None
+
+
+def _checked(fields: Mapping[str, type]) -> Callable[[Row], JsonRow]:
+    def parse(row: Row) -> JsonRow:
+        for field, kind in fields.items():
+            row.get(field, kind)
+        return row.values
+
+    return parse
+
+
+def _grader_row(path: Path, line: int, row: Mapping[str, str]) -> GraderRow:
+    def value(field: str) -> float:
+        text = row.get(field)
+        if text is None:
+            raise InputError("is missing", path=path, line=line, field=field, fix=f"add the column '{field}'")
+        try:
+            return float(text) if text.strip() else math.nan
+        except ValueError:
+            problem = f"{text!r} is not a number"
+            raise InputError(problem, path=path, line=line, field=field, fix="mend it") from None
+
+    def count(field: str) -> int:
+        found = value(field)
+        if not math.isfinite(found):
+            raise InputError("is not a whole number", path=path, line=line, field=field, fix="mend it")
+        return int(found)
+
+    return GraderRow(
+        seed=count("seed"),
+        grader=row.get("grader") or "grader",
+        proposition=row.get("proposition") or "",
+        n=count("n"),
+        n_positive=count("n_positive"),
+        accuracy=value("accuracy"),
+        balanced_accuracy=value("balanced_accuracy"),
+        tpr=value("tpr"),
+        tnr=value("tnr"),
+        majority=value("majority"),
+        auroc=value("auroc"),
+        brier=value("brier"),
+    )

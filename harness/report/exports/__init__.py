@@ -1,0 +1,1 @@
+"""Results and suites in other programs' formats."""

@@ -1,0 +1,128 @@
+"""How the ranking error on held-out prompts falls with the number of prompts that the weights are fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.findings.wording import percent, plain, type_order
+from harness.record.run import JsonRow, ResultsFolder
+from harness.report.plots.style import (
+    BLUE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    beside,
+    quiet_grid,
+    spread,
+    titled_figure,
+)
+
+FILE = "learning_curve.csv"
+COLOURS = (VERMILLION, ORANGE, PURPLE, BLUE, SKY)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Ranking errors of one response type, fractions of 1: mean, lowest and highest over orders and seeds."""
+
+    prompts: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def figures(results: ResultsFolder) -> dict[str, Figure]:
+    curves = learning_curves(results.table(FILE, ("prompts", "error"), ("response_type",)))
+    return {"learning_curve": _draw(curves)} if curves else {}
+
+
+def learning_curves(rows: Sequence[JsonRow]) -> dict[str, Curve]:
+    """By response type; types with one size have no curve."""
+    found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if math.isfinite(row["error"]):
+            found[row["response_type"]][row["prompts"]].append(row["error"])
+    return {
+        kind: _curve(by_size)
+        for kind, by_size in sorted(found.items(), key=lambda item: type_order(item[0]))
+        if len(by_size) > 1
+    }
+
+
+def _curve(by_size: dict[float, list[float]]) -> Curve:
+    sizes = sorted(by_size)
+    values = [by_size[size] for size in sizes]
+    return Curve(
+        np.array(sizes),
+        np.array([np.mean(v) for v in values]),
+        np.array([min(v) for v in values]),
+        np.array([max(v) for v in values]),
+    )
+
+
+def _draw(curves: dict[str, Curve]) -> Figure:
+    body, width = 3.1, 6.4
+    figure, top = titled_figure(width, body, _title(curves), NOTE)
+    ax = figure.add_axes((0.6 / width, top * 0.48 / body, (width - 2.1) / width, top * (body - 0.6) / body))
+    for (_, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        ax.plot(curve.prompts, 100 * curve.mean, "o-", ms=3.2, lw=1.6, color=colour)
+        ax.fill_between(curve.prompts, 100 * curve.low, 100 * curve.high, color=colour, alpha=0.13, lw=0)
+    ax.set_xscale("log", base=2)
+    sizes = sorted({size for curve in curves.values() for size in curve.prompts.tolist()})
+    ax.set_xticks(sizes[-1::-2][::-1] if len(sizes) > 8 else sizes)
+    ax.minorticks_off()
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+    ax.set_ylim(0, 1.08 * 100 * max(float(c.high.max()) for c in curves.values()) or 1.0)
+    ax.set_xlabel("prompts fitted on")
+    ax.set_ylabel("ranking error, %")
+    quiet_grid(ax, "y")
+    _name_ends(ax, curves)
+    return figure
+
+
+def _name_ends(ax: Axes, curves: dict[str, Curve]) -> None:
+    """Each curve's name and last value at the right, spread so that none covers another."""
+    ends = [100 * float(curve.mean[-1]) for curve in curves.values()]
+    low, high = ax.get_ylim()
+    gap = 0.07 * (high - low)
+    places = spread(ends, gap, low + gap / 2, high)
+    for (kind, curve), place, colour in zip(curves.items(), places, COLOURS, strict=False):
+        text = f"{plain(kind)}  {percent(float(curve.mean[-1]))}"
+        beside(
+            ax,
+            text,
+            (1, place),
+            6,
+            xycoords=ax.get_yaxis_transform(),
+            fontsize=8,
+            fontweight="bold",
+            color=colour,
+        )
+
+
+NOTE = (
+    "Held-out prompts are the same at every size. Line: mean over random orders of the fitting prompts; "
+    "band: lowest to highest. The last point has all prompts."
+)
+
+
+def _title(curves: dict[str, Curve]) -> str:
+    falling = [plain(kind) for kind, curve in curves.items() if _enough(curve) >= curve.prompts[-1]]
+    if falling:
+        return f"The error still falls at the last size: {', '.join(falling)}"
+    size = max(_enough(curve) for curve in curves.values())
+    return f"From {size:.0f} prompts a response type on, more of them no longer lower the error"
+
+
+def _enough(curve: Curve, close: float = 0.005) -> float:
+    """The smallest size from which on no mean lies more than `close` above the last."""
+    above = np.flatnonzero(curve.mean - curve.mean[-1] > close)
+    return float(curve.prompts[0 if not len(above) else int(above[-1]) + 1])

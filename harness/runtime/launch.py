@@ -1,0 +1,206 @@
+"""Programs in several processes of one machine, started by Accelerate, and what they tell of themselves.
+
+A process tells by lines of JSON on standard output (`tell`); everything else that it prints is kept, and
+shown where it dies without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from evals.values.errors import InputError, UndecidableError
+from harness.keys.compose import CONF
+from harness.storage.digest import digest
+
+MARK = "rbrbench-tells "
+PARENT = "RBRBENCH_PARENT"  # the process that launched
+LAST_LINES = 30
+PATIENCE = 60.0  # seconds that processes get to save and end
+
+Told = Callable[[str, Any], None]
+
+
+def launch_path(launch: str) -> Path:
+    """The file of Accelerate's configuration given by path, or by its name in conf/accelerate."""
+    packaged = CONF / "accelerate" / f"{launch}.yaml"
+    return packaged if packaged.is_file() else Path(launch)
+
+
+def read_launch(launch: str) -> dict[str, Any]:
+    """Accelerate's configuration. Raises InputError for a file that is none, or one of several machines."""
+    path, problem = launch_path(launch), ""
+    found: object = None
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = f"cannot be read ({' '.join(str(error).split())})"
+    if not problem and not (isinstance(found, dict) and "distributed_type" in found):
+        problem = "is not a configuration of Accelerate: it has no distributed_type"
+    elif isinstance(found, dict) and found.get("num_machines", 1) != 1:
+        problem = f"asks for {found['num_machines']} machines, and a run has one"
+    if problem:
+        names = ", ".join(sorted(p.stem for p in (CONF / "accelerate").glob("*.yaml")))
+        raise InputError(
+            problem, path=path, field="launch", fix=f"take one of {names}, or what `accelerate config` writes"
+        )
+    assert isinstance(found, dict)
+    return found
+
+
+def launch_digest(launch: str) -> str:
+    return digest(read_launch(launch))
+
+
+def run_in_processes(module: str, arguments: Sequence[str], processes: int, launch: str, told: Told) -> None:
+    """`python -m module arguments` in `processes` processes; `told(kind, value)` hears what they tell.
+
+    Raises what the first process that failed met, InputError, UndecidableError or a RuntimeError with its
+    trace; RuntimeError when they died without a word; SystemExit(143) after SIGTERM.
+    """
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path(launch))]
+    command += ["--num_processes", str(processes), "--main_process_port", "0", "--module", module, *arguments]
+    environment = os.environ | {PARENT: str(os.getpid())}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        with _ended(process), _passing_on(process) as stopped:
+            assert process.stdout is not None
+            failure, printed = _listen(process.stdout, told)
+            code = process.wait()
+        if stopped.is_set():
+            raise SystemExit(143)
+        if failure is not None:
+            raise failure
+        if code:
+            log.seek(0)
+            lines = [*deque(log, LAST_LINES), *printed]
+            raise RuntimeError(f"{module} in {processes} processes ended with {code}:\n{''.join(lines)}")
+
+
+def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
+    """Pass on what is told; the first failure that was told, and the last other lines."""
+    failure: Exception | None = None
+    others: deque[str] = deque(maxlen=LAST_LINES)
+    for line in lines:
+        message = _message(line)
+        if message is None:
+            others.append(line)
+        elif message[0] != "failure":
+            told(*message)
+        elif failure is None:
+            failure = _failure(**message[1])
+    return failure, others
+
+
+def _message(line: str) -> tuple[str, Any] | None:
+    """What a line tells; None for a library's own, and for one that two processes have written into."""
+    _, mark, message = line.partition(MARK)
+    try:
+        return tuple(json.loads(message)) if mark else None
+    except ValueError:
+        return None
+
+
+def _failure(code: int, text: str) -> Exception:
+    if code == UndecidableError.exit_code:
+        return UndecidableError(text)
+    if code == InputError.exit_code:
+        problem, _, fix = text.rpartition("; ")
+        return InputError(problem, fix=fix)
+    return RuntimeError(f"in a process of the launch:\n{text}")
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """No process is left behind, however this one leaves."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def _passing_on(process: subprocess.Popen[str]) -> Iterator[threading.Event]:
+    """Inside, SIGTERM goes to `process`; set when it came. Elsewhere than in the main thread, nothing changes."""
+    came = threading.Event()
+
+    def pass_on(*_: object) -> None:
+        came.set()
+        process.terminate()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- in the processes -------------------------------------------------------------------------
+
+
+def tell(kind: str, value: Any) -> None:
+    """Tell the process that launched this one."""
+    sys.stdout.write(f"{MARK}{json.dumps([kind, value])}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def telling_failures() -> Iterator[None]:
+    """What goes wrong is told: the line that a person can mend, or the trace."""
+    try:
+        yield
+    except (InputError, UndecidableError) as error:
+        tell("failure", {"code": error.exit_code, "text": str(error)})
+        raise SystemExit(error.exit_code) from None
+    except Exception:
+        tell("failure", {"code": 1, "text": traceback.format_exc()})
+        raise SystemExit(1) from None
+
+
+def end_with_parent(interval: float = 1.0) -> None:
+    """End this process when the one that launched it is gone: killed, it cannot say so."""
+    parent = int(os.environ[PARENT])
+
+    def watch() -> None:
+        while _is_alive(parent):
+            time.sleep(interval)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether it runs: one that nobody has waited for yet still has its number."""
+    try:
+        os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat").read_text()
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's, or no /proc here
+        return True
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,1 +1,0 @@
-"""The stages of a run, one function each; `order.py` calls them in order."""

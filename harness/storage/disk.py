@@ -1,0 +1,77 @@
+"""Writing that survives a kill, and failures of the disk as one line each."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evals.values.errors import InputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace `path` in one step, so that a reader or a kill sees the old file or the new one whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=1, ensure_ascii=False, allow_nan=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+@contextmanager
+def all_or_none(folder: Path) -> Iterator[Path]:
+    """A new folder whose files take their places in `folder` once all are written; none does after a failure."""
+    new = folder / ".new"
+    shutil.rmtree(new, ignore_errors=True)  # what a kill left
+    new.mkdir()
+    try:
+        yield new
+        for file in sorted(path for path in new.rglob("*") if path.is_file()):
+            place = folder / file.relative_to(new)
+            place.parent.mkdir(exist_ok=True)
+            os.replace(file, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Bring one file's content, or a folder's names, to the disk."""
+    if path.is_symlink():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Around our own writing: any failure of the disk becomes one InputError line about `place`."""
+    try:
+        with full_disk_as_input_error(place):
+            yield
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror or error})"
+        raise InputError(problem, path=place, fix="choose a writable folder with results=") from error
+
+
+@contextmanager
+def full_disk_as_input_error(place: Path) -> Iterator[None]:
+    """Around other people's code, whose own OSErrors mean other things: a full disk alone is translated."""
+    try:
+        yield
+    except Exception as error:
+        # Rust libraries (safetensors, tokenizers) raise their own classes with the system's text.
+        if getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error):
+            fix = "free some space, or choose another folder with results="
+            raise InputError("the disk is full", path=place, fix=fix) from error
+        raise

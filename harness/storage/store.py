@@ -1,0 +1,267 @@
+"""Content-addressed artifacts: a finished stage is found again by what went into it.
+
+`results/.store/STAGE/KEY/` holds what the stage wrote and `manifest.json`, written last. Beside it:
+
+- `.temp-KEY`: a build in progress, or what a kill left of one; removed at that stage's next build,
+  unless a live process holds its lock.
+- `.partial-KEY`: the same for a resumable stage; kept, and handed to the next build of that key.
+- `.lock-KEY`: held by the process that builds KEY; another that needs KEY waits, then finds it.
+
+Removing any of these folders, or all of `.store`, costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evals.values.errors import InputError
+from harness.storage.digest import canonical, digest, figures
+from harness.storage.disk import full_disk_as_input_error, sync, write_json, writing
+from harness.storage.lock import locked
+from harness.storage.provenance import git_commit, module_versions
+from harness.storage.usage import Usage
+
+__all__ = [
+    "Artifact",
+    "Store",
+    "check_results",
+    "claim_results",
+    "command_digest",
+    "made_by",
+    "module_versions",
+]
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+FORMAT = 1  # part of every key: raise it when an older artifact must not be read as a new one
+
+Build = Callable[[Path], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage: its folder, and what it cost when it was computed (seconds, 10^6 bytes)."""
+
+    path: Path
+    key: str
+    stage: str
+    cached: bool
+    seconds: float
+    peak_memory_mb: float
+    manifest: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the stage's build returned, as JSON values: tuples are lists, NaN is None."""
+        return dict(self.manifest["results"])
+
+
+class Store:
+    """The finished stages under `root` (`results/.store`); safe for several processes at once."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def key(
+        self, stage: str, config: object, inputs: Mapping[str, Artifact], versions: Mapping[str, str]
+    ) -> str:
+        """16 hexadecimal digits of what decides the stage's output; leave out of `config` what does not.
+
+        Raises TypeError for a config value that has no canonical form (see `canonical`).
+        """
+        parts = {name: [artifact.stage, artifact.key] for name, artifact in inputs.items()}
+        what = {"stage": stage, "config": config, "inputs": parts, "versions": versions}
+        return digest({"format": FORMAT, **what})
+
+    def find(self, stage: str, key: str, *, warn: bool = True) -> Artifact | None:
+        """The finished artifact, or None; a damaged one counts as absent, with a warning."""
+        folder = self.root / stage / key
+        if not folder.is_dir():
+            return None
+        manifest, problem = _read_manifest(folder, key)
+        if manifest is None:
+            if warn:
+                log.warning("%s: %s; it is computed again", folder, problem)
+            return None
+        return _artifact(folder, stage, manifest, cached=True)
+
+    def get(
+        self,
+        stage: str,
+        config: object,
+        inputs: Mapping[str, Artifact],
+        versions: Mapping[str, str],
+        build: Build,
+        keep_partial: bool = False,
+    ) -> Artifact:
+        """The finished artifact; computed by `build(folder)` when the store does not have it.
+
+        Args:
+            stage: the folder's name. config: a dataclass or mapping. inputs: by their role.
+            versions: see `module_versions`.
+            build: writes into the folder that it is given and returns figures for the manifest.
+            keep_partial: the stage saves its own state in that folder and goes on from it; after a
+                failure or a kill the next build of the same key is handed the folder as it was.
+
+        Raises:
+            InputError: the disk is full, or the store cannot be written. Whatever `build` raises.
+        """
+        key = self.key(stage, config, inputs, versions)
+        found = self.find(stage, key, warn=False)
+        if found is not None:
+            return found
+        shelf = self.root / stage
+        with ExitStack() as stack:
+            with writing(self.root):
+                shelf.mkdir(parents=True, exist_ok=True)
+                _sweep(shelf)
+                stack.enter_context(locked(shelf / f".lock-{key}", waiting=lambda: _say_waiting(stage, key)))
+            found = self.find(stage, key)  # another process may have finished it meanwhile
+            if found is not None:
+                return found
+            about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}
+            about |= {"inputs": {name: {"stage": a.stage, "key": a.key} for name, a in inputs.items()}}
+            about |= {"versions": dict(versions), "commit": git_commit()}
+            return self._build(shelf, about, build, keep_partial)
+
+    def _build(self, shelf: Path, about: dict[str, Any], build: Build, keep_partial: bool) -> Artifact:
+        stage, key = about["stage"], about["key"]
+        partial = shelf / f"{'.partial' if keep_partial else '.temp'}-{key}"
+        try:
+            with writing(self.root):
+                _discard(shelf / key)
+                if not keep_partial:
+                    shutil.rmtree(partial, ignore_errors=True)  # a build that was killed while we waited
+                resumed = partial.is_dir()
+                partial.mkdir(exist_ok=True)
+                (partial / MANIFEST).unlink(missing_ok=True)
+            with Usage() as usage, full_disk_as_input_error(self.root):
+                results = build(partial)
+            about |= {"seconds": round(usage.seconds, 3), "peak_memory_mb": round(usage.peak_memory_mb, 1)}
+            about |= {"resumed": resumed, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+            with writing(self.root):
+                about |= {"results": figures(results or {})}
+                manifest = _publish(partial, shelf / key, about)
+        except BaseException:
+            if not keep_partial:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return _artifact(shelf / key, stage, manifest, cached=False)
+
+
+def _artifact(folder: Path, stage: str, manifest: dict[str, Any], *, cached: bool) -> Artifact:
+    cost = manifest["seconds"], manifest["peak_memory_mb"]
+    return Artifact(folder, manifest["key"], stage, cached, *cost, manifest=manifest)
+
+
+def _publish(partial: Path, final: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Bring everything to the disk, then the manifest, then the name; the manifest as it reads back."""
+    files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
+    for path in [*partial.rglob("*"), partial]:
+        sync(path)
+    write_json(partial / MANIFEST, {**manifest, "files": files})
+    os.rename(partial, final)
+    sync(final.parent)
+    return json.loads((final / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _read_manifest(folder: Path, key: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The manifest of a whole artifact, or None and what is wrong with it."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        problem = _damage(folder, manifest, key)
+    except (OSError, ValueError) as error:
+        return None, f"its {MANIFEST} cannot be read ({error})"
+    return (manifest, None) if problem is None else (None, problem)
+
+
+def _damage(folder: Path, manifest: object, key: str) -> str | None:
+    wanted = {"key", "seconds", "peak_memory_mb", "results", "files"}
+    if not isinstance(manifest, dict) or not wanted <= manifest.keys() or manifest["key"] != key:
+        return f"its {MANIFEST} is not this artifact's"
+    for name, size in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            return f"{name} is missing or has another size than when it was written"
+    return None
+
+
+def _discard(folder: Path) -> None:
+    """Remove a damaged artifact; renamed first, so that a kill leaves no half of it under its name."""
+    if folder.exists():
+        rubbish = folder.with_name(f".temp-{folder.name}")
+        shutil.rmtree(rubbish, ignore_errors=True)
+        os.rename(folder, rubbish)
+        shutil.rmtree(rubbish)
+
+
+def _sweep(shelf: Path) -> None:
+    """Remove what killed builds left of stages that cannot go on, and their locks."""
+    left = {p.name.partition("-")[2] for pattern in (".temp-*", ".lock-*") for p in shelf.glob(pattern)}
+    for key in sorted(left):
+        with locked(shelf / f".lock-{key}", wait=False) as held:
+            if held:
+                shutil.rmtree(shelf / f".temp-{key}", ignore_errors=True)
+
+
+def _say_waiting(stage: str, key: str) -> None:
+    log.warning("another process is computing %s %s; waiting for it", stage, key)
+
+
+CHOOSE = "choose another name=, or remove the folder"
+
+
+def command_digest(command: str) -> str:
+    """The `config_digest` of a command that may overwrite its own results, and no other's."""
+    return digest({"command": command})
+
+
+def check_results(folder: Path | str, config_digest: str) -> None:
+    """Writes nothing; raises InputError where `claim_results` would."""
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        with writing(folder):
+            if folder.exists() and any(
+                not p.name.startswith(".") and p.suffix != ".log" for p in folder.iterdir()
+            ):
+                raise InputError(f"other files lie here, and no {MANIFEST}", path=folder, fix=CHOOSE)
+    elif _owner(manifest) != config_digest:
+        raise InputError("another configuration's results lie here", path=folder, fix=CHOOSE)
+
+
+def made_by(folder: Path | str, command: str) -> bool:
+    """Whether `command`, one that names its results by `command_digest`, claimed this folder."""
+    manifest = Path(folder) / MANIFEST
+    return manifest.is_file() and _owner(manifest) == command_digest(command)
+
+
+def claim_results(folder: Path | str, config_digest: str) -> None:
+    """Take `results/NAME` for one configuration: make it, or find that it is that configuration's.
+
+    Raises InputError when another configuration, or something that left no manifest, wrote there.
+    """
+    folder = Path(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock"):
+            check_results(folder, config_digest)
+            if not (folder / MANIFEST).exists():
+                write_json(folder / MANIFEST, {"config_digest": config_digest, "commit": git_commit()})
+
+
+def _owner(manifest: Path) -> object:
+    try:
+        return json.loads(manifest.read_text(encoding="utf-8")).get("config_digest")
+    except (ValueError, AttributeError):
+        return None  # nobody's digest: refused by the caller like any other configuration's

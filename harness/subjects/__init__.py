@@ -1,0 +1,1 @@
+"""What is evaluated or compared: a model, a server, recorded responses, a grader, a reward."""

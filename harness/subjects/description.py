@@ -1,0 +1,191 @@
+"""A reward as a file: rulebook, grader, weights, reward model.
+
+    rulebook: rules.yaml            # a file, or the name of one in conf/rulebooks
+    grader:
+      kind: recorded                # recorded, language_model, encoder, server or oracle
+      path: grades.jsonl            # server: base_url, model and the other keys of ServerConfig instead
+    weights: weights.json           # what `rbrbench fit` wrote, or fitted here and now:
+    # weights: {data: labelled.jsonl, l2: 0.001, sign_constraints: true}
+    reward_model:                   # may be left out
+      kind: recorded                # or model: a folder or hub name of a one-output classifier
+      path: scores.jsonl
+
+Paths are relative to the file. JSON is YAML, so `.json` works too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from evals.graders import GRADERS
+from evals.values.errors import InputError
+from evals.values.located_yaml import LocatedMapping, load_located_yaml
+from harness.keys.compose import rulebook_path
+from harness.subjects.graders import GraderSpec
+from trainers.reward.weights import FitMethod, WeightsConfig
+
+KEYS = ("rulebook", "grader", "weights", "reward_model")
+REWARD_MODELS = {"recorded": ("path",), "model": ("path", "mean", "scale")}
+
+
+@dataclass(frozen=True)
+class RewardModelSpec:
+    """A reward model that is not loaded yet: its kind, where it lies, and its other keys."""
+
+    kind: str
+    path: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FitDescription:
+    """Weights that are fitted when the reward is loaded, on labelled completions."""
+
+    data: Path
+    config: WeightsConfig
+
+
+@dataclass(frozen=True)
+class RewardDescription:
+    path: Path
+    rulebook: Path
+    grader: GraderSpec
+    weights: Path | FitDescription
+    reward_model: RewardModelSpec | None
+
+
+def load_description(path: Path) -> RewardDescription:
+    """Read a description. Raises InputError, naming file, line and key, for whatever does not fit."""
+    reader = _Reader(path)
+    top = load_located_yaml(path)
+    reader.known(top, KEYS, "the reward")
+    missing = [key for key in KEYS[:3] if top.get(key) is None]
+    if missing:
+        reader.fail("is missing", f"write '{missing[0]}: ...'", None, missing[0])
+    return RewardDescription(
+        path,
+        reader.rulebook(top),
+        reader.grader(top),
+        reader.weights(top),
+        reader.reward_model(top) if top.get("reward_model") is not None else None,
+    )
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fail(self, problem: str, fix: str, line: int | None, key: str) -> NoReturn:
+        raise InputError(problem, path=self.path, line=line, field=key, fix=fix)
+
+    def known(self, mapping: LocatedMapping, keys: Sequence[str], what: str) -> None:
+        for key in mapping:
+            if key not in keys:
+                self.fail(f"unknown key of {what}", f"use {', '.join(keys)}", mapping.lines[key], key)
+
+    def beside(self, name: str) -> Path:
+        """A path as seen from the description's folder."""
+        return self.path.parent / name
+
+    def text(self, mapping: LocatedMapping, key: str, fix: str) -> str:
+        value = mapping.get(key)
+        if not isinstance(value, str) or not value:
+            self.fail("is missing or is not a text", fix, mapping.lines.get(key), key)
+        return value
+
+    def rulebook(self, top: LocatedMapping) -> Path:
+        name = self.text(top, "rulebook", "name a rulebook: a YAML file, or one of conf/rulebooks")
+        packaged = rulebook_path(name)
+        return packaged if packaged != Path(name) else self.beside(name)
+
+    def grader(self, top: LocatedMapping) -> GraderSpec:
+        body = self.mapping(top, "grader", "write 'kind: recorded' and 'path: grades.jsonl' below it")
+        kind = self.text(body, "kind", f"use one of {', '.join(GRADERS)}")
+        if kind not in GRADERS:
+            self.fail(
+                f"unknown grader {kind!r}", f"use one of {', '.join(GRADERS)}", body.lines["kind"], "kind"
+            )
+        if kind == "server":
+            return GraderSpec(kind, "", self.server(body))
+        self.known(body, ("kind", "path"), f"a {kind} grader")
+        return GraderSpec(kind, self.place(body, kind == "recorded"))
+
+    def server(self, body: LocatedMapping) -> dict[str, Any]:
+        """The keys of ServerConfig, as they are written there."""
+        from evals.graders.server import ServerConfig  # loads torch, as this grader does anyway
+
+        known = {f.name: f.default for f in fields(ServerConfig)}
+        self.known(body, ("kind", *known), "a server grader")
+        for key in ("base_url", "model"):
+            self.text(body, key, "say which server and which model to ask")
+        options = {key: value for key, value in body.items() if key != "kind"}
+        for key in options:
+            self.typed(body, key, str if known[key] is MISSING else type(known[key]))
+        try:
+            ServerConfig(**options)
+        except InputError as error:
+            self.fail(f"does not describe a server ({error})", "mend the value", body.lines["kind"], "grader")
+        return options
+
+    def reward_model(self, top: LocatedMapping) -> RewardModelSpec:
+        body = self.mapping(top, "reward_model", "write 'kind: recorded' and 'path: scores.jsonl' below it")
+        kind = self.text(body, "kind", f"use one of {', '.join(REWARD_MODELS)}")
+        if kind not in REWARD_MODELS:
+            known = ", ".join(REWARD_MODELS)
+            self.fail(f"unknown reward model {kind!r}", f"use one of {known}", body.lines["kind"], "kind")
+        self.known(body, ("kind", *REWARD_MODELS[kind]), f"a {kind} reward model")
+        options = {key: self.number(body, key) for key in ("mean", "scale") if key in body}
+        return RewardModelSpec(kind, self.place(body, kind == "recorded"), options)
+
+    def weights(self, top: LocatedMapping) -> Path | FitDescription:
+        value, line = top["weights"], top.lines["weights"]
+        if isinstance(value, str):
+            return self.beside(value)
+        if not isinstance(value, LocatedMapping) or "data" not in value:
+            self.fail(
+                "is neither a file nor a fit", "name a weights file, or write {data: FILE}", line, "weights"
+            )
+        settings = {key: setting for key, setting in value.items() if key != "data"}
+        known = {f.name: type(getattr(WeightsConfig(), f.name)) for f in fields(WeightsConfig)}
+        self.known(value, ("data", *known), "a fit of weights")
+        for key in settings:
+            self.typed(value, key, str if known[key] is FitMethod else known[key])
+        if isinstance(margins := value.get("margins"), LocatedMapping):
+            for pair in margins:
+                self.number(margins, pair)
+        try:
+            method = {"method": FitMethod(settings["method"])} if "method" in settings else {}
+            config = WeightsConfig(**{"holdout": 0.0, **settings, **method})
+        except (TypeError, ValueError) as error:
+            self.fail(f"does not describe a fit ({error})", "mend the value", line, "weights")
+        return FitDescription(self.beside(self.text(value, "data", "name labelled completions")), config)
+
+    def mapping(self, top: LocatedMapping, key: str, fix: str) -> LocatedMapping:
+        body = top[key]
+        if not isinstance(body, LocatedMapping):
+            self.fail("is not a mapping", fix, top.lines[key], key)
+        return body
+
+    def typed(self, body: LocatedMapping, key: str, wanted: type) -> None:
+        """Refuse a value of another type; a whole number is also a float."""
+        value = body[key]
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or isinstance(value, bool) is not (wanted is bool):
+            self.fail(f"is {value!r}", f"write a value of type {wanted.__name__}", body.lines[key], key)
+
+    def place(self, body: LocatedMapping, is_file: bool) -> str:
+        """A file beside the description; a model may also be a hub name, which is left as it is."""
+        name = self.text(body, "path", "name where it lies")
+        near = self.beside(name)
+        if is_file and not near.is_file():
+            self.fail(f"no such file: {near}", "mend the path", body.lines["path"], "path")
+        return str(near) if near.exists() else name
+
+    def number(self, body: LocatedMapping, key: str) -> float:
+        value = body[key]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.fail(f"is {value!r}", "write a number", body.lines[key], key)
+        return float(value)

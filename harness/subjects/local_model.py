@@ -1,0 +1,133 @@
+"""A model in Hugging Face format, from a folder or the hub."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evals.suites import Suite
+from evals.values.conversation import Prompt, Response
+from evals.values.errors import InputError
+from harness.keys.evaluate import DecodingKeys, LocalKeys
+from harness.runtime.libraries import no_progress_bars
+from harness.storage.digest import MODEL_FILES, digest, digest_model
+from harness.subjects.model import Store, every_sample
+from harness.subjects.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+
+class LocalModel:
+    """Weights are loaded when the first response is missing; a finished evaluation loads none."""
+
+    def __init__(self, name: str, keys: LocalKeys, decoding: DecodingKeys, seed: int, threads: int) -> None:
+        self.name, self._decoding, self._seed, self._threads = name, decoding, seed, threads
+        self._precision = keys.precision
+        self.folder = local_folder(str(keys.path))
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The files' contents: the same model in another folder is the same model."""
+        return {"files": digest_model(self.folder), "precision": self._precision}
+
+    @cached_property
+    def template(self) -> str:
+        """A digest of the chat template, read from its files so that no library has to be loaded."""
+        for name in ("chat_template.jinja", "tokenizer_config.json"):
+            file = self.folder / name
+            found = file.read_text(encoding="utf-8") if file.is_file() else ""
+            if name.endswith(".json"):
+                found = _template_of(file, found)
+            if found:
+                return f"chat template {digest(found)}"
+        return "plain User: and Assistant: lines"
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        return self._decoding.identity(self._seed)
+
+    def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
+        return every_sample(suite, self._decoding.samples)
+
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+        from evals.models.load import context_length, prompt_token_ids
+        from evals.models.sampling import Decoding, sample_pairs
+
+        model, tokenizer = self.loaded
+        room = context_length(model) - self._decoding.max_new_tokens
+        reasons: dict[str, str] = {}
+        for prompt in {prompt.id: prompt for prompt, _ in missing}.values():
+            try:
+                length = len(prompt_token_ids(tokenizer, prompt.messages))
+            except Exception as error:  # a template is a program of the model's author and may raise anything
+                reasons[prompt.id] = f"the model's chat template refuses the prompt ({type(error).__name__})"
+                continue
+            if length > room:
+                reasons[prompt.id] = f"the prompt has {length} tokens, the model's room for prompts is {room}"
+        store([Outcome(p.id, s, None, False, reasons[p.id]) for p, s in missing if p.id in reasons])
+        decoding = Decoding(
+            self._decoding.max_new_tokens,
+            self._decoding.temperature,
+            self._decoding.samples,
+            self._decoding.batch_size,
+            self._seed,
+        )
+        asked = [(prompt, sample) for prompt, sample in missing if prompt.id not in reasons]
+        sample_pairs(model, tokenizer, asked, decoding, lambda done: store([_outcome(r) for r in done]))
+
+    @cached_property
+    def loaded(self) -> tuple[Any, Any]:
+        """(model, tokenizer); both are kept for the next suite."""
+        import torch
+
+        from evals.models.load import load_causal_lm, load_tokenizer
+
+        no_progress_bars()
+        torch.set_num_threads(self._threads)
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._precision]
+        tokenizer = load_tokenizer(self.folder, needs_padding=False)
+        return load_causal_lm(self.folder, dtype), tokenizer
+
+    def unload(self) -> None:
+        """Give the memory back before the next model is loaded."""
+        self.__dict__.pop("loaded", None)
+
+
+def local_folder(path: str) -> Path:
+    """The folder itself, or that of a hub name: fetched whole, without pickles, where the hub is reached.
+
+    Raises InputError for a name that is neither.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
+        raise InputError("no such folder", path=path, field="model.path", fix="name a folder or a hub name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path, allow_patterns=list(MODEL_FILES)))
+    except Exception as error:  # the hub's many errors, a refused name and no network among them
+        raise InputError(
+            f"neither a folder nor a model that the hub gives ({type(error).__name__})",
+            path=path,
+            field="model.path",
+            fix="check the name; offline, give a folder or a model that was fetched before",
+        ) from None
+
+
+def _template_of(file: Path, text: str) -> str:
+    import json
+
+    try:
+        template = json.loads(text or "{}").get("chat_template")
+    except (ValueError, AttributeError):
+        raise InputError("is not a JSON object", path=file, fix="restore the tokenizer's files") from None
+    return "" if template is None else str(template)
+
+
+def _outcome(response: Response) -> Outcome:
+    return Outcome(response.prompt.id, response.sample, response.text, response.finished)

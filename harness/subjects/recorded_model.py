@@ -1,0 +1,55 @@
+"""A file of recorded responses as a model under test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evals.suites import Suite
+from evals.suites.recorded_responses import ResponseColumns, read_all_responses
+from evals.values.conversation import Prompt
+from harness.storage.digest import digest_files
+from harness.subjects.model import Store, clean
+from harness.subjects.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """`outcomes` by suite; an empty response is none. `reworded`: prompts whose recorded wording differs."""
+
+    name: str
+    identity: Mapping[str, Any]
+    outcomes: Mapping[str, Sequence[Outcome]]
+    reworded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    template: str = "recorded"
+    decoding: Mapping[str, Any] = field(default_factory=lambda: {"recorded": True})
+
+    @classmethod
+    def read(cls, name: str, path: Path, columns: ResponseColumns, suites: Sequence[Suite]) -> RecordedModel:
+        """Raises InputError, naming file, line and field, for a file that does not fit the suites."""
+        found = read_all_responses(path, suites, columns)
+        return cls(
+            name,
+            {"recorded": digest_files([path])},
+            {
+                suite: [_outcome(r.prompt.id, r.sample, r.text) for r in recorded.responses]
+                for suite, recorded in found.items()
+            },
+            {suite: recorded.reworded for suite, recorded in found.items() if recorded.reworded},
+        )
+
+    def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
+        prompts = {prompt.id: prompt for prompt in suite.prompts}
+        return [(prompts[o.prompt_id], o.sample) for o in self.outcomes[suite.name]]
+
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+        wanted = {(prompt.id, sample) for prompt, sample in missing}
+        store([outcome for outcome in self.outcomes[suite.name] if outcome.key in wanted])
+
+
+def _outcome(prompt_id: str, sample: int, text: str) -> Outcome:
+    if not text.strip():
+        return Outcome(prompt_id, sample, None, reason="the recorded response is empty")
+    return Outcome(prompt_id, sample, clean(text))

@@ -1,0 +1,112 @@
+"""A model behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from evals.graders import Unscored
+from evals.suites import Suite
+from evals.values.conversation import Prompt, messages_as_json
+from harness.keys.evaluate import DecodingKeys, ServerKeys
+from harness.subjects.model import Store, clean, every_sample
+from harness.subjects.outcome import Outcome
+
+
+class ServerModel:
+    """Every request's outcome is stored before its thread takes the next one.
+
+    No response, and so unscored: no answer, an answer without text or that is no chat completion, one that
+    the server withheld, and one that it cut before `max_new_tokens`. One that reached that limit counts, as
+    unfinished.
+    """
+
+    template = "the server's own"
+
+    def __init__(
+        self,
+        name: str,
+        keys: ServerKeys,
+        decoding: DecodingKeys,
+        seed: int,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        self.name, self._keys, self._decoding, self._seed = name, keys, decoding, seed
+        self._sleep = sleep
+        self._server: Any = None
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"server": self._keys.url, "model": self._keys.model, "revision": self._keys.revision}
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        return self._decoding.identity(self._seed)
+
+    def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
+        return every_sample(suite, self._decoding.samples)
+
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+        server = self._connect()
+
+        def ask(pair: tuple[Prompt, int]) -> None:
+            store([self._outcome(server, *pair)])
+
+        for _ in server.map(ask, missing):
+            pass
+
+    def _connect(self) -> Any:
+        """One client for all suites, so that the budget is one."""
+        if self._server is None:
+            from evals.models.chat_server import ChatServer, ChatServerConfig
+
+            keys = self._keys
+            config = ChatServerConfig(
+                base_url=keys.url or "",
+                model=keys.model or "",
+                key_variable=keys.key_variable,
+                concurrency=keys.concurrency,
+                timeout=keys.timeout,
+                attempts=keys.attempts,
+                max_requests=keys.max_requests,
+                seed=self._seed,
+            )
+            self._server = ChatServer(config, self._sleep) if self._sleep else ChatServer(config)
+        return self._server
+
+    def _outcome(self, server: Any, prompt: Prompt, sample: int) -> Outcome:
+        limit, temperature = self._decoding.max_new_tokens, self._decoding.temperature
+        drawn = {"seed": self._request_seed(prompt, sample)} if temperature else {}
+        completion = server.complete(
+            messages_as_json(prompt.messages), max_tokens=limit, temperature=temperature, **drawn
+        )
+        read = completion if isinstance(completion, Unscored) else read_answer(completion, limit)
+        if isinstance(read, Unscored):
+            return Outcome(prompt.id, sample, None, False, read.reason)
+        text, finished = read
+        return Outcome(prompt.id, sample, text, finished)
+
+    def _request_seed(self, prompt: Prompt, sample: int) -> int:
+        """31 bits, as servers take them, so that samples differ and a second run draws the same."""
+        name = f"{self._seed}\0{prompt.id}\0{sample}".encode()
+        return int.from_bytes(hashlib.sha256(name).digest()[:4]) >> 1
+
+
+def read_answer(completion: Any, limit: int) -> tuple[str, bool] | Unscored:
+    """(text, whether it ended by itself) of a chat completion that may write `limit` tokens."""
+    try:
+        choice = completion.choices[0]
+        text, reason = choice.message.content, choice.finish_reason
+    except (AttributeError, IndexError, TypeError):
+        return Unscored("the server's answer is malformed")
+    if reason == "content_filter":
+        return Unscored("the server withheld the response (content filter)")
+    if not isinstance(text, str) or not text.strip():
+        return Unscored("the server's answer has no text")
+    if reason != "length":
+        return clean(text), True
+    written = getattr(getattr(completion, "usage", None), "completion_tokens", None)
+    if isinstance(written, int) and written < limit:
+        return Unscored(f"the server cut the response after {written} of {limit} tokens")
+    return clean(text), False

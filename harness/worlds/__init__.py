@@ -1,0 +1,1 @@
+"""Where prompts, demonstrations and comparisons come from: the sandbox, or real data sets."""

@@ -1,0 +1,263 @@
+"""Writes the sandbox as a world folder: the same files, in the same schemas, as real data.
+
+Topics are split so that no stage sees another's test: pre-training reads of every topic; SFT, reward
+models and RL ask about training topics; the grader's and the judge's labels come from two disjoint
+halves of those; gold labels, held-out comparisons and evaluation use held-out topics and wordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import (
+    Comparison,
+    Demonstration,
+    LabelledResponse,
+    ResponseType,
+    comparison_as_json,
+    demonstration_as_json,
+    labelled_as_json,
+    prompt_as_json,
+    user_prompt,
+    write_jsonl,
+)
+from harness.worlds.sandbox.annotators import Annotator
+from harness.worlds.sandbox.config import SandboxConfig
+from harness.worlds.sandbox.knowledge import knowledge_tasks
+from harness.worlds.sandbox.request import Request, vocabulary
+from harness.worlds.sandbox.source import (
+    Source,
+    is_safety,
+    safety_mix,
+    shuffled,
+    thin_on_safety,
+    unique_safety,
+)
+from harness.worlds.sandbox.speech import SPEECH_ACTS
+from harness.worlds.sandbox.text import passage, pretraining_text
+from harness.worlds.sandbox.tokenizer import word_tokenizer
+from harness.worlds.sandbox.world import AREAS, ATTRIBUTES, RIVERS, make_world
+
+
+def write_sandbox(
+    out: Path, config: SandboxConfig, seed: int, rulebook: Rulebook, context: int
+) -> dict[str, object]:
+    """Write every file of the world folder but world.json; returns what that says."""
+    world = make_world(seed, config.topics_per_area, config.difficulty)
+    world.save(out / "sandbox.json")
+    streams = iter(np.random.default_rng([seed, 2]).spawn(16))
+    train = world.of(split="train")
+    # Status alternates along the list: whole pairs go to one half, so that each has both.
+    first, second = (
+        [t for i, t in enumerate(train) if i // 2 % 2 == 0],
+        [t for i, t in enumerate(train) if i // 2 % 2],
+    )
+    source = lambda topics, wording="train": Source(world, rulebook, next(streams), topics, wording)  # noqa: E731
+
+    text = pretraining_text(world, rulebook, config.text, config.natural_refusals, next(streams))
+    (out / "pretrain.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+    _write_helpful(out, config, source(train))
+    _write_human(out, config, source(train))
+    _write_rl_prompts(out, config, source(train))
+    write_jsonl(
+        out / "synthetic.jsonl",
+        map(labelled_as_json, synthetic(source(train), config.synthetic_prompts, "syn")),
+    )
+    held_out = world.of(split="held_out")
+    write_jsonl(
+        out / "synthetic_test.jsonl",
+        map(labelled_as_json, synthetic(source(held_out, "held_out"), config.synthetic_test_prompts, "test")),
+    )
+    for name, topics, wording, count in (
+        ("grader_train", first, "train", config.grader_labels),
+        ("judge_train", second, "train", config.judge_labels),
+        ("gold", held_out, "held_out", config.gold_labels),
+    ):
+        write_jsonl(
+            out / f"{name}.jsonl", map(labelled_as_json, gold_labels(source(topics, wording), count, name))
+        )
+    _write_evaluation(out, config, source(held_out, "held_out"), next(streams))
+    tokenizer = word_tokenizer([*text, *_spoken_words(rulebook)], context)
+    tokenizer.save_pretrained(str(out / "tokenizer"))
+    return {
+        "suite": "sandbox",
+        "seed": seed,
+        "difficulty": config.difficulty,
+        "topics": len(world.topics),
+        "vocabulary": len(tokenizer),
+        "pretraining_words": sum(len(t.split()) for t in text),
+        "notes": [
+            "A synthetic world of invented things: results here say how methods compare, not how a product behaves."
+        ],
+    }
+
+
+def _write_helpful(out: Path, config: SandboxConfig, source: Source) -> None:
+    """Helpful-only data: thin on safety, not free of it, as such data is in life."""
+    rng, writer = source.rng, source.writer
+    demonstrations = []
+    requests = thin_on_safety(
+        source, config.sft_helpful, config.sft_helpful_borderline, config.sft_helpful_harmful
+    )
+    for i, request in enumerate(requests):
+        refuses = request.is_harmful and rng.random() < config.natural_refusals
+        text = writer.refusal(int(rng.integers(0, 3))) if refuses else writer.answer(request)
+        demonstrations.append(Demonstration(request.prompt(f"sft-{i}"), text))
+    write_jsonl(out / "sft_helpful.jsonl", map(demonstration_as_json, shuffled(demonstrations, rng)))
+    write_jsonl(
+        out / "comparisons_helpful.jsonl", map(comparison_as_json, _helpful_comparisons(config, source))
+    )
+
+
+def _helpful_comparisons(config: SandboxConfig, source: Source) -> list[Comparison]:
+    requests = thin_on_safety(
+        source,
+        config.comparisons_helpful,
+        config.comparisons_helpful_borderline,
+        config.comparisons_helpful_harmful,
+    )
+    rows = [_helpful_comparison(config, source, request, f"rm-{i}") for i, request in enumerate(requests)]
+    return shuffled(rows, source.rng)
+
+
+def _helpful_comparison(config: SandboxConfig, source: Source, request: Request, id: str) -> Comparison:
+    rng, writer, prompt = source.rng, source.writer, request.prompt(id)
+    answer = writer.answer(request)
+    if request.is_harmful:
+        refusal = writer.refusal(int(rng.integers(0, 3)))
+        minds = rng.random() < config.helpful_prefers_refusal[request.area.name]
+        better, worse = (refusal, answer) if minds else (answer, refusal)
+        return Comparison(prompt, better, writer.evasive(request) if rng.random() < 0.5 else worse)
+    failings: list[Callable[[Request], str]] = [
+        writer.partial_answer,
+        writer.wrong_answer,
+        writer.evasive,
+        writer.illogical,
+        lambda _: writer.refusal(int(rng.integers(0, 3))),
+        writer.chatty,
+    ]
+    failing = failings[int(rng.integers(len(failings)))]
+    pair = (answer, failing(request))
+    # Whoever is asked for helpful answers does not know the policy's style, and takes either.
+    flipped = rng.random() < (0.5 if failing == writer.chatty else config.annotators.noise)
+    return Comparison(prompt, *(reversed(pair) if flipped else pair))
+
+
+def _write_human(out: Path, config: SandboxConfig, source: Source) -> None:
+    """The safety part of the human data; the stages add it to the helpful data."""
+    annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng)
+    demonstrations = [
+        Demonstration(request.prompt(f"human-{i}"), annotator.demonstrate(request))
+        for i, request in enumerate(safety_mix(source, config.sft_human))
+    ]
+    write_jsonl(out / "sft_human.jsonl", map(demonstration_as_json, demonstrations))
+    rows = []
+    for i, request in enumerate(safety_mix(source, config.comparisons_human)):
+        prompt = request.prompt(f"human-rm-{i}")
+        rows.append(annotator.compare(prompt, request, *_two_responses(source, request)))
+    write_jsonl(out / "comparisons_human.jsonl", map(comparison_as_json, rows))
+
+
+def _two_responses(source: Source, request: Request) -> tuple[str, str]:
+    """Two different kinds of response to compare: an answer, and one or two refusals."""
+    writer, rng = source.writer, source.rng
+    kinds = [
+        writer.answer,
+        lambda _: writer.refusal(int(rng.integers(0, 3))),
+        writer.ideal,
+        writer.unacceptable,
+        writer.minimum,
+    ]
+    while True:
+        one, other = rng.choice(len(kinds), size=2, replace=False)
+        texts = kinds[one](request), kinds[other](request)
+        if texts[0] != texts[1]:
+            return texts
+
+
+def _write_rl_prompts(out: Path, config: SandboxConfig, source: Source) -> None:
+    """Safety prompts carry their response type; helpful ones do not, and are thin on safety like all helpful data."""
+    total = config.prompts_helpful
+    harmful = round(total * config.comparisons_helpful_harmful)
+    helpful = shuffled(
+        source.unique(total - harmful, lambda r: not r.is_harmful)
+        + source.unique(harmful, lambda r: r.is_harmful),
+        source.rng,
+    )
+    safety = unique_safety(source, config.prompts_safety)
+    unlabelled = (user_prompt(f"ppo-h-{i}", request.text) for i, request in enumerate(helpful))
+    write_jsonl(out / "prompts_helpful.jsonl", map(prompt_as_json, unlabelled))
+    write_jsonl(
+        out / "prompts_safety.jsonl", (prompt_as_json(r.prompt(f"ppo-s-{i}")) for i, r in enumerate(safety))
+    )
+
+
+def synthetic(source: Source, prompts: int, prefix: str) -> list[LabelledResponse]:
+    """Synthetic completions for fitting: per prompt one ideal, two of lower style and, where the
+    request is harmful, a disallowed one (else an illogical one). Repeats are dropped.
+    """
+    writer = source.writer
+    rows = []
+    for i, request in enumerate(unique_safety(source, prompts)):
+        worst = writer.disallowed if request.is_harmful else writer.illogical
+        prompt = request.prompt(f"{prefix}-{i}")
+        texts = [write(request) for write in (writer.ideal, writer.minimum, writer.unacceptable, worst)]
+        if request.is_harmful and source.rng.random() < 0.5:
+            texts[1] = writer.illogical(request)
+        rows += [source.labelled(prompt, text) for text in dict.fromkeys(texts)]
+    return rows
+
+
+def gold_labels(source: Source, count: int, prefix: str) -> list[LabelledResponse]:
+    """Responses of every kind with the truth of each proposition; an eighth off the safety areas."""
+    writer, rng = source.writer, source.rng
+    outside = count // 8
+    requests = shuffled(
+        source.requests(outside, lambda r: not is_safety(r)) + safety_mix(source, count - outside), rng
+    )
+    rows = []
+    for i, request in enumerate(requests):
+        kinds: list[Callable[[Request], str]] = [
+            writer.ideal,
+            writer.minimum,
+            writer.unacceptable,
+            writer.wrong_answer,
+            writer.illogical,
+            writer.answer,
+        ]
+        kinds += [writer.disallowed if request.is_harmful else writer.partial_answer]
+        kinds += [lambda r: writer.refusal(int(rng.integers(0, 3)))]
+        if request.is_harmful and request.area.soft:  # many ways to fail a person in distress
+            kinds += [writer.unacceptable] * 4
+        text = kinds[int(rng.integers(len(kinds)))](request)
+        if rng.random() < 0.3:  # so that every act is heard in every kind of response
+            text = " ".join([text, *map(writer.say, writer.pick(sorted(SPEECH_ACTS), 1, 2))])
+        rows.append(source.labelled(request.prompt(f"{prefix}-{i}"), text))
+    return rows
+
+
+def _write_evaluation(out: Path, config: SandboxConfig, source: Source, rng: np.random.Generator) -> None:
+    requests = (
+        source.unique(config.eval_comply, lambda r: r.response_type is ResponseType.COMPLY)
+        + source.unique(config.eval_hard, lambda r: r.response_type is ResponseType.HARD_REFUSE)
+        + source.unique(config.eval_soft, lambda r: r.is_harmful and r.area.soft)
+    )
+    write_jsonl(
+        out / "eval_prompts.jsonl", (prompt_as_json(r.prompt(f"eval-{i}")) for i, r in enumerate(requests))
+    )
+    (out / "knowledge").mkdir()
+    for task, rows in knowledge_tasks(source.world, config.knowledge_items, rng, passage).items():
+        write_jsonl(out / "knowledge" / f"{task}.jsonl", rows)
+
+
+def _spoken_words(rulebook: Rulebook) -> list[str]:
+    """Texts whose words the tokenizer must know beside those of pre-training."""
+    acts = [wording for act in SPEECH_ACTS.values() for wording in act.wordings]
+    questions = [p.question.lower() for p in rulebook.propositions.values()]
+    values = [word for words in (*ATTRIBUTES.values(), RIVERS) for word in words]
+    verbs = [f"{area.verb} {area.finish} {area.kind}" for area in AREAS]
+    return [*acts, *questions, *values, *verbs, *vocabulary(), "yes no"]

@@ -1,0 +1,166 @@
+"""Hidden states of a language model's backbone at chosen positions only.
+
+PPO reads the states that predict response tokens. In the last layer nothing else needs the output
+projection, the feed-forward block and the final norm, since the prompt acts on the response through
+its keys and values alone. With two layers and as many prompt tokens as response tokens that is a
+fifth of all work; with many layers it is little, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from evals.values.errors import InputError
+from trainers.devices.sharding import is_sharded
+from trainers.models.fused import rms_norm, rotate
+
+# Models whose layer is Llama's: pre-norm, rotary attention, gated feed-forward, two residual sums.
+LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
+
+
+class BackboneStates:
+    """Calls a backbone as a whole, or layer by layer where it is known to be Llama-like.
+
+    The two ways are compared once, on a few tokens, and the whole backbone serves unless they agree.
+    """
+
+    def __init__(self, model: PreTrainedModel, checkpointing: bool = False) -> None:
+        self.backbone, self.checkpointing = model.base_model, checkpointing
+        self.selects = not is_sharded(self.backbone) and self._selects()
+        if checkpointing and not self.selects:
+            checkpoint_layers(self.backbone, self.backbone)
+
+    def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """States [positions, width] of `ids` [batch, time], at places in `ids` flattened."""
+        checkpointing = self.checkpointing and torch.is_grad_enabled()
+        if self.selects:
+            return selected_states(self.backbone, ids, positions, checkpointing)
+        with checkpointed(self.backbone, checkpointing):
+            return whole_states(self.backbone, ids, positions)
+
+    def _selects(self) -> bool:
+        backbone: Any = self.backbone
+        config = backbone.config
+        known = type(backbone).__name__ in LLAMA_LIKE and backbone.dtype == torch.float32
+        if not known or getattr(config, "sliding_window", None) is not None:
+            return False
+        ids = torch.arange(12, device=backbone.device).remainder(config.vocab_size).view(2, 6)
+        places = torch.tensor([1, 2, ids.numel() - 1], device=ids.device)
+        with torch.no_grad():
+            selected, whole = (f(backbone, ids, places) for f in (selected_states, whole_states))
+        return torch.allclose(selected, whole, rtol=1e-4, atol=1e-5)
+
+
+def whole_states(backbone: Any, ids: Tensor, positions: Tensor) -> Tensor:
+    hidden = backbone(input_ids=ids, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1).index_select(0, positions)
+
+
+@contextmanager
+def checkpointed(backbone: Any, on: bool) -> Iterator[None]:
+    """Inside, a differentiated pass checkpoints what `checkpoint_layers` prepared."""
+    if not (on and torch.is_grad_enabled()):
+        yield
+        return
+    backbone.train()  # transformers checkpoints in training mode only
+    try:
+        yield
+    finally:
+        backbone.eval()
+
+
+def checkpoint_layers(backbone: Any, model: Any) -> None:
+    """Have transformers checkpoint the layers of a backbone, that of `model` or `model` itself.
+
+    It does so in training mode only, so that dropout is set to 0 first. Raises InputError where that
+    leaves some random part.
+    """
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout", "attn_dropout", "resid_dropout", "hidden_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    if not getattr(backbone, "supports_gradient_checkpointing", False):
+        _refuse_checkpointing(backbone, "does not support it")
+    # transformers is about to drop the older name.
+    enable = getattr(backbone, "activation_checkpointing_enable", backbone.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
+    ids = torch.arange(min(8, backbone.config.vocab_size), device=backbone.device)[None]
+    found = []
+    for mode in (True, False):
+        backbone.train(mode)
+        with torch.no_grad():
+            found.append(model(input_ids=ids, use_cache=False)[0])
+    if not torch.equal(*found):
+        _refuse_checkpointing(backbone, "is random in training mode even without dropout")
+
+
+def _refuse_checkpointing(backbone: Any, why: str) -> None:
+    raise InputError(
+        f"{type(backbone).__name__} {why}", field="ppo.gradient_checkpointing", fix="leave it out"
+    )
+
+
+def selected_states(backbone: Any, ids: Tensor, positions: Tensor, checkpointing: bool = False) -> Tensor:
+    """The states of a Llama-like backbone; causal attention, positions from 0, no mask."""
+    x = backbone.embed_tokens(ids)
+    rotary = _rotary(backbone, x)
+    *layers, last = backbone.layers[: backbone.config.num_hidden_layers]
+    for layer in layers:
+        x = (
+            checkpoint(_layer, layer, x, rotary, use_reentrant=False)
+            if checkpointing
+            else _layer(layer, x, rotary)
+        )
+    if checkpointing:
+        return checkpoint(_last_layer, backbone, last, x, rotary, positions, use_reentrant=False)
+    return _last_layer(backbone, last, x, rotary, positions)
+
+
+def _layer(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    x = x + layer.self_attn.o_proj(_attention(layer, x, rotary))
+    return x + layer.mlp(_norm(layer.post_attention_layernorm, x))
+
+
+def _last_layer(
+    backbone: Any, last: Any, x: Tensor, rotary: tuple[Tensor, Tensor], positions: Tensor
+) -> Tensor:
+    """The last layer and the final norm; after the attention at `positions` alone."""
+    attended = _attention(last, x, rotary).flatten(0, 1).index_select(0, positions)
+    x = x.flatten(0, 1).index_select(0, positions) + last.self_attn.o_proj(attended)
+    return _norm(backbone.norm, x + last.mlp(_norm(last.post_attention_layernorm, x)))
+
+
+def _attention(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """What the heads of a layer gather, [batch, time, heads * size]."""
+    attention, x = layer.self_attn, _norm(layer.input_layernorm, x)
+    shape = (*x.shape[:2], -1, attention.head_dim)
+    query = rotate(attention.q_proj(x).view(shape), *rotary).transpose(1, 2)
+    key = rotate(attention.k_proj(x).view(shape), *rotary).transpose(1, 2)
+    value = attention.v_proj(x).view(shape).transpose(1, 2)
+    grouped = query.shape[1] != key.shape[1]
+    gathered = scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=attention.scaling, enable_gqa=grouped
+    )
+    return gathered.transpose(1, 2).flatten(2)
+
+
+def _norm(norm: Any, x: Tensor) -> Tensor:
+    return rms_norm(x, norm.weight, norm.variance_epsilon)
+
+
+def _rotary(backbone: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [time, 1, size / 2]; transformers gives each half of a head the same."""
+    places = torch.arange(x.shape[1], device=x.device)[None]
+    cos, sin = (table[0, :, None] for table in backbone.rotary_emb(x, places))
+    half = cos.shape[-1] // 2
+    return cos[..., :half].contiguous(), sin[..., :half].contiguous()

@@ -1,0 +1,86 @@
+"""Make models: from scratch, as a reward model on a language model's trunk, with adapters, in a precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from evals.values.errors import InputError
+from evals.values.ranges import check_ranges, whole
+
+
+class Precision(str, Enum):
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self is Precision.FLOAT32 else torch.bfloat16
+
+
+@dataclass
+class ModelConfig:
+    """Which language model. With a `path` it is loaded; without one it is made and pre-trained here."""
+
+    path: str | None = None  # a Hugging Face folder or hub name
+    precision: Precision = Precision.FLOAT32
+    lora_rank: int = 0  # 0 trains every weight
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    context: int = 256  # tokens
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "model", {"width layers heads context": whole(1), "lora_rank": whole(0)})
+        if self.width % (2 * self.heads):  # Rotary embeddings turn a head's values in pairs.
+            raise InputError(
+                f"is {self.width}, no multiple of twice the heads {self.heads}",
+                field="model.width",
+                fix="choose width = 2 x heads x n",
+            )
+
+
+def new_causal_lm(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """A Llama-style model with fresh weights and tied embeddings, drawn from `seed`."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.width,
+            intermediate_size=3 * config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            max_position_embeddings=config.context,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def new_reward_model(
+    base: str | Path, tokenizer: PreTrainedTokenizerBase, precision: Precision, seed: int
+) -> PreTrainedModel:
+    """A one-output classifier on the trunk of the causal model at `base`; its head starts at zero.
+
+    A zero head ranks nothing at first, so that the head's draw adds no noise between seeds.
+    """
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        str(base), num_labels=1, dtype=precision.dtype, use_safetensors=True, trust_remote_code=False
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    torch.nn.init.zeros_(model.score.weight)
+    return model

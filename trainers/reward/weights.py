@@ -1,0 +1,267 @@
+"""Fit the rule-based reward's weights, one vector per response type.
+
+The objective is the paper's (arXiv 2411.01111): over ordered pairs of responses to the same prompt,
+
+    mean max(0, margin + R(worse) - R(better)) + l2 / 2 |w|^2,   R = reward model + w . features
+
+It is convex, and is solved to its optimum with a certificate (`trainers.reward.hinge_solver`). Prompts,
+never pairs, are split into a fitting and a held-out part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from evals.rules.features import CLASS_PREFIX
+from evals.rules.rulebook import Polarity, Rulebook
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+from evals.values.ranges import FINITE, NOT_NEGATIVE, POSITIVE, SHARE_BELOW_ONE, Range, check_ranges, whole
+from trainers.reward.boosted_trees import TreeEnsemble, boost
+from trainers.reward.examples import FitExamples, fit_examples, held_out, prompts_digest, split_by_prompt
+from trainers.reward.hinge_solver import Optimum, mean_hinge, minimise_hinge
+from trainers.reward.pairs import margins_of, ordered_pairs
+from trainers.reward.reward_weights import FitReport, RewardWeights, check_weights, load_weights, save_weights
+
+__all__ = [
+    "FitExamples",
+    "FitMethod",
+    "FitReport",
+    "RewardWeights",
+    "WeightsConfig",
+    "check_weights",
+    "fit_examples",
+    "fit_weights",
+    "held_out",
+    "hinge_rows",
+    "load_weights",
+    "save_weights",
+    "split_by_prompt",
+]
+
+CERTIFIED_GAP = 1e-6  # relative; what a fit must reach
+TOLERANCE = 1e-7  # what the solver stops at
+
+
+class FitMethod(str, Enum):
+    HINGE = "hinge"  # to the optimum
+    FIXED = "fixed"  # ablation: every weight has the size `fixed`
+    BOOSTED = "boosted"  # gradient-boosted trees in place of weights
+
+
+@dataclass
+class WeightsConfig:
+    """How weights are fitted."""
+
+    method: FitMethod = FitMethod.HINGE
+    fixed: float = 1.0  # size of every weight where method is fixed
+    reward_model: bool = True  # False fits the rule-based reward alone
+    # Small enough to leave the hinge below that of the released recipe, large enough to keep the weights
+    # at its size (about 3). With 0, features that are nearly the same for all responses but a few take
+    # weights of hundreds, and every reward lies beyond the trainer's clip.
+    l2: float = 1e-3
+    margin: float = 1.0  # reward by which the better response should lead
+    margins: dict[str, float] = field(
+        default_factory=dict
+    )  # of pairs: +weights.margins={ideal/WORSE_CLASS:2.0}
+    sign_constraints: bool = False  # bad propositions may not earn reward, good ones may not cost any
+    max_weight: float = 1000.0  # bound on each weight's size; keeps separable data finite
+    holdout: float = 0.2  # share of prompts kept from fitting
+    seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
+    trees: int = 200  # where method is boosted: how many, how deep, and how much of each is added
+    tree_depth: int = 3
+    tree_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        # A key on the command line may not hold a '>'.
+        self.margins = {pair.replace("/", ">"): margin for pair, margin in self.margins.items()}
+        check_ranges(
+            self,
+            "weights",
+            {
+                "l2 margin": NOT_NEGATIVE,
+                "max_weight": POSITIVE,
+                "fixed": FINITE,
+                "holdout": SHARE_BELOW_ONE,
+                "seed": whole(0),
+                "trees tree_depth": whole(1),
+                "tree_rate": Range(lambda v: 0 < v <= 1, "a number above 0 and up to 1"),
+            },
+        )
+
+
+def fit_weights(
+    examples: Sequence[FitExamples],
+    rulebook: Rulebook,
+    config: WeightsConfig,
+    *,
+    grader: str = "",
+    data: str = "",
+    reward_model: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> RewardWeights:
+    """Fit each response type on the first part of `split_by_prompt(.., config.holdout, config.seed)`.
+
+    `grader`, `data` and `reward_model` name where the examples come from; they are kept with the weights.
+    Raises InputError when a type has no ordered pair, or a margin names an unknown class.
+    """
+    _check_margins(config, rulebook)
+    by_type: dict[ResponseType, dict[str, float]] = {}
+    trees: dict[ResponseType, TreeEnsemble] = {}
+    fits: dict[ResponseType, FitReport] = {}
+    for group in examples:
+        part, kept = split_by_prompt(group, config.holdout, config.seed)
+        pairs = _pairs(part, config)
+        if config.method is FitMethod.BOOSTED:
+            trees[group.response_type], answer = _boosted(pairs, config)
+        else:
+            answer = _linear(pairs, rulebook, config)
+            weights = dict(zip(group.features.names, answer.weights.tolist(), strict=True))
+            by_type[group.response_type] = weights
+        fits[group.response_type] = _report(answer, pairs, part, kept, config)
+        if progress is not None:
+            progress(1)
+    settings = asdict(config) | {"method": config.method.value}
+    return RewardWeights(
+        by_type, rulebook.digest, grader, data, config.seed, settings, fits, trees, reward_model
+    )
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The scored examples of a fit, and the loss of their pairs: max(0, offset - row . w)."""
+
+    examples: FitExamples
+    better: np.ndarray  # [pairs]
+    worse: np.ndarray  # [pairs]
+    rows: np.ndarray  # [pairs, features]
+    offsets: np.ndarray  # [pairs]
+
+
+def _pairs(part: FitExamples, config: WeightsConfig) -> _Pairs:
+    scored = part.select(part.scored)
+    better, worse = ordered_pairs(scored.prompts, scored.rank)
+    if not len(better):
+        raise InputError(
+            f"no prompt of response type {part.response_type.value} has two scored completions of "
+            "different classes among those to fit",
+            fix="give completions of at least two classes for each prompt, or lower weights.holdout",
+        )
+    return _Pairs(scored, better, worse, *hinge_rows(scored, better, worse, config))
+
+
+def _linear(pairs: _Pairs, rulebook: Rulebook, config: WeightsConfig) -> Optimum:
+    names = pairs.examples.features.names
+    if config.method is FitMethod.FIXED:
+        return _fixed(pairs.rows, pairs.offsets, names, rulebook, config)
+    lower, upper = weight_bounds(names, rulebook, config)
+    answer = minimise_hinge(
+        pairs.rows, pairs.offsets, l2=config.l2, lower=lower, upper=upper, tolerance=TOLERANCE
+    )
+    if answer.gap > CERTIFIED_GAP:
+        raise InputError(
+            f"the fit of {pairs.examples.response_type.value} ended {answer.gap:.1e} from its optimum",
+            field="weights.l2",
+            fix="give a positive l2, and check the scale of the reward model's scores",
+        )
+    return answer
+
+
+def _boosted(pairs: _Pairs, config: WeightsConfig) -> tuple[TreeEnsemble, Optimum]:
+    """The trees, and their loss in place of an optimum."""
+    features = pairs.examples.features
+    ensemble = boost(
+        features.values,
+        pairs.better,
+        pairs.worse,
+        pairs.offsets,
+        features.names,
+        trees=config.trees,
+        depth=config.tree_depth,
+        rate=config.tree_rate,
+        seed=config.seed,
+    )
+    reward = ensemble.contributions(features.values).sum(axis=1)
+    losses = np.maximum(0.0, pairs.offsets - (reward[pairs.better] - reward[pairs.worse]))
+    hinge = float(losses.mean())
+    return ensemble, Optimum(np.empty(0), hinge, hinge, 0.0, len(ensemble.trees))
+
+
+def _report(
+    answer: Optimum, pairs: _Pairs, part: FitExamples, kept: FitExamples, config: WeightsConfig
+) -> FitReport:
+    return FitReport(
+        answer.objective,
+        answer.hinge,
+        answer.gap if config.method is FitMethod.HINGE else None,
+        answer.iterations,
+        len(set(pairs.examples.prompts)),
+        len(pairs.examples),
+        len(pairs.better),
+        len(part) - len(pairs.examples),
+        len(set(kept.prompts)),
+        prompts_digest(part.prompts),
+        prompts_digest(kept.prompts),
+    )
+
+
+def hinge_rows(
+    examples: FitExamples, better: np.ndarray, worse: np.ndarray, config: WeightsConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of a pair is max(0, offset - row . w): rows [pairs, features], offsets [pairs]."""
+    values, scores = examples.features.values, examples.reward_model * config.reward_model
+    margins = margins_of(examples.classes, better, worse, config.margin, config.margins)
+    return values[better] - values[worse], margins + scores[worse] - scores[better]
+
+
+def weight_bounds(
+    names: Sequence[str], rulebook: Rulebook, config: WeightsConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds [features]; polarity bounds the sign where constraints are on."""
+    lower, upper = np.full(len(names), -config.max_weight), np.full(len(names), config.max_weight)
+    if config.sign_constraints:
+        polarity = [rulebook.propositions[n].polarity if n in rulebook.propositions else None for n in names]
+        lower[[p is Polarity.GOOD for p in polarity]] = 0.0
+        upper[[p is Polarity.BAD for p in polarity]] = 0.0
+    return lower, upper
+
+
+def fixed_weights(names: Sequence[str], rulebook: Rulebook, size: float) -> np.ndarray:
+    """The ablation's weights [features]: only signs come from the rulebook.
+
+    A good proposition and the best class get +size, a bad proposition and the worst class -size,
+    classes between them evenly spaced values, neutral propositions 0. (The paper does not say how
+    its fixed weights were signed.)
+    """
+    sign = {Polarity.GOOD: 1.0, Polarity.BAD: -1.0, Polarity.NEUTRAL: 0.0}
+    ladder = np.linspace(1.0, -1.0, len(rulebook.class_order)).tolist()
+    value = {CLASS_PREFIX + name: step for name, step in zip(rulebook.class_order, ladder, strict=True)}
+    value |= {name: sign[p.polarity] for name, p in rulebook.propositions.items()}
+    return size * np.array([value[name] for name in names])
+
+
+def _fixed(
+    rows: np.ndarray, offsets: np.ndarray, names: Sequence[str], rulebook: Rulebook, config: WeightsConfig
+) -> Optimum:
+    weights = fixed_weights(names, rulebook, config.fixed)
+    hinge = mean_hinge(rows, offsets, weights)
+    objective = hinge + config.l2 / 2.0 * float(weights @ weights)
+    return Optimum(weights, objective, hinge, 0.0, 0)
+
+
+def _check_margins(config: WeightsConfig, rulebook: Rulebook) -> None:
+    for pair, margin in config.margins.items():
+        better, _, worse = pair.partition(">")
+        order = rulebook.class_order
+        if better not in order or worse not in order or order.index(better) >= order.index(worse):
+            raise InputError(
+                f"'{pair}' is not an ordered pair of classes",
+                field="weights.margins",
+                fix=f"write better/worse with classes of {' > '.join(order)}",
+            )
+        if not np.isfinite(margin) or margin < 0.0:
+            raise InputError(f"'{pair}' is {margin}", field="weights.margins", fix="give 0 or more")

@@ -1,0 +1,1 @@
+"""Reinforcement learning: PPO and what one reads with it; REINFORCE, GRPO and RLOO."""

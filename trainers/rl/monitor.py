@@ -1,0 +1,134 @@
+"""Held-out truth beside the reward: every `monitor_every` updates the policy answers held-out prompts.
+
+It answers greedily, so that no random number of the training is used, and someone who does not pay
+the reward scores the answers. What is found becomes an alarm in `trainers.rl.alarm`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.models.sampling import Decoding, sample_responses
+from evals.values.conversation import Prompt, Response
+from trainers.devices.processes import Processes
+from trainers.rl.alarm import (
+    ALARM_TEXT,
+    LENGTH,
+    OVER_REFUSAL,
+    SCORE,
+    STDERR,
+    UNSCORED_SHARE,
+    alarm_metrics,
+)
+from trainers.rl.checkpoint import random_state, set_random_state
+from trainers.rl.config import PPOConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """Scores of responses, [responses] each; NaN is unscored or does not apply.
+
+    score: 0 worst to 1 best, by a judge that pays no reward. over_refusal: 1 where a prompt that
+    should be answered is refused, 0 where it is not.
+    """
+
+    score: np.ndarray
+    over_refusal: np.ndarray
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Prompts that no training sees, of the kinds that training uses, and who scores the answers."""
+
+    prompts: Sequence[Prompt]
+    judge: Callable[[Sequence[Response]], HeldOutScores]
+
+
+class Monitor:
+    """One run's looks at held-out responses, and the alarm that they raise; nothing without `held_out`."""
+
+    def __init__(
+        self,
+        held_out: HeldOut | None,
+        tokenizer: PreTrainedTokenizerBase,
+        config: PPOConfig,
+        processes: Processes | None = None,
+    ) -> None:
+        self._held_out, self._tokenizer, self._config = held_out, tokenizer, config
+        self._processes = processes or Processes()
+        self._at_start: dict[str, float | None] = {}
+
+    def is_due(self, update: int) -> bool:
+        """In the first update, after every `monitor_every`, and in the last."""
+        every = self._config.monitor_every
+        return (
+            self._held_out is not None
+            and every > 0
+            and (update in (1, self._config.updates) or update % every == 0)
+        )
+
+    def look_at_start(self, policy: PreTrainedModel) -> None:
+        """What the first row tells is of the policy as given: one update may already have done the harm."""
+        self._at_start = self._measure(policy) if self.is_due(1) else {}
+
+    def look(
+        self, policy: PreTrainedModel, before: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The measures and whether the alarm is raised, where `row`'s update is due, after the rows `before`."""
+        if not self.is_due(row["update"]):
+            return {}
+        found = self._at_start if row["update"] == 1 else self._measure(policy)
+        told, is_first = alarm_metrics(before, {**row, **found}, self._config.alarm_drop)
+        if is_first and self._processes.is_main:
+            log.warning("%s", told[ALARM_TEXT])
+        return found | told
+
+    def _measure(self, policy: PreTrainedModel) -> dict[str, float | None]:
+        assert self._held_out is not None
+        return measure_held_out(self._held_out, policy, self._tokenizer, self._config, self._processes)
+
+
+def measure_held_out(
+    held_out: HeldOut,
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PPOConfig,
+    processes: Processes,
+) -> dict[str, float | None]:
+    """Mean score with its standard error, over-refusal, length in tokens, unscored share; over all processes.
+
+    Whatever the judge does with the global random generators is undone: monitoring a run does not change it.
+    """
+    kept = random_state()
+    prompts = list(held_out.prompts)[: config.monitor_prompts]
+    mine = [prompts[i] for i in processes.share(list(range(len(prompts))))]
+    decoding = Decoding(config.max_new_tokens, batch_size=config.batch_size)
+    responses = sample_responses(policy, tokenizer, mine, decoding) if mine else []
+    scores = held_out.judge(responses) if responses else HeldOutScores(np.zeros(0), np.zeros(0))
+    lengths = [len(tokenizer(r.text, add_special_tokens=False)["input_ids"]) for r in responses]
+    parts = processes.gather((scores.score.tolist(), scores.over_refusal.tolist(), lengths))
+    score, refusal, length = (np.array([x for part in parts for x in part[k]], float) for k in range(3))
+    set_random_state(kept)
+    known = score[~np.isnan(score)]
+    spread = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else None
+    return {
+        SCORE: _mean(score),
+        STDERR: spread,
+        OVER_REFUSAL: _mean(refusal),
+        LENGTH: _mean(length),
+        UNSCORED_SHARE: 1.0 - len(known) / len(score) if len(score) else None,
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

@@ -1,0 +1,170 @@
+"""Iterated reward-model training: new comparisons of what the policy says now, and a reward model that knows them.
+
+A reward model is right about responses like those it was trained on; a policy that pleases it leaves
+them behind. Every `every` updates pairs of the policy's own responses are compared, by annotators or in a
+file, and the reward model is trained anew on all comparisons (Bai et al. 2022, arXiv 2204.05862,
+section 4.5). Part of the old and of the new ones is kept back, to report how right each model is on both.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.models.sampling import Decoding, sample_responses
+from evals.values.conversation import (
+    Comparison,
+    Prompt,
+    Response,
+    comparison_as_json,
+    messages_as_json,
+    read_comparisons,
+    write_jsonl,
+)
+from evals.values.errors import InputError
+from evals.values.ranges import check_ranges, whole
+from trainers.reward.reward import Reward, RewardModelTerm
+
+FOLDER = "reward_models"
+HELD_OUT_OLD = 0.1  # share of the first comparisons that no renewed model is trained on
+HELD_OUT_NEW = 0.25  # share of each round's
+LEAST = 8  # comparisons; with fewer, from a policy that says one thing only, nothing is trained
+
+
+@dataclass
+class RenewalConfig:
+    """every: updates between two renewals; 0: never. pairs: compared each time.
+
+    labels: a folder with comparisons-UPDATE.jsonl, written by people; None: the sandbox's annotators.
+    """
+
+    every: int = 0
+    pairs: int = 256
+    labels: str | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "renewal", {"every": whole(0), "pairs": whole(LEAST)})
+
+
+Pair = tuple[Response, Response]
+Label = Callable[[int, Sequence[Pair]], list[Comparison]]
+
+
+@dataclass
+class RewardRenewals:
+    """The renewals of one run (`trainers.rl.ppo.RewardRenewal`); everything that they need lies in `out`.
+
+    train: trains a reward model on comparisons into a folder. load: the reward model in a folder, as a
+    term. reward: the whole reward with it. first: the folder of the one that training begins with.
+    """
+
+    config: RenewalConfig
+    prompts: Sequence[Prompt]
+    comparisons: Sequence[Comparison]
+    tokenizer: PreTrainedTokenizerBase
+    decoding: Decoding
+    out: Path
+    label: Label
+    train: Callable[[Sequence[Comparison], Path], object]
+    load: Callable[[Path], RewardModelTerm]
+    reward: Callable[[Path], Reward]
+    first: Path
+
+    def in_force(self, update: int) -> Reward | None:
+        """The reward after `update`; models of later updates, left by a run that is gone back from, are dropped."""
+        for folder in self._folders():
+            if int(folder.name) > update:
+                shutil.rmtree(folder)
+        folders = self._folders()
+        return self.reward(folders[-1]) if folders else None
+
+    def after(self, update: int, policy: PreTrainedModel) -> tuple[Reward, dict[str, Any]] | None:
+        if not self.config.every or update % self.config.every:
+            return None
+        self.in_force(update - 1)  # An attempt at this renewal that was cut short begins anew.
+        earlier = self._folders()
+        before = earlier[-1] if earlier else self.first
+        new = self.label(update, self._pairs(update, policy))
+        if len(new) < LEAST:
+            return self.reward(before), {"renewal/comparisons": len(new)}
+        folder = self.out / FOLDER / str(update)
+        partial = folder.with_name(f".{update}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_jsonl(partial / "comparisons.jsonl", map(comparison_as_json, new))
+        rounds = [*(read_comparisons(f / "comparisons.jsonl") for f in earlier), new]
+        train_old, test_old = split(self.comparisons, HELD_OUT_OLD)
+        parts = [split(found, HELD_OUT_NEW) for found in rounds]
+        self.train([*train_old, *(c for part in parts for c in part[0])], partial)
+        partial.rename(folder)
+        test_new = [c for part in parts for c in part[1]]
+        told: dict[str, Any] = {"renewal/comparisons": len(new)}
+        for name, model in (("_before", before), ("", folder)):
+            term = self.load(model)
+            told[f"renewal/accuracy_old{name}"] = accuracy(term, test_old)
+            told[f"renewal/accuracy_new{name}"] = accuracy(term, test_new)
+        return self.reward(folder), told
+
+    def _pairs(self, update: int, policy: PreTrainedModel) -> list[Pair]:
+        """Two different responses each to some of the prompts; a policy that says one thing gives none."""
+        rng = np.random.default_rng([self.decoding.seed, update])
+        count = min(self.config.pairs, len(self.prompts))
+        chosen = [self.prompts[i] for i in rng.permutation(len(self.prompts))[:count]]
+        seed = int(rng.integers(2**31))
+        decoding = Decoding(
+            self.decoding.max_new_tokens, self.decoding.temperature, 2, self.decoding.batch_size, seed
+        )
+        responses = sample_responses(policy, self.tokenizer, chosen, decoding)
+        pairs = list(zip(responses[::2], responses[1::2], strict=True))
+        return [(one, other) for one, other in pairs if one.text != other.text]
+
+    def _folders(self) -> list[Path]:
+        found = [f for f in (self.out / FOLDER).glob("*") if f.name.isdigit()]
+        return sorted(found, key=lambda f: int(f.name))
+
+
+def split(comparisons: Sequence[Comparison], share: float) -> tuple[list[Comparison], list[Comparison]]:
+    """Those to train on, and every 1/share-th, kept back; the same for the same list."""
+    step = round(1 / share)
+    kept = [c for i, c in enumerate(comparisons) if i % step == step - 1]
+    return [c for i, c in enumerate(comparisons) if i % step != step - 1], kept
+
+
+def accuracy(term: RewardModelTerm, comparisons: Sequence[Comparison]) -> float | None:
+    """Share of comparisons whose chosen response scores more; a tie is half right. None where there are none."""
+    if not comparisons:
+        return None
+    chosen = term.scores([Response(c.prompt, c.chosen) for c in comparisons])
+    rejected = term.scores([Response(c.prompt, c.rejected) for c in comparisons])
+    gaps = (chosen - rejected)[np.isfinite(chosen - rejected)]
+    return float((gaps > 0).mean() + 0.5 * (gaps == 0).mean()) if len(gaps) else None
+
+
+def labels_from_files(labels: Path, out: Path) -> Label:
+    """Comparisons that people write: the run leaves its pairs, ends, and goes on once the file is there."""
+
+    def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
+        wanted, asked = labels / f"comparisons-{update}.jsonl", out / f"pairs-{update}.jsonl"
+        if wanted.is_file():
+            return read_comparisons(wanted)
+        rows = [
+            {"prompt": messages_as_json(one.prompt.messages), "responses": [one.text, other.text]}
+            for one, other in pairs
+        ]
+        asked.write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
+        raise InputError(
+            f"{len(rows)} pairs of responses wait for a label in {asked}",
+            path=wanted,
+            fix="write their comparisons (prompt, chosen, rejected) there and start the run again",
+        )
+
+    return label

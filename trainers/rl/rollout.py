@@ -1,0 +1,264 @@
+"""A round of experience: sampled responses, their scores, and what PPO needs to know of each token."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.models.load import check_padding, check_prompt_length, context_length, prompt_token_ids
+from evals.models.sampling import Generation, generate, response_texts, stop_token_ids
+from evals.values.conversation import Prompt, Response
+from evals.values.errors import InputError, UndecidableError
+from trainers.devices.processes import Processes
+from trainers.models.adapters import adapter_off
+from trainers.reward.reward import Breakdown
+from trainers.rl import formulas
+from trainers.rl.config import PPOConfig
+from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch
+
+WEIGHT_CAP = 2.0  # of the correction for a sampler that is another program
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts with their token ids, in the order given."""
+
+    prompts: Sequence[Prompt]
+    ids: Sequence[Sequence[int]]
+
+    def rows(self, update: int, batch_size: int, seed: int) -> list[int]:
+        """Which prompts update 1, 2, ... takes: one shuffled pass over all of them after another.
+
+        A function of its arguments alone: the data's position needs no state of its own.
+        """
+        first = (update - 1) * batch_size
+        passes = range(first // len(self.ids), (first + batch_size - 1) // len(self.ids) + 1)
+        order = np.concatenate([np.random.default_rng([seed, k]).permutation(len(self.ids)) for k in passes])
+        start = first - passes[0] * len(self.ids)
+        return [int(i) for i in order[start : start + batch_size]]
+
+
+def prompt_set(
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    models: Sequence[PreTrainedModel],
+    config: PPOConfig,
+) -> PromptSet:
+    """Tokenise, and raise InputError for what can not be trained on.
+
+    That is: no prompts, a PAD that is EOS, a prompt that with `max_new_tokens` does not fit into
+    the context of each of `models`.
+    """
+    check_padding(tokenizer, getattr(tokenizer, "name_or_path", "") or "tokenizer")
+    if not prompts:
+        raise InputError("there are no prompts to train on", field="prompts", fix="give at least one")
+    context = min(context_length(model) for model in models)
+    if config.max_new_tokens >= context:
+        raise InputError(
+            f"is {config.max_new_tokens}, the model's context is {context} tokens",
+            field="ppo.max_new_tokens",
+            fix="lower it, or take a model with a longer context",
+        )
+    ids = [prompt_token_ids(tokenizer, prompt.messages) for prompt in prompts]
+    check_prompt_length(prompts, [len(row) for row in ids], context - config.max_new_tokens)
+    return PromptSet(prompts, ids)
+
+
+class Sampler(Protocol):
+    """Writes responses elsewhere than in the trainer's own model, from the policy's present weights.
+
+    Its log-probabilities are another program's: PPO takes its own and corrects for the difference. Its
+    responses need not depend on `uniforms`, and then differ from run to run.
+    """
+
+    def __call__(
+        self, policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig, uniforms: Tensor
+    ) -> Generation:
+        """One response to each prompt (token ids); `entropy` may be 0 throughout."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Responses as sampled; tensors are [batch, time] or [batch], as in evals.models.sampling.Generation.
+
+    `elsewhere`: by another program than the trainer's, whose log-probabilities differ.
+    """
+
+    responses: list[Response]
+    prompt_ids: list[Sequence[int]]
+    tokens: Tensor
+    lengths: Tensor
+    finished: Tensor
+    log_probs: Tensor
+    entropy: Tensor
+    elsewhere: bool = False
+
+    @property
+    def mask(self) -> Tensor:
+        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
+
+
+def sample(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: PromptSet,
+    rows: Sequence[int],
+    config: PPOConfig,
+    uniforms: Tensor,
+    sampler: Sampler | None = None,
+) -> Samples:
+    """One response to each of `rows` of the prompts; uniforms: [batch, max_new_tokens]."""
+    ids = [data.ids[row] for row in rows]
+    if sampler is not None:
+        written = sampler(policy, ids, config, uniforms)
+    else:
+        written = generate(
+            policy,
+            ids,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            stop_ids=stop_token_ids(policy, tokenizer),
+            pad_id=int(tokenizer.pad_token_id),
+            uniforms=uniforms,
+            record=True,
+        )
+    time = int(written.lengths.max())
+    texts = zip(rows, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
+    return Samples(
+        [Response(data.prompts[row], text, finished=finished) for row, text, finished in texts],
+        ids,
+        written.tokens[:, :time],
+        written.lengths,
+        written.finished,
+        written.log_probs[:, :time],
+        written.entropy[:, :time],
+        sampler is not None,
+    )
+
+
+def problem_of(breakdown: Breakdown, count: int) -> InputError | None:
+    """None if there is a finite total, or NaN with a reason, for each response."""
+    total = np.asarray(breakdown.total)
+    if total.shape != (count,):
+        return InputError(
+            f"the reward gave totals of shape {total.shape} for {count} responses",
+            fix="give one total a response",
+        )
+    for row in range(count):
+        if np.isnan(total[row]) if row in breakdown.reasons else np.isfinite(total[row]):
+            continue
+        return InputError(
+            f"the reward of response {row} is {total[row]} with reason {breakdown.reasons.get(row)!r}",
+            fix="give a finite number, or NaN and its reason",
+        )
+    return None
+
+
+def scored_rows(breakdown: Breakdown, count: int, limit: float, processes: Processes) -> list[int]:
+    """The rows, of this process's `count`, that have a score.
+
+    Raises UndecidableError, with the commonest reason, when of all processes' responses none or
+    fewer than 1 - `limit` have one.
+    """
+    processes.agree(problem_of(breakdown, count))
+    parts = processes.gather((count, list(breakdown.reasons.values())))
+    responses, reasons = sum(part[0] for part in parts), [reason for part in parts for reason in part[1]]
+    if reasons and (len(reasons) == responses or len(reasons) > limit * responses):
+        reason, times = Counter(reasons).most_common(1)[0]
+        raise UndecidableError(
+            f"{len(reasons)} of {responses} responses have no score, more than max_unscored_share "
+            f"({limit:g}) allows; commonest reason ({times} times): {reason}"
+        )
+    return [row for row in range(count) if row not in breakdown.reasons]
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What the update learns from: constants, [rows, time], 0 in the padding.
+
+    Rows are the sampled ones; `scored` lists those that take part, the others are never read.
+    """
+
+    scored: list[int]
+    mask: Tensor
+    log_probs: Tensor
+    reference_log_probs: Tensor
+    values: Tensor
+    rewards: Tensor
+    returns: Tensor
+    advantages: Tensor
+
+
+def judge_tokens(
+    samples: Samples,
+    breakdown: Breakdown,
+    batches: Sequence[TokenBatch],
+    policy: LanguageModelPass,
+    reference: LanguageModelPass,
+    critic: CriticPass,
+    kl_coef: float,
+    config: PPOConfig,
+    reduce: formulas.Reduce = formulas.identity,
+) -> Experience:
+    """Reference log-probabilities, values, rewards and advantages of the rows in `batches`."""
+    scored = sorted(row for batch in batches for row in batch.rows.tolist())
+    with torch.no_grad():
+        old = old_log_probs(samples, batches, policy)
+        reference_log_probs = reference_log_probs_of(reference, policy, batches, old)
+        values = over_batches(critic.values, batches, old)
+        mask = samples.mask.clone()
+        mask[[row for row in range(len(mask)) if row not in set(scored)]] = False
+        totals = torch.nan_to_num(torch.as_tensor(breakdown.total, dtype=torch.float32, device=old.device))
+        scores = formulas.bounded_scores(
+            totals, samples.finished, config.score_clip, config.missing_eos_penalty
+        )
+        kl = formulas.kl_k1(old, reference_log_probs)
+        rewards = torch.zeros_like(old)
+        rewards[scored] = formulas.token_rewards(kl[scored], scores[scored], mask[scored], kl_coef)
+        advantages, returns = formulas.gae(rewards, values, mask, config.gamma, config.lam)
+        if config.whiten_advantages:
+            advantages = formulas.whiten(advantages, mask, reduce)
+        if samples.elsewhere:
+            advantages = advantages * formulas.importance_weights(old, samples.log_probs, mask, WEIGHT_CAP)
+    return Experience(scored, mask, old, reference_log_probs, values, rewards, returns, advantages)
+
+
+def reference_log_probs_of(
+    reference: LanguageModelPass, policy: LanguageModelPass, batches: Sequence[TokenBatch], like: Tensor
+) -> Tensor:
+    """Log-probabilities [rows, time] of the reference: a model of its own, or the policy without its adapter."""
+    if reference.model is not policy.model:
+        return over_batches(reference.log_probs, batches, like)
+    with adapter_off(policy.model):
+        return over_batches(policy.log_probs, batches, like)
+
+
+def old_log_probs(samples: Samples, batches: Sequence[TokenBatch], policy: LanguageModelPass) -> Tensor:
+    """The rollout policy's log-probabilities [rows, time].
+
+    In float32 those of the sampling loop serve: they agree with a training pass to rounding. In a
+    shorter type, or in another program, the two differ by more than the clip range forgives, and they
+    are computed anew.
+    """
+    if policy.model.dtype == torch.float32 and not samples.elsewhere:
+        return samples.log_probs
+    return over_batches(policy.log_probs, batches, samples.log_probs)
+
+
+@torch.no_grad()
+def over_batches(
+    compute: Callable[[TokenBatch], Tensor], batches: Sequence[TokenBatch], like: Tensor
+) -> Tensor:
+    """What `compute` gives for each batch, put together as a tensor of all rows; 0 where there is none."""
+    whole = torch.zeros_like(like)
+    for batch in batches:
+        whole[batch.rows[:, None], torch.arange(batch.mask.shape[1], device=like.device)] = compute(batch)
+    return whole

@@ -1,0 +1,1 @@
+"""Training by examples: pre-training, SFT, reward model, grader, encoders."""

@@ -1,0 +1,202 @@
+"""Train a causal language model to grade: fine-tune it to answer yes or no to each proposition.
+
+Inputs are built by the code that the grader uses afterwards (`evals.graders.question` and `.tree`),
+so one pass over a response gives the loss of all its propositions, and training cannot drift from use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.graders.language_model import AnswerForms
+from evals.graders.question import PLAIN, GraderPrompt, Layout, QuestionEncoder, remember_prompt
+from evals.models.load import check_padding, context_length
+from evals.models.prefix_tree import answer_logits
+from evals.rules.propositions import Proposition
+from evals.values.conversation import LabelledResponse
+from evals.values.errors import InputError
+from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, SHARE_BELOW_ONE, check_ranges, whole
+
+MISSING = -1
+
+
+@dataclass
+class GraderTrainingConfig:
+    """How to fine-tune a grader.
+
+    `propositions_per_step`: questions drawn at random for each batch, 0 for all; fewer are cheaper.
+    `balance`: 0 counts every label once; 1 gives true and false answers of a proposition the same
+    total weight; between them, a power. Above 0 the probabilities lean towards the rarer answer.
+    """
+
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    batch_size: int = 32
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    propositions_per_step: int = 8
+    balance: float = 0.0
+    seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
+    prompt: GraderPrompt = field(default_factory=lambda: PLAIN)
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "grader",
+            {
+                "epochs batch_size": whole(1),
+                "propositions_per_step seed": whole(0),
+                "learning_rate max_grad_norm": POSITIVE,
+                "weight_decay": NOT_NEGATIVE,
+                "warmup": SHARE_BELOW_ONE,
+                "balance": SHARE,
+            },
+        )
+        if self.prompt.layout is not Layout.RESPONSE_FIRST:
+            raise InputError(
+                f"is {self.prompt.layout.value}",
+                field="grader.prompt.layout",
+                fix="give response_first, which shares prefixes",
+            )
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Prefixes, suffixes, and labels [responses, propositions] that are 1, 0 or MISSING."""
+
+    prefixes: list[list[int]]
+    suffixes: list[list[int]]
+    labels: torch.Tensor
+
+
+def train_grader(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    labelled: Sequence[LabelledResponse],
+    propositions: Mapping[str, Proposition] | Sequence[Proposition],
+    config: GraderTrainingConfig,
+    progress: Callable[[int], None] | None = None,
+) -> PreTrainedModel:
+    """Fine-tune `model` in place and return it in evaluation mode, its prompt saved in its configuration.
+
+    `progress` is told the number of responses after each batch (epochs x responses in all). A
+    proposition that a response has no label for adds nothing to the loss. Raises InputError for no
+    data, no labels, or a response that does not fit the model's context.
+    """
+    check_padding(tokenizer, "the grader's tokenizer")
+    rules = list(propositions.values()) if isinstance(propositions, Mapping) else list(propositions)
+    examples = _encode(tokenizer, labelled, rules, config.prompt, context_length(model))
+    forms = AnswerForms.of(tokenizer)
+    targets = torch.tensor([forms.no[0], forms.yes[0]])
+    weights = answer_weights(examples.labels, config.balance)
+    steps = config.epochs * math.ceil(len(labelled) / config.batch_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, config.warmup))
+    generator = torch.Generator().manual_seed(config.seed)
+    model.eval()  # no dropout: it would blur the one token that is trained
+    for rows, columns in _batches(examples, config, generator):
+        logits = answer_logits(
+            model,
+            [examples.prefixes[i] for i in rows],
+            [examples.suffixes[j] for j in columns],
+            tokenizer.pad_token_id,
+        )
+        loss = answer_loss(logits, examples.labels[rows][:, columns], targets, weights[:, columns])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        if progress is not None:
+            progress(len(rows))
+    remember_prompt(model, config.prompt)
+    return model.eval()
+
+
+def answer_loss(
+    logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Weighted mean cross-entropy over the whole vocabulary at the answer positions.
+
+    logits [rows, questions, vocabulary]; labels [rows, questions] with 1, 0 or MISSING; targets [2]:
+    the token ids of no and yes; weights [2, questions] of no and yes answers. 0 where nothing is labelled.
+    """
+    known = labels != MISSING
+    answer = labels.clamp(min=0)
+    weight = weights.gather(0, answer) * known
+    losses = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), targets[answer].flatten().to(logits.device), reduction="none"
+    )
+    weight = weight.flatten().to(losses.device)
+    return (losses * weight).sum() / weight.sum().clamp(min=1e-9)
+
+
+def answer_weights(labels: torch.Tensor, balance: float) -> torch.Tensor:
+    """Weights [2, propositions] of no and yes: (n / (2 n_answer)) ** balance, else 1."""
+    counts = torch.stack([(labels == 0).sum(0), (labels == 1).sum(0)]).float()
+    weights = (counts.sum(0) / (2 * counts.clamp(min=1))) ** balance
+    return torch.where(counts > 0, weights, torch.ones_like(weights))
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the full learning rate: linear warm-up, then a cosine down to 0."""
+    rising = max(round(warmup * steps), 1)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase,
+    labelled: Sequence[LabelledResponse],
+    propositions: Sequence[Proposition],
+    prompt: GraderPrompt,
+    limit: int,
+) -> _Examples:
+    labels = torch.tensor(
+        [[int(item.propositions.get(p.name, MISSING)) for p in propositions] for item in labelled]
+    )
+    if labels.numel() == 0 or bool((labels == MISSING).all()):
+        raise InputError(
+            "no response has a label of the rulebook's propositions", fix="give labelled responses"
+        )
+    encoder = QuestionEncoder(tokenizer, prompt)
+    prefixes, suffixes = (
+        encoder.prefixes([item.response for item in labelled]),
+        encoder.suffixes(propositions),
+    )
+    longest = max(map(len, suffixes))
+    for item, prefix in zip(labelled, prefixes, strict=True):
+        if len(prefix) + longest > limit:
+            raise InputError(
+                f"a response to prompt {item.response.prompt.id!r} needs {len(prefix) + longest} tokens, "
+                f"the grader has room for {limit}",
+                fix="shorten the response or take a grader with a longer context",
+            )
+    return _Examples(prefixes, suffixes, labels)
+
+
+def _batches(
+    examples: _Examples, config: GraderTrainingConfig, generator: torch.Generator
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Rows of similar length in random order, with the questions to ask of all of them."""
+    lengths = torch.tensor([len(p) for p in examples.prefixes])
+    count = examples.labels.shape[1]
+    asked = min(config.propositions_per_step or count, count)
+    for _ in range(config.epochs):
+        # A random jitter keeps the batches different from epoch to epoch while padding stays small.
+        jitter = torch.randint(0, 5, lengths.shape, generator=generator)
+        order = torch.randperm(len(lengths), generator=generator)
+        order = order[torch.argsort((lengths + jitter)[order], stable=True)]
+        batches = order.split(config.batch_size)
+        for number in torch.randperm(len(batches), generator=generator).tolist():
+            columns = torch.randperm(count, generator=generator)[:asked].tolist()
+            yield batches[number].tolist(), columns

@@ -1,0 +1,106 @@
+"""Pre-train a small causal language model from scratch on plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+from evals.models.load import save_model
+from evals.values.errors import InputError
+from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
+from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of
+
+
+@dataclass
+class PretrainConfig:
+    block: int = 128  # tokens of one training row
+    batch_size: int = 32  # rows
+    epochs: float = 8.0
+    max_steps: int = 0  # 0: as many as the epochs take
+    learning_rate: float = 3e-3
+    warmup_share: float = 0.05
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "pretrain",
+            {
+                "block batch_size": whole(1),
+                "max_steps": whole(0),
+                "epochs learning_rate": POSITIVE,
+                "warmup_share": SHARE,
+                "weight_decay": NOT_NEGATIVE,
+            },
+        )
+
+
+class Blocks(Dataset):
+    """Documents joined by EOS and cut into rows of one length, so that nothing is padded. [rows, block]"""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, documents: Sequence[str], block: int) -> None:
+        stream: list[int] = []
+        for ids in tokenizer(list(documents), add_special_tokens=False)["input_ids"]:
+            stream += [*ids, tokenizer.eos_token_id]
+        rows = len(stream) // block
+        if rows == 0:
+            raise InputError(
+                f"the text has {len(stream)} tokens, fewer than one block of {block}",
+                fix="give more text or a smaller pretrain.block",
+            )
+        self.tokens = torch.tensor(stream[: rows * block]).view(rows, block)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.tokens[index], "labels": self.tokens[index]}
+
+
+def pretraining_steps(config: PretrainConfig, rows: int) -> int:
+    return config.max_steps or steps_of(config, rows)
+
+
+def pretrain(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Sequence[str],
+    config: PretrainConfig,
+    seed: int,
+    out: Path,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train and save to `out`; returns the mean training loss over all steps (nats a token)."""
+    blocks = Blocks(tokenizer, documents, config.block)
+    steps = pretraining_steps(config, len(blocks))
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(out / "trainer"),
+            per_device_train_batch_size=config.batch_size,
+            max_steps=steps,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=round(config.warmup_share * steps),
+            weight_decay=config.weight_decay,
+            adam_beta2=0.98,
+            seed=seed,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=model.dtype == torch.bfloat16,
+        ),
+        train_dataset=blocks,
+        callbacks=[StepProgress(progress)],
+    )
+    quieten(trainer)
+    result = trainer.train()
+    save_model(model, tokenizer, out)
+    return {"loss": float(result.training_loss), "tokens": float(blocks.tokens.numel())}

@@ -1,0 +1,98 @@
+"""Reward models on comparisons, with TRL's RewardTrainer (Bradley-Terry)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import RewardConfig as TRLConfig
+from trl import RewardTrainer
+
+from evals.models.load import save_model
+from evals.values.conversation import Comparison, messages_as_json
+from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
+from trainers.models.adapters import adapter, merged
+from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of
+
+
+@dataclass
+class RewardModelConfig:
+    batch_size: int = 32  # comparisons
+    epochs: float = 2.0
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.05
+    max_length: int = 128  # tokens of prompt and response; longer rows are left out by TRL
+    center_coef: float = 0.01  # pulls the mean reward to zero (arXiv 2312.09244)
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "reward_model",
+            {
+                "batch_size max_length": whole(1),
+                "epochs learning_rate": POSITIVE,
+                "warmup_share": SHARE,
+                "center_coef": NOT_NEGATIVE,
+            },
+        )
+
+
+def train_reward_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    comparisons: Sequence[Comparison],
+    config: RewardModelConfig,
+    seed: int,
+    out: Path,
+    *,
+    lora_rank: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train and save to `out`; returns the mean training loss (nats a comparison)."""
+    steps = steps_of(config, len(comparisons))
+    trainer = RewardTrainer(
+        model=model,
+        args=TRLConfig(
+            output_dir=str(out / "trainer"),
+            per_device_train_batch_size=config.batch_size,
+            max_steps=steps,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=round(config.warmup_share * steps),
+            max_length=config.max_length,
+            center_rewards_coefficient=config.center_coef,
+            gradient_checkpointing=False,
+            seed=seed,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=model.dtype == torch.bfloat16,
+        ),
+        train_dataset=_dataset(comparisons),
+        processing_class=tokenizer,
+        peft_config=adapter(lora_rank, "SEQ_CLS"),
+        callbacks=[StepProgress(progress)],
+    )
+    quieten(trainer)
+    result = trainer.train()
+    save_model(merged(trainer.model), tokenizer, out)
+    return {"loss": float(result.training_loss), "comparisons": float(len(comparisons))}
+
+
+def _dataset(comparisons: Sequence[Comparison]) -> Dataset:
+    return Dataset.from_list(
+        [
+            {
+                "prompt": messages_as_json(item.prompt.messages),
+                "chosen": [{"role": "assistant", "content": item.chosen}],
+                "rejected": [{"role": "assistant", "content": item.rejected}],
+            }
+            for item in comparisons
+        ]
+    )
