@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -22,6 +22,45 @@ UNSAFE_CALLS = {
     "pandas.read_pickle",
 }
 UNSAFE_FLAGS = {"trust_remote_code", "allow_pickle"}
+MOST_LOOSE_FILES = 6  # of a floor, beside its rooms
+
+# Every folder, from the ground up: each imports only what stands above it in this list, wherever in a file it does.
+ROOMS = (
+    "evals.values",  # what everything passes on
+    "evals.models",
+    "evals.statistics",
+    "evals.rules",
+    "evals.suites",
+    "evals.graders",
+    "evals.judges",
+    "evals.capability",
+    "evals",
+    "trainers.devices",
+    "trainers.models",
+    "trainers.reward",
+    "trainers.supervised",
+    "trainers.rl",
+    "trainers",
+    "harness.storage",
+    "harness.runtime",
+    "harness.worlds.sandbox",
+    "harness.worlds.sources",
+    "harness.worlds",
+    "harness.keys",
+    "harness.subjects",
+    "harness.findings",
+    "harness.record",
+    "harness.evaluate",
+    "harness.pipeline",
+    "harness.gate",
+    "harness.report.plots",
+    "harness.report.exports",
+    "harness.report",
+    "harness.fit",
+    "harness.gold",
+    "harness.commands",
+    "harness",
+)
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -61,6 +100,31 @@ def import_circle(root: Path) -> list[str]:
     except CycleError as error:
         return list(error.args[1])
     return []
+
+
+def room_graph(root: Path) -> dict[str, dict[str, str]]:
+    """{folder: {folder that it imports: one such import}}, each as dotted names."""
+    files = modules(root)
+
+    def room(module: str) -> str:
+        return ".".join(files[module].relative_to(root).parent.parts)
+
+    found: dict[str, dict[str, str]] = {room(module): {} for module in files}
+    for name, targets in import_graph(root).items():
+        for target in sorted(targets):
+            if room(name) != room(target):
+                found[room(name)].setdefault(room(target), f"{name} imports {target}")
+    return found
+
+
+def misplaced_imports(root: Path, rooms: Sequence[str]) -> list[str]:
+    """Imports of a folder from one that does not stand before it in `rooms`."""
+    return [
+        example
+        for room, targets in room_graph(root).items()
+        for target, example in targets.items()
+        if rooms.index(target) > rooms.index(room)
+    ]
 
 
 def unsafe_lines(root: Path) -> list[str]:
@@ -107,6 +171,25 @@ def test_imports_only_go_down() -> None:
 def test_no_import_circle() -> None:
     """Modules in a circle can only be understood, and edited, all at once."""
     assert import_circle(ROOT) == []
+
+
+def test_rooms_are_in_order() -> None:
+    """Nine folders imported each other in one circle of late imports, and none could be read alone."""
+    assert set(room_graph(ROOT)) <= set(ROOMS), "a new folder needs its place in ROOMS"
+    assert misplaced_imports(ROOT, ROOMS) == []
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    """A reader had to open a folder's files to learn what belongs there."""
+    packages = [path for path in modules(ROOT).values() if path.name == "__init__.py"]
+    silent = [str(path) for path in packages if not ast.get_docstring(ast.parse(path.read_text("utf-8")))]
+    assert silent == []
+
+
+def test_floors_are_divided_into_rooms() -> None:
+    """Fifty loose files on a floor: nobody found anything but by its name."""
+    for floor in FLOORS:
+        assert len([p for p in (ROOT / floor).glob("*.py") if p.name != "__init__.py"]) <= MOST_LOOSE_FILES
 
 
 def test_no_dumping_grounds() -> None:
@@ -176,6 +259,19 @@ def test_checker_finds_circles(tree: Path, sources: dict[str, str]) -> None:
     for name, source in sources.items():
         (tree / "evals" / f"{name}.py").write_text(source)
     assert set(import_circle(tree)) == {f"evals.{name}" for name in sources}
+
+
+def test_checker_finds_circles_of_folders(tree: Path) -> None:
+    """Two folders without a circle of files still needed each other; a late import escaped the check."""
+    (tree / "evals" / "wide").mkdir()
+    (tree / "evals" / "wide" / "__init__.py").touch()
+    (tree / "evals" / "wide" / "a.py").write_text("from evals.deep.b import x\n")
+    (tree / "evals" / "deep" / "b.py").write_text("x = 1\n")
+    (tree / "evals" / "deep" / "c.py").write_text("def late():\n    from evals.wide import d\n")
+    (tree / "evals" / "wide" / "d.py").write_text("")
+    rooms = ["evals.deep", "evals.wide", "evals", "trainers.deep", "trainers", "harness.deep", "harness"]
+    assert import_circle(tree) == []
+    assert misplaced_imports(tree, rooms) == ["evals.deep.c imports evals.wide.d"]
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from evals.graders import Grader, Grades
+from evals.graders import Grader
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 
 class GradeCache:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.statistics import Interval, Spread, clustered_interval, resample_counts
 from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 MEAN = "(mean)"  # the row of means over propositions
 METRICS = ("accuracy", "balanced_accuracy", "tpr", "tnr", "auroc", "brier")

@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders import Grades, Unscored
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
 from evals.graders.look_alikes import READING
 from evals.graders.recorded import OTHER_QUESTION
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 
 HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
 UNLEARNED = "the encoder was fitted to no label of this proposition"

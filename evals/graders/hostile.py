@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.statistics import bootstrap
 from evals.values.conversation import Response
+from evals.values.grades import Grades
 
 CONTROL = "control"
 ALL = "(all attacks)"  # the row of means over the attacks, the control left out

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders import Grades
 from evals.graders.question import GraderPrompt, Layout, QuestionEncoder, remembered_prompt
 from evals.models.load import context_length
 from evals.models.prefix_tree import Pass, answer_logits, cheapest_pass, usable_passes
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 NEITHER = "the answer is neither yes nor no"
 NOT_FINITE = "the answer's probability is not finite"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from evals.graders import Grades, Unscored
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Prompt, Response
+from evals.values.grades import Grades, Unscored
 
 Truth = Callable[[Prompt, str], Mapping[str, bool]]
 

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from evals.graders import Grader, Grades, Unscored
+from evals.graders import Grader
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 
 Key = tuple[tuple[Message, ...], str]
 NOT_RECORDED = "not in the file of grades"

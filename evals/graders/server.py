@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.graders import Grades, Unscored
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.graders.untrusted import marker_pattern, neutralise
@@ -22,6 +21,7 @@ from evals.models.chat_server import ChatServer, ChatServerConfig
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 
 CHAT_MARKERS = (
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evals.graders import Unscored
 from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.text_backend import Request, TextBackend, make_backend
 from evals.values.conversation import Message, Response, ResponseType
+from evals.values.grades import Unscored
 
 ROLES = {"user": "User", "assistant": "Assistant", "system": "System"}
 

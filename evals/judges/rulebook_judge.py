@@ -19,13 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evals.graders import Grader, Grades, grader_class
+from evals.graders import Grader, grader_class
 from evals.judges.judgement import identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.refusal_signs import COMPLIANCE, REFUSAL_SIGNS, declines
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 
 @dataclass(frozen=True)

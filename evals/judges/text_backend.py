@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders import Unscored
 from evals.graders.server import CHAT_MARKERS
 from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
 from evals.judges.judgement import identity_of
@@ -23,6 +22,7 @@ from evals.models.load import context_length, load_causal_lm, load_tokenizer, pr
 from evals.models.sampling import generate, response_texts, stop_token_ids
 from evals.values.conversation import Message
 from evals.values.errors import InputError
+from evals.values.grades import Unscored
 
 # Fences are no role marks, and a judge reads code as it is.
 MARKERS = tuple(marker for marker in CHAT_MARKERS if marker != "```")

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import openai
 
-from evals.graders import Unscored
 from evals.values.errors import InputError
+from evals.values.grades import Unscored
 
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")

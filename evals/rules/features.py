@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.rules.rulebook import Rulebook
 from evals.rules.rulebook_file import CLASS_PREFIX as CLASS_PREFIX
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 
 @dataclass(frozen=True)

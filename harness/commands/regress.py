@@ -24,11 +24,11 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     from rich.console import Console as RichConsole
 
-    from harness.gate.files import write_report
     from harness.gate.gate import run_gate
-    from harness.gate.view import show
     from harness.keys.compose import compose_command
     from harness.keys.gate import RegressConfig
+    from harness.report.gate_files import write_report
+    from harness.report.gate_view import show
     from harness.runtime.console import Console
 
     config = compose_command("regress", RegressConfig, arguments)

@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -34,7 +34,7 @@ from harness.evaluate.judging import judgements_of
 from harness.evaluate.measuring import Judged, check_names, metric_rows, unscored_share
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
-from harness.keys.evaluate import EvaluateConfig, compose_evaluate
+from harness.keys.evaluate import EvaluateConfig
 from harness.record.evaluation import ABOUT, KIND, Evaluation
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars
@@ -50,10 +50,21 @@ from harness.subjects.recorded_model import RecordedModel
 LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
 
 
-def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
-    """The command; returns the exit code. Raises InputError and UndecidableError as one line each."""
-    config = compose_evaluate(overrides)
-    console = console or Console()
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation as it lies in its folder. `code` is the exit code; `notes` are to be said aloud."""
+
+    evaluation: Evaluation
+    code: int
+    notes: Sequence[str]
+    unscored: UndecidableError | None  # too much of it is
+
+
+def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -> Finished:
+    """Write the record of an evaluation; `command` is what it was asked by. Draws nothing.
+
+    Raises InputError and UndecidableError as one line each.
+    """
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = [load_suite(name, config.data.root, config.suite_path(name)) for name in config.suites]
     judges = _judges(config)
@@ -81,7 +92,7 @@ def evaluate(overrides: Sequence[str], console: Console | None = None) -> int:
         with writing(folder):
             write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
         return _write_all(
-            config, console, folder, record, models, suites, judges, baseline, list(overrides), notes
+            config, console, folder, record, models, suites, judges, baseline, list(command), notes
         )
 
 
@@ -103,7 +114,7 @@ def _write_all(
     baseline: Evaluation | None,
     command: Sequence[str],
     notes: Sequence[str],
-) -> int:
+) -> Finished:
     store = Path(config.results) / ".store"
     judged, rows = [], []
     for model in models:
@@ -128,30 +139,18 @@ def _write_all(
     with writing(folder):
         write_comparisons(folder / "comparisons.csv", rows_of_comparison)
     evaluation = _publish(folder, config, record, [*notes, *notes_of_comparison], command)
-    _write_reports(console, evaluation)
-    for note in notes_of_comparison if baseline else []:
-        console.say(note)
-    _check_unscored(config, judged)
-    return code
+    said = notes_of_comparison if baseline else []
+    return Finished(evaluation, code, said, _too_much_unscored(config, judged))
 
 
-def _write_reports(console: Console, evaluation: Evaluation) -> None:
-    from harness.report.evaluation import write_evaluation_report
-    from harness.report.exports.lm_eval_results import write_lm_eval_results
-    from harness.report.exports.model_card import write_model_cards
-
-    write_lm_eval_results(evaluation)
-    write_model_cards(evaluation)
-    console.report(write_evaluation_report(evaluation.folder.path))
-
-
-def _check_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> None:
+def _too_much_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> UndecidableError | None:
     unscored, total = unscored_share(judged, config.correction.by)
     if total and unscored / total > config.unscored_limit:
-        raise UndecidableError(
+        return UndecidableError(
             f"{unscored} of {total} responses are unscored, more than unscored_limit={config.unscored_limit:g}; "
             "the report says why, and the same command asks for the missing ones"
         )
+    return None
 
 
 # --- what was asked --------------------------------------------------------------------------

@@ -110,11 +110,6 @@ def shorten(text: str, width: int = 34) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def file_name(name: str) -> str:
-    """A name as part of a file name: `rbr_ppo[ppo.kl_coef=0.1]` is rbr_ppo-ppo.kl_coef-0.1."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:60]
-
-
 def plain(name: str) -> str:
     """`hard_refuse` as people write it: hard refuse."""
     return shorten(name.replace("_", " "), 40)

@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from evals.graders import Grades, grade_in_batches
+from evals.graders import grade_in_batches
 from evals.graders.recorded import asked_in
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, labelled_as_json, read_labelled, write_jsonl
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from harness.gate.rewards import Side, live_reward, score, used_propositions
 from harness.gate.run_folder import OpenRun, is_run, open_run
 from harness.keys.shared import check_name

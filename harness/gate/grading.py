@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.values.conversation import ResponseType
+from evals.values.grades import Grades
 from harness.gate.rewards import Side
 from harness.subjects.completions import CompletionSet
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.graders import Grader, Grades, Unscored, grade_in_batches
+from evals.graders import Grader, grade_in_batches
 from evals.graders.recorded import RecordedGrader, asked_in
 from evals.rules.features import CLASS_PREFIX, features
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import LabelledResponse, Message, Response, ResponseType, read_labelled
 from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import Grades, Unscored
 from harness.storage.digest import digest
 from harness.subjects.completions import CompletionSet
 from harness.subjects.description import FitDescription, RewardDescription, load_description

@@ -13,7 +13,6 @@ from evals.graders.calibration import COLUMNS
 from evals.graders.hostile import Movement
 from evals.graders.recorded import write_grades
 from evals.values.csv_rows import write_csv
-from harness.findings.wording import file_name
 from harness.gold.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.gold.agreement import Agreement
 from harness.gold.graders import JudgedGrader
@@ -21,6 +20,7 @@ from harness.gold.labels import GoldSplits, LabelCount
 from harness.gold.measure import GoldResult
 from harness.gold.tables import GoldTables
 from harness.keys.gold import GoldConfig
+from harness.keys.shared import file_name
 from harness.report.page import render, svg_source
 from harness.report.plots import drawn_files
 from harness.report.plots.reliability import reliability_figure

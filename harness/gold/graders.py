@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evals.graders import Grader, Grades
+from evals.graders import Grader
 from evals.graders.calibration import gold_labels
 from evals.graders.recorded import asked_in
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from harness.gold.grading import grader_spec
 from harness.gold.labels import GoldSplits
 from harness.gold.lesson import Lesson

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evals.graders import Grader, Grades, commonest_reason
+from evals.graders import Grader
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import Grades, commonest_reason
 from harness.keys.gold import AskedBy, GoldConfig, GraderChoice
 from harness.subjects.graders import GraderSpec
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Response, Row, read_jsonl
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from harness.gold.grading import grade_or_stop, grader_spec
 from harness.gold.labels import GoldSplits
 from harness.keys.gold import GoldConfig

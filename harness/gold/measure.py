@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.graders.calibration import (
     MEAN,
     METRICS,
@@ -21,6 +20,7 @@ from evals.graders.hostile import ATTACKS, Movement, movements
 from evals.statistics import Estimate, bootstrap
 from evals.statistics.resampling import cluster_shares, resample_counts
 from evals.values.conversation import LabelledResponse
+from evals.values.grades import Grades
 from harness.gold.graders import JudgedGrader
 from harness.gold.grading import grade_or_stop
 from harness.gold.labels import GoldSplits, LabelCount

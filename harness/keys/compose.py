@@ -20,10 +20,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import conf
+from conf import CONF
 from evals.values.errors import InputError
 
-CONF = Path(conf.__file__).parent
 Kind = TypeVar("Kind")
 
 

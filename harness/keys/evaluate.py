@@ -16,9 +16,8 @@ from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
 from evals.values.ranges import check_ranges, whole
-from harness.findings.wording import file_name
 from harness.keys.compose import compose_command
-from harness.keys.shared import check_least, check_name
+from harness.keys.shared import check_least, check_name, file_name
 
 PRECISIONS = ("float32", "bfloat16")
 # `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command

@@ -18,6 +18,11 @@ def check_name(name: str, field: str = "name") -> None:
         raise InputError(f"is {name!r}", field=field, fix="use letters, digits, '-', '_' and '.'")
 
 
+def file_name(name: str) -> str:
+    """A name as part of a file name: `rbr_ppo[ppo.kl_coef=0.1]` is rbr_ppo-ppo.kl_coef-0.1."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:60]
+
+
 def check_least(keys: object, **least: int) -> None:
     """Raises InputError for the first of `keys` (attributes of one dataclass) that is below its least value."""
     for key, value in least.items():

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.graders import Grades, check_unscored, grade_in_batches
+from evals.graders import grade_in_batches
 from evals.models.load import load_reward_model, load_tokenizer
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import (
@@ -16,6 +16,7 @@ from evals.values.conversation import (
     read_labelled,
     write_jsonl,
 )
+from evals.values.grades import Grades, check_unscored
 from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context

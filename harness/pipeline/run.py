@@ -1,11 +1,11 @@
-"""Runs configurations: stages, then tables, plots and the report."""
+"""Runs configurations: stages, then one record of what they made."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -23,12 +23,22 @@ from harness.storage.disk import all_or_none, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store, check_results, claim_results
 
+STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go, not what they are. Threads stay: they change the order of sums.
 NOT_CONTENT = ("name", "results")
 
 
-def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | None = None) -> Path:
-    """Run one configuration, or with `sweep` every combination; returns the report's path.
+@dataclass(frozen=True)
+class Ran:
+    """A folder of results. `made_of` is a digest of what its tables were made of; `fresh`: they stand as drawn."""
+
+    folder: Path
+    made_of: str
+    fresh: bool
+
+
+def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | None = None) -> Ran:
+    """Run one configuration, or with `sweep` every combination; writes the record and draws nothing.
 
     Every configuration is composed and checked before the first is run. Raises InputError and
     UndecidableError as the stages do.
@@ -49,7 +59,7 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
         if sweep:
             console.say(f"--- seed {config.seed}{f', {variant}' if variant else ''}")
         parts.append(_run_one(config, variant, console))
-    return publish(folder, configs, parts, console)
+    return publish(folder, configs, parts)
 
 
 def _run_one(config: RunConfig, variant: str, console: Console) -> Collected:
@@ -58,31 +68,24 @@ def _run_one(config: RunConfig, variant: str, console: Console) -> Collected:
     return collect(context, run_stages(context), variant)
 
 
-def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected], console: Console) -> Path:
-    """Write tables, plots and report; nothing is drawn again when nothing was computed since."""
+def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> Ran:
+    """Write the tables; nothing is written again when nothing was computed since they were drawn."""
     made_of = digest(
         [[row["key"] for row in part.stages] for part in parts]
         + [module_versions((), ["harness.report", "harness.pipeline.collect"])]
     )
-    stamp = folder / ".made_of"
-    report = folder / "report.html"
-    if not (report.is_file() and stamp.is_file() and stamp.read_text() == made_of):
-        from harness.report import write_report
-
-        claim_results(folder, digest([_content(config) for config in configs]))
-        with writing(folder):
-            stamp.unlink(missing_ok=True)
-            with all_or_none(folder) as new:
-                write_results(new, parts)
-                text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
-                (new / "config.yaml").write_text(text, encoding="utf-8")
-                _describe(new, configs, parts)
-        with console.stage("plots and report", total=None, unit="files"):
-            report = write_report(folder)
-        with writing(folder):
-            stamp.write_text(made_of)
-    console.report(report)
-    return report
+    stamp = folder / STAMP
+    if (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made_of:
+        return Ran(folder, made_of, fresh=True)
+    claim_results(folder, digest([_content(config) for config in configs]))
+    with writing(folder):
+        stamp.unlink(missing_ok=True)
+        with all_or_none(folder) as new:
+            write_results(new, parts)
+            text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
+            (new / "config.yaml").write_text(text, encoding="utf-8")
+            _describe(new, configs, parts)
+    return Ran(folder, made_of, fresh=False)
 
 
 def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> None:

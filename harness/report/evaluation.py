@@ -20,7 +20,8 @@ from harness.evaluate.measuring import CATEGORY
 from harness.evaluate.trust import PEOPLE
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.verdict import verdict_sentence
-from harness.findings.wording import file_name, judge_label, metric_label, percent, plain, points, type_order
+from harness.findings.wording import judge_label, metric_label, percent, plain, points, type_order
+from harness.keys.shared import file_name
 from harness.record.evaluation import KIND, Evaluation
 from harness.record.run import ResultsFolder
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards

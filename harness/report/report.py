@@ -15,7 +15,8 @@ from typing import Any
 from evals.values.errors import InputError
 from harness.findings.frontier import SAFETY, USEFULNESS
 from harness.findings.verdict import NO_VERDICT, verdict_sentence
-from harness.findings.wording import file_name, judge_label, plain, type_order
+from harness.findings.wording import judge_label, plain, type_order
+from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder
 from harness.report.notes import notes
 from harness.report.page import UNSEEN, markdown_text, render, svg_source

@@ -23,8 +23,8 @@ from typing import IO, Any
 
 import yaml
 
+from conf import CONF
 from evals.values.errors import InputError, UndecidableError
-from harness.keys.compose import CONF
 from harness.storage.digest import digest
 
 MARK = "rbrbench-tells "

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.graders.recorded import grade_rows
 from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from trainers.reward.reward import REWARD_MODEL, Breakdown
 
 Key = tuple[tuple[Message, ...], str]

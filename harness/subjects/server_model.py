@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evals.graders import Unscored
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
+from evals.values.grades import Unscored
 from harness.keys.evaluate import DecodingKeys, ServerKeys
 from harness.subjects.model import Store, clean, every_sample
 from harness.subjects.outcome import Outcome

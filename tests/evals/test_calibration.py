@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evals.graders import Grades
 from evals.graders.calibration import (
     COLUMNS,
     MEAN,
@@ -21,6 +20,7 @@ from evals.graders.calibration import (
 )
 from evals.values.conversation import LabelledResponse, Response, user_prompt
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 
 def labelled(*labels: dict[str, bool], per_prompt: int = 1) -> list[LabelledResponse]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.graders import Grades, Unscored
 from evals.rules.features import feature_names, features
 from evals.rules.rulebook import Proposition, Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
 COMPLY = ResponseType.COMPLY

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.graders import Grades, Unscored
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.rules.propositions import Polarity, Proposition
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 
 RULES = tuple(Proposition(name, f"is it {name}?") for name in "abc")
 RESPONSES = tuple(Response(user_prompt(str(i), f"prompt {i}"), f"text {i}") for i in range(5))
@@ -158,7 +158,7 @@ def test_a_killed_run_keeps_every_finished_batch(tmp_path: Path) -> None:
 import sys, time
 from evals.values.conversation import Response, user_prompt
 from evals.graders.cache import CachedGrader, GradeCache
-from evals.graders import Grades
+from evals.values.grades import Grades
 from evals.rules.propositions import Proposition
 class Slow:
     name, identity, batches = "counting", "counting:1", 0

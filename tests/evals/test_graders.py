@@ -27,7 +27,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evals.graders import GRADERS, Grader, Grades, Unscored, check_unscored, grade_in_batches, grader_class
+from evals.graders import GRADERS, Grader, grade_in_batches, grader_class
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.encoder import EncoderGrader, EncoderHead
 from evals.graders.encoder_features import EncoderFeatures, WordViews
@@ -55,6 +55,7 @@ from evals.models.prefix_tree import LONG_ROW, Pass, Questions, build_tree, chea
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import Grades, Unscored, check_unscored
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.graders import Grades
 from evals.judges import (
     Judge,
     RecordedJudge,
@@ -30,6 +29,7 @@ from evals.suites.recorded_responses import ResponseColumns, read_responses
 from evals.suites.suite import make_suite
 from evals.values.conversation import Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 XSTEST = DATA / "xstest"

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from evals.graders import Grades
 from evals.graders.recorded import write_grades
 from evals.rules.check import find_truth
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.values.grades import Grades
 from harness.keys.compose import CONF
 
 SANDBOX = CONF / "rulebooks" / "sandbox.yaml"

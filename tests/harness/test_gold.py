@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.graders import Grades, Unscored
 from evals.graders.calibration import MEAN, prompt_folds
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
 from evals.graders.recorded import RecordedGrader, write_grades
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 from harness.commands.main import main
 from harness.fit.data import load_models
 from harness.gold.labels import count_labels, read_splits

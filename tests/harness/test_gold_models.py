@@ -12,7 +12,6 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from evals.graders import Grades
 from evals.graders.calibration import MEAN
 from evals.graders.hostile import ALL
 from evals.graders.question import PLAIN, remember_prompt
@@ -20,6 +19,7 @@ from evals.graders.recorded import write_grades
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.values.grades import Grades
 from harness.commands.main import main
 from harness.subjects.graders import GRADES
 from harness.worlds.sandbox.tokenizer import word_tokenizer

@@ -19,7 +19,8 @@ from matplotlib.text import Annotation
 
 from evals.judges.measures import read_metrics, write_metrics
 from evals.values.errors import InputError
-from harness.findings.wording import file_name, in_order, method_label, points, sft_of
+from harness.findings.wording import in_order, method_label, points, sft_of
+from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder
 from harness.report.plots import PLOTS, draw_all, draw_figures, tradeoff
 from harness.report.plots.reward_histograms import centre_on_ideal

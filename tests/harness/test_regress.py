@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from evals.graders import Grades
 from evals.graders.recorded import write_grades
 from evals.rules.features import feature_names
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import labelled_as_json, read_labelled, write_jsonl
+from evals.values.grades import Grades
 from harness.commands.main import main
 from harness.storage.provenance import ROOT
 from trainers.reward.weights import RewardWeights, fixed_weights, save_weights

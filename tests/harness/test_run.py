@@ -20,7 +20,6 @@ from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
 from harness.pipeline.run import _describe, publish, variants_of
 from harness.record.diagnosis_files import TABLES, WORST
-from harness.runtime.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["run", "experiment=smoke", "threads=1"]
@@ -182,7 +181,7 @@ def test_a_disk_that_fills_up_while_publishing(small_disk: Path) -> None:
         if old:
             (small_disk / "smoke" / "metrics.csv").write_bytes(old)
         with pytest.raises(InputError, match="smoke: the disk is full; free some space"):
-            publish(small_disk / "smoke", [config], [part], Console())
+            publish(small_disk / "smoke", [config], [part])
         left = {path.name for path in (small_disk / "smoke").iterdir()}
         assert left == {"manifest.json"} | ({"metrics.csv"} if old else set())
     assert (small_disk / "smoke" / "metrics.csv").read_bytes() == old

@@ -10,12 +10,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from evals.graders import Grades
 from evals.graders.oracle import OracleGrader
 from evals.models.load import prompt_token_ids
 from evals.rules.rulebook import Proposition, Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from trainers.reward.reward import Breakdown, RewardModelTerm, RuleBasedTerm, SumOfTerms
 from trainers.reward.weights import RewardWeights
 

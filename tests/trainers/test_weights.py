@@ -14,11 +14,11 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linprog
 
-from evals.graders import Grades, Unscored
 from evals.rules.features import Features
 from evals.rules.rulebook import Polarity, Proposition, Rulebook
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored
 from harness.keys.compose import compose_command
 from trainers.reward.boosted_trees import Tree, TreeEnsemble
 from trainers.reward.examples import load_examples, save_examples

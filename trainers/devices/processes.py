@@ -18,7 +18,6 @@ from evals.values.errors import InputError
 from trainers.devices.optimizer import adam
 from trainers.devices.sharding import is_sharded, shard
 from trainers.devices.zero import ZeroAdam, import_deepspeed
-from trainers.rl.config import PPOConfig
 
 
 class Processes:
@@ -56,9 +55,9 @@ class Processes:
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Give each of `parameters` the sum of its gradients over processes."""
 
-    def adam(self, groups: Sequence[Mapping[str, Any]], config: PPOConfig) -> torch.optim.Adam:
+    def adam(self, groups: Sequence[Mapping[str, Any]], eps: float, max_grad_norm: float) -> torch.optim.Adam:
         """Adam over parameter groups, each with `params` and its `base_lr`; frozen weights are left out."""
-        return adam(groups, config.adam_eps)
+        return adam(groups, eps)
 
     def backward(self, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], divisor: int) -> None:
         """Add the gradients of `loss` / `divisor` to those of the next step."""
@@ -149,8 +148,8 @@ class ZeroProcesses(AcceleratedProcesses):
         super().__init__()
         self.in_step, self._stage = True, stage
 
-    def adam(self, groups: Sequence[Mapping[str, Any]], config: PPOConfig) -> torch.optim.Adam:
-        return ZeroAdam(groups, config.adam_eps, config.max_grad_norm, self._stage, self.count)
+    def adam(self, groups: Sequence[Mapping[str, Any]], eps: float, max_grad_norm: float) -> torch.optim.Adam:
+        return ZeroAdam(groups, eps, max_grad_norm, self._stage, self.count)
 
     def backward(self, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], divisor: int) -> None:
         assert isinstance(optimizer, ZeroAdam)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from evals.graders import Grades
 from evals.rules.features import Features, features
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, ResponseType, read_jsonl, write_jsonl
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 
 
 @dataclass(frozen=True)

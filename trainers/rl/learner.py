@@ -124,10 +124,11 @@ class Learner:
         for model in (policy, critic):
             model.eval()  # Dropout off: the ratio of the first pass must be 1.
         groups = _parameter_groups(policy, critic, config)
+        limits = config.adam_eps, config.max_grad_norm
         if config.shared_trunk:
-            of_policy = of_critic = processes.adam(groups, config)
+            of_policy = of_critic = processes.adam(groups, *limits)
         else:
-            of_policy, of_critic = (processes.adam([group], config) for group in groups)
+            of_policy, of_critic = (processes.adam([group], *limits) for group in groups)
         return cls(
             policy,
             critic,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders import Grades, Progress
+from evals.graders import Progress
 from evals.graders.calibration import measures, prompt_folds
 from evals.graders.encoder import (
     UNLEARNED,
@@ -29,6 +29,7 @@ from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blo
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from trainers.supervised.encoder_config import CANDIDATES, EncoderFitConfig
 
 __all__ = [

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from evals.statistics import mean_estimate
-from harness.findings.wording import MethodName, file_name, method_label, plain
+from harness.findings.wording import MethodName, method_label, plain
+from harness.keys.shared import file_name
 from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.plots.style import (
     BLUE,

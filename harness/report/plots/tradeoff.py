@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from evals.judges.measures import MetricRow
 from harness.findings.frontier import SAFETY, USEFULNESS, FrontierPoint, frontier
 from harness.findings.verdict import NO_VERDICT, short_verdict
-from harness.findings.wording import algorithm_of, file_name, judge_label, sft_of
+from harness.findings.wording import algorithm_of, judge_label, sft_of
+from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder
 from harness.report.plots.labels import Box, PointLabel, place_labels
 from harness.report.plots.style import (

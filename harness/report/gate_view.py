@@ -9,8 +9,8 @@ from rich.text import Text
 
 from harness.findings.wording import plain
 from harness.gate.gate import GateReport
-from harness.gate.pages import SENTENCES, CheckLine, check_lines
 from harness.gate.verdict import GateVerdict
+from harness.report.gate_pages import SENTENCES, CheckLine, check_lines
 
 COLOURS = {"no worse": "green", "worse": "bold red", "cannot tell": "yellow", "not tested": "bright_black"}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evals.graders import Grades
 from evals.graders.recorded import asked
 from evals.values.conversation import write_jsonl
+from evals.values.grades import Grades
 from harness.gate.gate import GateReport
-from harness.gate.pages import html_page, json_figures, markdown_comment
 from harness.gate.rewards import Side
 from harness.report.exports.junit import junit_xml
+from harness.report.gate_pages import html_page, json_figures, markdown_comment
 from harness.storage.disk import write_json, writing
 from harness.storage.store import claim_results, command_digest
 from harness.subjects.completions import CompletionSet
