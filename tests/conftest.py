@@ -40,6 +40,26 @@ def only_this_machine() -> Iterator[None]:
         yield
 
 
+def numeric_state() -> dict[str, object]:
+    """What changes the bits of a result for the whole process."""
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "denormals": (torch.tensor(1e-40) * 1.0).item() != 0.0,
+        "gradients": torch.is_grad_enabled(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def leaves_numbers_as_they_were() -> Iterator[None]:
+    """A command set two threads for the whole process: what a program did after it had other bytes."""
+    before = numeric_state()
+    yield
+    assert numeric_state() == before
+
+
 @pytest.fixture(scope="session")
 def save_random_encoder() -> Callable[[Path, Sequence[str]], Path]:
     """Save a random BERT of three layers that knows `words`, with its tokenizer, in a folder."""

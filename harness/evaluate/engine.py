@@ -37,7 +37,7 @@ from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_car
 from harness.keys.evaluate import EvaluateConfig
 from harness.record.evaluation import ABOUT, KIND, Evaluation
 from harness.runtime.console import Console
-from harness.runtime.libraries import no_progress_bars
+from harness.runtime.libraries import no_progress_bars, own_threads
 from harness.storage.digest import digest, figures
 from harness.storage.disk import write_json, writing
 from harness.storage.lock import locked
@@ -60,6 +60,7 @@ class Finished:
     unscored: UndecidableError | None  # too much of it is
 
 
+@own_threads()
 def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -> Finished:
     """Write the record of an evaluation; `command` is what it was asked by. Draws nothing.
 

@@ -26,6 +26,7 @@ from harness.fit.view import show
 from harness.keys.compose import rulebook_path
 from harness.keys.fit import FitConfig
 from harness.runtime.console import Console
+from harness.runtime.libraries import own_threads
 from harness.subjects.completions import CompletionSet
 from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose
 from trainers.reward.reward_weights import RewardWeights
@@ -34,6 +35,7 @@ from trainers.reward.weights import WeightsConfig, fit_weights
 ByType = dict[ResponseType, GradedExamples]
 
 
+@own_threads()
 def run_fit(config: FitConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
     """Grade, fit, judge on held-out prompts, print the tables, write results/NAME; returns the page's path.
 

@@ -18,9 +18,10 @@ from harness.gold.view import show
 from harness.keys.compose import rulebook_path
 from harness.keys.gold import GoldConfig
 from harness.runtime.console import Console
-from harness.runtime.libraries import no_progress_bars
+from harness.runtime.libraries import no_progress_bars, own_threads, set_threads
 
 
+@own_threads()
 def run_gold(config: GoldConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
     """Judge every grader against the labels, print the tables, write results/NAME; returns the page's path.
 
@@ -64,7 +65,5 @@ def _use_threads(config: GoldConfig) -> None:
     """Set threads and keep bars off the console, for the graders that are models; torch takes seconds to load."""
     kinds = {choice.kind for choice in config.choices} | {config.teacher.grader}
     if kinds & {"language_model", "encoder"}:
-        import torch
-
-        torch.set_num_threads(config.threads)
+        set_threads(config.threads)
         no_progress_bars()

@@ -17,7 +17,7 @@ from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.judging import check_capability
 from harness.pipeline.order import run_stages
 from harness.runtime.console import Console
-from harness.runtime.libraries import quiet_libraries
+from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical, digest
 from harness.storage.disk import all_or_none, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
@@ -37,6 +37,7 @@ class Ran:
     fresh: bool
 
 
+@own_threads()
 def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | None = None) -> Ran:
     """Run one configuration, or with `sweep` every combination; writes the record and draws nothing.
 

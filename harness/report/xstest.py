@@ -37,6 +37,7 @@ from harness.evaluate.xstest import (
 )
 from harness.keys.shared import check_least, check_name
 from harness.runtime.console import Console
+from harness.runtime.libraries import own_threads
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json, writing
 from harness.storage.provenance import git_commit
@@ -84,6 +85,7 @@ class XSTestResult:
     labels: int
 
 
+@own_threads()
 def run_xstest(config: XSTestConfig, console: Console | None = None) -> Path:
     """Read, judge, correct, write; the path of summary.md.
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_before: list[int | None] = []  # threads outside each `own_threads`, the innermost last; None: not set inside
 
 
 def quiet_libraries(threads: int) -> None:
@@ -14,11 +18,37 @@ def quiet_libraries(threads: int) -> None:
     # TRL sets an option by a name that transformers is about to drop.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.training_args")
     import datasets
-    import torch
 
-    torch.set_num_threads(threads)
+    set_threads(threads)
     no_progress_bars()
     datasets.disable_progress_bars()
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """What runs inside may set torch's threads (`set_threads`); afterwards they are what they were before.
+
+    Sums by another number of threads differ in their last bits, so a command that left its own behind would
+    change the bytes of whatever the same program does next.
+    """
+    _before.append(None)
+    try:
+        yield
+    finally:
+        before = _before.pop()
+        if before is not None:
+            import torch
+
+            torch.set_num_threads(before)
+
+
+def set_threads(count: int) -> None:
+    """Let torch compute by `count` threads, until the innermost `own_threads` ends."""
+    import torch
+
+    if _before and _before[-1] is None:
+        _before[-1] = torch.get_num_threads()
+    torch.set_num_threads(count)
 
 
 def no_progress_bars() -> None:

@@ -12,7 +12,7 @@ from evals.suites import Suite
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 from harness.keys.evaluate import DecodingKeys, LocalKeys
-from harness.runtime.libraries import no_progress_bars
+from harness.runtime.libraries import no_progress_bars, set_threads
 from harness.storage.digest import MODEL_FILES, digest, digest_model
 from harness.subjects.model import Store, every_sample
 from harness.subjects.outcome import Outcome
@@ -86,7 +86,7 @@ class LocalModel:
         from evals.models.load import load_causal_lm, load_tokenizer
 
         no_progress_bars()
-        torch.set_num_threads(self._threads)
+        set_threads(self._threads)
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._precision]
         tokenizer = load_tokenizer(self.folder, needs_padding=False)
         return load_causal_lm(self.folder, dtype), tokenizer
