@@ -17,7 +17,7 @@ import yaml
 
 from evals.judges import Judge, Judgement, build_judge
 from evals.suites import Suite, load_suite, suite_source
-from evals.values.conversation import messages_as_json, write_jsonl
+from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.comparing import (
@@ -36,6 +36,7 @@ from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
 from harness.keys.evaluate import EvaluateConfig
 from harness.record.evaluation import ABOUT, KIND, Evaluation
+from harness.record.samples import sample_row
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars, own_threads
 from harness.storage.digest import digest, figures
@@ -287,24 +288,21 @@ def _write_samples(folder: Path, judged: Sequence[Judged], show_prompts: bool) -
 
 
 def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
-    """One row a response; see `evaluation` for its fields."""
+    """One row a response."""
     prompts = {prompt.id: prompt for prompt in judged.suite.prompts}
-    rows = []
-    for place, outcome in enumerate(judged.outcomes):
-        prompt = prompts[outcome.prompt_id]
-        row: dict[str, Any] = {"suite": judged.suite.name, "prompt_id": prompt.id, "sample": outcome.sample}
-        row |= {"response_type": prompt.response_type, "category": prompt.category}
-        if show_prompts:
-            row["prompt"] = messages_as_json(prompt.messages)
-        row |= {"response": outcome.text or "", "finished": outcome.finished}
-        if outcome.text is None:
-            row["unscored"] = outcome.reason
-        for judge, judgements in judged.judgements.items():
-            said = judgements[place]
-            row[judge] = {"disallowed": said.disallowed, "refused": said.refused}
-            row[judge] |= {"ideal_style": said.ideal_style, "reason": said.reason}
-        rows.append(row)
-    return rows
+    return [
+        sample_row(
+            judged.suite.name,
+            prompts[outcome.prompt_id],
+            {judge: judgements[place] for judge, judgements in judged.judgements.items()},
+            response=outcome.text,
+            finished=outcome.finished,
+            sample=outcome.sample,
+            unscored=outcome.reason,
+            show_prompt=show_prompts,
+        )
+        for place, outcome in enumerate(judged.outcomes)
+    ]
 
 
 # --- comparisons, notes ----------------------------------------------------------------------

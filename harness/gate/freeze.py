@@ -14,7 +14,6 @@ Numbers are rounded to 5 digits. A set is never changed: new completions are a n
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 import tempfile
@@ -75,10 +74,10 @@ def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> d
     with tempfile.TemporaryDirectory() as scratch, writing(out):
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(str(rulebook.path), out / RULEBOOK)
-        write_gzip(
+        write_jsonl(
             out / COMPLETIONS, ({"set": name, **labelled_as_json(row)} for row in labelled[COMPLETIONS])
         )
-        write_gzip(out / FITTING, map(_without_class, labelled[FITTING]))
+        write_jsonl(out / FITTING, map(_without_class, labelled[FITTING]))
         said = Path(scratch) / "said.jsonl"
         propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
         responses = _responses(everything)
@@ -93,7 +92,7 @@ def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> d
         with console.stage("fit and pay", total=None, unit="rewards"):
             side = _paid(said, everything, out, source.weights_config)
         rows = [row | paid for row, paid in zip(rows, _rewards(side), strict=True)]
-        write_gzip(out / RECORDED, rows)
+        write_jsonl(out / RECORDED, rows)
         (out / GRADES).unlink(missing_ok=True)
     manifest = _manifest(name, source, out, labelled)
     write_json(out / MANIFEST, manifest)
@@ -129,13 +128,6 @@ def _manifest(
         "prompts": len({row.response.prompt.id for row in labelled[COMPLETIONS]}),
         "fitting_completions": len(labelled[FITTING]),
     }
-
-
-def write_gzip(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """JSONL without a time in the gzip header: the same rows are the same bytes."""
-    with path.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
-        for row in rows:
-            packed.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
 
 
 def _held_out(world: World, rulebook: Rulebook) -> list[LabelledResponse]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.pipeline.judging import stored_responses
 from harness.pipeline.order import Outcome
 from harness.pipeline.world import summary_of
 from harness.record.diagnosis_files import TABLES, WORST
+from harness.record.samples import VERDICTS, sample_row, verdict_row
 from harness.storage.store import Artifact
 
 SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading
@@ -36,6 +37,7 @@ class Collected:
     stages: list[dict[str, Any]]
     world: dict[str, Any]
     diagnosis: dict[str, list[dict[str, Any]]]  # by file name
+    verdicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by method
 
 
 def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
@@ -46,15 +48,17 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
     seed = context.config.seed
     suffix = f"[{variant}]" if variant else ""
     names = {name: METHODS[name].named(context.config.algorithm) + suffix for name in outcome.models}
+    rows = {name: _sample_rows(outcome, name) for name in outcome.models}
     return Collected(
         metrics=list(_metrics(context, outcome, names, suffix)),
         training=list(_training(outcome, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
-        samples={names[name]: _samples(outcome, name) for name in outcome.models},
+        samples={names[name]: _spread(_last(rows[name]), SAMPLES) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed) for label, artifact in context.done],
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
+        verdicts={names[name]: _verdicts(rows[name], seed) for name in outcome.models},
     )
 
 
@@ -73,6 +77,10 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     (folder / "samples").mkdir(exist_ok=True)
     for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
         write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
+    (folder / VERDICTS).mkdir(exist_ok=True)
+    for name in dict.fromkeys(name for part in parts for name in part.verdicts):
+        of_all = (row for part in parts for row in part.verdicts.get(name, []))
+        write_jsonl(folder / VERDICTS / f"{name}.jsonl.gz", of_all)
 
 
 # --- metrics ---------------------------------------------------------------------------------
@@ -141,42 +149,40 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
     return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
 
 
-def _samples(outcome: Outcome, name: str) -> list[dict[str, Any]]:
-    """At most SAMPLES of the last checkpoint's responses, from the whole suite, with every judge's verdict.
-
-    Real prompts stand there by id only.
-    """
+def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]:
+    """{checkpoint: one row a response}, with every judge's verdict; real prompts stand there by id only."""
+    suite = str(summary_of(outcome.data)["suite"])
     responses = stored_responses(outcome.data, outcome.responses[name])
-    last = list(responses)[-1]
-    verdicts = {
-        judge: {j.prompt_id: j for j in _judgements(artifact)[last]}
-        for (method, judge), artifact in outcome.judged.items()
-        if method == name
+    judged = {j: _judgements(artifact) for (method, j), artifact in outcome.judged.items() if method == name}
+    return {
+        checkpoint: [
+            sample_row(
+                suite,
+                response.prompt,
+                {judge: judgements[checkpoint][place] for judge, judgements in judged.items()},
+                response=response.text,
+                finished=response.finished,
+                show_prompt=suite == "sandbox",
+            )
+            for place, response in enumerate(of_checkpoint)
+        ]
+        for checkpoint, of_checkpoint in responses.items()
     }
-    sandbox = summary_of(outcome.data)["suite"] == "sandbox"
-    rows = []
-    for response in _spread(responses[last], SAMPLES):
-        prompt = response.prompt
-        row: dict[str, Any] = {"prompt_id": prompt.id, "category": prompt.category}
-        row["response_type"] = prompt.response_type.value if prompt.response_type else None
-        if sandbox:
-            row["prompt"] = prompt.text
-        row["response"] = response.text
-        for judge, by_prompt in verdicts.items():
-            row[judge] = _verdict(by_prompt[prompt.id])
-        rows.append(row)
-    return rows
+
+
+def _verdicts(rows: Mapping[str, Sequence[Mapping[str, Any]]], seed: int) -> list[dict[str, Any]]:
+    """Of every response of each checkpoint: a run is a baseline by itself, without its store."""
+    return [verdict_row(row, seed, checkpoint) for checkpoint, of in rows.items() for row in of]
+
+
+def _last(rows: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+    return rows[list(rows)[-1]]
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:
     """At most `most` items, evenly over the whole list."""
     step = max(1, -(-len(items) // most))
     return list(items[::step])
-
-
-def _verdict(judgement: Judgement) -> dict[str, Any]:
-    shown = {name: getattr(judgement, name) for name in ("disallowed", "refused", "ideal_style")}
-    return shown | ({"reason": judgement.reason} if judgement.reason else {})
 
 
 def _stage_row(label: str, artifact: Artifact, seed: int) -> dict[str, Any]:

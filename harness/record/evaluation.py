@@ -3,8 +3,7 @@
 manifest.json   `evaluation`: suites with their versions, judges with their identities, models with template and
                 decoding, the capability items
 judges.json     each measured judge's card
-samples/MODEL.jsonl      one row a response: suite, prompt_id, sample, response_type, category, response, finished,
-                         `unscored` (why there is no response), and under each judge's name its verdict
+samples/MODEL.jsonl      one row a response, as `harness.record.samples` says
 capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, `higher_is_better`, `num_fewshot`
 """
 

@@ -6,7 +6,7 @@ Only metrics.csv must be there. Files (one JSON object a line where .jsonl):
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
 - grader.csv       one row a (seed, grader, proposition)
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
-- samples/METHOD.jsonl   `prompt_id, response, ...` ; rows of real safety suites have no `prompt`
+- samples/METHOD.jsonl, verdicts/METHOD.jsonl.gz   see `harness.record.samples`; rows of real suites have no `prompt`
 - stages.jsonl, manifest.json, config.yaml
 """
 

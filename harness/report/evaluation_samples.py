@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.record.evaluation import Evaluation
+from harness.record.samples import prompt_text
 from harness.report.samples import Answer, answer_of
 
 MOST = 500  # prompts in the report; the files hold all
@@ -49,20 +50,11 @@ def choose_sample_cards(evaluation: Evaluation, most: int = MOST) -> tuple[list[
 
 def _card(key: tuple[str, str, int], models: list[str], rows: list[Mapping[str, Any]]) -> SampleCard:
     suite, prompt_id, sample = key
-    turns = rows[0].get("prompt")
-    text = None
-    if isinstance(turns, list):
-        turns = [turn for turn in turns if isinstance(turn, dict)]
-        several = len(turns) > 1
-        text = "\n".join(
-            f"{turn.get('role', '')}: {turn.get('content', '')}" if several else str(turn.get("content", ""))
-            for turn in turns
-        )
     return SampleCard(
         suite=suite,
         prompt_id=prompt_id,
         sample=sample,
-        text=text,
+        text=prompt_text(rows[0].get("prompt")),
         response_type=str(rows[0].get("response_type") or ""),
         category=str(rows[0].get("category") or ""),
         answers=tuple(_answer(model, row) for model, row in zip(models, rows, strict=True)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.findings.wording import in_order, judge_label, judge_order, method_label
 from harness.record.run import JsonRow
+from harness.record.samples import prompt_text
 
 MOST = 60  # prompts in the report; the files hold all
 
@@ -64,7 +64,7 @@ def _cards(samples: Mapping[str, Sequence[JsonRow]]) -> list[Card]:
     return [
         Card(
             id,
-            _text(row.get("prompt")),
+            prompt_text(row.get("prompt")),
             _word(row, "response_type"),
             _word(row, "category"),
             tuple(answers[id]),
@@ -99,11 +99,3 @@ def _verdict(row: JsonRow, said: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def _word(row: JsonRow, field: str) -> str:
     return str(row.get(field) or "")
-
-
-def _text(prompt: object) -> str | None:
-    if prompt is None or isinstance(prompt, str):
-        return prompt
-    if isinstance(prompt, list) and all(isinstance(m, dict) for m in prompt):
-        return "\n".join(f"{m.get('role', '')}: {m.get('content', '')}" for m in prompt)
-    return json.dumps(prompt, ensure_ascii=False)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
@@ -89,6 +90,28 @@ def test_results_are_what_a_person_reads(finished: Path) -> None:
     assert means and all(float(r["ci_low"]) <= float(r["value"]) <= float(r["ci_high"]) for r in means)
     assert {r["method"] for r in rows if r["metric"] == "ranking_error"} == {"rm", "rm+rbr", "rbr"}
     assert len({r["checkpoint"] for r in rows if r["method"] == "rbr_ppo"} - {"mean"}) == 5
+
+
+def test_a_run_keeps_every_verdict(finished: Path) -> None:
+    """Only 200 samples of each last checkpoint stood in the record: nothing could be compared with a run."""
+    results = finished / "results" / "smoke"
+    with open(results / "metrics.csv", newline="") as file:
+        table = [r for r in csv.DictReader(file) if (r["suite"], r["metric"]) == ("sandbox", "not_unsafe")]
+    shares: dict[tuple[str, str, str, str], list[bool]] = {}
+    for path in (results / "verdicts").iterdir():
+        for row in read_jsonl(path, lambda row: row.values):
+            assert "response" not in row and "prompt" not in row
+            for judge in ("oracle", "auto"):
+                key = path.name.removesuffix(".jsonl.gz"), str(row["seed"]), row["checkpoint"], judge
+                if row[judge]["disallowed"] is not None:
+                    shares.setdefault(key, []).append(not row[judge]["disallowed"])
+    wanted = {
+        (r["method"], r["seed"], r["checkpoint"], r["judge"]): r for r in table if r["checkpoint"] != "mean"
+    }
+    assert shares.keys() == wanted.keys() and len(shares) == 2 * (3 + 3 * 5)
+    for key, found in shares.items():
+        assert len(found) == int(wanted[key]["n"])
+        assert sum(found) / len(found) == pytest.approx(float(wanted[key]["value"]), abs=1e-6)
 
 
 def test_second_run_computes_nothing(finished: Path) -> None:
