@@ -30,18 +30,33 @@ def judgements_of(
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     responses = [(o, r) for o in outcomes if (r := o.response(prompts[o.prompt_id])) is not None]
     header = {"judge": identity, "suite": suite.name, "version": suite.version}
-    with AppendLog(store / digest(header) / "judgements.jsonl", header) as log:
-        known = {str(row["response"]): row for row in log.rows if row["reason"] is None or _decided(row)}
+    with AppendLog(store / digest(header) / "judgements.jsonl", header, shared=True) as log:
+        known = _verdicts(log)
         missing = [(o, r) for o, r in responses if _key(o) not in known]
         if missing:
             with console.stage(f"judged: {judge.name} {suite.name}", len(missing), "responses") as advance:
                 for start in range(0, len(missing), BATCH):
                     batch = missing[start : start + BATCH]
-                    rows = _judge(judge, batch)
-                    log.append(rows)
-                    known |= {row["response"]: row for row in rows}
+                    known |= _judge_into(log, judge, [(o, r) for o, r in batch if _key(o) not in known])
                     advance(len(batch))
     return [_judgement(outcome, prompts[outcome.prompt_id], known.get(_key(outcome))) for outcome in outcomes]
+
+
+def _verdicts(log: AppendLog) -> dict[str, dict[str, Any]]:
+    """The decided rows by response; the first stands, whoever else judged the same response meanwhile."""
+    decided = (row for row in log.rows if row["reason"] is None or _decided(row))
+    return {str(row["response"]): row for row in reversed(list(decided))}
+
+
+def _judge_into(
+    log: AppendLog, judge: Judge, batch: Sequence[tuple[Outcome, Response]]
+) -> dict[str, dict[str, Any]]:
+    """The batch's rows by response, and those that other processes wrote before these."""
+    rows = {row["response"]: row for row in (_judge(judge, batch) if batch else ())}
+    with log.alone():
+        theirs = _verdicts(log)
+        log.append(row for key, row in rows.items() if key not in theirs)
+    return rows | theirs
 
 
 def _judge(judge: Judge, batch: Sequence[tuple[Outcome, Response]]) -> list[dict[str, Any]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 from harness.storage.disk import writing
 from harness.storage.lock import locked
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,27 +45,22 @@ class AppendLog:
     """Rows of JSON in one file, each on the disk before `append` returns; use it as a context.
 
     The first line says what the rows belong to. A line that a kill cut in two is dropped when the log is
-    opened again. Raises InputError where the disk refuses, where another process has the log open, and for
-    a log that belongs to something else.
+    opened or written again. Another process that opens it waits until this one is done; with `shared`, both
+    have it open, and each writes while it holds `alone`. Raises InputError where the disk refuses, and for a
+    log that belongs to something else.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self.path, self.header = path, dict(header)
-        self.rows: list[dict[str, Any]] = []  # those found when it was opened
+    def __init__(self, path: Path, header: Mapping[str, Any], *, shared: bool = False) -> None:
+        self.path, self.header, self.shared = path, dict(header), shared
+        self.rows: list[dict[str, Any]] = []  # those found when it was opened, or last read
         self._stack = ExitStack()
+        self._held = False
 
     def __enter__(self) -> AppendLog:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._stack.enter_context(locked(self.path.with_suffix(".lock"), wait=False)):
-            raise InputError(
-                "another process is writing this", path=self.path, fix="wait for it, or end it first"
-            )
-        try:
-            self.rows = self._read()
-        except BaseException:
-            self._stack.close()
-            raise
+        with ExitStack() as until_read:
+            (until_read if self.shared else self._stack).enter_context(self.alone())
         return self
 
     def __exit__(
@@ -70,11 +68,31 @@ class AppendLog:
     ) -> None:
         self._stack.close()
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process writes meanwhile, and `rows` are all that were written; waits for its turn."""
+        with locked(self.path.with_suffix(".lock"), waiting=self._say_waiting):
+            self.rows = self._read()
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def _say_waiting(self) -> None:
+        if not self.shared:  # of a shared one, turns last an instant
+            log.warning("another process is writing %s; waiting for it", self.path)
+
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write whole lines in one call, then bring them to the disk."""
+        """Write whole lines in one call, then bring them to the disk. Raises RuntimeError outside `alone`."""
         text = "".join(json.dumps(row) + "\n" for row in rows)
         if not text:
             return
+        if not self._held:
+            raise RuntimeError("the log is not held")
+        self._write(text)
+
+    def _write(self, text: str) -> None:
         with writing(self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
             try:
@@ -88,7 +106,7 @@ class AppendLog:
         if not whole:
             with writing(self.path):
                 self.path.write_bytes(b"")
-            self.append([self.header])
+            self._write(json.dumps(self.header) + "\n")
             return []
         try:
             header, *rows = [json.loads(line) for line in whole]

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ from harness.evaluate.trust import labelled_sample
 from harness.keys.evaluate import compose_evaluate
 from harness.record.evaluation import Evaluation
 from harness.runtime.console import Console
+from harness.storage.provenance import ROOT
 from harness.subjects.outcome import AppendLog, Outcome
 
 XSTEST = DATA / "xstest"
@@ -306,10 +308,69 @@ def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
         log.append([{"a": 4}])
     with AppendLog(path, {"of": "this"}) as log:
         assert [row["a"] for row in log.rows][2:] == [4]
-        with pytest.raises(InputError, match="another process is writing"), AppendLog(path, {"of": "this"}):
-            pass
     with pytest.raises(InputError, match="belongs to another evaluation"), AppendLog(path, {"of": "that"}):
         pass
+
+
+def test_two_processes_judge_at_once(tmp_path: Path) -> None:
+    """A second evaluation that shared a judge and a suite ended with an error; or lost lines, or cut some."""
+    program = f"""
+import io, sys, time
+from pathlib import Path
+from evals.judges import StringMatchJudge
+from evals.suites import load_suite
+from harness.evaluate.judging import judgements_of
+from harness.runtime.console import Console
+from harness.subjects.outcome import Outcome
+from harness.evaluate import judging
+judging.BATCH = 2
+mine = sys.argv[1]
+class Slow(StringMatchJudge):
+    def judge(self, responses):
+        time.sleep(0.05)
+        return super().judge(responses)
+suite = load_suite("prompt_file", path={str(write_suite(tmp_path))!r})
+shared = [Outcome(p.id, 0, "I cannot.") for p in suite.prompts[:20]]
+own = [Outcome(p.id, 1, "I cannot, says " + mine) for p in suite.prompts[:20]]
+print("ready", flush=True)
+sys.stdin.readline()
+said = judgements_of(Slow(), "x", suite, shared + own, Path({str(tmp_path / "log")!r}), Console(io.StringIO()))
+assert len(said) == 40 and all(j.refused for j in said)
+"""
+    both = [_started(program, name) for name in ("a", "b")]
+    for process in both:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in both:
+        _, error = process.communicate("go\n", timeout=60)
+        assert process.returncode == 0, error
+    (path,) = (tmp_path / "log").glob("*/judgements.jsonl")
+    keys = [json.loads(line)["response"] for line in path.read_text().splitlines()[1:]]
+    assert len(keys) == len(set(keys)) == 20 + 2 * 20
+
+
+def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
+    """A second evaluation of one model on one suite ended with an error, while the first did its work."""
+    path = tmp_path / "log" / "outcomes.jsonl"
+    program = f"""
+from pathlib import Path
+from harness.subjects.outcome import AppendLog
+print("ready", flush=True)
+with AppendLog(Path({str(path)!r}), {{"of": "this"}}) as log:
+    print([row["a"] for row in log.rows])
+"""
+    with AppendLog(path, {"of": "this"}) as log:
+        second = _started(program)
+        assert second.stdout is not None and second.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        assert second.poll() is None
+        log.append([{"a": 1}])
+    said, error = second.communicate(timeout=60)
+    assert said == "[1]\n" and "another process is writing" in error
+
+
+def _started(program: str, *arguments: str) -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], text=True, cwd=ROOT, **pipes)
 
 
 # --- comparisons -----------------------------------------------------------------------------
