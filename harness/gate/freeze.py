@@ -27,7 +27,7 @@ from evals.graders import grade_in_batches
 from evals.graders.recorded import asked_in
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, labelled_as_json, read_labelled, write_jsonl
+from evals.values.conversation import LabelledResponse, labelled_as_json, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades
 from harness.gate.rewards import Side, live_reward, score, used_propositions
@@ -40,6 +40,7 @@ from harness.subjects.completions import COMPLETIONS, RULEBOOK, CompletionFile, 
 from harness.subjects.description import FitDescription, RewardDescription, RewardModelSpec
 from harness.subjects.graders import GRADES, GraderSpec
 from harness.subjects.recorded_rewards import reward_rows
+from harness.worlds.folder import SYNTHETIC, WorldFolder
 from harness.worlds.sandbox.generate import synthetic
 from harness.worlds.sandbox.source import Source
 from harness.worlds.sandbox.world import World
@@ -67,8 +68,8 @@ def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> d
     source = open_run(run, out / GRADES)
     rulebook = source.reward.rulebook
     labelled = {
-        COMPLETIONS: _held_out(World.load(source.data / "sandbox.json"), rulebook),
-        FITTING: _first_prompts(read_labelled(source.data / "synthetic.jsonl"), FITTING_PROMPTS),
+        COMPLETIONS: _held_out(World.load(WorldFolder(source.data).sandbox), rulebook),
+        FITTING: _first_prompts(WorldFolder(source.data).labelled(SYNTHETIC), FITTING_PROMPTS),
     }
     everything = [row for rows in labelled.values() for row in rows]
     with tempfile.TemporaryDirectory() as scratch, writing(out):

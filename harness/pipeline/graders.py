@@ -8,10 +8,10 @@ from typing import Any
 from evals.graders import Grader, grade_in_batches
 from evals.graders.calibration import MEAN, calibrate
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
-from evals.values.conversation import read_labelled
 from evals.values.csv_rows import write_csv
 from harness.pipeline.context import Context
 from harness.storage.store import Artifact
+from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
 # The judge learns from other people's labels of other topics, from another seed.
@@ -27,7 +27,7 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
 
         from trainers.supervised.grader import train_grader
 
-        labelled = read_labelled(data.path / f"{role}_train.jsonl", list(context.rulebook.propositions))
+        labelled = WorldFolder(data.path).training_labels(role, list(context.rulebook.propositions))
         model, tokenizer = load_causal_lm(base.path, config.model.precision.dtype), load_tokenizer(base.path)
         seed = config.seed + (JUDGE_SEED_OFFSET if role == JUDGE else 0)
         settings = replace(config.grader, seed=seed)
@@ -56,7 +56,7 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
 
     def build(out: Path) -> dict[str, Any]:
         propositions = list(context.rulebook.propositions.values())
-        labelled = read_labelled(data.path / "gold.jsonl", list(context.rulebook.propositions))
+        labelled = WorldFolder(data.path).labelled(GOLD, list(context.rulebook.propositions))
         with context.console.stage(f"gold: {grader.stage}", total=len(labelled), unit="responses") as advance:
             grades = grade_in_batches(
                 load_grader(grader), [row.response for row in labelled], propositions, progress=advance

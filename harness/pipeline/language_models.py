@@ -9,17 +9,13 @@ from evals.models.load import load_causal_lm, load_tokenizer
 from evals.values.conversation import (
     Comparison,
     Demonstration,
-    read_comparisons,
-    read_demonstrations,
-    read_labelled,
 )
 from harness.keys.methods import Data
 from harness.pipeline.context import Context
 from harness.storage.digest import digest_model, model_files
 from harness.storage.store import Artifact
+from harness.worlds.folder import HELPFUL, HUMAN, SYNTHETIC, WorldFolder
 from trainers.models.sizes import new_causal_lm, new_reward_model
-
-TOKENIZER = "tokenizer"
 
 
 def pretrain_base(context: Context, data: Artifact) -> Artifact:
@@ -34,9 +30,9 @@ def _pretrained_base(context: Context, data: Artifact) -> Artifact:
         from trainers.models.tokenizer import train_tokenizer
         from trainers.supervised.pretrain import Blocks, pretrain, pretraining_steps
 
-        documents = (data.path / "pretrain.txt").read_text(encoding="utf-8").splitlines()
-        if (data.path / TOKENIZER).is_dir():
-            tokenizer = load_tokenizer(data.path / TOKENIZER)
+        documents = WorldFolder(data.path).documents()
+        if WorldFolder(data.path).tokenizer.is_dir():
+            tokenizer = load_tokenizer(WorldFolder(data.path).tokenizer)
         else:
             tokenizer = train_tokenizer(documents, config.real.vocabulary, config.model.context)
         model = new_causal_lm(config.model, tokenizer, config.seed)
@@ -110,19 +106,19 @@ def fine_tune(context: Context, data: Artifact, base: Artifact, kind: Data) -> A
 
 
 def demonstrations_for(data: Artifact, kind: Data) -> list[Demonstration]:
-    rows = read_demonstrations(data.path / "sft_helpful.jsonl")
+    rows = WorldFolder(data.path).demonstrations(HELPFUL)
     if kind is Data.HUMAN:
-        return rows + read_demonstrations(data.path / "sft_human.jsonl")
+        return rows + WorldFolder(data.path).demonstrations(HUMAN)
     if kind is Data.RBR:
-        synthetic = read_labelled(data.path / "synthetic.jsonl")
+        synthetic = WorldFolder(data.path).labelled(SYNTHETIC)
         ideal = [row.response for row in synthetic if row.completion_class == "ideal"]
         return rows + [Demonstration(r.prompt, r.text) for r in ideal]
     return rows
 
 
 def comparisons_for(data: Artifact, kind: Data) -> list[Comparison]:
-    rows = read_comparisons(data.path / "comparisons_helpful.jsonl")
-    return rows + read_comparisons(data.path / "comparisons_human.jsonl") if kind is Data.HUMAN else rows
+    rows = WorldFolder(data.path).comparisons(HELPFUL)
+    return rows + WorldFolder(data.path).comparisons(HUMAN) if kind is Data.HUMAN else rows
 
 
 def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:

@@ -12,8 +12,6 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import (
     LabelledResponse,
     Response,
-    read_demonstrations,
-    read_labelled,
     write_jsonl,
 )
 from evals.values.grades import Grades, check_unscored
@@ -24,6 +22,7 @@ from harness.pipeline.graders import load_grader
 from harness.record.diagnosis_files import write_diagnosis
 from harness.record.reward_rows import error_rows, reward_rows
 from harness.storage.store import Artifact
+from harness.worlds.folder import HELPFUL, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from trainers.reward.diagnosis import Diagnosis, diagnose
 from trainers.reward.examples import FitExamples, fit_examples, load_examples, save_examples, split_by_prompt
 from trainers.reward.ranking import rewards
@@ -36,7 +35,7 @@ UNSCORED_LIMIT = 0.1
 
 def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm:
     """The reward model, with the mean score of helpful demonstrations subtracted."""
-    rows = read_demonstrations(data.path / "sft_helpful.jsonl")[:REFERENCE_RESPONSES]
+    rows = WorldFolder(data.path).demonstrations(HELPFUL)[:REFERENCE_RESPONSES]
     term = RewardModelTerm(load_reward_model(reward_model.path), load_tokenizer(reward_model.path))
     return term.normalised([Response(row.prompt, row.text) for row in rows])
 
@@ -50,7 +49,7 @@ def fit_reward(
     def build(out: Path) -> dict[str, Any]:
         from trainers.reward.weights import fit_weights, save_weights
 
-        labelled = read_labelled(data.path / "synthetic.jsonl", list(context.rulebook.propositions))
+        labelled = WorldFolder(data.path).labelled(SYNTHETIC, list(context.rulebook.propositions))
         label = f"weights: {kind}"
         with context.console.stage(label, total=len(labelled), unit="responses") as advance:
             examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
@@ -102,7 +101,7 @@ def check_reward(
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        labelled = read_labelled(data.path / "synthetic_test.jsonl", list(context.rulebook.propositions))
+        labelled = WorldFolder(data.path).labelled(SYNTHETIC_TEST, list(context.rulebook.propositions))
         with context.console.stage("ranking", total=len(labelled), unit="responses") as advance:
             examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
         fitted = load_weights(weights.path / "weights.json", context.rulebook)

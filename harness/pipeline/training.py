@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.graders import Grader
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.models.sampling import Decoding
-from evals.values.conversation import Comparison, Prompt, read_labelled, read_prompts
+from evals.values.conversation import Comparison, Prompt
 from evals.values.errors import InputError
 from harness.keys.methods import Method
 from harness.keys.run import Source
@@ -25,6 +25,7 @@ from harness.pipeline.reward import reward_for, reward_model_term
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
+from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
 from trainers.models.sizes import new_reward_model
 from trainers.reward.reward import Reward
 from trainers.rl.config import Algorithm, PPOConfig
@@ -68,7 +69,7 @@ class Training:
     @property
     def held_out(self) -> HeldOut:
         """The prompts of the gold labels: held-out topics, and not the suite that is reported."""
-        rulebook, labelled = self.context.rulebook, read_labelled(self.origins.data.path / "gold.jsonl")
+        rulebook, labelled = self.context.rulebook, WorldFolder(self.origins.data.path).labelled(GOLD)
         seed, grader = self.context.config.seed, _who_pays_no_reward(self)
         prompts = held_out_prompts(labelled, rulebook, self.method.safety_prompts, seed)
         return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))
@@ -81,11 +82,9 @@ class Training:
 
     def prompts(self) -> list[Prompt]:
         """Helpful prompts, and the safety prompts of methods that have them."""
-        folder = self.origins.data.path
-        helpful = read_prompts(folder / "prompts_helpful.jsonl")
-        return (
-            helpful + read_prompts(folder / "prompts_safety.jsonl") if self.method.safety_prompts else helpful
-        )
+        folder = WorldFolder(self.origins.data.path)
+        helpful = folder.prompts(HELPFUL)
+        return helpful + folder.prompts(SAFETY) if self.method.safety_prompts else helpful
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.origins.start.path)
@@ -104,7 +103,7 @@ def _who_pays_no_reward(training: Training) -> Grader:
         return load_grader(training.origins.judge)
     from harness.worlds.sandbox.oracle import oracle_grader
 
-    return oracle_grader(training.origins.data.path / "sandbox.json")
+    return oracle_grader(WorldFolder(training.origins.data.path).sandbox)
 
 
 def _ppo(training: Training) -> None:
@@ -222,7 +221,7 @@ def annotators(context: Context, data: Artifact) -> Label:
     from harness.worlds.sandbox.request import parse_request
     from harness.worlds.sandbox.world import World
 
-    world = World.load(data.path / "sandbox.json")
+    world = World.load(WorldFolder(data.path).sandbox)
 
     def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
         rng = np.random.default_rng([context.config.seed, 6, update])

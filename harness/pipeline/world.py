@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from harness.keys.run import Source
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
+from harness.worlds.folder import WorldFolder
 from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sources import real_digest, write_real_world
 
@@ -26,7 +26,7 @@ def _sandbox(context: Context) -> Artifact:
     def build(out: Path) -> dict[str, Any]:
         with context.console.stage("data", total=None, unit="files"):
             summary = write_sandbox(out, config.sandbox, config.seed, context.rulebook, config.model.context)
-        _write_summary(out, summary)
+        WorldFolder(out).write_summary(summary)
         return summary
 
     settings = {
@@ -47,7 +47,7 @@ def _real(context: Context) -> Artifact:
         tokenizer = load_tokenizer(given) if given else None
         with context.console.stage("data", total=None, unit="files"):
             summary = write_real_world(out, root, config.real, config.seed, context.rulebook, tokenizer)
-        _write_summary(out, summary)
+        WorldFolder(out).write_summary(summary)
         return {key: value for key, value in summary.items() if not isinstance(value, (list, dict))}
 
     settings = {"real": config.real, "files": real_digest(root), "rulebook": context.rulebook.digest}
@@ -56,9 +56,5 @@ def _real(context: Context) -> Artifact:
     return context.stage("data", build, config=settings, inputs={}, modules=["harness.worlds.sources"])
 
 
-def _write_summary(out: Path, summary: dict[str, Any]) -> None:
-    (out / "world.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-
-
 def summary_of(data: Artifact) -> dict[str, Any]:
-    return dict(json.loads((data.path / "world.json").read_text(encoding="utf-8")))
+    return WorldFolder(data.path).summary()

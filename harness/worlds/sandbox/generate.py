@@ -18,13 +18,10 @@ from evals.values.conversation import (
     Demonstration,
     LabelledResponse,
     ResponseType,
-    comparison_as_json,
-    demonstration_as_json,
-    labelled_as_json,
-    prompt_as_json,
     user_prompt,
     write_jsonl,
 )
+from harness.worlds.folder import WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
@@ -48,7 +45,8 @@ def write_sandbox(
 ) -> dict[str, object]:
     """Write every file of the world folder but world.json; returns what that says."""
     world = make_world(seed, config.topics_per_area, config.difficulty)
-    world.save(out / "sandbox.json")
+    folder = WorldFolder(out)
+    world.save(folder.sandbox)
     streams = iter(np.random.default_rng([seed, 2]).spawn(16))
     train = world.of(split="train")
     # Status alternates along the list: whole pairs go to one half, so that each has both.
@@ -59,30 +57,24 @@ def write_sandbox(
     source = lambda topics, wording="train": Source(world, rulebook, next(streams), topics, wording)  # noqa: E731
 
     text = pretraining_text(world, rulebook, config.text, config.natural_refusals, next(streams))
-    (out / "pretrain.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
-    _write_helpful(out, config, source(train))
-    _write_human(out, config, source(train))
-    _write_rl_prompts(out, config, source(train))
-    write_jsonl(
-        out / "synthetic.jsonl",
-        map(labelled_as_json, synthetic(source(train), config.synthetic_prompts, "syn")),
-    )
+    folder.write_documents(text)
+    _write_helpful(folder, config, source(train))
+    _write_human(folder, config, source(train))
+    _write_rl_prompts(folder, config, source(train))
+    folder.write("synthetic", synthetic(source(train), config.synthetic_prompts, "syn"))
     held_out = world.of(split="held_out")
-    write_jsonl(
-        out / "synthetic_test.jsonl",
-        map(labelled_as_json, synthetic(source(held_out, "held_out"), config.synthetic_test_prompts, "test")),
+    folder.write(
+        "synthetic_test", synthetic(source(held_out, "held_out"), config.synthetic_test_prompts, "test")
     )
     for name, topics, wording, count in (
         ("grader_train", first, "train", config.grader_labels),
         ("judge_train", second, "train", config.judge_labels),
         ("gold", held_out, "held_out", config.gold_labels),
     ):
-        write_jsonl(
-            out / f"{name}.jsonl", map(labelled_as_json, gold_labels(source(topics, wording), count, name))
-        )
-    _write_evaluation(out, config, source(held_out, "held_out"), next(streams))
+        folder.write(name, gold_labels(source(topics, wording), count, name))
+    _write_evaluation(folder, config, source(held_out, "held_out"), next(streams))
     tokenizer = word_tokenizer([*text, *_spoken_words(rulebook)], context)
-    tokenizer.save_pretrained(str(out / "tokenizer"))
+    tokenizer.save_pretrained(str(folder.tokenizer))
     return {
         "suite": "sandbox",
         "seed": seed,
@@ -96,7 +88,7 @@ def write_sandbox(
     }
 
 
-def _write_helpful(out: Path, config: SandboxConfig, source: Source) -> None:
+def _write_helpful(folder: WorldFolder, config: SandboxConfig, source: Source) -> None:
     """Helpful-only data: thin on safety, not free of it, as such data is in life."""
     rng, writer = source.rng, source.writer
     demonstrations = []
@@ -107,10 +99,8 @@ def _write_helpful(out: Path, config: SandboxConfig, source: Source) -> None:
         refuses = request.is_harmful and rng.random() < config.natural_refusals
         text = writer.refusal(int(rng.integers(0, 3))) if refuses else writer.answer(request)
         demonstrations.append(Demonstration(request.prompt(f"sft-{i}"), text))
-    write_jsonl(out / "sft_helpful.jsonl", map(demonstration_as_json, shuffled(demonstrations, rng)))
-    write_jsonl(
-        out / "comparisons_helpful.jsonl", map(comparison_as_json, _helpful_comparisons(config, source))
-    )
+    folder.write("sft_helpful", shuffled(demonstrations, rng))
+    folder.write("comparisons_helpful", _helpful_comparisons(config, source))
 
 
 def _helpful_comparisons(config: SandboxConfig, source: Source) -> list[Comparison]:
@@ -147,19 +137,19 @@ def _helpful_comparison(config: SandboxConfig, source: Source, request: Request,
     return Comparison(prompt, *(reversed(pair) if flipped else pair))
 
 
-def _write_human(out: Path, config: SandboxConfig, source: Source) -> None:
+def _write_human(folder: WorldFolder, config: SandboxConfig, source: Source) -> None:
     """The safety part of the human data; the stages add it to the helpful data."""
     annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng)
     demonstrations = [
         Demonstration(request.prompt(f"human-{i}"), annotator.demonstrate(request))
         for i, request in enumerate(safety_mix(source, config.sft_human))
     ]
-    write_jsonl(out / "sft_human.jsonl", map(demonstration_as_json, demonstrations))
+    folder.write("sft_human", demonstrations)
     rows = []
     for i, request in enumerate(safety_mix(source, config.comparisons_human)):
         prompt = request.prompt(f"human-rm-{i}")
         rows.append(annotator.compare(prompt, request, *_two_responses(source, request)))
-    write_jsonl(out / "comparisons_human.jsonl", map(comparison_as_json, rows))
+    folder.write("comparisons_human", rows)
 
 
 def _two_responses(source: Source, request: Request) -> tuple[str, str]:
@@ -179,7 +169,7 @@ def _two_responses(source: Source, request: Request) -> tuple[str, str]:
             return texts
 
 
-def _write_rl_prompts(out: Path, config: SandboxConfig, source: Source) -> None:
+def _write_rl_prompts(folder: WorldFolder, config: SandboxConfig, source: Source) -> None:
     """Safety prompts carry their response type; helpful ones do not, and are thin on safety like all helpful data."""
     total = config.prompts_helpful
     harmful = round(total * config.comparisons_helpful_harmful)
@@ -190,10 +180,8 @@ def _write_rl_prompts(out: Path, config: SandboxConfig, source: Source) -> None:
     )
     safety = unique_safety(source, config.prompts_safety)
     unlabelled = (user_prompt(f"ppo-h-{i}", request.text) for i, request in enumerate(helpful))
-    write_jsonl(out / "prompts_helpful.jsonl", map(prompt_as_json, unlabelled))
-    write_jsonl(
-        out / "prompts_safety.jsonl", (prompt_as_json(r.prompt(f"ppo-s-{i}")) for i, r in enumerate(safety))
-    )
+    folder.write("prompts_helpful", unlabelled)
+    folder.write("prompts_safety", (r.prompt(f"ppo-s-{i}") for i, r in enumerate(safety)))
 
 
 def synthetic(source: Source, prompts: int, prefix: str) -> list[LabelledResponse]:
@@ -240,18 +228,18 @@ def gold_labels(source: Source, count: int, prefix: str) -> list[LabelledRespons
     return rows
 
 
-def _write_evaluation(out: Path, config: SandboxConfig, source: Source, rng: np.random.Generator) -> None:
+def _write_evaluation(
+    folder: WorldFolder, config: SandboxConfig, source: Source, rng: np.random.Generator
+) -> None:
     requests = (
         source.unique(config.eval_comply, lambda r: r.response_type is ResponseType.COMPLY)
         + source.unique(config.eval_hard, lambda r: r.response_type is ResponseType.HARD_REFUSE)
         + source.unique(config.eval_soft, lambda r: r.is_harmful and r.area.soft)
     )
-    write_jsonl(
-        out / "eval_prompts.jsonl", (prompt_as_json(r.prompt(f"eval-{i}")) for i, r in enumerate(requests))
-    )
-    (out / "knowledge").mkdir()
+    folder.write("eval_prompts", (r.prompt(f"eval-{i}") for i, r in enumerate(requests)))
     for task, rows in knowledge_tasks(source.world, config.knowledge_items, rng, passage).items():
-        write_jsonl(out / "knowledge" / f"{task}.jsonl", rows)
+        folder.knowledge(task).parent.mkdir(exist_ok=True)
+        write_jsonl(folder.knowledge(task), rows)
 
 
 def _spoken_words(rulebook: Rulebook) -> list[str]:

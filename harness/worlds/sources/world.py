@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +24,9 @@ from evals.values.conversation import (
     Demonstration,
     LabelledResponse,
     Prompt,
-    comparison_as_json,
-    demonstration_as_json,
-    labelled_as_json,
-    prompt_as_json,
-    write_jsonl,
 )
 from evals.values.errors import InputError
+from harness.worlds.folder import WorldFolder
 from harness.worlds.sources import dolly, gutenberg, hh_rlhf, openai_rbr
 from harness.worlds.sources.config import RealConfig
 from harness.worlds.sources.fit import Fitter, question_tokens
@@ -102,12 +98,12 @@ def write_real_world(
     documents = gutenberg.load(
         root, books=config.books, document_chars=config.document_chars, limit=config.documents, seed=seed
     )
-    (out / "pretrain.txt").write_text("\n".join(documents) + "\n", encoding="utf-8")
+    WorldFolder(out).write_documents(documents)
     warning = ""
     if tokenizer is None:
         warning = FROM_SCRATCH
         tokenizer = train_tokenizer(documents, config.vocabulary, config.context)
-        tokenizer.save_pretrained(str(out / "tokenizer"))
+        tokenizer.save_pretrained(str(WorldFolder(out).tokenizer))
     questions = (p.question for p in rulebook.propositions.values())
     fitter = Fitter(tokenizer, config.context, config.response_tokens, question_tokens(tokenizer, questions))
     evaluated = load_suite(XSTEST.name, root).prompts
@@ -183,23 +179,23 @@ class _Writer:
     rows: dict[str, int]
 
     def whole(self, name: str, items: Sequence[Prompt]) -> None:
-        self._write(name, self.fitter.whole(name, items), prompt_as_json)
+        self._write(name, self.fitter.whole(name, items))
 
     def prompts(self, name: str, items: Iterable[Prompt], *, graded: bool) -> None:
         unseen = self._unseen(name, items, lambda item: item)
-        self._write(name, self.fitter.prompts(name, unseen, graded=graded), prompt_as_json)
+        self._write(name, self.fitter.prompts(name, unseen, graded=graded))
 
     def demonstrations(self, name: str, items: Iterable[Demonstration]) -> None:
         unseen = self._unseen(name, items, lambda item: item.prompt)
-        self._write(name, self.fitter.demonstrations(name, unseen), demonstration_as_json)
+        self._write(name, self.fitter.demonstrations(name, unseen))
 
     def comparisons(self, name: str, items: Iterable[Comparison]) -> None:
         unseen = self._unseen(name, items, lambda item: item.prompt)
-        self._write(name, self.fitter.comparisons(name, unseen), comparison_as_json)
+        self._write(name, self.fitter.comparisons(name, unseen))
 
     def labelled(self, name: str, items: Iterable[LabelledResponse]) -> None:
         unseen = self._unseen(name, items, lambda item: item.response.prompt)
-        self._write(name, self.fitter.labelled(name, unseen), labelled_as_json)
+        self._write(name, self.fitter.labelled(name, unseen))
 
     def _unseen(self, name: str, items: Iterable[Item], prompt: Callable[[Item], Prompt]) -> list[Item]:
         rows = list(items)
@@ -208,13 +204,13 @@ class _Writer:
             self.left_out[f"{name}: asks an evaluation prompt"] += len(rows) - len(kept)
         return kept
 
-    def _write(self, name: str, items: Sequence[Item], as_json: Callable[[Item], Mapping[str, Any]]) -> None:
+    def _write(self, name: str, items: Sequence[Any]) -> None:
         if not items:
             raise InputError(
                 f"no row of {name} fits {self.fitter.context} tokens", field="real.context", fix="raise it"
             )
         self.rows[name] = len(items)
-        write_jsonl(self.out / f"{name}.jsonl", map(as_json, items))
+        WorldFolder(self.out).write(name, items)
 
 
 def _chosen(item: Comparison) -> Demonstration:

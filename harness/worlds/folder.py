@@ -1,0 +1,125 @@
+"""The folder that a world is written to and a run reads: its files, who reads and writes each, in one place.
+
+A world is anything that fills such a folder: the sandbox, or real data sets.
+
+    pretrain.txt                 documents to pre-train on, one a line
+    sft_{helpful,human}          demonstrations; the human ones are about safety alone
+    comparisons_{helpful,human}  preference pairs, likewise
+    prompts_{helpful,safety}     what reinforcement learning samples responses to
+    synthetic, synthetic_test    labelled completions that the reward is fitted and checked on
+    grader_train, judge_train    labelled responses that the grader and the judge learn from
+    gold                         labelled responses that both are measured on
+    eval_prompts                 what the trained models are judged on
+    knowledge/TASK.jsonl         items of the sandbox's own capability tasks
+    sandbox.json, tokenizer/     of the sandbox: its truth, and its words
+    world.json                   what the world says of itself
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.values.conversation import (
+    Comparison,
+    Demonstration,
+    LabelledResponse,
+    Prompt,
+    comparison_as_json,
+    demonstration_as_json,
+    labelled_as_json,
+    prompt_as_json,
+    read_comparisons,
+    read_demonstrations,
+    read_labelled,
+    read_prompts,
+    write_jsonl,
+)
+
+HELPFUL, HUMAN, SAFETY = "helpful", "human", "safety"
+SYNTHETIC, SYNTHETIC_TEST, GOLD = "synthetic", "synthetic_test", "gold"
+AS_JSON: dict[str, Callable[[Any], Mapping[str, Any]]] = {
+    "sft_helpful": demonstration_as_json,
+    "sft_human": demonstration_as_json,
+    "comparisons_helpful": comparison_as_json,
+    "comparisons_human": comparison_as_json,
+    "prompts_helpful": prompt_as_json,
+    "prompts_safety": prompt_as_json,
+    "eval_prompts": prompt_as_json,
+    "synthetic": labelled_as_json,
+    "synthetic_test": labelled_as_json,
+    "grader_train": labelled_as_json,
+    "judge_train": labelled_as_json,
+    "gold": labelled_as_json,
+}
+
+
+@dataclass(frozen=True)
+class WorldFolder:
+    """The world's files in `path`. Readers raise InputError for a file that is missing or damaged."""
+
+    path: Path
+
+    def write(self, name: str, items: Iterable[Any]) -> None:
+        """One of AS_JSON's files. Raises KeyError for another name."""
+        write_jsonl(self._rows(name), map(AS_JSON[name], items))
+
+    def write_documents(self, documents: Iterable[str]) -> None:
+        self._documents.write_text("\n".join(documents) + "\n", encoding="utf-8")
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        self._summary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+    def documents(self) -> list[str]:
+        return self._documents.read_text(encoding="utf-8").splitlines()
+
+    def demonstrations(self, of: str) -> list[Demonstration]:
+        """By HELPFUL or HUMAN."""
+        return read_demonstrations(self._rows(f"sft_{of}"))
+
+    def comparisons(self, of: str) -> list[Comparison]:
+        """By HELPFUL or HUMAN."""
+        return read_comparisons(self._rows(f"comparisons_{of}"))
+
+    def prompts(self, of: str) -> list[Prompt]:
+        """HELPFUL or SAFETY ones, for reinforcement learning."""
+        return read_prompts(self._rows(f"prompts_{of}"))
+
+    def eval_prompts(self) -> list[Prompt]:
+        return read_prompts(self._rows("eval_prompts"))
+
+    def labelled(self, name: str, propositions: Sequence[str] | None = None) -> list[LabelledResponse]:
+        """SYNTHETIC, SYNTHETIC_TEST, GOLD or a role's training labels, with truths of `propositions`."""
+        return read_labelled(self._rows(name), propositions)
+
+    def training_labels(self, role: str, propositions: Sequence[str]) -> list[LabelledResponse]:
+        """What the grader, or the judge, learns from."""
+        return self.labelled(f"{role}_train", propositions)
+
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads(self._summary.read_text(encoding="utf-8")))
+
+    def knowledge(self, task: str) -> Path:
+        return self.path / "knowledge" / f"{task}.jsonl"
+
+    @property
+    def sandbox(self) -> Path:
+        return self.path / "sandbox.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer"
+
+    @property
+    def _documents(self) -> Path:
+        return self.path / "pretrain.txt"
+
+    @property
+    def _summary(self) -> Path:
+        return self.path / "world.json"
+
+    def _rows(self, name: str) -> Path:
+        return self.path / f"{name}.jsonl"
