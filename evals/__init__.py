@@ -1,1 +1,1 @@
-"""Floor 1: judge a response or a model. Imports neither of the other floors."""
+"""Floor 1: judge a response or a model. Imports no other floor. Internal: programs import `rbrbench`."""

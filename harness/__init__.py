@@ -1,1 +1,1 @@
-"""Floor 3: run, compare, draw, guard. May import both other floors."""
+"""Floor 3: run, compare, draw, guard. May import evals and trainers. Internal: programs import `rbrbench`."""

@@ -60,11 +60,12 @@ ROOMS = (
     "harness.gold",
     "harness.commands",
     "harness",
+    "rbrbench",
 )
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """{dotted name: file} of the three floors."""
+    """{dotted name: file} of the floors."""
     files = [path for floor in FLOORS for path in sorted((root / floor).rglob("*.py"))]
     return {_dotted(path.relative_to(root)): path for path in files}
 

@@ -14,7 +14,7 @@ import pytest
 
 from harness.storage.provenance import ROOT
 
-PACKAGES = ("conf", "evals", "harness", "trainers")
+PACKAGES = ("conf", "evals", "harness", "rbrbench", "trainers")
 
 
 def needed(folder: Path) -> set[str]:

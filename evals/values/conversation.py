@@ -48,6 +48,8 @@ class ResponseType(str, Enum):
 
 @dataclass(frozen=True)
 class Message:
+    """One turn: `role` is system, user or assistant."""
+
     role: str
     content: str
 

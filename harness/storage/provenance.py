@@ -10,7 +10,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-FLOORS = ("evals", "trainers", "harness")  # from the lowest up
+FLOORS = ("evals", "trainers", "harness", "rbrbench")  # from the lowest up
 ROOT = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
 
 

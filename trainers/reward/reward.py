@@ -49,6 +49,8 @@ class Breakdown:
 
 
 class Reward(Protocol):
+    """Anything that pays: responses to a breakdown, NaN and a reason where it can not."""
+
     def __call__(self, responses: Sequence[Response]) -> Breakdown: ...
 
 
