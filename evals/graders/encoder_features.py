@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Progress
 from evals.graders.look_alikes import legible
-from evals.graders.untrusted import ContentEncoder
+from evals.models.untrusted import ContentEncoder
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 

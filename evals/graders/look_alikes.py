@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from evals.graders.untrusted import visible
+from evals.models.untrusted import visible
 
 READING = 2  # raised when the same text is read otherwise: grades of another reading are another grader's
 

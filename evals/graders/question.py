@@ -22,7 +22,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders.untrusted import ContentEncoder, neutralise
+from evals.models.untrusted import ContentEncoder, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Response
 from evals.values.errors import InputError

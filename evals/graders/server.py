@@ -16,8 +16,8 @@ from typing import Any
 
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
-from evals.graders.untrusted import marker_pattern, neutralise
 from evals.models.chat_server import ChatServer, ChatServerConfig
+from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
 from evals.values.errors import InputError

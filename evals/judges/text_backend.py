@@ -15,11 +15,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.server import CHAT_MARKERS
-from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
 from evals.judges.judgement import identity_of
 from evals.models.chat_server import ChatServer, ChatServerConfig
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate, response_texts, stop_token_ids
+from evals.models.untrusted import control_tokens, marker_pattern, neutralise
 from evals.values.conversation import Message
 from evals.values.errors import InputError
 from evals.values.grades import Unscored

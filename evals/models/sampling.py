@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from evals.models.chat import turn_end_id
 from evals.models.load import check_prompt_length, context_length, prompt_token_ids
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
@@ -133,10 +134,10 @@ def response_texts(tokenizer: PreTrainedTokenizerBase, written: Generation) -> l
 
 
 def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokenizer's EOS and those of the model's generation settings (chat models have several)."""
+    """The end of a turn in the template, the tokenizer's EOS, and those of the model's generation settings."""
     extra = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     extra = [] if extra is None else extra if isinstance(extra, list) else [extra]
-    return sorted({int(tokenizer.eos_token_id), *map(int, extra)})
+    return sorted({int(tokenizer.eos_token_id), turn_end_id(tokenizer), *map(int, extra)})
 
 
 def generate(

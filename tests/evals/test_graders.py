@@ -49,9 +49,9 @@ from evals.graders.question import (
 )
 from evals.graders.recorded import OTHER_TEMPLATE, RecordedGrader, asked_in, write_grades
 from evals.graders.server import ServerConfig, ServerGrader
-from evals.graders.untrusted import control_tokens, marker_pattern, neutralise
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.models.prefix_tree import LONG_ROW, Pass, Questions, build_tree, cheapest_pass, usable_passes
+from evals.models.untrusted import control_tokens, marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError, UndecidableError

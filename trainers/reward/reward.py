@@ -80,9 +80,9 @@ class RewardModelTerm:
         self.mean, self.scale, self.batch_size = mean, scale, batch_size
         # Transformers finds the last token by the padding id of the model's own configuration.
         model.config.pad_token_id = tokenizer.pad_token_id
-        from evals.graders.untrusted import ContentEncoder
+        from evals.models.chat import ResponseEncoder
 
-        self._content = ContentEncoder(tokenizer)
+        self._encode = ResponseEncoder(tokenizer)
         self._backbone: BackboneStates | None = None
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
@@ -120,13 +120,9 @@ class RewardModelTerm:
     def _token_ids(self, responses: Sequence[Response]) -> list[list[int]]:
         from evals.models.load import prompt_token_ids
 
-        texts = self._content([response.text for response in responses])
-        end = [self.tokenizer.eos_token_id]
+        texts = self._encode([r.text for r in responses], [r.finished for r in responses])
         prompts = {r.prompt: prompt_token_ids(self.tokenizer, r.prompt.messages) for r in responses}
-        return [
-            prompts[response.prompt] + text + (end if response.finished else [])
-            for response, text in zip(responses, texts, strict=True)
-        ]
+        return [prompts[response.prompt] + text for response, text in zip(responses, texts, strict=True)]
 
     def _forward(self, rows: list[list[int]]) -> np.ndarray:
         import torch

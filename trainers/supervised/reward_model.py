@@ -12,8 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig as TRLConfig
 from trl import RewardTrainer
 
-from evals.models.load import save_model
-from evals.values.conversation import Comparison, messages_as_json
+from evals.models.chat import ResponseEncoder
+from evals.models.load import prompt_token_ids, save_model
+from evals.values.conversation import Comparison
+from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.models.adapters import adapter, merged
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of
@@ -25,7 +27,7 @@ class RewardModelConfig:
     epochs: float = 2.0
     learning_rate: float = 1e-3
     warmup_share: float = 0.05
-    max_length: int = 128  # tokens of prompt and response; longer rows are left out by TRL
+    max_length: int = 128  # tokens of prompt and response; longer rows are left out and counted
     center_coef: float = 0.01  # pulls the mean reward to zero (arXiv 2312.09244)
 
     def __post_init__(self) -> None:
@@ -52,8 +54,19 @@ def train_reward_model(
     lora_rank: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train and save to `out`; returns the mean training loss (nats a comparison)."""
-    steps = steps_of(config, len(comparisons))
+    """Train and save to `out`; returns the mean training loss (nats a comparison) and how many were used.
+
+    Rows are tokens as `RewardModelTerm` scores them. Raises InputError where none is short enough.
+    """
+    rows = comparison_rows(tokenizer, comparisons)
+    kept = [row for row in rows if max(map(len, row.values())) <= config.max_length]
+    if not kept:
+        raise InputError(
+            f"all {len(rows)} comparisons are longer than {config.max_length} tokens",
+            field="reward_model.max_length",
+            fix="raise it",
+        )
+    steps = steps_of(config, len(kept))
     trainer = RewardTrainer(
         model=model,
         args=TRLConfig(
@@ -74,7 +87,7 @@ def train_reward_model(
             use_cpu=not torch.cuda.is_available(),
             bf16=model.dtype == torch.bfloat16,
         ),
-        train_dataset=_dataset(comparisons),
+        train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,
         peft_config=adapter(lora_rank, "SEQ_CLS"),
         callbacks=[StepProgress(progress)],
@@ -82,17 +95,22 @@ def train_reward_model(
     quieten(trainer)
     result = trainer.train()
     save_model(merged(trainer.model), tokenizer, out)
-    return {"loss": float(result.training_loss), "comparisons": float(len(comparisons))}
+    return {
+        "loss": float(result.training_loss),
+        "comparisons": float(len(kept)),
+        "too_long": float(len(rows) - len(kept)),
+    }
 
 
-def _dataset(comparisons: Sequence[Comparison]) -> Dataset:
-    return Dataset.from_list(
-        [
-            {
-                "prompt": messages_as_json(item.prompt.messages),
-                "chosen": [{"role": "assistant", "content": item.chosen}],
-                "rejected": [{"role": "assistant", "content": item.rejected}],
-            }
-            for item in comparisons
-        ]
-    )
+def comparison_rows(
+    tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[Comparison]
+) -> list[dict[str, list[int]]]:
+    """Both conversations of each comparison as token ids, by TRL's names."""
+    encode = ResponseEncoder(tokenizer)
+    chosen = encode([item.chosen for item in comparisons])
+    rejected = encode([item.rejected for item in comparisons])
+    rows = []
+    for item, better, worse in zip(comparisons, chosen, rejected, strict=True):
+        prompt = prompt_token_ids(tokenizer, item.prompt.messages)
+        rows.append({"chosen_ids": prompt + better, "rejected_ids": prompt + worse})
+    return rows

@@ -12,8 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig as TRLConfig
 from trl import SFTTrainer
 
-from evals.models.load import save_model
-from evals.values.conversation import Demonstration, messages_as_json
+from evals.models.chat import ResponseEncoder
+from evals.models.load import prompt_token_ids, save_model
+from evals.values.conversation import Demonstration
+from evals.values.errors import InputError
 from evals.values.ranges import POSITIVE, SHARE, check_ranges, whole
 from trainers.models.adapters import adapter, merged
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of
@@ -25,7 +27,7 @@ class SFTConfig:
     epochs: float = 3.0
     learning_rate: float = 1e-3
     warmup_share: float = 0.05
-    max_length: int = 128  # tokens of prompt and response; longer rows are cut by TRL
+    max_length: int = 128  # tokens of prompt and response; longer rows are cut and counted
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -50,7 +52,17 @@ def sft(
     lora_rank: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Fine-tune and save to `out`; returns the mean training loss (nats a response token)."""
+    """Fine-tune and save to `out`; returns the mean training loss (nats a response token) and counts.
+
+    Rows are tokens as a response is sampled, with the end of its turn, which is what is learnt to stop by.
+    Raises InputError where no row has a token of its response within `max_length`.
+    """
+    rows = demonstration_rows(tokenizer, demonstrations)
+    cut = sum(len(row["input_ids"]) > config.max_length for row in rows)
+    if not any(any(row["completion_mask"][: config.max_length]) for row in rows):
+        raise InputError(
+            f"no response begins within {config.max_length} tokens", field="sft.max_length", fix="raise it"
+        )
     steps = steps_of(config, len(demonstrations))
     trainer = SFTTrainer(
         model=model,
@@ -72,7 +84,7 @@ def sft(
             use_cpu=not torch.cuda.is_available(),
             bf16=model.dtype == torch.bfloat16,
         ),
-        train_dataset=_dataset(demonstrations),
+        train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=adapter(lora_rank),
         callbacks=[StepProgress(progress)],
@@ -80,16 +92,17 @@ def sft(
     quieten(trainer)
     result = trainer.train()
     save_model(merged(trainer.model), tokenizer, out)
-    return {"loss": float(result.training_loss), "demonstrations": float(len(demonstrations))}
+    return {"loss": float(result.training_loss), "demonstrations": float(len(rows)), "cut": float(cut)}
 
 
-def _dataset(demonstrations: Sequence[Demonstration]) -> Dataset:
-    return Dataset.from_list(
-        [
-            {
-                "prompt": messages_as_json(item.prompt.messages),
-                "completion": [{"role": "assistant", "content": item.text}],
-            }
-            for item in demonstrations
-        ]
-    )
+def demonstration_rows(
+    tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
+) -> list[dict[str, list[int]]]:
+    """Each conversation as token ids, and a mask that is 1 on the response, by TRL's names."""
+    responses = ResponseEncoder(tokenizer)([item.text for item in demonstrations])
+    rows = []
+    for item, response in zip(demonstrations, responses, strict=True):
+        prompt = prompt_token_ids(tokenizer, item.prompt.messages)
+        mask = [0] * len(prompt) + [1] * len(response)
+        rows.append({"input_ids": prompt + response, "completion_mask": mask})
+    return rows
