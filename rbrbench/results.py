@@ -15,7 +15,7 @@ def evaluate(*keys: str) -> ResultsFolder:
 
     `evaluate("responses=mine.csv", "suites=[xstest]", "data.root=data", "name=mine")` writes `results/mine`;
     `rbrbench report results/mine` draws its pages. The keys are the command's (`rbrbench evaluate --help`).
-    Raises InputError for bad keys or input, UndecidableError where more than `unscored_limit` of the
+    Raises InputError for bad keys or input, UndecidableError where more than `max_unscored` of the
     responses is unscored; the record is then written all the same.
     """
     finished = write_evaluation(compose_evaluate(keys), list(keys), Console())

@@ -6,6 +6,7 @@ metrics and report. It never becomes 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -113,16 +114,34 @@ class Grades:
         return self.n_unscored / self.probability.size if self.probability.size else 0.0
 
 
-def check_unscored(grades: Grades, limit: float, what: str = "grades") -> None:
-    """Raises UndecidableError when more than `limit` (a share, 0..1) of the pairs are unscored."""
-    if grades.unscored_share > limit:
-        raise UndecidableError(
-            f"{grades.n_unscored} of {grades.probability.size} {what} are unscored, more than the limit of "
-            f"{limit:.0%}; the commonest reason is: {commonest_reason(grades)}"
-        )
+def is_too_much(unscored: int, of: int, max_unscored: float) -> bool:
+    """Whether more than `max_unscored`, a share from 0 to 1, of `of` things are unscored."""
+    return of > 0 and unscored / of > max_unscored
 
 
-def commonest_reason(grades: Grades) -> str:
+def check_unscored(
+    unscored: int, of: int, max_unscored: float, what: str, reasons: Iterable[str] = (), then: str = ""
+) -> None:
+    """Raises UndecidableError, with the commonest reason, where `is_too_much`; every limit of this kind is held here.
+
+    The line reads "2 of 6 `what`, more than max_unscored (0.1) allows; `then`".
+    """
+    if is_too_much(unscored, of, max_unscored):
+        after = "".join(f"; {part}" for part in (_commonest(reasons), then) if part)
+        limit = f"more than max_unscored ({max_unscored:g}) allows"
+        raise UndecidableError(f"{unscored} of {of} {what}, {limit}{after}")
+
+
+def commonest_reason(reasons: Iterable[str]) -> str:
     """Why most of the unscored are unscored; "" where none is."""
-    reasons = list(grades.reasons.values())
-    return max(dict.fromkeys(reasons), key=reasons.count) if reasons else ""
+    return _counted(reasons)[0]
+
+
+def _commonest(reasons: Iterable[str]) -> str:
+    reason, times = _counted(reasons)
+    return f"the commonest reason ({times} times): {reason}" if times else ""
+
+
+def _counted(reasons: Iterable[str]) -> tuple[str, int]:
+    found = Counter(reasons).most_common(1)
+    return found[0] if found else ("", 0)

@@ -19,6 +19,7 @@ from evals.judges import Judge, Judgement, build_judge
 from evals.suites import Suite, load_suite, suite_source
 from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.comparing import (
     MetricComparison,
@@ -147,11 +148,11 @@ def _write_all(
 
 def _too_much_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> UndecidableError | None:
     unscored, total = unscored_share(judged, config.correction.by)
-    if total and unscored / total > config.unscored_limit:
-        return UndecidableError(
-            f"{unscored} of {total} responses are unscored, more than unscored_limit={config.unscored_limit:g}; "
-            "the report says why, and the same command asks for the missing ones"
-        )
+    then = "the report says why, and the same command asks for the missing ones"
+    try:
+        check_unscored(unscored, total, config.max_unscored, "responses are unscored", then=then)
+    except UndecidableError as error:
+        return error  # told when the record stands
     return None
 
 

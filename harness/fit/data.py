@@ -12,7 +12,8 @@ from evals.graders import Grader, grade_in_batches
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType
-from evals.values.errors import InputError, UndecidableError
+from evals.values.errors import InputError
+from evals.values.grades import check_unscored
 from harness.keys.fit import ORACLE, FitConfig
 from harness.storage.digest import digest_files
 from harness.subjects.completions import CompletionSet, find_completions, read_completions
@@ -148,12 +149,7 @@ def _identity(grader: Grader, config: FitConfig) -> str:
 
 
 def _check_scored(examples: FitExamples, limit: float, path: Path) -> None:
-    missing = ~examples.scored
-    if missing.mean() <= limit:
-        return
-    reasons = list(examples.features.reasons.values()) or ["the reward model gave no score"]
-    commonest = max(dict.fromkeys(reasons), key=reasons.count)
-    raise UndecidableError(
-        f"{path}: {int(missing.sum())} of {len(examples)} completions of {examples.response_type.value} are "
-        f"unscored, more than max_unscored ({limit:g}) allows; the commonest reason is: {commonest}"
-    )
+    missing = int((~examples.scored).sum())
+    reasons = list(examples.features.reasons.values()) or ["the reward model gave no score"] * missing
+    what = f"completions of {examples.response_type.value} ({path}) are unscored"
+    check_unscored(missing, len(examples), limit, what, reasons)

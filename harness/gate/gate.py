@@ -12,6 +12,7 @@ from evals.rules.diff import Change as RuleChange
 from evals.rules.diff import text_changes
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.errors import InputError
+from evals.values.grades import is_too_much
 from harness.gate import measures
 from harness.gate.flips import FlipCount, flips
 from harness.gate.grading import Disagreement, Move, UnscoredCount, class_moves, disagreements, unscored
@@ -212,7 +213,7 @@ def _too_many(missing: Sequence[UnscoredCount], config: RegressConfig) -> list[s
             ("candidate", row.candidate, row.candidate_reason),
         )
         for name, count, reason in sides:
-            if count > config.max_unscored * row.n:
+            if is_too_much(count, row.n, config.max_unscored):
                 what = f"{name}, {row.response_type.value.replace('_', ' ')}"
                 found.append(f"{what}: {count} of {row.n} completions are unscored ({reason})")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from evals.rules.features import CLASS_PREFIX, features
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import LabelledResponse, Message, Response, ResponseType, read_labelled
-from evals.values.errors import InputError, UndecidableError
-from evals.values.grades import Grades, Unscored
+from evals.values.errors import InputError
+from evals.values.grades import Grades, Unscored, check_unscored
 from harness.storage.digest import digest
 from harness.subjects.completions import CompletionSet
 from harness.subjects.description import FitDescription, RewardDescription, load_description
@@ -29,7 +28,7 @@ from trainers.reward.reward_weights import RewardWeights, load_weights
 from trainers.reward.weights import fit_weights
 
 Advance = Callable[[int], None]
-UNSCORED_LIMIT = 0.1  # of the completions that weights are fitted on, as in a run
+MAX_UNSCORED = 0.1  # of the completions that weights are fitted on, as in a run
 
 
 @dataclass(frozen=True)
@@ -161,14 +160,9 @@ def fitted(
 def _check_scored(examples: Sequence[FitExamples], path: Path) -> None:
     """Raises UndecidableError where too few completions are left to fit on."""
     for group in examples:
-        missing = len(group) - int(group.scored.sum())
-        if missing > UNSCORED_LIMIT * len(group):
-            reasons = Counter(group.features.reasons.values()).most_common(1)
-            why = f"; the commonest reason is: {reasons[0][0]}" if reasons else ""
-            raise UndecidableError(
-                f"{path}: {missing} of {len(group)} completions of {group.response_type.value} to fit weights on "
-                f"are unscored{why}"
-            )
+        missing, reasons = len(group) - int(group.scored.sum()), group.features.reasons.values()
+        what = f"completions of {group.response_type.value} to fit weights on ({path}) are unscored"
+        check_unscored(missing, len(group), MAX_UNSCORED, what, reasons)
 
 
 def score(source: str, kind: str, reward: LiveReward, completions: CompletionSet, advance: Advance) -> Side:

@@ -11,7 +11,7 @@ from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError, UndecidableError
-from evals.values.grades import Grades, commonest_reason
+from evals.values.grades import Grades, commonest_reason, is_too_much
 from harness.keys.gold import AskedBy, GoldConfig, GraderChoice
 from harness.subjects.graders import GraderSpec
 
@@ -63,11 +63,11 @@ def grade_or_stop(
         parts.append(grader.grade(batch, propositions))
         advance(len(batch))
         unscored += parts[-1].n_unscored
-        if unscored > config.max_unscored * total:
+        if is_too_much(unscored, total, config.max_unscored):
             seen = Grades.concatenate(parts)
             raise UndecidableError(
                 f"grader {name}: {unscored} of the first {seen.probability.size} grades are unscored, "
-                f"more than max_unscored={config.max_unscored:g} of all {total} allows; the commonest reason "
-                f"is: {commonest_reason(seen)}; grades are kept, the same command goes on from there"
+                f"more than max_unscored ({config.max_unscored:g}) of all {total} allows; the commonest reason "
+                f"is: {commonest_reason(seen.reasons.values())}; grades are kept, the same command goes on from there"
             )
     return Grades.concatenate(parts)

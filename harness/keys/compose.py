@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import CONF
 from evals.values.errors import InputError
+from harness.keys.renamed import new_name, refuse_old_names, renamed
 
 Kind = TypeVar("Kind")
 
@@ -37,6 +38,7 @@ def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) ->
 
 def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     """Compose the stored or packaged configuration `name`. Raises InputError, one line."""
+    refuse_old_names(kind, overrides)
     try:
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
             composed = compose(name, overrides=_by_member_name(kind, overrides))
@@ -92,6 +94,8 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
         return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=f"choose of {choices}")
     key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
     missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)
+    if key and (new := new_name(kind, key)):
+        return renamed(key, new)
     if missing and key:
         near = difflib.get_close_matches(key, list(every_key(kind)), n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'? " if near else ""

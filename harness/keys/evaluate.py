@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,7 +15,7 @@ from evals.judges.labelled import LABELLED
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
-from evals.values.ranges import check_ranges, whole
+from evals.values.ranges import SHARE, check_ranges, whole
 from harness.keys.compose import compose_command
 from harness.keys.shared import check_least, check_name, file_name
 
@@ -25,7 +25,7 @@ PRECISIONS = ("float32", "bfloat16")
 MEMBERS = {"suites": "suite_paths", "judges": "judge_settings", "models": "models"}
 
 # What may change between two runs of one evaluation: none of them changes a response or a judgement.
-AFTERWARDS = ("baseline", "tolerance", "compare_anyway", "unscored_limit", "show_prompts")
+AFTERWARDS = ("baseline", "tolerance", "compare_anyway", "max_unscored", "show_prompts")
 
 
 @dataclass
@@ -221,16 +221,16 @@ class EvaluateConfig:
     baseline: str | None = None  # a finished evaluation's folder to compare with
     tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
     compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
-    unscored_limit: float = 0.1  # share of unscored responses beyond which the exit code is 3
+    max_unscored: float = 0.1  # share of unscored responses beyond which the exit code is 3
     draws: int = 2000  # of the bootstrap
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
+
+    RENAMED: ClassVar[dict[str, str]] = {"unscored_limit": "max_unscored"}
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_least(self, seed=0, threads=1, draws=100)
-        for name in ("tolerance", "unscored_limit"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"is {getattr(self, name)}", field=name, fix="give a fraction from 0 to 1")
+        check_ranges(self, "", {"tolerance max_unscored": SHARE})
         self._check_lists()
         for name, source in self.sources().items():
             source.check(f"models.{name}." if self.models else "")

@@ -8,6 +8,7 @@ from evals.graders import GRADERS
 from evals.models.chat_server import ChatServerConfig
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.ranges import SHARE_BELOW_ONE, check_ranges
 from harness.keys.shared import check_least, check_name, response_types
 from trainers.reward.weights import WeightsConfig
 
@@ -72,10 +73,7 @@ class FitConfig:
             if self.grader == "server" and not getattr(self.server, key):
                 raise InputError("is empty", field=f"server.{key}", fix="say which server and model to ask")
         check_least(self, orders=0, worst=0, draws=100, threads=1, seed=0)
-        if not 0.0 <= self.max_unscored < 1.0:
-            raise InputError(
-                f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 up to, without, 1"
-            )
+        check_ranges(self, "", {"max_unscored": SHARE_BELOW_ONE})  # with none left there is no fit
         if self.reward_model.path is not None and not self.weights.reward_model:
             raise InputError(
                 "is false, and a reward model is given",

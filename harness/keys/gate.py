@@ -7,6 +7,7 @@ from enum import Enum
 
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.ranges import SHARE, SHARE_BELOW_ONE, check_ranges
 from harness.keys.shared import check_least, check_name, response_types
 
 
@@ -26,13 +27,8 @@ class ToleranceConfig:
 
     def __post_init__(self) -> None:
         for name in ("ranking_error", "class_error"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value < 1.0:
-                raise InputError(
-                    f"is {value}",
-                    field=f"tolerance.{name}",
-                    fix="give a share from 0 up to, not including, 1",
-                )
+            if getattr(self, name) is not None:
+                check_ranges(self, "tolerance", {name: SHARE_BELOW_ONE})
         if self.ranking_error is None and self.class_error is None:
             raise InputError(
                 "nothing is tested", field="tolerance", fix="give one of the tolerances a number"
@@ -64,11 +60,11 @@ class RegressConfig:
             if not getattr(self, name):
                 fix = f"give {name}=FILE: a reward description, recorded rewards, or results/NAME"
                 raise InputError("is not set", field=name, fix=fix)
+        check_ranges(self, "", {"max_unscored": SHARE})
         check_least(self, min_prompts=2, draws=100, examples=0, seed=0)
         checks = {
             "margin": (0.0 < self.margin <= 1.0, "give a share above 0"),
             "level": (0.5 <= self.level < 1.0, "give a level from 0.5 up to, not including, 1"),
-            "max_unscored": (0.0 <= self.max_unscored <= 1.0, "give a share from 0 to 1"),
             "sign_flips": (self.sign_flips >= 1000, "give 1000 or more: fewer cannot pass the correction"),
         }
         for name, (good, fix) in checks.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from evals.graders import GRADERS
 from evals.graders.server import ServerConfig
 from evals.values.errors import InputError
+from evals.values.ranges import SHARE, check_ranges
 from harness.keys.shared import check_least, check_name
 from trainers.supervised.encoder_config import EncoderFitConfig
 
@@ -150,8 +151,7 @@ class GoldConfig:
 
     def __post_init__(self) -> None:
         check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)
-        if not 0 <= self.max_unscored <= 1:
-            raise InputError(f"is {self.max_unscored}", field="max_unscored", fix="give a share from 0 to 1")
+        check_ranges(self, "", {"max_unscored": SHARE})
         if self.teacher.grader:
             self.encoder.for_grades()
         if self.gold.train is None and self.gold.test is None:

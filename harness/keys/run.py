@@ -8,6 +8,7 @@ from enum import Enum
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -114,6 +115,8 @@ class RunConfig:
     trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
+
+    RENAMED: ClassVar[dict[str, str]] = {"ppo.max_unscored_share": "ppo.max_unscored"}
 
     def __post_init__(self) -> None:
         chosen(self.methods)

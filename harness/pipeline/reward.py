@@ -30,7 +30,7 @@ from trainers.reward.reward import Reward, RewardModelTerm, RuleBasedTerm, SumOf
 from trainers.reward.reward_weights import RewardWeights
 
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
-UNSCORED_LIMIT = 0.1
+MAX_UNSCORED = 0.1  # of the grades that weights are fitted on
 
 
 def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm:
@@ -84,7 +84,8 @@ def _examples(
     grades: Grades = grade_in_batches(
         load_grader(grader), responses, list(rulebook.propositions.values()), progress=advance
     )
-    check_unscored(grades, UNSCORED_LIMIT)
+    missing, of = grades.n_unscored, grades.probability.size
+    check_unscored(missing, of, MAX_UNSCORED, "grades are unscored", grades.reasons.values())
     scores = reward_model_term(data, reward_model)(responses).total
     return fit_examples(rulebook, labelled, grades, scores)
 

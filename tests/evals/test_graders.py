@@ -292,9 +292,9 @@ def test_grades_stack_and_select_with_their_reasons() -> None:
     assert both.rows([2, 0]).reasons == {(0, 0): "y", (1, 1): "x"}
     assert both.n_unscored == 2 and both.unscored_share == pytest.approx(1 / 3)
     assert both.grade(0, 1) == Unscored("x") and both.grade(1, 0) == 0.2
-    check_unscored(both, 0.34)
-    with pytest.raises(UndecidableError, match="2 of 6 grades are unscored.*33%.*"):
-        check_unscored(both, 0.33)
+    check_unscored(both.n_unscored, 6, 0.34, "grades are unscored")
+    with pytest.raises(UndecidableError, match="2 of 6 grades are unscored.*0.33.*"):
+        check_unscored(both.n_unscored, 6, 0.33, "grades are unscored")
 
 
 # --- yes and no ------------------------------------------------------------------------------

@@ -593,7 +593,7 @@ def test_too_much_unscored_is_told(tmp_path: Path, suite: Path, capsys: pytest.C
     found = metrics_of(tmp_path, "silent")["silent", "prompt_file", "not_overrefuse", "string_match"]
     assert (found["n"], found["n_unscored"]) == ("10", "20")
     assert "the recorded response is empty" in (tmp_path / "results/silent/summary.md").read_text()
-    assert evaluate(tmp_path, suite, f"responses={silent}", "name=silent", "unscored_limit=0.5") == 0
+    assert evaluate(tmp_path, suite, f"responses={silent}", "name=silent", "max_unscored=0.5") == 0
 
 
 def test_settings_of_members() -> None:

@@ -262,7 +262,7 @@ def test_every_trouble_of_a_server_is_unscored(tmp_path: Path) -> None:
     words = ["fine", "empty", "cut", "limit", "withheld", "torn", "broken", "slow", "500", "good"]
     with serving(tmp_path / "log") as server:
         assert ask(tmp_path, server.url, suite_of(tmp_path, words), "trouble") == 3
-        assert ask(tmp_path, server.url, suite_of(tmp_path, words), "trouble", "unscored_limit=1") == 0
+        assert ask(tmp_path, server.url, suite_of(tmp_path, words), "trouble", "max_unscored=1") == 0
     rows = [
         json.loads(x) for x in (tmp_path / "results/trouble/samples/served.jsonl").read_text().splitlines()
     ]
@@ -304,7 +304,7 @@ def test_a_server_that_dies_leaves_the_rest_intact(tmp_path: Path) -> None:
 def test_samples_and_budget(tmp_path: Path) -> None:
     """k samples were one answer k times; the budget was per suite, or did not count retries."""
     suite = suite_of(tmp_path, [f"bush {k}" for k in range(4)])
-    drawn = ["decoding.temperature=0.7", "decoding.samples=3", "unscored_limit=1"]
+    drawn = ["decoding.temperature=0.7", "decoding.samples=3", "max_unscored=1"]
     with serving(tmp_path / "log") as server:
         assert ask(tmp_path, server.url, suite, "k", *drawn, "server.max_requests=5") == 0
         assert len(server.requests) == 5

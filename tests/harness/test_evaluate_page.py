@@ -32,7 +32,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     safe = write_responses(folder / "safe.csv", suite, refused, {"s3": ""})
     bold = write_responses(folder / "bold.csv", suite, ["u7", "u8"], ATTACKS)
     sources = [f"models.safe.responses={safe}", f"models.bold.responses={bold}"]
-    assert evaluate(folder, suite, *sources, "name=page", "unscored_limit=1") == 0
+    assert evaluate(folder, suite, *sources, "name=page", "max_unscored=1") == 0
     return folder / "results/page/report.html"
 
 

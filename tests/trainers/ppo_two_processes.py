@@ -165,7 +165,7 @@ def train_all(out: Path, splits: bool = False) -> None:
     share = out / f"held-{os.environ.get('RANK', '0')}.json"
     share.write_text(json.dumps(held_share(trained)))
     unscored = TextReward(but_first_prompts)
-    hard = {"minibatches": 4, "batch_size": 4, "max_unscored_share": 0.9, "kl_controller": "adaptive"}
+    hard = {"minibatches": 4, "batch_size": 4, "max_unscored": 0.9, "kl_controller": "adaptive"}
     train(out / "unscored", config(**hard, stop_kl=1e-3), unscored)
     train_with_models(out / "models")
     if not splits:

@@ -78,7 +78,7 @@ def test_reinforce_leaves_unscored_responses_out(tmp_path: Path) -> None:
     score = TextReward(lambda r: None if r.prompt.id == "p0" else 1.0)
     policy = make_policy(spread=0.2)
     before = copy.deepcopy(policy.state_dict())
-    settings = config(updates=2, kl_coef=0.0, batch_size=8, max_unscored_share=0.2)
+    settings = config(updates=2, kl_coef=0.0, batch_size=8, max_unscored=0.2)
     train_reinforce(
         policy, copy.deepcopy(policy), make_tokenizer(), make_prompts(8), score, settings, tmp_path
     )
@@ -87,7 +87,7 @@ def test_reinforce_leaves_unscored_responses_out(tmp_path: Path) -> None:
     )  # equal rewards teach nothing
     assert rows(tmp_path)[0]["reward/unscored_share"] == 0.125
     with pytest.raises(UndecidableError, match="the grader is away"):
-        settings = config(updates=1, batch_size=8, max_unscored_share=0.1)
+        settings = config(updates=1, batch_size=8, max_unscored=0.1)
         train_reinforce(
             policy, copy.deepcopy(policy), make_tokenizer(), make_prompts(8), score, settings, tmp_path / "b"
         )

@@ -176,7 +176,7 @@ def test_minibatches_take_more_steps(tmp_path: Path) -> None:
         seen.append(0)
         return None if len(seen) == 1 else 1.0
 
-    settings = config(batch_size=4, minibatches=4, updates=1, max_unscored_share=0.5)
+    settings = config(batch_size=4, minibatches=4, updates=1, max_unscored=0.5)
     row = run(tmp_path, settings, TextReward(score))[0]
     assert row["policy/ratio"] != pytest.approx(1.0, abs=1e-7)
     assert row["reward/unscored_share"] == 0.25
@@ -249,7 +249,7 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
             calls.append(list(responses))
             return super().__call__(responses)
 
-    settings = config(updates=1, learning_rate=0.0, critic_learning_rate=0.0, max_unscored_share=0.2)
+    settings = config(updates=1, learning_rate=0.0, critic_learning_rate=0.0, max_unscored=0.2)
     row = run(tmp_path, settings, Recorded(score), reference=eager_to_end(seed=9))[0]
     scored = [response for response in calls[0] if response.prompt.id != "p0"]
     mean = sum(len(response.text) for response in scored) / 7
@@ -333,7 +333,7 @@ def test_the_reference_stays(tmp_path: Path) -> None:
         ({"clip": float("nan")}, "clip"),
         ({"learning_rate": -1e-5}, "learning_rate"),
         ({"kl_controller": "clever"}, "kl_controller"),
-        ({"max_unscored_share": 2}, "max_unscored_share"),
+        ({"max_unscored": 2}, "max_unscored"),
         ({"warmup": 9}, "warmup"),
         ({"stop_kl": 0.0}, "stop_kl"),
         ({"adam_eps": "1e-5"}, "adam_eps"),
@@ -349,14 +349,12 @@ def test_too_many_unscored_end_the_run(tmp_path: Path) -> None:
     """A grader that failed on half the batch became half a batch of zeros (verl issue 4417)."""
     score = TextReward(lambda r: None if r.prompt.id in ("p1", "p2") else 1.0)
     with pytest.raises(UndecidableError, match=r"2 of 8 .*the grader is away"):
-        run(tmp_path, config(max_unscored_share=0.2), score)
+        run(tmp_path, config(max_unscored=0.2), score)
 
 
 def test_a_fault_of_the_grader_now_and_then_is_survived(tmp_path: Path) -> None:
     """One time-out killed the run."""
-    rows = run(
-        tmp_path, config(max_unscored_share=0.2), TextReward(lambda r: None if r.prompt.id == "p1" else 1.0)
-    )
+    rows = run(tmp_path, config(max_unscored=0.2), TextReward(lambda r: None if r.prompt.id == "p1" else 1.0))
     assert [row["reward/unscored_share"] for row in rows] == [0.125] * 3
     assert all(math.isfinite(row["policy/loss"]) for row in rows)
 

@@ -126,13 +126,13 @@ def test_data_without_response_types_are_refused() -> None:
         reward_function()(chat("a"), chat("sorry", role="assistant"))
     with pytest.raises(InputError, match="unknown response type 'refuse'"):
         reward_function()(chat("a"), chat("sorry", role="assistant"), response_type=["refuse"])
-    with pytest.raises(InputError, match="max_unscored_share"):
-        reward_function(max_unscored_share=1.5)
+    with pytest.raises(InputError, match="max_unscored"):
+        reward_function(max_unscored=1.5)
 
 
 def test_an_unscored_completion_is_none_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Guards: verl 4417, a failed grade quietly worth 0."""
-    function = reward_function(max_unscored_share=0.5)
+    function = reward_function(max_unscored=0.5)
     metrics: dict[str, float] = {}
     extra: dict[str, list[str]] = {}
     with caplog.at_level(logging.WARNING):
@@ -151,7 +151,7 @@ def test_an_unscored_completion_is_none_counted_and_logged(caplog: pytest.LogCap
 
 def test_too_many_unscored_end_the_training_with_their_reason() -> None:
     """Guards: a run that goes on with a grader that has stopped answering."""
-    with pytest.raises(UndecidableError, match=r"1 of 2 .* more than max_unscored_share \(0.1\).*oracle"):
+    with pytest.raises(UndecidableError, match=r"1 of 2 .* more than max_unscored \(0.1\).*oracle"):
         reward_function()(chat("a", "b"), ["sorry", "lost"], response_type=["hard_refuse"] * 2)
 
 
@@ -233,7 +233,7 @@ def words_data(rows: int = 64) -> Dataset:
 
 def test_grpo_learns_the_rule(tmp_path: Path) -> None:
     """Guards: a reward that TRL runs with and does not learn from; unscored samples that stop it."""
-    function = reward_function(max_unscored_share=1.0, eos_token_id=2)
+    function = reward_function(max_unscored=1.0, eos_token_id=2)
     trainer = GRPOTrainer(
         tiny_policy(12),
         reward_funcs=function,

@@ -211,7 +211,7 @@ def test_scored_rows_counts_and_gives_the_commonest_reason() -> None:
 
 
 def test_no_score_at_all_ends_the_run_whatever_the_limit() -> None:
-    """max_unscored_share 1 divided by a batch of nothing."""
+    """max_unscored 1 divided by a batch of nothing."""
     breakdown = Breakdown(np.array([np.nan]), {}, reasons={0: "down"})
     with pytest.raises(UndecidableError, match="down"):
         scored_rows(breakdown, 1, 1.0, Processes())

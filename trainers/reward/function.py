@@ -19,7 +19,9 @@ import numpy as np
 from evals.graders import Grader
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType, prompt_id
-from evals.values.errors import InputError, UndecidableError
+from evals.values.errors import InputError
+from evals.values.grades import check_unscored
+from evals.values.ranges import SHARE, check_ranges
 from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
 from trainers.reward.reward_weights import load_weights
 
@@ -40,7 +42,7 @@ class RewardFunction:
 
     Args:
         reward: any `trainers.reward.reward.Reward`.
-        max_unscored_share: of one call's completions; above it UndecidableError ends the training.
+        max_unscored: of one call's completions; above it UndecidableError ends the training.
         eos_token_id: tells finished completions from those that the length limit cut (the reward model
             reads EOS after the former). Without it all count as finished.
         name: what TRL logs the reward under, as rewards/NAME/mean.
@@ -49,15 +51,12 @@ class RewardFunction:
     def __init__(
         self,
         reward: Reward,
-        max_unscored_share: float = 0.1,
+        max_unscored: float = 0.1,
         eos_token_id: int | None = None,
         name: str = "rule_based_reward",
     ) -> None:
-        if not 0.0 <= max_unscored_share <= 1.0:
-            raise InputError(
-                f"is {max_unscored_share}", field="max_unscored_share", fix="give a share from 0 to 1"
-            )
-        self.reward, self.max_unscored_share, self.eos_token_id = reward, max_unscored_share, eos_token_id
+        self.reward, self.max_unscored, self.eos_token_id = reward, max_unscored, eos_token_id
+        check_ranges(self, "", {"max_unscored": SHARE})
         self.__name__ = name
         self.scored = 0
         self.reasons: Counter[str] = Counter()  # of unscored completions, over all calls
@@ -120,13 +119,9 @@ class RewardFunction:
             log.warning("%d of %d completions have no reward: %s", times, len(breakdown), reason)
 
     def _check_share(self, breakdown: Breakdown) -> None:
-        missing = len(breakdown.reasons)
-        if missing and missing > self.max_unscored_share * len(breakdown):
-            reason, times = Counter(breakdown.reasons.values()).most_common(1)[0]
-            raise UndecidableError(
-                f"{missing} of {len(breakdown)} completions have no reward, more than max_unscored_share "
-                f"({self.max_unscored_share:g}) allows; commonest reason ({times} times): {reason}"
-            )
+        reasons = breakdown.reasons.values()
+        what = "completions have no reward"
+        check_unscored(len(reasons), len(breakdown), self.max_unscored, what, reasons)
 
 
 def rule_based_reward(

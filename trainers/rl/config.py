@@ -49,7 +49,7 @@ class PPOConfig:
     checkpoints, checkpoint_every: the policies of the last `checkpoints` save points are kept;
     save points lie `checkpoint_every` updates apart, counted back from the last.
     save_every: updates between resumable states (at most this many are lost when killed).
-    max_unscored_share: of a round's responses without a score; above it the run ends.
+    max_unscored: of a round's responses without a score; above it the run ends.
     stop_kl: ends a round's epochs once approx_kl (nats a token) of an epoch exceeds it; None: never.
     kl_limit, entropy_floor: of a round's samples, in nats a response (objective/kl) and nats a token
     (objective/entropy); on_limit says what happens beyond them. None: no limit.
@@ -88,7 +88,7 @@ class PPOConfig:
     checkpoints: int = 5
     checkpoint_every: int = 1
     save_every: int = 10
-    max_unscored_share: float = 0.1
+    max_unscored: float = 0.1
     stop_kl: float | None = None
     kl_limit: float | None = None
     entropy_floor: float | None = None
@@ -168,5 +168,5 @@ _RANGES = {
     "temperature adam_eps max_grad_norm kl_target kl_horizon clip value_clip score_clip": POSITIVE,
     "learning_rate critic_learning_rate kl_coef value_coef missing_eos_penalty": NOT_NEGATIVE,
     "warmup seed monitor_every": whole(0),
-    "gamma lam max_unscored_share alarm_drop": SHARE,
+    "gamma lam max_unscored alarm_drop": SHARE,
 }

@@ -81,7 +81,7 @@ def train_group_relative(
     trainer = kind(
         model=policy,
         reward_funcs=RewardFunction(
-            Bounded(reward, config), config.max_unscored_share, int(tokenizer.eos_token_id), "reward"
+            Bounded(reward, config), config.max_unscored, int(tokenizer.eos_token_id), "reward"
         ),
         args=arguments(**_arguments(config, group_size, out), **more),
         train_dataset=_dataset(prompts),

@@ -241,7 +241,7 @@ class _Run:
         with clock.phase("grade"), self._resident(graders), gathered(*graders):
             breakdown = self.reward(samples.responses)
         clock.seconds |= dict(getattr(self.reward, "seconds", {}))
-        scored = scored_rows(breakdown, len(samples.responses), config.max_unscored_share, self.processes)
+        scored = scored_rows(breakdown, len(samples.responses), config.max_unscored, self.processes)
         idle = [] if self.reference.model is learner.policy else [self.reference.model]
         with clock.phase("evaluate"), self._resident(idle):
             batches = self._micro_batches(samples, scored)

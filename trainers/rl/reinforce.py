@@ -99,7 +99,7 @@ class _Run:
         config = self.config
         samples = self._sample(update)
         breakdown = self.reward(samples.responses)
-        scored = scored_rows(breakdown, len(samples.responses), config.max_unscored_share, Processes())
+        scored = scored_rows(breakdown, len(samples.responses), config.max_unscored, Processes())
         size, pad = config.micro_batch_size, int(self.tokenizer.pad_token_id)
         batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, scored, size, pad)
         kl, rewards = self._rewards(samples, breakdown, batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ from evals.models.load import check_padding, check_prompt_length, context_length
 from evals.models.sampling import Generation, generate, response_texts, stop_token_ids
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import check_unscored, commonest_reason
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off
 from trainers.reward.reward import Breakdown
@@ -171,12 +171,10 @@ def scored_rows(breakdown: Breakdown, count: int, limit: float, processes: Proce
     processes.agree(problem_of(breakdown, count))
     parts = processes.gather((count, list(breakdown.reasons.values())))
     responses, reasons = sum(part[0] for part in parts), [reason for part in parts for reason in part[1]]
-    if reasons and (len(reasons) == responses or len(reasons) > limit * responses):
-        reason, times = Counter(reasons).most_common(1)[0]
-        raise UndecidableError(
-            f"{len(reasons)} of {responses} responses have no score, more than max_unscored_share "
-            f"({limit:g}) allows; commonest reason ({times} times): {reason}"
-        )
+    check_unscored(len(reasons), responses, limit, "responses have no score", reasons)
+    if reasons and len(reasons) == responses:
+        why = commonest_reason(reasons)
+        raise UndecidableError(f"none of {responses} responses has a score, which an update needs: {why}")
     return [row for row in range(count) if row not in breakdown.reasons]
 
 
