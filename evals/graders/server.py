@@ -45,8 +45,8 @@ CHAT_MARKERS = (
 class ServerConfig(ChatServerConfig):
     """Where and how to ask, and how to read the answer."""
 
-    top_logprobs: int = 20
-    min_mass: float = 0.5
+    top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
+    min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
 
     def prefix(self) -> str:
         return "grader."

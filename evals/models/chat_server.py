@@ -33,16 +33,16 @@ RETRIED = (
 class ChatServerConfig:
     """Where and how to ask. Times are in seconds; `max_requests` counts retries too (0: no limit)."""
 
-    base_url: str
-    model: str
+    base_url: str  # its address, http://host:port/v1
+    model: str  # the server's name of the model
     revision: str = ""  # names the weights behind `model`, where the server's name does not
     key_variable: str = "OPENAI_API_KEY"  # the environment variable; a server without keys needs none
-    concurrency: int = 8
-    timeout: float = 60.0
-    attempts: int = 5
-    first_delay: float = 0.5
-    longest_delay: float = 30.0
-    max_requests: int = 0
+    concurrency: int = 8  # requests at once
+    timeout: float = 60.0  # seconds to wait for an answer
+    attempts: int = 5  # tries of one request
+    first_delay: float = 0.5  # seconds before the second try; doubled with each further one
+    longest_delay: float = 30.0  # seconds between two tries at most
+    max_requests: int = 0  # budget of requests, retries included; 0: no limit
     seed: int = 0  # of the delays' jitter; answers do not depend on it
 
     def __post_init__(self) -> None:

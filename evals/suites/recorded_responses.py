@@ -16,8 +16,8 @@ from evals.values.errors import InputError
 class ResponseColumns:
     """Names of the columns (CSV) or fields (JSONL). An empty name means that the file has none."""
 
-    id: str = "id"
-    response: str = "response"
+    id: str = "id"  # of the prompt
+    response: str = "response"  # its text
     prompt: str = ""  # compared with the suite's own wording
     sample: str = ""  # several responses to one prompt, numbered
     suite: str = ""  # names each row's suite, in a file of several

@@ -34,13 +34,21 @@ def keys_help() -> str:
     return "\n".join(lines)
 
 
+def meanings(kind: type[Any]) -> dict[str, str]:
+    """{key: the comment after it} of a dataclass and of those that it inherits from."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in kind.__mro__ if is_dataclass(base)]):
+        found |= dict(_COMMENTED.findall(inspect.getsource(base)))
+    return found
+
+
 def _options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _group(kind: type[Any], prefix: str, defaults: dict[str, str]) -> list[str]:
     """One line a key; then the groups inside, each under its docstring."""
-    comments = dict(_COMMENTED.findall(inspect.getsource(kind)))
+    comments = meanings(kind)
     hints = get_type_hints(kind)
     lines, inner = [], []
     for field in fields(kind):

@@ -57,24 +57,22 @@ class FitMethod(str, Enum):
 class WeightsConfig:
     """How weights are fitted."""
 
-    method: FitMethod = FitMethod.HINGE
+    method: FitMethod = FitMethod.HINGE  # how weights are fitted, or fixed
     fixed: float = 1.0  # size of every weight where method is fixed
     reward_model: bool = True  # False fits the rule-based reward alone
     # Small enough to leave the hinge below that of the released recipe, large enough to keep the weights
     # at its size (about 3). With 0, features that are nearly the same for all responses but a few take
     # weights of hundreds, and every reward lies beyond the trainer's clip.
-    l2: float = 1e-3
+    l2: float = 1e-3  # strength of the penalty on the weights
     margin: float = 1.0  # reward by which the better response should lead
-    margins: dict[str, float] = field(
-        default_factory=dict
-    )  # of pairs: +weights.margins={ideal/WORSE_CLASS:2.0}
+    margins: dict[str, float] = field(default_factory=dict)  # +weights.margins={ideal/WORSE_CLASS:2.0}
     sign_constraints: bool = False  # bad propositions may not earn reward, good ones may not cost any
     max_weight: float = 1000.0  # bound on each weight's size; keeps separable data finite
     holdout: float = 0.2  # share of prompts kept from fitting
     seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
-    trees: int = 200  # where method is boosted: how many, how deep, and how much of each is added
-    tree_depth: int = 3
-    tree_rate: float = 0.1
+    trees: int = 200  # where method is boosted: how many
+    tree_depth: int = 3  # how deep each is
+    tree_rate: float = 0.1  # how much of each is added
 
     def __post_init__(self) -> None:
         # A key on the command line may not hold a '>'.

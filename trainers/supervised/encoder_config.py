@@ -20,11 +20,11 @@ class EncoderFitConfig:
     of probabilities that lie above the frequencies.
     """
 
-    l2: float = 0.1
-    balance: float = 0.8
-    prior_shift: float = 0.75
-    iterations: int = 200
-    max_tokens: int = 256
+    l2: float = 0.1  # strength of the penalty
+    balance: float = 0.8  # of true and false labels' weights, from 0 (as they are) to 1 (equal)
+    prior_shift: float = 0.75  # share of the prevalence's log-odds that is taken off
+    iterations: int = 200  # of the optimiser, at most
+    max_tokens: int = 256  # of prompt and response together
     choose: bool = False  # l2, balance and prior_shift by cross-validation inside the labels that are fitted
     average: bool = False  # none of them chosen: the mean of the heads that all CANDIDATES give
 
