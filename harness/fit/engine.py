@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import Console as RichConsole
 
 from evals.rules.check import require_sound
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import ResponseType
+from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 from harness.fit.data import (
     FitModels,
@@ -21,8 +19,6 @@ from harness.fit.data import (
     split_examples,
 )
 from harness.fit.files import check_folder, write_results
-from harness.fit.tables import fit_tables
-from harness.fit.view import show
 from harness.keys.compose import rulebook_path
 from harness.keys.fit import FitConfig
 from harness.runtime.console import Console
@@ -36,13 +32,25 @@ ByType = dict[ResponseType, GradedExamples]
 
 
 @own_threads()
-def run_fit(config: FitConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
-    """Grade, fit, judge on held-out prompts, print the tables, write results/NAME; returns the page's path.
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted reward and what it is worth; `responses` are the held-out ones by response type."""
+
+    folder: Path
+    config: FitConfig
+    weights: RewardWeights
+    diagnoses: tuple[Diagnosis, ...]
+    responses: Mapping[str, Sequence[Response]]
+    notes: tuple[str, ...]
+
+
+def run_fit(config: FitConfig, console: Console | None = None) -> FitResult:
+    """Grade, fit, judge on held-out prompts, write the record to results/NAME.
 
     Raises InputError for bad input and UndecidableError where too much is unscored; what a model graded
     until then is kept in the grade cache, and nothing else is written.
     """
-    console, screen = console or Console(), screen or RichConsole()
+    console = console or Console()
     rulebook = load_rulebook(rulebook_path(config.rulebook))
     require_sound(rulebook)
     completions, test = read_sets(config, rulebook)
@@ -57,13 +65,10 @@ def run_fit(config: FitConfig, console: Console | None = None, screen: RichConso
         split_examples(every[0], settings.holdout, config.seed) if test is None else (every[0], every[1])
     )
     diagnoses = _diagnoses(fitted, held, rulebook, weights, settings, config, console)
-    tables = fit_tables(diagnoses, weights, _notes(config, models, weights, completions, test, diagnoses))
     responses = {t.value: part.responses for t, part in held.items()}
-    with console.stage("plots and report", total=None, unit="files"):
-        page = write_results(folder, diagnoses, responses, weights, tables, config)
-    show(tables, screen)
-    console.report(page)
-    return page
+    write_results(folder, diagnoses, responses, weights, config)
+    notes = _notes(config, models, weights, completions, test, diagnoses)
+    return FitResult(folder, config, weights, tuple(diagnoses), responses, tuple(notes))
 
 
 def _graded(

@@ -24,12 +24,12 @@ from harness.findings.wording import judge_label, metric_label, percent, plain, 
 from harness.keys.shared import file_name
 from harness.record.evaluation import KIND, Evaluation
 from harness.record.run import ResultsFolder
+from harness.report.document import NOTHING
 from harness.report.evaluation_samples import SampleCard, choose_sample_cards
 from harness.report.page import render, svg_source
 from harness.report.plots import drawn_files, tradeoff
 from harness.report.plots.style import RC
 from harness.report.tables import (
-    NOTHING,
     by_response_type,
     capability_table,
     in_error,

@@ -1,4 +1,4 @@
-"""Fill a template of this package, as HTML or as Markdown.
+"""A document as a page (HTML) and as a summary (Markdown): fills this package's templates.
 
 Everything that a model, a data file or a person wrote is text: an HTML template escapes on its own, a
 Markdown template passes each value through the filter `md`.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from harness.report.document import Document, Where
+from harness.storage.disk import writing
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -37,6 +41,32 @@ def render(
     environment.filters["md"] = markdown_text
     environment.filters |= dict(filters or {})
     return environment.get_template(template).render(**context).encode("utf-8")
+
+
+def html_page(document: Document) -> bytes:
+    """One file without a script that loads nothing."""
+    return render("document.html.j2", _context(document, Where.PAGE), html=True)
+
+
+def markdown_page(document: Document) -> bytes:
+    return render("document.md.j2", _context(document, Where.SUMMARY), html=False)
+
+
+def write_pages(document: Document, folder: Path, page: str) -> Path:
+    """Write summary.md and the page into a results folder; the page's path."""
+    with writing(folder):
+        (folder / "summary.md").write_bytes(markdown_page(document))
+        (folder / page).write_bytes(html_page(document))
+    return folder / page
+
+
+def _context(document: Document, where: Where) -> dict[str, Any]:
+    """The sections that have anything to show there."""
+    return {
+        "document": document,
+        "where": where,
+        "sections": [section for section in document.sections if section.shown(where)],
+    }
 
 
 def markdown_text(value: object) -> str:

@@ -5,7 +5,6 @@ The page has no script and may load nothing (Content-Security-Policy `default-sr
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder
 from harness.report.notes import notes
 from harness.report.page import UNSEEN, markdown_text, render, svg_source
-from harness.report.plots import draw_all
+from harness.report.plots import alt_text, draw_all
 from harness.report.reward import ablation_table, worst_lines
 from harness.report.samples import choose_cards
 from harness.report.tables import (
@@ -34,17 +33,6 @@ from harness.report.tables import (
 )
 
 __all__ = ["UNSEEN", "markdown_text", "write_report"]
-
-ALT_TEXTS = {
-    "tradeoff": "Safety against usefulness of every method, with 95 % intervals",
-    "ranking_error": "Ranking error of each reward by response type",
-    "learning_curve": "Ranking error by number of fitting prompts",
-    "rule_effects": "Each rule's contribution to ranking the ideal completion first",
-    "reward_histograms": "Rewards measured from the ideal completion, by completion class",
-    "training": "Training curves of reinforcement learning",
-    "capability": "Accuracy on the capability tasks",
-    "rule_contributions": "Change of each rule's contribution during training",
-}
 
 
 @dataclass(frozen=True)
@@ -125,8 +113,7 @@ def _basis(folder: ResultsFolder, suite: str) -> str:
 
 
 def _image(path: Path) -> Image:
-    kind = re.split(r"-", path.stem, maxsplit=1)[0]
-    return Image(path.stem, ALT_TEXTS.get(kind, path.stem), svg_source(path.read_bytes()))
+    return Image(path.stem, alt_text(path.stem), svg_source(path.read_bytes()))
 
 
 def _starting(images: Iterable[Image], name: str) -> list[Image]:

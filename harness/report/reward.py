@@ -9,8 +9,8 @@ import numpy as np
 from evals.statistics import mean_estimate
 from harness.findings.wording import percent, plain, type_order
 from harness.record.run import JsonRow, ResultsFolder
+from harness.report.document import Cell, Row, Table
 from harness.report.plots.rule_contributions import feature_label
-from harness.report.tables import Cell, Row, Table
 
 ABLATION_FILE, WORST_FILE = "ablations.csv", "worst_pairs.jsonl"
 ABLATIONS = {

@@ -22,36 +22,10 @@ from harness.findings.wording import (
 )
 from harness.findings.wording import points as in_points
 from harness.record.run import GraderRow, JsonRow, number
+from harness.report.document import NOTHING, Cell, Row, Table
 from harness.report.plots.ranking_error import ranking_errors
 
-NOTHING = "–"
 VERDICT_SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A value in percent with its standard error and 95 % interval; `best` marks the column's highest."""
-
-    value: str = NOTHING
-    stderr: str = ""
-    interval: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    cells: tuple[Cell, ...]
-    n: int = 0
-    n_unscored: int = 0
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,47 @@
 """Plots of a results folder: one plot one file, each a function from results to named figures.
 
-To add a plot: write a module with `figures(results) -> dict[str, Figure]` (empty where the data is
-absent) and list it in PLOTS.
+To add a plot: write a module with `figures(results) -> dict[str, Figure]` (empty where the data is absent) and
+`ALT`, {name of the figure: its alternative text}. It is drawn without being named anywhere else.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.record.run import ResultsFolder
-from harness.report.plots import (
-    capability,
-    learning_curve,
-    ranking_error,
-    reward_histograms,
-    rule_contributions,
-    rule_effects,
-    tradeoff,
-    training_curves,
-)
 from harness.report.plots.style import DPI, RC
 
-PLOTS = (
-    tradeoff,
-    ranking_error,
-    learning_curve,
-    rule_effects,
-    reward_histograms,
-    training_curves,
-    capability,
-    rule_contributions,
+# The order in which they are drawn; every other plot of this folder follows by its name.
+FIRST = (
+    *("tradeoff", "ranking_error", "learning_curve", "rule_effects", "reward_histograms"),
+    *("training_curves", "capability", "rule_contributions"),
 )
+
+
+def _plots() -> tuple[ModuleType, ...]:
+    """The modules of this folder that draw from a results folder."""
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = (*FIRST, *(name for name in found if name not in FIRST))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    return tuple(module for module in modules if hasattr(module, "figures"))
+
+
+PLOTS = _plots()
+ALT_TEXTS: dict[str, str] = {name: text for plot in PLOTS for name, text in plot.ALT.items()}
+
+
+def alt_text(figure: str) -> str:
+    """What a figure shows, for those who do not see it; `NAME-part` is one of several NAMEs."""
+    return ALT_TEXTS[figure.partition("-")[0]]
 
 
 def draw_all(results: Path) -> list[Path]:

@@ -24,6 +24,8 @@ from harness.report.plots.style import (
     titled_figure,
 )
 
+ALT = {"capability": "Accuracy on the capability tasks"}
+
 CHANCE = {"mmlu": 0.25, "hellaswag": 0.25, "gpqa": 0.25, "arc_": 0.25}  # four answers each
 MAX_COLUMNS = 5
 

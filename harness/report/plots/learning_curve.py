@@ -25,6 +25,8 @@ from harness.report.plots.style import (
     titled_figure,
 )
 
+ALT = {"learning_curve": "Ranking error by number of fitting prompts"}
+
 FILE = "learning_curve.csv"
 COLOURS = (VERMILLION, ORANGE, PURPLE, BLUE, SKY)
 

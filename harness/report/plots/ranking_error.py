@@ -22,6 +22,8 @@ from harness.report.plots.style import (
     titled_figure,
 )
 
+ALT = {"ranking_error": "Ranking error of each reward by response type"}
+
 METRIC, PREFIX = "ranking_error", "synthetic/"
 
 

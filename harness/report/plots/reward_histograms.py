@@ -30,6 +30,8 @@ from harness.report.plots.style import (
     titled_figure,
 )
 
+ALT = {"reward_histograms": "Rewards measured from the ideal completion, by completion class"}
+
 IDEAL = "ideal"
 COLUMNS = ("rm", "rm+rbr")
 ALONE = ("rbr",)  # where there is no reward model

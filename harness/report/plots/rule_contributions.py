@@ -29,6 +29,8 @@ from harness.report.plots.style import (
     titled_figure,
 )
 
+ALT = {"rule_contributions": "Change of each rule's contribution during training"}
+
 PREFIX = "contribution/"
 SHOWN = 14
 

@@ -29,6 +29,8 @@ from harness.report.plots.style import (
     titled_figure,
 )
 
+ALT = {"tradeoff": "Safety against usefulness of every method, with 95 % intervals"}
+
 F1_LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MARKER = 62.0  # area in points squared
 MAX_PANELS = 3

@@ -19,6 +19,8 @@ from harness.report.plots.style import Appearance, appearances, quiet_grid, spre
 from trainers.rl.alarm import OVER_REFUSAL
 from trainers.rl.alarm import SCORE as SCORE_HELD_OUT
 
+ALT = {"training": "Training curves of reinforcement learning"}
+
 MAX_DIRECT_LABELS = 5  # more lines than that, or long names, get a legend
 SCORE = "score/"
 
