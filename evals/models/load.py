@@ -7,11 +7,13 @@ a PAD that equals EOS is masked away with the padding and the model never learns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -112,17 +114,47 @@ def context_length(model: PreTrainedModel) -> int:
 def _load(kind: Any, path: str | Path, dtype: torch.dtype, **options: object) -> PreTrainedModel:
     _check_folder(path)
     _check_weights(path)
+    settings = {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
     try:
-        model = kind.from_pretrained(
-            str(path), dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+        model, told = kind.from_pretrained(
+            str(path), dtype=dtype, output_loading_info=True, **settings, **options
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise InputError(
             f"no safetensors model could be loaded ({_first_line(error)})",
             path=path,
             fix="name a Hugging Face folder or hub id with safetensors weights",
         ) from None
+    check_loaded(model, told, path)
     return model.to(default_device()).eval()
+
+
+def check_loaded(
+    model: nn.Module, told: Mapping[str, Iterable[Any]], path: str | Path, *, new: Iterable[str] = ()
+) -> None:
+    """Raises InputError where the weights in `path` are not exactly those of the model.
+
+    Transformers fills what is missing or of another shape with random numbers, and leaves out what it does not
+    know; `told` is its loading information. `new` are names that are about to be trained, so may be missing.
+    """
+    faults = {
+        "have no": sorted(set(told.get("missing_keys", ())) - set(new)),
+        "have, and the model has not,": sorted(told.get("unexpected_keys", ())),
+        "have another shape of": sorted(str(key[0]) for key in told.get("mismatched_keys", ())),
+        "have a value that is not finite in": _not_finite(model),
+    }
+    for what, names in faults.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise InputError(
+                f"the weights {what} {names[0]}{more}",
+                path=path,
+                fix=f"give the whole weights of a {type(model).__name__}, by the names that transformers saves",
+            )
+
+
+def _not_finite(model: nn.Module) -> list[str]:
+    return [name for name, weights in model.named_parameters() if not bool(torch.isfinite(weights).all())]
 
 
 def _check_folder(path: str | Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from evals.values.errors import InputError
 
 BLOCK = 1 << 20  # bytes
+ADAPTER = "adapter_config.json"  # of a folder that holds an adapter, not a whole model
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 
 
@@ -57,8 +58,23 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def digest_model(folder: Path) -> str:
-    """16 hexadecimal digits of a model's files: the same model in another folder is the same model."""
-    return digest({file.name: digest_files([file]) for file in model_files(folder)})
+    """16 hexadecimal digits of a model's files: the same model in another folder is the same model.
+
+    An adapter is the model that its base makes it: the base's files count too.
+    """
+    files = {file.name: digest_files([file]) for file in model_files(folder)}
+    base = _base_of_adapter(folder)
+    return digest(files | ({"base": digest_model(base)} if base is not None else {}))
+
+
+def _base_of_adapter(folder: Path) -> Path | None:
+    """The local folder of the model that an adapter belongs to; None where there is none here."""
+    try:
+        named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return None
+    base = Path(str(named))
+    return base if named and base.is_dir() and base.resolve() != folder.resolve() else None
 
 
 def canonical(value: object) -> Any:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from evals.models.load import (
     check_prompt_length,
@@ -122,3 +129,76 @@ def test_prompt_longer_than_the_model_is_named() -> None:
     check_prompt_length(prompts, [3, 5], 5)
     with pytest.raises(InputError, match=r"'long' has 5 tokens, the model's room for prompts is 4"):
         check_prompt_length(prompts, [3, 5], 4)
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    (file,) = folder.glob("*.safetensors")
+    save_file(change(load_file(file)), file, {"format": "pt"})
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {
+    "a missing layer": (
+        lambda w: {k: v for k, v in w.items() if "layers.0.mlp" not in k},
+        r"have no model\.layers\.0\.mlp\.down_proj\.weight and 2 more",
+    ),
+    "compiled": (lambda w: {f"_orig_mod.{k}": v for k, v in w.items()}, "have no "),
+    "data parallel": (lambda w: {f"module.{k}": v for k, v in w.items()}, "have no "),
+    "another layer": (
+        lambda w: w | {"model.layers.7.input_layernorm.weight": torch.ones(4)},
+        r"have, and the model has not, model\.layers\.7",
+    ),
+    "another shape": (
+        lambda w: w | {"model.norm.weight": torch.ones(2)},
+        r"have another shape of model\.norm\.weight",
+    ),
+    "not a number": (
+        lambda w: w | {"model.norm.weight": torch.full_like(w["model.norm.weight"], float("nan"))},
+        r"have a value that is not finite in model\.norm\.weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_weights_that_are_not_the_models_are_refused(folder: Path, damage: str) -> None:
+    """Missing, renamed or reshaped weights became random numbers; NaN answered."""
+    change, problem = DAMAGES[damage]
+    edit_weights(folder, change)
+    with pytest.raises(InputError, match=problem) as caught:
+        load_causal_lm(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_causal_model_is_no_reward_model(folder: Path) -> None:
+    """It got a random head, and a gate of a file against itself turned pairs."""
+    with pytest.raises(InputError, match=r"have no score\.weight"):
+        load_reward_model(folder)
+
+
+def test_a_classifier_of_two_labels_is_no_reward_model(folder: Path) -> None:
+    """Its head was of another shape, and a traceback, or random, by the library's version."""
+    two = LlamaForSequenceClassification(LlamaConfig(**model().config.to_diff_dict() | {"num_labels": 2}))
+    two.save_pretrained(folder)
+    with pytest.raises(InputError, match=r"have another shape of score\.weight"):
+        load_reward_model(folder)
+
+
+def test_a_cut_download_is_one_line(folder: Path) -> None:
+    """Half a file, or a pointer of Git LFS in its place, ended in a traceback."""
+    (file,) = folder.glob("*.safetensors")
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1\n", b""):
+        file.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            load_causal_lm(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_loads_with_its_base(folder: Path, tmp_path: Path) -> None:
+    """The check of weights took an adapter for a model that lacks everything."""
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(load_causal_lm(folder), LoraConfig(r=1, target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "adapter")
+    ids = torch.tensor([[1, 2, 3]])
+    loaded = load_causal_lm(tmp_path / "adapter")
+    assert torch.equal(loaded(ids).logits, adapted.eval()(ids).logits)

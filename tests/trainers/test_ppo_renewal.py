@@ -35,13 +35,13 @@ from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make
 TOKENIZER, PROMPTS = make_tokenizer(), make_prompts(24, seed=4)
 
 
-def length(text: str) -> int:
-    return len(text.split())
+def last_word(text: str) -> int:
+    return int((text.split() or ["w0"])[-1].removeprefix("w"))
 
 
-def by_length(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
-    """People who prefer the longer response."""
-    ordered = [sorted((one.text, other.text), key=length) for one, other in pairs]
+def by_last_word(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
+    """People who prefer the response whose last word has the higher number."""
+    ordered = [sorted((one.text, other.text), key=last_word) for one, other in pairs]
     return [Comparison(pair[0].prompt, b, a) for pair, (a, b) in zip(pairs, ordered, strict=True)]
 
 
@@ -71,7 +71,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def renewals(out: Path, first: Path, label: Label = by_length) -> RewardRenewals:
+def renewals(out: Path, first: Path, label: Label = by_last_word) -> RewardRenewals:
     return RewardRenewals(
         RenewalConfig(every=2, pairs=24),
         PROMPTS,
@@ -87,7 +87,7 @@ def renewals(out: Path, first: Path, label: Label = by_length) -> RewardRenewals
     )
 
 
-def run(out: Path, first: Path, label: Label = by_length, reward: Any = None) -> list[dict[str, Any]]:
+def run(out: Path, first: Path, label: Label = by_last_word, reward: Any = None) -> list[dict[str, Any]]:
     policy = eager_to_end()
     settings = PPOConfig(
         updates=5, batch_size=16, max_new_tokens=6, learning_rate=1e-3, critic_learning_rate=1e-3,
@@ -146,7 +146,7 @@ def test_a_kill_around_a_renewal_changes_nothing(tmp_path: Path, unbroken: Path,
     def dying(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
         if update == 4:
             raise RuntimeError("killed")
-        return by_length(update, pairs)
+        return by_last_word(update, pairs)
 
     with pytest.raises(RuntimeError, match="killed"):
         run(tmp_path, first, reward=Dying())
@@ -175,7 +175,7 @@ def test_people_label_between_two_starts(tmp_path: Path, unbroken: Path, first: 
         by_text = {tuple(m.content for m in p.messages): p for p in PROMPTS}
         prompts = [by_text[tuple(m["content"] for m in row["prompt"])] for row in rows]
         comparisons = [
-            Comparison(prompt, *sorted(row["responses"], key=length, reverse=True))
+            Comparison(prompt, *sorted(row["responses"], key=last_word, reverse=True))
             for prompt, row in zip(prompts, rows, strict=True)
         ]
         write_jsonl(labels / f"comparisons-{asked[-1]}.jsonl", map(comparison_as_json, comparisons))

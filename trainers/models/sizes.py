@@ -15,8 +15,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from evals.models.load import check_loaded
 from evals.values.errors import InputError
 from evals.values.ranges import check_ranges, whole
+
+HEAD = "score.weight"  # of a classifier; the trunk is the causal model's
 
 
 class Precision(str, Enum):
@@ -78,9 +81,19 @@ def new_reward_model(
     A zero head ranks nothing at first, so that the head's draw adds no noise between seeds.
     """
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        str(base), num_labels=1, dtype=precision.dtype, use_safetensors=True, trust_remote_code=False
+    model, told = AutoModelForSequenceClassification.from_pretrained(
+        str(base),
+        num_labels=1,
+        dtype=precision.dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
     )
+    trunk_only = {
+        **told,
+        "unexpected_keys": set(told["unexpected_keys"]) - {"lm_head.weight", "lm_head.bias"},
+    }
+    check_loaded(model, trunk_only, base, new=[HEAD])
     model.config.pad_token_id = tokenizer.pad_token_id
-    torch.nn.init.zeros_(model.score.weight)
+    torch.nn.init.zeros_(model.get_parameter(HEAD))
     return model
