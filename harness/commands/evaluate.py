@@ -16,6 +16,7 @@ SOURCE is one of
   model.path=FOLDER                     a Hugging Face folder or hub name
   server.url=URL server.model=NAME      an OpenAI-compatible server
   responses=FILE                        recorded responses, CSV or JSONL
+  run=results/NAME:METHOD:SEED          a model that `rbrbench run` trained
   models.NAME.SOURCE ...                several, each under a name of its own
 
 suites:  {suites}

@@ -15,8 +15,8 @@ usage: rbrbench freeze RUN FOLDER SET
 
 Writes a frozen completion set named SET into FOLDER, for `rbrbench regress on=FOLDER/completions.jsonl.gz`: new
 completions on held-out topics and wordings with their labels, completions to fit weights on, and what the grader
-and the reward model of RUN (results/NAME) say of both. The same run gives the same bytes. Exit codes: 0 done,
-2 bad input."""
+and the reward model of RUN (results/NAME, or results/NAME:METHOD:SEED where it has several rewards) say of both.
+The same run gives the same bytes. Exit codes: 0 done, 2 bad input."""
 
 
 def usage() -> str:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     from harness.gate.freeze import freeze
 
     run, folder, name = arguments
-    made = freeze(Path(run), Path(folder), name)
+    made = freeze(run, Path(folder), name)
     print(
         f"{name}: {made['completions']} completions to {made['prompts']} prompts, {made['fitting_completions']} to "
         f"fit weights on, in {folder} (digest {made['digest']})"

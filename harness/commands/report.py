@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def redraw(folder: Path) -> Path:
     """The page, drawn anew. Raises InputError for a folder whose pages only the command that made it writes."""
-    from harness.gate.run_folder import is_run
+    from harness.record.finished_run import is_run
     from harness.report import write_report
     from harness.report.evaluation import is_evaluation, write_evaluation_report
     from harness.storage.store import made_by

@@ -110,7 +110,7 @@ def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int)
     rows = []
     ours, theirs = first.evaluation.prompt_shares, second.evaluation.prompt_shares
     for model, suite, judge in ours:
-        other = theirs.get((second.model, suite, judge))
+        other = theirs.get((second.model, _twin(suite, first, second), judge))
         if model == first.model and other is not None:
             mine = ours[model, suite, judge]
             for metric, found in _differences(mine, other, draws, seed).items():
@@ -121,6 +121,15 @@ def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int)
         if model == first.model and items is not None and metric.startswith(ACCURACY):
             rows += _capability(first, second, task, metric, outcomes, items, margin)
     return rows
+
+
+def _twin(suite: str, first: Side, second: Side) -> str:
+    """What `second` calls the suite: the same name, else the suite of the same prompts, else ""."""
+    ours, theirs = (side.evaluation.about(side.model, "suites") for side in (first, second))
+    if suite in theirs:
+        return suite
+    version = ours.get(suite, {}).get("version")
+    return next((name for name, about in theirs.items() if about["version"] == version), "")
 
 
 def _differences(
@@ -198,15 +207,17 @@ def _row(
 def obstacles(first: Side, second: Side) -> list[str]:
     """What differs between two evaluations besides the model: each would be taken for the model's doing."""
     a, b = first.evaluation.record, second.evaluation.record
+    suites = [side.evaluation.about(side.model, "suites") for side in (first, second)]
+    judges = [side.evaluation.about(side.model, "judges") for side in (first, second)]
     found = []
-    for name in a["suites"].keys() & b["suites"].keys():
-        ours, theirs = a["suites"][name]["version"], b["suites"][name]["version"]
+    for name in suites[0].keys() & suites[1].keys():
+        ours, theirs = suites[0][name]["version"], suites[1][name]["version"]
         if ours != theirs:
             found.append(f"version of suite {name} ({ours} against {theirs})")
-    if not a["judges"].keys() & b["judges"].keys():
-        found.append(f"judge ({', '.join(a['judges'])} against {', '.join(b['judges'])})")
-    for name in a["judges"].keys() & b["judges"].keys():
-        if a["judges"][name]["identity"] != b["judges"][name]["identity"]:
+    if not judges[0].keys() & judges[1].keys():
+        found.append(f"judge ({', '.join(judges[0])} against {', '.join(judges[1])})")
+    for name in judges[0].keys() & judges[1].keys():
+        if judges[0][name]["identity"] != judges[1][name]["identity"]:
             found.append(f"judge {name} (other settings or another version)")
     ours, theirs = a["models"][first.model], b["models"][second.model]
     for what in ("template", "decoding"):
@@ -243,7 +254,8 @@ def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[Sid
         raise InputError(
             f"the baseline has the models {', '.join(baseline.models)}, none of {', '.join(ours.models)}",
             field="baseline",
-            fix="compare one model with one, or give both the same names under models.",
+            fix="compare one model with one (of a run: baseline=results/NAME:METHOD:SEED), or give both the same "
+            "names under models.",
         )
     return [(Side(ours, a, a), Side(baseline, b, f"{b} ({label})")) for a, b in names]
 
@@ -268,9 +280,9 @@ def check_comparable(pairs: Sequence[tuple[Side, Side]], anyway: bool) -> list[s
 
 
 def _common(first: Side, second: Side) -> bool:
-    a, b = first.evaluation, second.evaluation
+    suites = first.evaluation.about(first.model, "suites")
     tasks = [{key[1:] for key in side.evaluation.capability} for side in (first, second)]
-    return bool(set(a.suites) & set(b.suites)) or bool(tasks[0] & tasks[1])
+    return any(_twin(name, first, second) for name in suites) or bool(tasks[0] & tasks[1])
 
 
 def _said(value: object) -> str:

@@ -35,8 +35,9 @@ from harness.evaluate.judging import judgements_of
 from harness.evaluate.measuring import Judged, check_names, metric_rows, unscored_share
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
-from harness.keys.evaluate import EvaluateConfig
+from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import ABOUT, KIND, Evaluation
+from harness.record.finished_run import RunAddress, model_folder
 from harness.record.samples import sample_row
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars, own_threads
@@ -71,7 +72,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = [load_suite(name, config.data.root, config.suite_path(name)) for name in config.suites]
     judges = _judges(config)
-    sources = config.sources()
+    sources = {name: _with_weights(source) for name, source in config.sources().items()}
     check_names(list(sources))
     models = [
         make_model(name, source, config.decoding, config.seed, suites, config.threads)
@@ -97,6 +98,15 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
         return _write_all(
             config, console, folder, record, models, suites, judges, baseline, list(command), notes
         )
+
+
+def _with_weights(source: SourceKeys) -> SourceKeys:
+    """A run's model as the folder of its weights."""
+    if not source.run:
+        return source
+    address = RunAddress.parse(source.run)
+    folder = model_folder(address, Evaluation(source.run).record["models"])
+    return replace(source, model=replace(source.model, path=str(folder)), run=None)
 
 
 def _judges(config: EvaluateConfig) -> dict[str, Judge]:

@@ -31,8 +31,9 @@ from evals.values.conversation import LabelledResponse, labelled_as_json, write_
 from evals.values.errors import InputError
 from evals.values.grades import Grades
 from harness.gate.rewards import Side, live_reward, score, used_propositions
-from harness.gate.run_folder import OpenRun, is_run, open_run
+from harness.gate.run_folder import OpenRun, open_run
 from harness.keys.shared import check_name
+from harness.record.finished_run import RunAddress, is_run
 from harness.runtime.console import Console
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json, writing
@@ -52,7 +53,7 @@ DIGITS = 5
 PROMPTS, FITTING_PROMPTS = 500, 300
 
 
-def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> dict[str, Any]:
+def freeze(run: str | Path, out: Path, name: str, console: Console | None = None) -> dict[str, Any]:
     """Write the set; returns what its manifest says.
 
     Raises InputError where `run` is no run or lacks what `load_run` needs or the sandbox's data, and where `out`
@@ -60,12 +61,13 @@ def freeze(run: Path, out: Path, name: str, console: Console | None = None) -> d
     """
     console = console or Console()
     check_name(name, "SET")
-    if not is_run(run):
+    address = RunAddress.parse(str(run))
+    if not is_run(address.folder):
         raise InputError(
             "no finished run lies here", path=run, fix="name one that rbrbench run wrote: results/NAME"
         )
     _check_is_new(out, name)
-    source = open_run(run, out / GRADES)
+    source = open_run(address, out / GRADES)
     rulebook = source.reward.rulebook
     labelled = {
         COMPLETIONS: _held_out(World.load(WorldFolder(source.data).sandbox), rulebook),

@@ -22,6 +22,7 @@ from harness.gate.shifts import Shift, shifts
 from harness.gate.verdict import GateOutcome, decide, tolerance_of
 from harness.keys.compose import rulebook_path
 from harness.keys.gate import RegressConfig
+from harness.record.finished_run import RunAddress, is_run
 from harness.runtime.console import Console
 from harness.subjects.completions import (
     SETS,
@@ -122,14 +123,14 @@ def compare_sides(
 
 def open_source(given: str, field: str, cache: Path) -> RewardSource:
     """A results folder, a description or recorded rewards, by what lies at the path."""
-    from harness.gate.run_folder import is_run, load_run
+    from harness.gate.run_folder import load_run
 
-    path = Path(given)
+    path, address = Path(given), RunAddress.parse(given)
     packaged = SETS / given / REWARD
     if not path.exists() and packaged.is_file():
         path = packaged
-    if path.is_dir() and is_run(path):
-        return RewardSource(given, "run", path, load_run(path, cache))
+    if is_run(address.folder):
+        return RewardSource(given, "run", address.folder, load_run(address, cache))
     if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
         return RewardSource(given, "description", path, load_live(str(path), cache))
     if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):

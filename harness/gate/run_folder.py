@@ -13,17 +13,15 @@ import yaml
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.recorded import asked_in
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
 from harness.gate.rewards import LiveReward
 from harness.keys.compose import rulebook_path
+from harness.keys.methods import METHODS
+from harness.record.finished_run import RunAddress, RunStages
 from harness.runtime.libraries import no_progress_bars
-from harness.storage.store import Artifact, Store
+from harness.storage.store import Artifact
 from trainers.reward.reward_weights import load_weights
-
-
-def is_run(folder: Path) -> bool:
-    return (folder / "stages.jsonl").is_file()
+from trainers.rl.config import Algorithm
 
 
 @dataclass(frozen=True)
@@ -37,23 +35,24 @@ class OpenRun:
     commit: str
 
 
-def load_run(folder: Path, cache: Path) -> LiveReward:
+def load_run(address: RunAddress, cache: Path) -> LiveReward:
     """The reward of results/NAME: its rulebook, trained grader, fitted weights and reward model.
 
-    Of a sweep, the first seed's. Raises InputError where the run trained no rule-based reward, or its
-    store is gone.
+    Raises InputError where the run trained no rule-based reward, has several and none is named, or its store is
+    gone.
     """
-    return open_run(folder, cache).reward
+    return open_run(address, cache).reward
 
 
-def open_run(folder: Path, cache: Path) -> OpenRun:
+def open_run(address: RunAddress, cache: Path) -> OpenRun:
     """As `load_run`, with the data. Loads torch."""
     from harness.pipeline.graders import load_grader
     from harness.pipeline.reward import reward_model_term
 
     no_progress_bars()
-    stages = _Stages(folder)
-    weights = stages.artifact("weights")
+    folder = address.folder
+    stages = RunStages(folder)
+    weights = _weights(stages, address)
     given = weights.manifest["inputs"]
     inputs = {role: stages.find(one["stage"], one["key"]) for role, one in given.items()}
     path = _rulebook(folder)
@@ -73,29 +72,59 @@ def open_run(folder: Path, cache: Path) -> OpenRun:
     return OpenRun(reward, inputs["data"].path, fitted.config, *made_by)
 
 
-class _Stages:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = Store(folder.parent / ".store")
-        rows = read_jsonl(folder / "stages.jsonl", lambda row: (row.get("stage", str), row.get("key", str)))
-        self.keys = {stage.split(":")[0]: key for stage, key in reversed(rows)}
+def _weights(stages: RunStages, address: RunAddress) -> Artifact:
+    """The weights that `address` names. Raises InputError where the run has none, or several that fit."""
+    every = stages.having("weights")
+    if not every:
+        raise InputError(
+            "the run has no stage 'weights'", path=stages.folder, fix="name a run with a rule-based method"
+        )
+    label = _label_of(address) if address.method else ""
+    variant = address.method.partition("[")[2].removesuffix("]")
+    fitting = [
+        row
+        for row in every
+        if label in ("", row["stage"])
+        and variant in ("", row.get("variant", ""))
+        and address.seed in (None, row.get("seed"))
+    ]
+    rows = list({row["key"]: row for row in fitting}.values())  # variants may share one
+    if len(rows) != 1:
+        found = list(dict.fromkeys(map(_said, every)))
+        raise InputError(
+            f"the run has {len(found)} rewards ({', '.join(found)}), and "
+            f"{'more than one' if rows else 'none'} of them is named",
+            path=stages.folder,
+            fix=f"name method and seed: {stages.folder}:METHOD:SEED",
+        )
+    return stages.find("weights", rows[0]["key"])
 
-    def artifact(self, stage: str) -> Artifact:
-        if stage not in self.keys:
-            raise InputError(
-                f"the run has no stage '{stage}'", path=self.folder, fix="name a run with a rule-based method"
-            )
-        return self.find(stage, self.keys[stage])
 
-    def find(self, stage: str, key: str) -> Artifact:
-        found = self.store.find(stage, key)
-        if found is None:
+def _label_of(address: RunAddress) -> str:
+    """The stage that fits a method's weights: those of one reward model are one reward."""
+    name = address.method.partition("[")[0]
+    for method in METHODS.values():
+        if name in (method.name, *(method.named(algorithm) for algorithm in Algorithm)):
+            if method.rule_based and method.reward_model is not None:
+                return f"weights: {method.reward_model.value}"
             raise InputError(
-                f"{stage}/{key} is not in the store",
-                path=self.store.root,
-                fix="run it again, or give its recorded rewards",
+                f"{address.method} has no rule-based reward",
+                path=address.folder,
+                fix="name a method that has",
             )
-        return found
+    raise InputError(
+        f"unknown method {address.method!r}", path=address.folder, fix=f"use {', '.join(METHODS)}"
+    )
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """e.g. `rbr_ppo of seed 0`, by the methods that are paid by these weights."""
+    kind = str(row["stage"]).partition(": ")[2]
+    methods = [
+        m.name for m in METHODS.values() if m.rule_based and m.reward_model and m.reward_model.value == kind
+    ]
+    variant = f", {row['variant']}" if row.get("variant") else ""
+    return f"{' or '.join(methods) or kind} of seed {row.get('seed', 0)}{variant}"
 
 
 def _rulebook(folder: Path) -> Path:

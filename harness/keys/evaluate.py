@@ -63,21 +63,23 @@ class ServerKeys:
 
 @dataclass
 class SourceKeys:
-    """Where one model's responses come from: exactly one of model.path, server.url and responses."""
+    """Where one model's responses come from: exactly one of model.path, server.url, responses and run."""
 
     model: LocalKeys = field(default_factory=LocalKeys)
     server: ServerKeys = field(default_factory=ServerKeys)
     responses: str | None = None
     columns: ResponseColumns = field(default_factory=ResponseColumns)
+    run: str | None = None  # a model that a run trained: results/NAME:METHOD:SEED
 
     def check(self, place: str) -> None:
         """Raises InputError unless exactly one source is named, wholly."""
-        given = [x for x in (self.model.path, self.server.url, self.responses) if x]
+        given = [x for x in (self.model.path, self.server.url, self.responses, self.run) if x]
         if len(given) != 1:
             raise InputError(
                 "no model is named" if not given else "more than one source is named",
                 field=place or "model.path, server.url, responses",
-                fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE",
+                fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE, "
+                "run=results/NAME:METHOD:SEED",
             )
         if self.server.url and not self.server.url.startswith(("http://", "https://")):
             raise InputError(
@@ -95,6 +97,8 @@ class SourceKeys:
         """A name for tables and files where none is given."""
         if self.responses:
             return file_name(Path(self.responses).name.split(".")[0]) or "responses"
+        if self.run:
+            return file_name(Path(self.run).name) or "run"
         return file_name(Path(self.server.model or self.model.path or "").name) or "model"
 
 
@@ -208,6 +212,7 @@ class EvaluateConfig:
     server: ServerKeys = field(default_factory=ServerKeys)
     responses: str | None = None  # recorded responses, CSV or JSONL
     columns: ResponseColumns = field(default_factory=ResponseColumns)
+    run: str | None = None  # a model that a run trained: results/NAME, with :METHOD:SEED where it has several
     models: dict[str, Any] = field(default_factory=dict)  # several: models.NAME.model.path=FOLDER, ...
     suites: list[str] = field(default_factory=list)  # names of suites
     suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
@@ -218,7 +223,7 @@ class EvaluateConfig:
     data: DataKeys = field(default_factory=DataKeys)
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
-    baseline: str | None = None  # a finished evaluation's folder to compare with
+    baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
     tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
     compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
     max_unscored: float = 0.1  # share of unscored responses beyond which the exit code is 3
@@ -271,10 +276,10 @@ class EvaluateConfig:
 
     def sources(self) -> dict[str, SourceKeys]:
         """{name: source} of every model. Raises InputError where one model and several are both named."""
-        single = SourceKeys(self.model, self.server, self.responses, self.columns)
+        single = SourceKeys(self.model, self.server, self.responses, self.columns, self.run)
         if not self.models:
             return {single.label: single}
-        if single.model.path or single.server.url or single.responses:
+        if single.model.path or single.server.url or single.responses or single.run:
             raise InputError(
                 "one model and several are both named", field="models", fix="name every model under models."
             )
@@ -299,6 +304,8 @@ class EvaluateConfig:
         for group in (settings, *settings["models"].values()):
             for key in ("concurrency", "timeout", "attempts", "max_requests"):
                 del group["server"][key]
+            if group["run"] is None:  # results from before there was such a key keep their owner
+                del group["run"]
         for group in ("decoding", "capability"):
             del settings[group]["batch_size"]
         return settings
@@ -324,7 +331,7 @@ def _source(name: str, keys: object) -> SourceKeys:
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            problem, field=f"models.{name}", fix="give model.path=, server.url= or responses= under it"
+            problem, field=f"models.{name}", fix="give model.path=, server.url=, responses= or run= under it"
         ) from None
     assert isinstance(source, SourceKeys)
     return source
@@ -335,7 +342,7 @@ def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
     server = source.server
     if server == replace(ServerKeys(), url=server.url, model=server.model, revision=server.revision):
         server = replace(shared.server, url=server.url, model=server.model, revision=server.revision)
-    return SourceKeys(source.model, server, source.responses, columns)
+    return SourceKeys(source.model, server, source.responses, columns, source.run)
 
 
 def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:

@@ -37,7 +37,7 @@ class ToleranceConfig:
 
 @dataclass
 class RegressConfig:
-    baseline: str = ""  # reward A: a description (.yaml, .json), recorded rewards (.jsonl), or results/NAME
+    baseline: str = ""  # reward A: .yaml or .json description, .jsonl recorded, or results/NAME[:METHOD:SEED]
     candidate: str = ""  # reward B, the edited one: the same kinds
     on: str = "sandbox"  # frozen completions: labelled .jsonl, or the name of a set in conf/gate
     rulebook: str = ""  # what reads the completions' labels, for both sides; empty: the set's, else A's

@@ -10,17 +10,21 @@ from typing import Any
 
 from evals.capability import CapabilityScore, capability_rows
 from evals.judges.measures import Judgement, measure
-from evals.values.conversation import ResponseType, Row, read_jsonl, write_jsonl
+from evals.suites import Suite
+from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompts, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
+from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import METHODS
 from harness.pipeline.context import Context
 from harness.pipeline.judging import stored_responses
 from harness.pipeline.order import Outcome
+from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
 from harness.record.diagnosis_files import TABLES, WORST
 from harness.record.samples import VERDICTS, sample_row, verdict_row
 from harness.storage.store import Artifact
+from harness.subjects.local_model import template_of
 
 SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading
 
@@ -38,6 +42,7 @@ class Collected:
     world: dict[str, Any]
     diagnosis: dict[str, list[dict[str, Any]]]  # by file name
     verdicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by method
+    models: list[dict[str, Any]] = field(default_factory=list)  # what a comparison with each must know
 
 
 def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
@@ -55,10 +60,11 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
         samples={names[name]: _spread(_last(rows[name]), SAMPLES) for name in outcome.models},
-        stages=[_stage_row(label, artifact, seed) for label, artifact in context.done],
+        stages=[_stage_row(label, artifact, seed, variant) for label, artifact in context.done],
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
         verdicts={names[name]: _verdicts(rows[name], seed) for name in outcome.models},
+        models=[_model(context, outcome, name, names[name], list(rows[name])[-1]) for name in names],
     )
 
 
@@ -170,6 +176,26 @@ def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]
     }
 
 
+def _model(context: Context, outcome: Outcome, name: str, method: str, checkpoint: str) -> dict[str, Any]:
+    """A method's last checkpoint as the manifest names it: see `harness.record.evaluation`."""
+    artifact, config = outcome.models[name], context.config
+    folder = checkpoints_of(METHODS[name], artifact)[checkpoint]
+    suite = str(summary_of(outcome.data)["suite"])
+    prompts = tuple(read_prompts(outcome.data.path / "eval_prompts.jsonl"))
+    judged = {judge: a for (of, judge), a in outcome.judged.items() if of == name}
+    inside = "" if folder == artifact.path else folder.name
+    return {
+        "method": method,
+        "seed": config.seed,
+        "checkpoint": checkpoint,
+        "artifact": {"stage": artifact.stage, "key": artifact.key, "folder": inside},
+        "template": template_of(folder),
+        "decoding": DecodingKeys(config.evaluation.max_new_tokens).identity(config.seed),
+        "suites": {suite: {"version": Suite(suite, prompts, ()).version, "prompts": len(prompts)}},
+        "judges": {judge: {"identity": a.results.get("identity", "")} for judge, a in judged.items()},
+    }
+
+
 def _verdicts(rows: Mapping[str, Sequence[Mapping[str, Any]]], seed: int) -> list[dict[str, Any]]:
     """Of every response of each checkpoint: a run is a baseline by itself, without its store."""
     return [verdict_row(row, seed, checkpoint) for checkpoint, of in rows.items() for row in of]
@@ -185,8 +211,8 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
     return list(items[::step])
 
 
-def _stage_row(label: str, artifact: Artifact, seed: int) -> dict[str, Any]:
-    return {
+def _stage_row(label: str, artifact: Artifact, seed: int, variant: str) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "seed": seed,
         "stage": label,
         "key": artifact.key,
@@ -194,6 +220,7 @@ def _stage_row(label: str, artifact: Artifact, seed: int) -> dict[str, Any]:
         "seconds": artifact.seconds,
         "peak_memory_mb": artifact.peak_memory_mb,
     }
+    return row | ({"variant": variant} if variant else {})
 
 
 def _numbered(folder: Path) -> list[Path]:

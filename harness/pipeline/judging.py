@@ -99,7 +99,7 @@ def judge_responses(
                     (asdict(j) | {"response_type": j.response_type.value} for j in judged),
                 )
                 advance(len(rows))
-        return {}
+        return {"identity": reporter.identity}
 
     inputs = {"data": data, "responses": responses}
     modules = ["evals.judges.rulebook_judge"]

@@ -16,6 +16,7 @@ from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.judging import check_capability
 from harness.pipeline.order import run_stages
+from harness.record.evaluation import MEASURED, measured
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical, digest
@@ -102,6 +103,7 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
             "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
             "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
             "notes": list(parts[0].world.get("notes", [])),
+            MEASURED: measured([model for part in parts for model in part.models]),
         },
     )
 

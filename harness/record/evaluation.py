@@ -4,6 +4,8 @@ manifest.json   `evaluation`: suites with their versions, judges with their iden
                 decoding, the capability items
 judges.json     each measured judge's card
 samples/MODEL.jsonl      one row a response, as `harness.record.samples` says
+                         A run's manifest has `measured` in its place: each method's last checkpoint, with suites and
+                         judges of its own; its verdicts are those of verdicts/METHOD.jsonl.gz
 capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, `higher_is_better`, `num_fewshot`
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +26,12 @@ from evals.judges.card import JudgeCard
 from evals.judges.measures import Verdict, not_refused, not_unsafe
 from evals.values.conversation import ResponseType, Row, read_jsonl
 from evals.values.errors import InputError
+from harness.keys.shared import file_name
+from harness.record.finished_run import RunAddress, is_run
 from harness.record.run import JsonRow, ResultsFolder
+from harness.record.samples import VERDICTS
 
-KIND = "evaluation"
+KIND, MEASURED = "evaluation", "measured"
 ABOUT = ("higher_is_better", "num_fewshot")
 SHARES: Mapping[str, Verdict] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}
 
@@ -40,22 +45,33 @@ class PromptShares:
 
 
 class Evaluation:
-    """Reads each file on first use. Raises InputError for a folder that is no finished evaluation."""
+    """Reads each file on first use. `place` is a folder of results, of a run perhaps with METHOD and SEED (see
+    `RunAddress`). Raises InputError for a folder that is no finished evaluation, and for a run without verdicts.
+    """
 
-    def __init__(self, path: Path | str) -> None:
-        self.folder = ResultsFolder(path)
-        record = self.folder.manifest.get(KIND)
+    def __init__(self, place: Path | str) -> None:
+        address = RunAddress.parse(str(place))
+        self.folder = ResultsFolder(address.folder)
+        record = self.folder.manifest.get(KIND) or self.folder.manifest.get(MEASURED)
         if not isinstance(record, dict):
+            older = is_run(address.folder)
             raise InputError(
-                "no finished evaluation lies here",
+                "this run kept no verdict of every response" if older else "no finished evaluation lies here",
                 path=self.folder.path,
-                fix="name a folder that `rbrbench evaluate` has written",
+                fix="run it again, with its store at hand nothing is trained anew"
+                if older
+                else "name a folder that `rbrbench evaluate` or `rbrbench run` has written",
             )
-        self.record: dict[str, Any] = record
+        self.record: dict[str, Any] = _named(record, address)
 
     @property
     def models(self) -> list[str]:
         return list(self.record["models"])
+
+    def about(self, model: str, what: str) -> dict[str, Any]:
+        """`suites` or `judges` of a model: a run of several seeds has a world, and judges, for each."""
+        found: dict[str, Any] = self.record["models"][model].get(what) or self.record[what]
+        return found
 
     @property
     def suites(self) -> list[str]:
@@ -83,12 +99,21 @@ class Evaluation:
         found = {}
         for model in self.models:
             by_suite: dict[str, list[JsonRow]] = {}
-            for row in self.folder.samples.get(model, []):
+            for row in self._rows(model):
                 by_suite.setdefault(str(row.get("suite", "")), []).append(row)
             for suite, rows in by_suite.items():
                 for judge in self.judges:
                     found[model, suite, judge] = _shares(rows, judge)
         return found
+
+    def _rows(self, model: str) -> list[JsonRow]:
+        """A row with verdicts a response of the model."""
+        about = self.record["models"][model]
+        if "method" not in about:
+            return self.folder.samples.get(model, [])
+        rows = self.folder.rows(f"{VERDICTS}/{about['method']}.jsonl.gz", {"prompt_id": str, "seed": int})
+        wanted = about["seed"], about["checkpoint"]
+        return [row for row in rows if (row["seed"], row.get("checkpoint")) == wanted]
 
     @cached_property
     def capability(self) -> dict[tuple[str, str, str], dict[str, float]]:
@@ -112,6 +137,28 @@ class Evaluation:
                 for row in read_jsonl(path, lambda row: row):
                     found[model, row.get("task", str), row.get("metric", str)] = row
         return found
+
+
+def measured(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A run's models under their names: the method's, with the seed where there are several seeds."""
+    seeds = {model["seed"] for model in models}
+    names = [m["method"] if len(seeds) == 1 else f"{m['method']}-{m['seed']}" for m in models]
+    shared = {what: models[0][what] if models else {} for what in ("suites", "judges")}
+    return {**shared, "models": {file_name(n): m for n, m in zip(names, models, strict=True)}}
+
+
+def _named(record: dict[str, Any], address: RunAddress) -> dict[str, Any]:
+    """The record with the models that `address` names. Raises InputError where it names none of them."""
+    models = record["models"]
+    if not address.method and address.seed is None:
+        return record
+    kept = {n: m for n, m in models.items() if address.fits(m.get("method", n), m.get("seed", -1))}
+    if not kept:
+        known = dict.fromkeys(
+            f"{m.get('method', n)}:{m['seed']}" if "seed" in m else n for n, m in models.items()
+        )
+        raise InputError("there is no such model", path=address.folder, fix=f"use one of {', '.join(known)}")
+    return record | {"models": kept}
 
 
 def _shares(rows: Iterable[JsonRow], judge: str) -> PromptShares:

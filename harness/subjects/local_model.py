@@ -35,15 +35,7 @@ class LocalModel:
 
     @cached_property
     def template(self) -> str:
-        """A digest of the chat template, read from its files so that no library has to be loaded."""
-        for name in ("chat_template.jinja", "tokenizer_config.json"):
-            file = self.folder / name
-            found = file.read_text(encoding="utf-8") if file.is_file() else ""
-            if name.endswith(".json"):
-                found = _template_of(file, found)
-            if found:
-                return f"chat template {digest(found)}"
-        return "plain User: and Assistant: lines"
+        return template_of(self.folder)
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -119,7 +111,19 @@ def local_folder(path: str) -> Path:
         ) from None
 
 
-def _template_of(file: Path, text: str) -> str:
+def template_of(folder: Path) -> str:
+    """A digest of a model's chat template, read from its files so that no library has to be loaded."""
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        file = folder / name
+        found = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if name.endswith(".json"):
+            found = _template_in(file, found)
+        if found:
+            return f"chat template {digest(found)}"
+    return "plain User: and Assistant: lines"
+
+
+def _template_in(file: Path, text: str) -> str:
     import json
 
     try:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from evaluation_world import evaluate, write_responses, write_suite
 
 from evals.judges import Judgement
 from evals.values.conversation import Message, Prompt, ResponseType, read_jsonl, write_jsonl
+from evals.values.errors import InputError
+from harness.evaluate.comparing import read_comparisons
+from harness.gate.run_folder import load_run
+from harness.record.evaluation import Evaluation, measured
+from harness.record.finished_run import RunAddress, model_folder
 from harness.record.samples import prompt_text, sample_row, verdict_row
 
 PROMPT = Prompt("p0", (Message("user", "how do i store a vorn ?"),), ResponseType.COMPLY, "vorns")
@@ -52,3 +65,114 @@ def test_packed_rows_are_the_same_bytes_again(tmp_path: Path) -> None:
     assert path.read_bytes()[4:8] == b"\0\0\0\0"
     assert gzip.decompress(path.read_bytes()).decode() == '{"a": "é"}\n{"a": 2}\n'
     assert read_jsonl(path, lambda row: row.values) == rows
+
+
+# --- a run as a baseline, a model, a gate's side ---------------------------------------------
+
+
+def as_run(evaluation: Path, folder: Path, method: str, seeds: Sequence[int]) -> Path:
+    """A run whose last checkpoint said, for each seed, what the evaluation's one model did; its first said nothing
+    but refusals.
+    """
+    (folder / "verdicts").mkdir(parents=True)
+    (folder / "metrics.csv").write_bytes((evaluation / "metrics.csv").read_bytes())
+    (folder / "stages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stage_rows(seeds)))
+    manifest = json.loads((evaluation / "manifest.json").read_text())
+    (model,) = manifest["evaluation"]["models"].values()
+    shared = {what: manifest["evaluation"][what] for what in ("suites", "judges")}
+    artifact = {"stage": "ppo", "key": "ab12", "folder": "checkpoint-9"}
+    about = {"method": method, "checkpoint": "9", "artifact": artifact, **model, **shared}
+    record = measured([{**about, "seed": seed} for seed in seeds])
+    (folder / "manifest.json").write_text(json.dumps({"name": folder.name, "measured": record}))
+    (samples,) = (evaluation / "samples").glob("*.jsonl")
+    rows = read_jsonl(samples, lambda row: row.values)
+    refusing = [{**row, "string_match": {"disallowed": False, "refused": True}} for row in rows]
+    verdicts = [
+        verdict_row(row, seed, checkpoint)
+        for seed in seeds
+        for checkpoint, of in (("8", refusing), ("9", rows))
+        for row in of
+    ]
+    write_jsonl(folder / "verdicts" / f"{method}.jsonl.gz", verdicts)
+    return folder
+
+
+def stage_rows(seeds: Sequence[int]) -> list[dict[str, Any]]:
+    kinds = ("weights: helpful", "weights: human", "ppo: rbr_ppo")
+    return [{"seed": seed, "stage": kind, "key": f"{kind[-3:]}{seed}"} for seed in seeds for kind in kinds]
+
+
+def test_a_run_is_a_baseline_as_its_evaluation_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only evaluations could be compared with: a run had to be evaluated again, with weights that may be gone."""
+    suite = write_suite(tmp_path)
+    careful = write_responses(tmp_path / "careful.csv", suite, [*(f"u{k}" for k in range(30)), "s0", "s1"])
+    bold = write_responses(tmp_path / "bold.csv", suite, [f"u{k}" for k in range(15)])
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=first") == 0
+    results = tmp_path / "results"
+    one = as_run(results / "first", results / "one", "rbr_ppo", [0])
+    several = as_run(results / "first", results / "several", "rbr_ppo", [0, 1])
+    found = {}
+    for place in (results / "first", one, f"{several}:rbr_ppo:1"):
+        assert evaluate(tmp_path, suite, f"responses={bold}", "name=against", f"baseline={place}") == 1
+        rows = read_comparisons(str(results / "against" / "comparisons.csv"))
+        found[str(place)] = [(row.metric, row.difference, row.p_value, row.n) for row in rows]
+    first, *others = found.values()
+    assert first == others[0] == others[1] and len(first) == 3
+    assert Evaluation(several).models == ["rbr_ppo-0", "rbr_ppo-1"]
+    capsys.readouterr()
+    assert (
+        evaluate(tmp_path, suite, f"responses={bold}", "name=against", f"baseline={several}:human_ppo") == 2
+    )
+    assert "use one of rbr_ppo:0, rbr_ppo:1" in capsys.readouterr().err
+
+
+def test_other_prompts_of_a_run_are_an_obstacle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each seed of a run has a world of its own; the first seed's suite stood for all of them."""
+    suite = write_suite(tmp_path)
+    answers = write_responses(tmp_path / "a.csv", suite, [])
+    assert evaluate(tmp_path, suite, f"responses={answers}", "name=first") == 0
+    run = as_run(tmp_path / "results/first", tmp_path / "results/run", "rbr_ppo", [0, 1])
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["measured"]["models"]["rbr_ppo-1"]["suites"]["prompt_file"]["version"] = "another"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    given = [f"responses={answers}", "name=second", f"baseline={run}:1"]
+    assert evaluate(tmp_path, suite, *given) == 2
+    assert "version of suite prompt_file" in capsys.readouterr().err
+
+
+def test_a_run_without_verdicts_or_store_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A committed run's folder ended in a KeyError, and a run whose store is gone in a traceback of its loader."""
+    with pytest.raises(InputError, match="kept no verdict of every response; run it again"):
+        Evaluation(Path(__file__).parents[2] / "results" / "reference")
+    suite = write_suite(tmp_path)
+    answers = write_responses(tmp_path / "a.csv", suite, [])
+    assert evaluate(tmp_path, suite, f"responses={answers}", "name=first") == 0
+    run = as_run(tmp_path / "results/first", tmp_path / "results/run", "rbr_ppo", [0, 1])
+    capsys.readouterr()
+    assert evaluate(tmp_path, suite, f"run={run}:1", "name=second") == 2
+    assert "ppo/ab12 of run is not in the store" in capsys.readouterr().err
+    with pytest.raises(InputError, match="rbr_ppo:0, rbr_ppo:1; more than one of them is named"):
+        model_folder(RunAddress.parse(str(run)), Evaluation(run).record["models"])
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("", "has 4 rewards .*human_rbr_ppo of seed 1.*more than one"),
+        (":rbr_ppo", "more than one of them"),
+        (":1", "more than one of them"),
+        (":rbr_ppo:7", "none of them"),
+        (":human_ppo:0", "human_ppo has no rule-based reward"),
+        (":rbr_ppa:0", "unknown method 'rbr_ppa'"),
+        (":rbr_ppo:1", "weights/ful1 of run is not in the store"),
+        (":human_rbr_grpo:0", "weights/man0 of run is not in the store"),
+        (":a:b", "names more than one model"),
+    ],
+)
+def test_a_gate_s_side_names_method_and_seed(tmp_path: Path, address: str, message: str) -> None:
+    """The gate took the first of a sweep's rewards without a word, whichever was meant."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_jsonl(run / "stages.jsonl", stage_rows([0, 1]))
+    with pytest.raises(InputError, match=message):
+        load_run(RunAddress.parse(f"{run}{address}"), tmp_path / "grades.jsonl")

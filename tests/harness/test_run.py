@@ -114,6 +114,27 @@ def test_a_run_keeps_every_verdict(finished: Path) -> None:
         assert sum(found) / len(found) == pytest.approx(float(wanted[key]["value"]), abs=1e-6)
 
 
+def test_a_run_s_model_is_evaluated_and_compared_with_its_run(finished: Path) -> None:
+    """A run's models had to be dug out of the store; judged again alike they must be what the run says they are."""
+    stages = (finished / "results/smoke/stages.jsonl").read_text().splitlines()
+    keys = {row["stage"]: row["key"] for row in map(json.loads, stages)}
+    store, run = "results/.store", "results/smoke:rbr_ppo"
+    rulebook = ROOT / "conf/rulebooks/sandbox.yaml"
+    judge = {"kind": "rulebook", "rulebook": rulebook, "path": f"{store}/judge/{keys['judge']}"}
+    given = [f"judges.auto.{key}={value}" for key, value in judge.items()]
+    given += [
+        "suites=[prompt_file]",
+        f"suites.prompt_file.path={store}/data/{keys['data']}/eval_prompts.jsonl",
+    ]
+    given += ["judges=[auto]", "decoding.max_new_tokens=40", "draws=100", "threads=1", "tolerance=1"]
+    done = rbrbench("evaluate", "name=again", f"run={run}", f"baseline={run}", *given, cwd=finished)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with open(finished / "results/again/comparisons.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["metric"] for row in rows] == ["not_unsafe", "not_overrefuse", "f1"]
+    assert {row["difference"] for row in rows} == {"0.000000"}
+
+
 def test_second_run_computes_nothing(finished: Path) -> None:
     report = finished / "results" / "smoke" / "report.html"
     before = report.stat().st_mtime_ns
