@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
-from evals.values.errors import InputError
 from evals.values.grades import Grades
 
 Progress = Callable[[int], None]
 
-# Adding a grader is one file and one line here. Named as text, so that listing them loads no torch.
+# Adding a grader is one file and one line here: its `build(spec, rulebook)`, called by `evals.graders.build`.
+# Named as text, so that listing them loads no torch.
 GRADERS: Mapping[str, str] = {
-    "language_model": "evals.graders.language_model:LanguageModelGrader",
-    "encoder": "evals.graders.encoder:EncoderGrader",
-    "recorded": "evals.graders.recorded:RecordedGrader",
-    "oracle": "evals.graders.oracle:OracleGrader",
-    "server": "evals.graders.server:ServerGrader",
+    "language_model": "evals.graders.language_model:build",
+    "encoder": "evals.graders.encoder:build",
+    "recorded": "evals.graders.recorded:build",
+    "server": "evals.graders.server:build",
 }
 
 
@@ -31,14 +29,6 @@ class Grader(Protocol):
     def name(self) -> str: ...
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades: ...
-
-
-def grader_class(kind: str) -> Any:
-    """The class behind a kind in GRADERS. Raises InputError for an unknown kind."""
-    if kind not in GRADERS:
-        raise InputError(f"unknown grader {kind!r}", field="grader", fix=f"use one of {', '.join(GRADERS)}")
-    module, name = GRADERS[kind].split(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def grade_in_batches(

@@ -21,10 +21,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from evals.graders.build import GraderSpec
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
 from evals.graders.look_alikes import READING
 from evals.graders.recorded import OTHER_QUESTION
 from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
@@ -193,3 +195,8 @@ def _load(kind: Any, path: Path | str, **options: Any) -> Any:
 
 def _grade(probability: float) -> float | Unscored:
     return float(probability) if np.isfinite(probability) else Unscored("the encoder's answer is not finite")
+
+
+def build(spec: GraderSpec, rulebook: Rulebook | None) -> EncoderGrader:
+    """The fitted encoder in the folder `spec.path`. Raises InputError for what does not load."""
+    return EncoderGrader.load(spec.path, spec.name or spec.kind)

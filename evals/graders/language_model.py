@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evals.graders.build import GraderSpec
 from evals.graders.question import GraderPrompt, Layout, QuestionEncoder, remembered_prompt
-from evals.models.load import context_length
+from evals.models.load import context_length, load_causal_lm, load_tokenizer
 from evals.models.prefix_tree import Pass, answer_logits, cheapest_pass, usable_passes
 from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
@@ -187,3 +189,9 @@ def _forms(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
     plain = tokenizer(word, add_special_tokens=False)["input_ids"]
     first = [i for i in plain if len(plain) == 1 and i in ids]
     return tuple(first + sorted(i for i in ids if i not in first))
+
+
+def build(spec: GraderSpec, rulebook: Rulebook | None) -> LanguageModelGrader:
+    """The model in the folder, or of the hub name, `spec.path`. Raises InputError for what does not load."""
+    model, tokenizer = load_causal_lm(spec.path), load_tokenizer(spec.path)
+    return LanguageModelGrader(model, tokenizer, spec.name or spec.kind, spec.prompt)

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from evals.graders import Grader
+from evals.graders.build import GraderSpec
 from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
@@ -205,3 +207,8 @@ def _by_key(
                 )
         known |= grades
     return found
+
+
+def build(spec: GraderSpec, rulebook: Rulebook | None) -> RecordedGrader:
+    """The grades in the file `spec.path`, to serve the rulebook's questions. Raises InputError for bad rows."""
+    return RecordedGrader(spec.path, spec.name or None, rulebook.prompt_template if rulebook else None)

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evals.graders.build import GraderSpec
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.chat_server import ChatServer, ChatServerConfig
 from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
@@ -131,3 +133,8 @@ def answer(completion: Any, min_mass: float) -> float | Unscored:
 
 def _mass(pairs: Iterable[tuple[str, float]], word: str) -> float:
     return sum(math.exp(logprob) for token, logprob in pairs if token.strip("Ġ▁ \n").lower() == word)
+
+
+def build(spec: GraderSpec, rulebook: Rulebook | None) -> ServerGrader:
+    """The server of `spec.options`, the keys of ServerConfig. Raises InputError for those that do not fit."""
+    return ServerGrader(ServerConfig(**spec.options), spec.name or spec.kind)

@@ -7,7 +7,6 @@ into the scores.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from evals.judges.recorded import RecordedJudge, RecordedLabel, read_labels
 from evals.judges.rulebook_judge import RulebookJudge, judgement_of
 from evals.judges.string_match import StringMatchJudge, is_refusal
 from evals.values.errors import InputError
+from evals.values.kinds import find_kind
 
 __all__ = [
     "JUDGES",
@@ -50,8 +50,10 @@ JUDGES: Mapping[str, str] = {
 
 
 def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
-    """The judge called `name`. `settings["kind"]` (default: the name) is one of JUDGES, the others are its
-    builder's. Raises InputError for an unknown kind or setting, one of the wrong type, and one left out.
+    """The judge called `name`. `settings["kind"]` (default: the name) is one of JUDGES or
+    MODULE:ATTRIBUTE, the others are its builder's.
+
+    Raises InputError for an unknown kind or setting, one of the wrong type, and one left out.
     """
     given = dict(settings or {})
     builder = _builder(str(given.pop("kind", name)))
@@ -74,10 +76,11 @@ def judge_settings(kind: str) -> dict[str, Any]:
 
 
 def _builder(kind: str) -> Callable[..., Any]:
-    if kind not in JUDGES:
-        raise InputError(f"unknown judge {kind!r}", field="judges", fix=f"use some of {', '.join(JUDGES)}")
-    module, name = JUDGES[kind].split(":")
-    builder: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    builder: Callable[..., Any] = find_kind("judge", kind, JUDGES, "judges")
+    if not callable(builder):
+        raise InputError(
+            f"{kind!r} cannot be called", field="judges", fix="name a function of the judge's name"
+        )
     return builder
 
 

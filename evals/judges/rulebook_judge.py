@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from evals.graders import Grader, grader_class
+from evals.graders import GRADERS, Grader
+from evals.graders.build import GraderSpec, build_grader
 from evals.judges.judgement import identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.refusal_signs import COMPLIANCE, REFUSAL_SIGNS, declines
@@ -27,6 +27,7 @@ from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.kinds import check_kind, is_outside
 
 
 @dataclass(frozen=True)
@@ -104,26 +105,20 @@ def build(
     model: str = "",
     threshold: float = 0.5,
 ) -> RulebookJudge:
-    """`grader` is a kind of `evals.graders.GRADERS`: `path` names its folder or file, `base_url` and `model`
-    a server's. Raises InputError for settings that do not fit.
+    """`grader` is a kind of `evals.graders.GRADERS`, or MODULE:ATTRIBUTE: `path` names its folder or
+    file, `base_url` and `model` a server's. Raises InputError for settings that do not fit.
     """
-    return RulebookJudge(load_rulebook(rulebook), _grader(grader, path, base_url, model), name, threshold)
+    rules = load_rulebook(rulebook)
+    return RulebookJudge(rules, build_grader(_spec(grader, path, base_url, model), rules), name, threshold)
 
 
-def _grader(kind: str, path: str, base_url: str, model: str) -> Grader:
-    grader = grader_class(kind)
+def _spec(kind: str, path: str, base_url: str, model: str) -> GraderSpec:
+    """Raises InputError where what the kind needs is not set; one from outside needs what it needs."""
     if kind == "server":
-        from evals.graders.server import ServerConfig
-
         if not (base_url and model):
             raise InputError("a server grader needs its address and model", field="base_url", fix="give both")
-        return grader(ServerConfig(base_url, model))
-    if kind == "oracle":
-        raise InputError("the oracle knows the sandbox only", field="grader", fix="name another grader")
-    if not path:
+        return GraderSpec(kind, "", {"base_url": base_url, "model": model})
+    check_kind("grader", kind, GRADERS, "grader")
+    if not path and not is_outside(kind):
         raise InputError(f"the {kind} grader has no path", field="path", fix="name its folder or file")
-    if kind == "language_model":
-        from evals.models.load import load_causal_lm, load_tokenizer
-
-        return grader(load_causal_lm(path), load_tokenizer(path))
-    return grader.load(Path(path)) if hasattr(grader, "load") else grader(Path(path))
+    return GraderSpec(kind, path)

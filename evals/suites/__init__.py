@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from evals.suites.advbench import ADVBENCH
@@ -20,6 +21,7 @@ from evals.suites.strongreject import STRONGREJECT
 from evals.suites.suite import Suite, SuiteSource
 from evals.suites.xstest import XSTEST
 from evals.values.errors import InputError
+from evals.values.kinds import find_kind, is_outside
 
 SUITES: Mapping[str, SuiteSource] = {
     suite.name: suite
@@ -44,19 +46,27 @@ __all__ = ["SUITES", "Suite", "SuiteSource", "load_suite", "suite_source"]
 
 
 def suite_source(name: str) -> SuiteSource:
-    """Raises InputError for a name that no suite bears."""
-    if name not in SUITES:
-        raise InputError(f"unknown suite {name!r}", field="suites", fix=f"use some of {', '.join(SUITES)}")
-    return SUITES[name]
+    """The suite of that name, or the SuiteSource that MODULE:ATTRIBUTE names. Raises InputError for neither."""
+    source = find_kind("suite", name, SUITES, "suites")
+    if not isinstance(source, SuiteSource):
+        raise InputError(f"{name!r} is no SuiteSource", field="suites", fix="name one that your module makes")
+    return source
 
 
 def load_suite(name: str, root: Path | str | None = None, path: Path | str | None = None) -> Suite:
     """Load a suite from `path` (its file or folder), else from its own folder below the data `root`, else from
-    the hub where it lies there as released.
+    the hub where it lies there as released. One from outside bears the name by which it was asked for, and its
+    `folder` may be absolute.
 
     Raises InputError for an unknown suite, a file that is not there, and whatever is wrong inside it.
     """
-    source = suite_source(name)
+    suite = _load(name, suite_source(name), root, path)
+    return replace(suite, name=name) if is_outside(name) else suite
+
+
+def _load(name: str, source: SuiteSource, root: Path | str | None, path: Path | str | None) -> Suite:
+    if path is None and Path(source.folder).is_absolute():
+        path = source.folder
     if path is None and root is None and source.hub:
         return source.load(fetch_files(name, source.hub, source.files))
     if path is None and root is None:

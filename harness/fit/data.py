@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from evals.graders import Grader, grade_in_batches
+from evals.graders.build import GraderSpec
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType
@@ -18,7 +19,7 @@ from harness.keys.fit import ORACLE, FitConfig
 from harness.storage.digest import digest_files
 from harness.subjects.completions import CompletionSet, find_completions, read_completions
 from harness.subjects.description import RewardModelSpec
-from harness.subjects.graders import GRADES, GraderSpec, load_grader
+from harness.subjects.graders import GRADES, load_grader
 from harness.subjects.reward_models import load_reward_model_term
 from trainers.reward.examples import FitExamples, fit_examples, held_out
 from trainers.reward.reward import Reward

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from evals.graders import grade_in_batches
+from evals.graders.build import GraderSpec
 from evals.graders.recorded import asked_in
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
@@ -39,7 +40,7 @@ from harness.storage.digest import digest_files
 from harness.storage.disk import write_json, writing
 from harness.subjects.completions import COMPLETIONS, RULEBOOK, CompletionFile, read_completions
 from harness.subjects.description import FitDescription, RewardDescription, RewardModelSpec
-from harness.subjects.graders import GRADES, GraderSpec
+from harness.subjects.graders import GRADES
 from harness.subjects.recorded_rewards import reward_rows
 from harness.worlds.folder import SYNTHETIC, WorldFolder
 from harness.worlds.sandbox.generate import synthetic

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from evals.graders import Grader
+from evals.graders.build import GraderSpec
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, commonest_reason, is_too_much
 from harness.keys.gold import AskedBy, GoldConfig, GraderChoice
-from harness.subjects.graders import GraderSpec
 
 if TYPE_CHECKING:  # it loads transformers
     from evals.graders.question import GraderPrompt
@@ -27,7 +27,7 @@ def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) ->
         return GraderSpec(choice.kind, "", _server_keys(choice, config), choice.name)
     by_rulebook = choice.kind == "language_model" and config.asked_by is AskedBy.RULEBOOK
     prompt = _rulebooks_prompt(rulebook) if by_rulebook else None
-    return GraderSpec(choice.kind, str(choice.path), {}, choice.name, prompt)
+    return GraderSpec(choice.kind, choice.path or "", {}, choice.name, prompt)
 
 
 def _server_keys(choice: GraderChoice, config: GoldConfig) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from evals.graders import GRADERS
 from evals.models.chat_server import ChatServerConfig
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.kinds import check_kind, is_outside
 from evals.values.ranges import SHARE_BELOW_ONE, check_ranges
+from harness.keys.graders import GRADER_KINDS
 from harness.keys.shared import check_least, check_name, response_types
 from trainers.reward.weights import WeightsConfig
 
@@ -61,11 +62,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if not self.on:
             raise InputError("is not set", field="on", fix="give labelled completions: on=FILE.jsonl")
-        if self.grader not in GRADERS:
-            raise InputError(
-                f"unknown grader {self.grader!r}", field="grader", fix=f"use one of {', '.join(GRADERS)}"
-            )
-        if self.model.path is None and self.grader not in (ORACLE, "server"):
+        check_kind("grader", self.grader, GRADER_KINDS, "grader")
+        if self.model.path is None and self.grader not in (ORACLE, "server") and not is_outside(self.grader):
             raise InputError(
                 f"a {self.grader} grader has no path", field="model.path", fix="give its folder or file"
             )

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from evals.graders import GRADERS
 from evals.graders.server import ServerConfig
 from evals.values.errors import InputError
+from evals.values.kinds import check_kind, is_outside, kinds_known
 from evals.values.ranges import SHARE, check_ranges
+from harness.keys.graders import GRADER_KINDS
 from harness.keys.shared import check_least, check_name
 from trainers.supervised.encoder_config import EncoderFitConfig
 
@@ -68,10 +69,10 @@ class HostileKeys:
 
 def check_grader(kind: str, path: str | None, kind_key: str, path_key: str) -> None:
     """Raises InputError for an unknown kind, and for a grader that lies nowhere, by the keys that gave them."""
-    if kind not in GRADERS:
-        problem = f"unknown grader {kind!r}" if kind else "no grader is named"
-        raise InputError(problem, field=kind_key, fix=f"use one of {', '.join(GRADERS)}")
-    if path is None and kind != "server":
+    if not kind:
+        raise InputError("no grader is named", field=kind_key, fix=f"use one of {kinds_known(GRADER_KINDS)}")
+    check_kind("grader", kind, GRADER_KINDS, kind_key)
+    if path is None and kind != "server" and not is_outside(kind):
         raise InputError(
             f"a grader of kind {kind} has no path", field=path_key, fix="give its folder or file"
         )
@@ -93,7 +94,7 @@ class GraderChoice:
     def _last_part(self) -> str:
         """A file loses its suffix. A model keeps what looks like one: Qwen2.5-1.5B-Instruct."""
         if self.path is None or self.kind == "server":
-            return ""
+            return self.kind.rpartition(":")[2]
         name = Path(self.path).name
         return Path(name.removesuffix(".gz")).stem if self.kind in FILES else name
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader, grade_in_batches
+from evals.graders.build import GraderSpec, build_grader
 from evals.graders.calibration import MEAN, calibrate
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.values.csv_rows import write_csv
@@ -46,9 +47,7 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
 
 
 def load_grader(artifact: Artifact) -> Grader:
-    from evals.graders.language_model import LanguageModelGrader
-
-    return LanguageModelGrader(load_causal_lm(artifact.path), load_tokenizer(artifact.path), artifact.stage)
+    return build_grader(GraderSpec("language_model", str(artifact.path), name=artifact.stage))
 
 
 def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifact:

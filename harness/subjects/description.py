@@ -20,11 +20,12 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from evals.graders import GRADERS
+from evals.graders.build import GraderSpec
 from evals.values.errors import InputError
+from evals.values.kinds import is_outside, kinds_known
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
 from harness.keys.compose import rulebook_path
-from harness.subjects.graders import GraderSpec
+from harness.keys.graders import GRADER_KINDS
 from trainers.reward.weights import FitMethod, WeightsConfig
 
 KEYS = ("rulebook", "grader", "weights", "reward_model")
@@ -103,14 +104,15 @@ class _Reader:
 
     def grader(self, top: LocatedMapping) -> GraderSpec:
         body = self.mapping(top, "grader", "write 'kind: recorded' and 'path: grades.jsonl' below it")
-        kind = self.text(body, "kind", f"use one of {', '.join(GRADERS)}")
-        if kind not in GRADERS:
-            self.fail(
-                f"unknown grader {kind!r}", f"use one of {', '.join(GRADERS)}", body.lines["kind"], "kind"
-            )
+        kind = self.text(body, "kind", f"use one of {kinds_known(GRADER_KINDS)}")
+        if kind not in GRADER_KINDS and not is_outside(kind):
+            fix = f"use one of {kinds_known(GRADER_KINDS)}"
+            self.fail(f"unknown grader {kind!r}", fix, body.lines["kind"], "kind")
         if kind == "server":
             return GraderSpec(kind, "", self.server(body))
         self.known(body, ("kind", "path"), f"a {kind} grader")
+        if is_outside(kind) and "path" not in body:
+            return GraderSpec(kind)
         return GraderSpec(kind, self.place(body, kind == "recorded"))
 
     def server(self, body: LocatedMapping) -> dict[str, Any]:

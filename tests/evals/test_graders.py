@@ -27,7 +27,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evals.graders import GRADERS, Grader, grade_in_batches, grader_class
+from evals.graders import GRADERS, Grader, grade_in_batches
+from evals.graders.build import GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.encoder import EncoderGrader, EncoderHead
 from evals.graders.encoder_features import EncoderFeatures, WordViews
@@ -56,6 +57,7 @@ from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, Unscored, check_unscored
+from evals.values.kinds import find_kind
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here
@@ -261,9 +263,10 @@ def test_every_grader_is_listed_and_loads() -> None:
     """A listing with a wrong path fails only when someone first uses that grader."""
     assert set(GRADERS) <= set(BUILDERS)  # each keeps the contract above
     for kind in GRADERS:
-        assert hasattr(grader_class(kind), "grade")
+        build = find_kind("grader", kind, GRADERS, "grader")
+        assert hasattr(vars(sys.modules[build.__module__])[build.__annotations__["return"]], "grade")
     with pytest.raises(InputError, match="unknown grader 'gpt'.*language_model"):
-        grader_class("gpt")
+        build_grader(GraderSpec("gpt"))
 
 
 # --- grades ----------------------------------------------------------------------------------

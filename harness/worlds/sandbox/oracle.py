@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from evals.graders.build import GraderSpec
 from evals.graders.oracle import OracleGrader
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Prompt
 from harness.worlds.sandbox.request import Ask, Request, parse_request
 from harness.worlds.sandbox.speech import (
@@ -62,6 +64,11 @@ def _fact(sentence: str) -> tuple[str, tuple[tuple[str, str], ...]] | None:
 def oracle_grader(world: Path, name: str = "oracle") -> OracleGrader:
     """The truth as grades, from the world file (`sandbox.json`) that the generator wrote. Raises InputError."""
     return OracleGrader(Oracle(World.load(world)).truth, name)
+
+
+def build(spec: GraderSpec, rulebook: Rulebook | None) -> OracleGrader:
+    """The oracle as a kind of grader: `spec.path` is the world file."""
+    return oracle_grader(Path(spec.path), spec.name or "oracle")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""The one factory of graders: from settings, for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evals.graders import GRADERS, Grader
+from evals.rules.rulebook import Rulebook
+from evals.values.errors import InputError
+from evals.values.kinds import find_kind
+
+if TYPE_CHECKING:  # it loads transformers
+    from evals.graders.question import GraderPrompt
+
+
+@dataclass(frozen=True)
+class GraderSpec:
+    """A grader that is not loaded yet: its kind, where it lies, and its other keys (of a server: ServerConfig's).
+
+    `name` is for tables and files; empty: the kind, of recorded grades the name in the file. `prompt` is how a
+    language model is asked; None: as it was trained, else after the response.
+    """
+
+    kind: str
+    path: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    prompt: GraderPrompt | None = None
+
+
+def build_grader(
+    spec: GraderSpec, rulebook: Rulebook | None = None, kinds: Mapping[str, str] = GRADERS
+) -> Grader:
+    """The grader of a kind in `kinds`, or of MODULE:ATTRIBUTE: a function of the specification and the rulebook.
+
+    Raises InputError for an unknown kind, for what it names not being a grader's builder, and for what does
+    not load.
+    """
+    build: Callable[[GraderSpec, Rulebook | None], Grader] = find_kind("grader", spec.kind, kinds, "grader")
+    if not callable(build):
+        raise InputError(f"{spec.kind!r} cannot be called", field="grader", fix="name build(spec, rulebook)")
+    grader = build(spec, rulebook)
+    if not isinstance(grader, Grader):
+        problem = f"{spec.kind!r} gave a {type(grader).__name__}, which is no grader"
+        raise InputError(
+            problem, field="grader", fix="return what has `name` and `grade(responses, propositions)`"
+        )
+    return grader

@@ -1,0 +1,54 @@
+"""Members of a family (graders, judges, suites, ...) found by kind: a name of its table, or MODULE:ATTRIBUTE."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from evals.values.errors import InputError
+
+OUTSIDE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_outside(kind: str) -> bool:
+    """Is it written as `package.module:attribute`, of a package that need not be ours?"""
+    return OUTSIDE.fullmatch(kind) is not None
+
+
+def kinds_known(table: Iterable[str]) -> str:
+    """What a kind may be, for an error's fix and for a help text."""
+    return f"{', '.join(table)}, or your own as MODULE:ATTRIBUTE"
+
+
+def check_kind(family: str, kind: str, table: Iterable[str], field: str) -> None:
+    """Raises InputError for a kind that is neither in the table nor MODULE:ATTRIBUTE; imports nothing."""
+    if kind not in table and not is_outside(kind):
+        raise InputError(f"unknown {family} {kind!r}", field=field, fix=f"use one of {kinds_known(table)}")
+
+
+def find_kind(family: str, kind: str, table: Mapping[str, Any], field: str) -> Any:
+    """What a kind stands for: the table's member, or the attribute that it or the table names as text.
+
+    A module's own failure is said with its cause. Raises InputError, one line, for an unknown kind, a module
+    that cannot be imported and an attribute that it does not have.
+    """
+    check_kind(family, kind, table, field)
+    member = table.get(kind, kind)
+    return _attribute(family, member, field) if isinstance(member, str) else member
+
+
+def _attribute(family: str, place: str, field: str) -> Any:
+    module, _, name = place.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever another's module does when it is imported
+        problem = f"{family} {place!r}: importing {module} fails ({type(error).__name__}: {error})"
+        fix = "put its folder on PYTHONPATH or install it, and see that it can be imported"
+        raise InputError(problem, field=field, fix=fix) from error
+    if not hasattr(found, name):
+        raise InputError(
+            f"{family} {place!r}: {module} has no {name!r}", field=field, fix="name what it defines"
+        )
+    return getattr(found, name)

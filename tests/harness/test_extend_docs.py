@@ -1,0 +1,69 @@
+"""docs/extend.md: its file stands outside the tree, and every command that names a member of it runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evals.values.csv_rows import read_csv
+from harness.storage.provenance import ROOT
+
+PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """conf/, and `rbrbench` on the path; the page's file will lie here."""
+    folder = tmp_path_factory.mktemp("outside")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    script = folder / "bin" / "rbrbench"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m rbrbench "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    own = os.pathsep.join([str(ROOT), str(folder)])
+    return subprocess.run(
+        ["bash", "-e", "-c", command],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "PYTHONPATH": own, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def metrics(folder: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    rows = read_csv(folder / "metrics.csv", ["suite", "metric", "value", "n_unscored"])
+    return {
+        (r.values["suite"], r.values["metric"]): (r.values["value"], r.values["n_unscored"]) for r in rows
+    }
+
+
+@pytest.mark.slow
+def test_every_member_of_the_page_is_used(folder: Path) -> None:
+    """A grader registered as its docstring said ended in KeyError; a judge or suite of one's own needed a fork."""
+    files, *commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
+    assert run(files, folder).returncode == 0
+    lines = [line for block in commands for line in block.splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        done = run(line, folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
+    found = metrics(folder / "results" / "garden")
+    assert float(found["my_members:GARDEN", "not_overrefuse"][0]) in (0.5, 50.0)
+    assert (folder / "results" / "length" / "weights.json").is_file()
+    assert ("my_members:GARDEN", "not_overrefuse") in metrics(folder / "results" / "rules")
+    wrong = run(lines[0].replace("my_members:judge", "my_members:jugde"), folder)
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+    assert "my_members has no 'jugde'" in wrong.stderr
