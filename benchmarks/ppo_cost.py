@@ -94,7 +94,7 @@ def measure(point: Point, updates: int, threads: int) -> Cost:
 
     from evals.values.conversation import user_prompt
     from trainers.reward.reward import RewardModelTerm, SumOfTerms
-    from trainers.rl.ppo import PPOConfig, train_ppo
+    from trainers.rl.ppo import Models, PPOConfig, train_ppo
 
     torch.set_num_threads(threads)
     disable_progress_bar()
@@ -113,7 +113,8 @@ def measure(point: Point, updates: int, threads: int) -> Cost:
         save_every=updates + 1,
     )
     with tempfile.TemporaryDirectory() as out:
-        train_ppo(policy, critic, copy.deepcopy(policy), tokenizer, prompts, reward, config, Path(out))
+        models = Models(policy, critic, copy.deepcopy(policy), tokenizer)
+        train_ppo(models, prompts, reward, config, Path(out))
         text = (Path(out) / "timings.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(row) for row in text.splitlines()][1:]
     phases = {

@@ -148,7 +148,7 @@ def train_here(folder: Path, updates: int) -> Report:
     from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
     from evals.values.conversation import user_prompt
     from trainers.reward.reward import RewardModelTerm, SumOfTerms
-    from trainers.rl.ppo import PPOConfig, train_ppo
+    from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 
     _same_work()
     tokenizer, dtype = load_tokenizer(folder / "policy"), torch.bfloat16
@@ -169,8 +169,8 @@ def train_here(folder: Path, updates: int) -> Report:
     )
     watch = small.Stopwatch()
     with tempfile.TemporaryDirectory() as out:
-        parts = (policy, critic, reference, tokenizer, prompts, reward, config, Path(out))
-        train_ppo(*parts, progress=lambda _: watch.end_update())
+        models, options = Models(policy, critic, reference, tokenizer), Options(lambda _: watch.end_update())
+        train_ppo(models, prompts, reward, config, Path(out), options)
         times, metrics = (
             [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
             for name in ("timings.jsonl", "metrics.jsonl")

@@ -24,8 +24,7 @@ from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
 from trainers.models.sizes import ModelConfig
 from trainers.reward.weights import WeightsConfig
-from trainers.rl.config import Algorithm, PPOConfig, check_algorithm
-from trainers.rl.group_settings import check_settings
+from trainers.rl.config import Algorithm, PPOConfig, check_algorithm, check_groups
 from trainers.rl.renewal import RenewalConfig
 from trainers.rl.trackers import check_trackers
 from trainers.supervised.grader import GraderTrainingConfig
@@ -154,7 +153,7 @@ class RunConfig:
                 problem = f"{self.algorithm.value} has no such setting"
                 raise InputError(problem, field=key, fix=f"leave it out, or {fix}")
         if grouped:
-            check_settings(self.algorithm, self.ppo, self.group_size)
+            check_groups(self.algorithm, self.ppo, self.group_size)
 
     def _check_renewal(self) -> None:
         if self.renewal.every and self.data.source is Source.REAL and self.renewal.labels is None:

@@ -108,22 +108,29 @@ def _who_pays_no_reward(training: Training) -> Grader:
 
 def _ppo(training: Training) -> None:
     from trainers.models.adapters import add_adapter
-    from trainers.rl.ppo import train_ppo
+    from trainers.rl.ppo import Models, Options, train_ppo
 
     config = training.context.config
     dtype, rank = config.model.precision.dtype, config.model.lora_rank
     policy = add_adapter(training.policy(dtype), rank, config.seed)
     if torch.cuda.is_available():
         training.say(memory_line(training, policy))
+    critic = add_adapter(load_reward_model(training.origins.reward_model.path, dtype), rank, config.seed)
+    reference = None if rank else training.policy(dtype)
+    tokenizer, prompts, reward, settings, out, advance = training.arguments()
     train_ppo(
-        policy,
-        add_adapter(load_reward_model(training.origins.reward_model.path, dtype), rank, config.seed),
-        None if rank else training.policy(dtype),
-        *training.arguments(),
-        held_out=training.held_out,
-        renewal=renewals(training) if config.renewal.every else None,
-        sampler=_sampler(training),
-        trackers=config.trackers,
+        Models(policy, critic, reference, tokenizer),
+        prompts,
+        reward,
+        settings,
+        out,
+        Options(
+            advance,
+            training.held_out,
+            renewals(training) if config.renewal.every else None,
+            _sampler(training),
+            config.trackers,
+        ),
     )
 
 

@@ -10,8 +10,7 @@ from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.findings.wording import algorithm_of, judge_label, method_label, metric_label, percent, plain
 from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
-from trainers.rl.alarm import ALARM_TEXT
-from trainers.rl.limits import LIMIT, ROLLBACKS
+from trainers.rl.alarm import ALARM_TEXT, LIMIT, ROLLBACKS
 
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition

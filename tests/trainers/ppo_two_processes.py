@@ -29,7 +29,7 @@ from trainers.reward.reward import Breakdown, RewardModelTerm, SumOfTerms
 from trainers.rl.config import PPOConfig
 from trainers.rl.learner import Learner
 from trainers.rl.monitor import HeldOut, HeldOutScores
-from trainers.rl.ppo import train_ppo
+from trainers.rl.ppo import Models, Options, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
@@ -88,7 +88,8 @@ def train(out: Path, settings: PPOConfig, reward: Any, models: Any = None, **par
     np.random.seed(rank)
     random.seed(rank)
     prompts = make_prompts(7)
-    train_ppo(policy, critic, reference, make_tokenizer(), prompts, reward, settings, out, **parts)
+    models = Models(policy, critic, reference, make_tokenizer())
+    train_ppo(models, prompts, reward, settings, out, Options(**parts))
     return policy, critic
 
 

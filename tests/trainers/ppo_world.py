@@ -20,7 +20,7 @@ from transformers import (
 
 from evals.values.conversation import Prompt, Response, user_prompt
 from trainers.reward.reward import Breakdown
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, PPOConfig, train_ppo
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 PAD, BOS, EOS = 0, 1, 2
@@ -132,6 +132,5 @@ def train_noisily(out: Path, reward: Callable[[Sequence[Response]], Breakdown] |
         save_every=2,
     )
     prompts, reference = make_prompts(11), copy.deepcopy(policy)
-    train_ppo(
-        policy, make_critic(), reference, make_tokenizer(), prompts, reward or NoisyReward(), config, out
-    )
+    models = Models(policy, make_critic(), reference, make_tokenizer())
+    train_ppo(models, prompts, reward or NoisyReward(), config, out)

@@ -19,7 +19,7 @@ from trainers.devices.processes import Processes
 from trainers.reward.reward import RewardModelTerm, SumOfTerms
 from trainers.rl import formulas
 from trainers.rl.learner import Learner, improve, minibatch_rows
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import micro_batches
 
@@ -52,17 +52,14 @@ def config(**changes: Any) -> PPOConfig:
 def run(out: Path, settings: PPOConfig, reward: Any = None, policy: Any = None, **parts: Any) -> list[dict]:
     """Train in `out` from fresh models and return the rows of metrics."""
     policy = policy if policy is not None else eager_to_end()
-    train_ppo(
+    models = Models(
         policy,
         parts.get("critic") or make_critic(),
         parts.get("reference") or copy.deepcopy(policy),
         parts.get("tokenizer") or make_tokenizer(),
-        parts.get("prompts") or make_prompts(8),
-        reward or TextReward(distinct_words),
-        settings,
-        out,
-        parts.get("progress"),
     )
+    prompts, options = parts.get("prompts") or make_prompts(8), Options(parts.get("progress", lambda _: None))
+    train_ppo(models, prompts, reward or TextReward(distinct_words), settings, out, options)
     return read_rows(out / "metrics.jsonl")
 
 

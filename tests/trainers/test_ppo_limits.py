@@ -13,8 +13,8 @@ import pytest
 
 from evals.values.errors import InputError
 from trainers.rl import checkpoint as ppo_checkpoint
-from trainers.rl.limits import crossed_limit
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.alarm import crossed_limit
+from trainers.rl.ppo import Models, PPOConfig, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
@@ -30,7 +30,8 @@ def run(out: Path, settings: PPOConfig) -> tuple[list[dict[str, Any]], dict[str,
     """The rows of metrics, and run.json."""
     policy = eager_to_end()
     reference, reward = copy.deepcopy(policy), TextReward(distinct_words)
-    train_ppo(policy, make_critic(), reference, make_tokenizer(), make_prompts(8), reward, settings, out)
+    models = Models(policy, make_critic(), reference, make_tokenizer())
+    train_ppo(models, make_prompts(8), reward, settings, out)
     return read(out)
 
 

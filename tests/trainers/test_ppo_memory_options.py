@@ -17,7 +17,7 @@ from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
 from trainers.rl.learner import Learner, improve
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, PPOConfig, train_ppo
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import LanguageModelPass, micro_batches
 
@@ -59,7 +59,8 @@ def run(
     out: Path, settings: PPOConfig, policy: Any, critic: Any, reference: Any, reward: Any = None
 ) -> list[dict[str, Any]]:
     reward = reward or TextReward(distinct_words)
-    train_ppo(policy, critic, reference, make_tokenizer(), make_prompts(8), reward, settings, out)
+    models = Models(policy, critic, reference, make_tokenizer())
+    train_ppo(models, make_prompts(8), reward, settings, out)
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 

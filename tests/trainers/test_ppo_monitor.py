@@ -17,7 +17,7 @@ import torch
 from evals.values.conversation import Response
 from trainers.rl.alarm import reward_hacking
 from trainers.rl.monitor import HeldOut, HeldOutScores, Monitor
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, make_critic, make_policy, make_prompts, make_tokenizer
@@ -119,15 +119,12 @@ def run(out: Path, kl_coef: float, held_out: HeldOut | None, **changes: Any) -> 
         "checkpoints": 1,
     }
     train_ppo(
-        policy,
-        make_critic(),
-        copy.deepcopy(policy),
-        make_tokenizer(),
+        Models(policy, make_critic(), copy.deepcopy(policy), make_tokenizer()),
         make_prompts(8),
         TextReward(w3_share),
         PPOConfig(**(settings | {"kl_coef": kl_coef} | changes)),
         out,
-        held_out=held_out,
+        Options(held_out=held_out),
     )
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 

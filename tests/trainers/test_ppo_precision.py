@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from trainers.devices.optimizer import MasterAdam, adam, optimizer_tensors, set_optimizer_tensors
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, PPOConfig, train_ppo
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
@@ -35,10 +35,7 @@ def trained(out: Path, dtype: torch.dtype, **changes: Any) -> torch.Tensor:
         patch.setattr(torch.optim.Adam, "__init__", capture)
         before = [p.detach().float().clone() for p in policy.parameters()]
         train_ppo(
-            policy,
-            make_critic().to(dtype),
-            copy.deepcopy(policy),
-            make_tokenizer(),
+            Models(policy, make_critic().to(dtype), copy.deepcopy(policy), make_tokenizer()),
             make_prompts(8),
             TextReward(distinct_words),
             PPOConfig(**(settings | changes)),

@@ -17,7 +17,7 @@ from evals.values.conversation import Comparison, Response, comparison_as_json, 
 from evals.values.errors import InputError
 from trainers.models.sizes import Precision, new_reward_model
 from trainers.reward.reward import RewardModelTerm
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.renewal import (
     Label,
     Pair,
@@ -94,15 +94,12 @@ def run(out: Path, first: Path, label: Label = by_last_word, reward: Any = None)
         checkpoints=1, save_every=1, micro_batch_size=16,
     )  # fmt: skip
     train_ppo(
-        policy,
-        make_critic(),
-        copy.deepcopy(policy),
-        TOKENIZER,
+        Models(policy, make_critic(), copy.deepcopy(policy), TOKENIZER),
         PROMPTS,
         reward or load(first),
         settings,
         out,
-        renewal=renewals(out, first, label),
+        Options(renewal=renewals(out, first, label)),
     )
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from evals.models.sampling import Generation, generate
 from evals.values.errors import InputError
 from trainers.rl import formulas
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.vllm import VLLMSampler, generation
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -60,15 +60,12 @@ def run(out: Path, sampler: Any, **changes: Any) -> list[dict[str, Any]]:
     settings: dict[str, Any] = {"updates": 3, "batch_size": 16, "max_new_tokens": 8, "micro_batch_size": 8}
     rates = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "checkpoints": 1}
     train_ppo(
-        policy,
-        make_critic(),
-        copy.deepcopy(policy),
-        make_tokenizer(),
+        Models(policy, make_critic(), copy.deepcopy(policy), make_tokenizer()),
         make_prompts(8),
         TextReward(distinct_words),
         PPOConfig(**(settings | rates | changes)),
         out,
-        sampler=sampler,
+        Options(sampler=sampler),
     )
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 

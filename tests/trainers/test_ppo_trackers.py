@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evals.values.errors import InputError
-from trainers.rl.ppo import PPOConfig, train_ppo
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.trackers import NAMES, check_trackers
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -41,15 +41,12 @@ def test_tensorboard_has_every_number_once(tmp_path: Path) -> None:
     policy = eager_to_end()
     settings = PPOConfig(updates=3, batch_size=8, max_new_tokens=6, checkpoints=1)
     train_ppo(
-        policy,
-        make_critic(),
-        copy.deepcopy(policy),
-        make_tokenizer(),
+        Models(policy, make_critic(), copy.deepcopy(policy), make_tokenizer()),
         make_prompts(8),
         TextReward(distinct_words),
         settings,
         tmp_path,
-        trackers=["tensorboard"],
+        Options(trackers=["tensorboard"]),
     )
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     numbers = {key for key, value in rows[0].items() if key != "update" and value is not None}

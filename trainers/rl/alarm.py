@@ -1,4 +1,6 @@
-"""The reward-hacking alarm: a reward that rises while the score of held-out responses falls.
+"""What a run is warned or ended by: the reward-hacking alarm, and limits on an update's KL and entropy.
+
+The alarm: a reward that rises while the score of held-out responses falls.
 
 Such a policy learns to please the reward, not to do better (Goodhart's law; for learnt rewards Gao et
 al. 2022, arXiv 2210.10760). Pure functions of the rows of metrics: a resumed run raises the same alarms.
@@ -13,9 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from evals.values.errors import InputError
+from trainers.rl.config import PPOConfig
+
 SCORE, STDERR, UNSCORED_SHARE = "held_out/score", "held_out/score_stderr", "held_out/unscored_share"
 OVER_REFUSAL, LENGTH = "held_out/over_refusal", "held_out/length"
+LIMIT, ROLLBACKS = "control/limit", "control/rollbacks"
 ALARM, ALARM_TEXT = "alarm/reward_hacking", "alarm/text"
+MAX_ROLLBACKS = 3  # then the run ends where it was rolled back to
+KL_FACTOR = 2.0  # what a rollback multiplies kl_coef by, so that the same way is not taken again
 FALL_ERRORS = 3.0  # standard errors that a fall of the held-out score must exceed
 RISE_ERRORS = 2.0  # and a rise of the reward
 WINDOW = 5  # updates whose mean reward stands for the reward at a measurement
@@ -140,3 +148,23 @@ def alarm_metrics(
     if alarm is None:
         return {ALARM: 0.0}, False
     return {ALARM: 1.0, ALARM_TEXT: str(alarm)}, not any(earlier.get(ALARM) for earlier in before)
+
+
+def crossed_limit(metrics: Mapping[str, Any], config: PPOConfig) -> str | None:
+    """The limit that an update's samples cross, in words; None where they cross none."""
+    kl, entropy = metrics["objective/kl"], metrics["objective/entropy"]
+    if config.kl_limit is not None and kl is not None and kl > config.kl_limit:
+        return f"KL {kl:.3g} nats a response, more than kl_limit {config.kl_limit:g}"
+    if config.entropy_floor is not None and entropy is not None and entropy < config.entropy_floor:
+        return f"entropy {entropy:.3g} nats a token, less than entropy_floor {config.entropy_floor:g}"
+    return None
+
+
+def check_start(update: int, limit: str | None) -> None:
+    """Raises InputError when the policy that training begins with crosses a limit: no policy is left to go to."""
+    if limit is not None and update == 1:
+        raise InputError(
+            f"no update can be kept within the limits ({limit})",
+            field="ppo.kl_limit, ppo.entropy_floor",
+            fix="widen them, or lower the learning rate",
+        )

@@ -34,9 +34,9 @@ from trainers.devices.optimizer import optimizer_tensors, set_optimizer_tensors
 from trainers.devices.processes import Processes
 from trainers.devices.sharding import part_of, whole_tensors
 from trainers.models.adapters import plain_weights, save_plain
+from trainers.rl.alarm import KL_FACTOR, MAX_ROLLBACKS
 from trainers.rl.config import PPOConfig
 from trainers.rl.learner import Learner
-from trainers.rl.limits import KL_FACTOR, MAX_ROLLBACKS, rolls_back
 
 STATES_KEPT = 2
 
@@ -100,7 +100,7 @@ class RunFolder:
             _write_text(self.path / "metrics.jsonl", "".join(self._rows))
             _cut_log(self.path / "timings.jsonl", learner.update)
         self._processes.wait()
-        if rolls_back(self._config) and not self._states():
+        if self._config.rolls_back and not self._states():
             self._write_state(learner)
             self._processes.wait()
 

@@ -119,6 +119,12 @@ class PPOConfig:
             )
 
     @property
+    def rolls_back(self) -> bool:
+        """Whether there is a limit that the run goes back from."""
+        has_limits = self.kl_limit is not None or self.entropy_floor is not None
+        return has_limits and self.on_limit is OnLimit.ROLLBACK
+
+    @property
     def save_points(self) -> list[int]:
         """The updates after which the policy is written for evaluation, ascending."""
         return [
@@ -149,6 +155,23 @@ def check_algorithm(algorithm: Algorithm, config: PPOConfig) -> None:
         if is_asked:
             fix = "leave it out, or take algorithm=ppo"
             raise InputError(f"{algorithm.value} has no such setting", field=f"ppo.{name}", fix=fix)
+
+
+def check_groups(algorithm: Algorithm, config: PPOConfig, group_size: int) -> None:
+    """Raises InputError for what is asked of PPO and would be silently left out here."""
+    check_algorithm(algorithm, config)
+    if group_size < 2 or config.batch_size % group_size:
+        raise InputError(
+            f"is {group_size}; groups of it must fill batch_size {config.batch_size}",
+            field="group_size",
+            fix="choose a divisor of batch_size of at least 2",
+        )
+    if config.batch_size % min(config.micro_batch_size, config.batch_size):
+        raise InputError(
+            f"is {config.micro_batch_size}, which does not divide batch_size {config.batch_size}",
+            field="ppo.micro_batch_size",
+            fix="choose a divisor of batch_size",
+        )
 
 
 Choice = TypeVar("Choice", bound=Enum)

@@ -30,8 +30,7 @@ from trainers.models.adapters import adapter, merged
 from trainers.reward.function import RewardFunction
 from trainers.reward.reward import Breakdown, Reward
 from trainers.rl.checkpoint import write_folder
-from trainers.rl.config import Algorithm, PPOConfig
-from trainers.rl.group_settings import check_settings
+from trainers.rl.config import Algorithm, PPOConfig, check_groups
 from trainers.rl.monitor import HeldOut, Monitor
 from trainers.rl.rollout import prompt_set
 from trainers.supervised.progress import quieten
@@ -74,7 +73,7 @@ def train_group_relative(
     A policy from a folder is its own reference, loaded from there again. Raises InputError for settings
     that the algorithm does not have, UndecidableError when too many responses stay unscored.
     """
-    check_settings(algorithm, config, group_size)
+    check_groups(algorithm, config, group_size)
     prompt_set(prompts, tokenizer, (policy,), config)
     kind, arguments, more = TRAINERS[algorithm]
     watch = _Watch(config, tokenizer, out, held_out, progress)

@@ -38,12 +38,15 @@ class PolicyObjective:
         self.optimizer = optimizer
         self._clip = config.clip
 
-    def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
-        return self.loss_of(self.language_model.log_probs(batch), batch, experience, averages)
-
-    def loss_of(
-        self, log_probs: Tensor, batch: TokenBatch, experience: Experience, averages: Averages
+    def loss(
+        self,
+        batch: TokenBatch,
+        experience: Experience,
+        averages: Averages,
+        log_probs: Tensor | None = None,
     ) -> Tensor:
+        """`log_probs` [batch, time] where a pass has found them already."""
+        log_probs = self.language_model.log_probs(batch) if log_probs is None else log_probs
         loss = formulas.policy_loss(
             log_probs,
             batch.take(experience.log_probs),
@@ -67,12 +70,11 @@ class ValueObjective:
         self.optimizer = optimizer
         self._clip, self._coef = config.value_clip, config.value_coef
 
-    def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
-        return self.loss_of(self.critic.values(batch), batch, experience, averages)
-
-    def loss_of(
-        self, values: Tensor, batch: TokenBatch, experience: Experience, averages: Averages
+    def loss(
+        self, batch: TokenBatch, experience: Experience, averages: Averages, values: Tensor | None = None
     ) -> Tensor:
+        """`values` [batch, time] where a pass has found them already."""
+        values = self.critic.values(batch) if values is None else values
         loss, clipped = formulas.value_loss(
             values,
             batch.take(experience.values),
@@ -94,8 +96,8 @@ class SharedObjective:
 
     def loss(self, batch: TokenBatch, experience: Experience, averages: Averages) -> Tensor:
         log_probs, values = log_probs_and_values(self.policy.language_model, self.value.critic, batch)
-        policy_loss = self.policy.loss_of(log_probs, batch, experience, averages)
-        return policy_loss + self.value.loss_of(values, batch, experience, averages)
+        policy_loss = self.policy.loss(batch, experience, averages, log_probs)
+        return policy_loss + self.value.loss(batch, experience, averages, values)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Sampling through a vLLM server, behind the rollout's `Sampler` interface.
 
     trl vllm-serve --model FOLDER --port 8000      on a device of its own
-    train_ppo(..., sampler=VLLMSampler("http://localhost:8000", tokenizer))
+    train_ppo(..., options=Options(sampler=VLLMSampler("http://localhost:8000", tokenizer)))
 
 Before each round the policy's weights are sent to the server (TRL's client, over NCCL). A server computes
 with other kernels than the trainer: the log-probabilities of what it wrote differ, by about 0.01 nats a
