@@ -178,10 +178,12 @@ def test_split_bfloat16_models_are_trained_through_masters(runs: dict[str, Path]
         load_file(runs[each] / "bfloat16" / "checkpoint-3" / "model.safetensors") for each in ("two", how)
     ]
     start = eager_to_end().to(torch.bfloat16).state_dict()
-    for key, value in saved[0].items():
-        moved, moved_split = (weights[key].float() - start[key].float() for weights in saved)
-        assert value.dtype == saved[1][key].dtype == torch.bfloat16
-        assert torch.cosine_similarity(moved.flatten(), moved_split.flatten(), dim=0) > 0.9, key
+    assert {w.dtype for weights in saved for w in weights.values()} == {torch.bfloat16}
+    moved, moved_split = ({k: (w[k].float() - start[k].float()).flatten() for k in w} for w in saved)
+    for key in moved:  # A norm's weights move by one step of bfloat16 or none: which of them differs by machine.
+        assert torch.cosine_similarity(moved[key], moved_split[key], dim=0) > 0.7, key
+    every = (torch.cat(list(one.values())) for one in (moved, moved_split))
+    assert torch.cosine_similarity(*every, dim=0) > 0.95
     assert split[0]["objective/kl"] == pytest.approx(whole[0]["objective/kl"], abs=1e-5)
 
 
