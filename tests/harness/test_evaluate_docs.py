@@ -85,12 +85,13 @@ def test_every_command_of_the_page_runs(
 def test_every_key_of_the_page_exists() -> None:
     """A key that was renamed lives on in the guide."""
     from harness.keys.compose import every_key
-    from harness.keys.evaluate import EvaluateConfig
+    from harness.keys.evaluate import EvaluateConfig, SourceKeys
     from harness.report.exports.lm_eval_export import ExportConfig
 
     known = {
         *every_key(EvaluateConfig),
         *every_key(ExportConfig),
+        *(f"models.NAME.{key}" for key in every_key(SourceKeys)),
         "suites.NAME.path",
         "judges.NAME.KEY",
         "judges.NAME.kind",

@@ -21,7 +21,7 @@ from evals.values.errors import InputError
 from trainers.devices.processes import Processes, current_processes, zero_stage
 from trainers.devices.zero import one_precision
 from trainers.rl.config import PPOConfig
-from trainers.rl.ppo import _check_batch, _check_processes
+from trainers.rl.ppo import Options, _check_batch, _check_processes
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_two_processes import config, train, train_all
@@ -180,7 +180,9 @@ def test_split_bfloat16_models_are_trained_through_masters(runs: dict[str, Path]
     start = eager_to_end().to(torch.bfloat16).state_dict()
     assert {w.dtype for weights in saved for w in weights.values()} == {torch.bfloat16}
     moved, moved_split = ({k: (w[k].float() - start[k].float()).flatten() for k in w} for w in saved)
-    for key in moved:  # A norm's weights move by one step of bfloat16 or none: which of them differs by machine.
+    for (
+        key
+    ) in moved:  # A norm's weights move by one step of bfloat16 or none: which of them differs by machine.
         assert torch.cosine_similarity(moved[key], moved_split[key], dim=0) > 0.7, key
     every = (torch.cat(list(one.values())) for one in (moved, moved_split))
     assert torch.cosine_similarity(*every, dim=0) > 0.95
@@ -284,7 +286,7 @@ def test_what_split_models_do_not_go_with_is_refused(
 ) -> None:
     """A shared trunk was gathered by one model's passes and read by another's."""
     processes = Processes()
-    _check_processes(config(**changes), processes, None, sampler)
+    _check_processes(config(**changes), processes, Options(sampler=sampler))
     processes.shards = True
     with pytest.raises(InputError, match=f"field '{field}'.*without FSDP"):
-        _check_processes(config(**changes), processes, None, sampler)
+        _check_processes(config(**changes), processes, Options(sampler=sampler))
