@@ -120,7 +120,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [f"{context} {word}" for context, word in PASSAGES]
     texts += [f"{activity}: {text} {ends[right]}" for activity, text, _, _, ends, right in STORIES]
     tokenizer = train_tokenizer(texts * 3, 320, 512)
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # with 0, both accuracies of HellaSwag were the same on some machines
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
