@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from evals.models.load import save_model
 from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
-from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of
+from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
 
 
 @dataclass
@@ -81,21 +81,9 @@ def pretrain(
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
-            output_dir=str(out / "trainer"),
-            per_device_train_batch_size=config.batch_size,
-            max_steps=steps,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=round(config.warmup_share * steps),
+            **trainer_settings(config, steps, seed, model, out),
             weight_decay=config.weight_decay,
             adam_beta2=0.98,
-            seed=seed,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=model.dtype == torch.bfloat16,
         ),
         train_dataset=blocks,
         callbacks=[StepProgress(progress)],

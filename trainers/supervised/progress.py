@@ -1,11 +1,13 @@
-"""How many steps a transformers Trainer takes, and how far it is."""
+"""How a transformers Trainer is set up here: its steps, its settings, and how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
-from transformers import PrinterCallback, Trainer, TrainerCallback
+import torch
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 Progress = Callable[[int], None]
 
@@ -20,6 +22,35 @@ class Passes(Protocol):
 def steps_of(config: Passes, rows: int) -> int:
     """Optimiser steps over `rows`, of which a pass's last may have fewer; at least 1."""
     return max(1, round(-(-rows // config.batch_size) * config.epochs))
+
+
+class Schedule(Protocol):
+    """A cosine schedule up to `learning_rate`, whose first `warmup_share` of steps rises."""
+
+    batch_size: int
+    learning_rate: float
+    warmup_share: float
+
+
+def trainer_settings(
+    config: Schedule, steps: int, seed: int, model: PreTrainedModel, out: Path
+) -> dict[str, Any]:
+    """What every Trainer here is given, by transformers' names: schedule, seed, device, and no word of its own."""
+    return {
+        "output_dir": str(out / "trainer"),
+        "per_device_train_batch_size": config.batch_size,
+        "max_steps": steps,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": round(config.warmup_share * steps),
+        "seed": seed,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": model.dtype == torch.bfloat16,
+    }
 
 
 class StepProgress(TrainerCallback):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig as TRLConfig
@@ -18,7 +17,7 @@ from evals.values.conversation import Comparison
 from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.models.adapters import adapter, merged
-from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of
+from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
 
 
 @dataclass
@@ -70,22 +69,10 @@ def train_reward_model(
     trainer = RewardTrainer(
         model=model,
         args=TRLConfig(
-            output_dir=str(out / "trainer"),
-            per_device_train_batch_size=config.batch_size,
-            max_steps=steps,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=round(config.warmup_share * steps),
+            **trainer_settings(config, steps, seed, model, out),
             max_length=config.max_length,
             center_rewards_coefficient=config.center_coef,
             gradient_checkpointing=False,
-            seed=seed,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=model.dtype == torch.bfloat16,
         ),
         train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,
