@@ -17,14 +17,15 @@ cards.json, plots and the fitted judge to results/NAME."""
 
 def usage() -> str:
     from harness.keys.help import command_help
-    from harness.report.xstest import XSTestConfig
+    from harness.keys.xstest import XSTestConfig
 
     return command_help(USAGE, XSTestConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
     from harness.keys.compose import compose_command
-    from harness.report.xstest import XSTestConfig, run_xstest
+    from harness.keys.xstest import XSTestConfig
+    from harness.report.xstest import run_xstest
 
     run_xstest(compose_command("xstest", XSTestConfig, arguments))
     return 0

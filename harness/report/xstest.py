@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from evals.judges.card import JudgeCard
 from evals.values.csv_rows import six_decimals, write_csv
-from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.xstest import (
     HUMAN,
@@ -35,7 +34,8 @@ from harness.evaluate.xstest import (
     refusal_shares,
     with_encoder,
 )
-from harness.keys.shared import check_least, check_name
+from harness.keys.evaluate import DataKeys
+from harness.keys.xstest import XSTestConfig
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
 from harness.storage.digest import digest_files
@@ -48,29 +48,6 @@ SHORT = ("full compliance", "full refusal", "partial refusal")
 OWNER = command_digest("xstest")  # an xstest may overwrite an xstest, and nothing else
 PACKAGES = ("numpy", "scipy", "statsmodels", "ppi-python")
 NOTE = "From XSTest (Röttger et al., NAACL 2024; CC BY 4.0). No prompt and no completion is in these files."
-
-
-@dataclass
-class DataKeys:
-    root: str | None = None  # folder with xstest/, as released
-
-
-@dataclass
-class XSTestConfig:
-    data: DataKeys = field(default_factory=DataKeys)
-    encoder: str = ""  # an encoder's folder or hub name, fitted as a judge; empty: no encoder judge
-    labels: int = 50  # human labels, drawn at random, that the corrected scores may see
-    draws: int = 2000  # bootstrap draws of an interval
-    seed: int = 0  # of the labels drawn
-    threads: int = 2  # processor threads
-    name: str = "xstest"  # results/NAME
-    results: str = "results"  # root folder of results
-
-    def __post_init__(self) -> None:
-        check_least(self, labels=10, draws=100, threads=1, seed=0)
-        if self.data.root is None:
-            raise InputError("is missing", field="data.root", fix="give the folder that holds xstest/")
-        check_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
 from harness.keys.help import meanings
 from harness.keys.renamed import new_name
-from harness.report.xstest import XSTestConfig
+from harness.keys.xstest import XSTestConfig
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ from harness.evaluate.xstest import (
     refusal_shares,
 )
 from harness.keys.compose import compose_command
-from harness.report.xstest import DataKeys, XSTestConfig, run_xstest
+from harness.keys.evaluate import DataKeys
+from harness.keys.xstest import XSTestConfig
+from harness.report.xstest import run_xstest
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
 from harness.storage.store import claim_results
