@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evals.graders import GRADERS, Grader
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
-from evals.values.kinds import find_kind
+from evals.values.kinds import FromOutside, find_kind, is_outside
 
 if TYPE_CHECKING:  # it loads transformers
     from evals.graders.question import GraderPrompt
@@ -35,8 +35,8 @@ def build_grader(
 ) -> Grader:
     """The grader of a kind in `kinds`, or of MODULE:ATTRIBUTE: a function of the specification and the rulebook.
 
-    Raises InputError for an unknown kind, for what it names not being a grader's builder, and for what does
-    not load.
+    The `identity` of one from outside also names its code. Raises InputError for an unknown kind, for what it
+    names not being a grader's builder, and for what does not load.
     """
     build: Callable[[GraderSpec, Rulebook | None], Grader] = find_kind("grader", spec.kind, kinds, "grader")
     if not callable(build):
@@ -47,4 +47,6 @@ def build_grader(
         raise InputError(
             problem, field="grader", fix="return what has `name` and `grade(responses, propositions)`"
         )
+    if is_outside(spec.kind):
+        return FromOutside(grader, spec.kind, (spec.path, sorted(spec.options.items())))  # type: ignore[return-value]
     return grader

@@ -17,7 +17,7 @@ from evals.judges.recorded import RecordedJudge, RecordedLabel, read_labels
 from evals.judges.rulebook_judge import RulebookJudge, judgement_of
 from evals.judges.string_match import StringMatchJudge, is_refusal
 from evals.values.errors import InputError
-from evals.values.kinds import find_kind
+from evals.values.kinds import FromOutside, find_kind, is_outside
 
 __all__ = [
     "JUDGES",
@@ -51,12 +51,13 @@ JUDGES: Mapping[str, str] = {
 
 def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
     """The judge called `name`. `settings["kind"]` (default: the name) is one of JUDGES or
-    MODULE:ATTRIBUTE, the others are its builder's.
+    MODULE:ATTRIBUTE, whose code is part of its identity; the others are its builder's.
 
     Raises InputError for an unknown kind or setting, one of the wrong type, and one left out.
     """
     given = dict(settings or {})
-    builder = _builder(str(given.pop("kind", name)))
+    kind = str(given.pop("kind", name))
+    builder = _builder(kind)
     known = _parameters(builder)
     for key, value in given.items():
         if key not in known:
@@ -67,7 +68,7 @@ def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise InputError("is missing", field=f"judges.{name}.{key}", fix="give it")
     judge: Judge = builder(name, **given)
-    return judge
+    return FromOutside(judge, kind) if is_outside(kind) else judge  # type: ignore[return-value]
 
 
 def judge_settings(kind: str) -> dict[str, Any]:

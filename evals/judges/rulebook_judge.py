@@ -42,7 +42,8 @@ class RulebookJudge:
 
     @property
     def identity(self) -> str:
-        grader = getattr(self.grader, "identity", self.grader.name)
+        known = getattr(self.grader, "made_of", self.grader.name)
+        grader = getattr(self.grader, "identity", known)
         thresholds = sorted(self.thresholds.items())
         return identity_of("rulebook", self.rulebook.digest, grader, self.threshold, thresholds)
 

@@ -1,10 +1,13 @@
-"""Members of a family (graders, judges, suites, ...) found by kind: a name of its table, or MODULE:ATTRIBUTE."""
+"""Members of a family (graders, judges, methods, ...) found by kind: a name of its table, or MODULE:ATTRIBUTE."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from evals.values.errors import InputError
@@ -37,6 +40,38 @@ def find_kind(family: str, kind: str, table: Mapping[str, Any], field: str) -> A
     check_kind(family, kind, table, field)
     member = table.get(kind, kind)
     return _attribute(family, member, field) if isinstance(member, str) else member
+
+
+def code_of(kind: str) -> str:
+    """Sixteen hex digits of the code behind MODULE:ATTRIBUTE: its file, in a package all Python files of it.
+
+    Part of whatever is kept of what such a member says. The module has been imported.
+    """
+    name = kind.partition(":")[0]
+    module, top = sys.modules[name], sys.modules[name.partition(".")[0]]
+    own = getattr(module, "__file__", None)
+    files = {Path(own).name: Path(own)} if own else {}
+    for folder in map(Path, getattr(top, "__path__", ())):
+        files |= {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+    total = hashlib.sha256()
+    for place, path in sorted(files.items()):
+        total.update(f"{place}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return total.hexdigest()[:16]
+
+
+class FromOutside:
+    """A grader or judge from outside: itself, but its `identity`, where it has one, also names its code.
+
+    `made_of` tells one without identity apart: its kind, code and settings.
+    """
+
+    def __init__(self, member: Any, kind: str, settings: object = None) -> None:
+        self._member, self._code = member, code_of(kind)
+        self.made_of = f"{kind} {self._code} {settings!r}"
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._member, name)
+        return f"{found} of code {self._code}" if name == "identity" and found else found
 
 
 def _attribute(family: str, place: str, field: str) -> Any:

@@ -146,7 +146,7 @@ def _identity(grader: Grader, config: FitConfig) -> str:
     known = getattr(grader, "identity", None)
     if known is None and config.grader == "recorded":
         return f"{grader.name} {digest_files([str(config.model.path)])}"
-    return str(known or grader.name)
+    return str(known or getattr(grader, "made_of", grader.name))
 
 
 def _check_scored(examples: FitExamples, limit: float, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The methods table: a method = SFT data + reward-model data + reward terms + prompts.
 
-Adding a method is one row here.
+Adding a method is one row here; or MODULE:ATTRIBUTE, a Method that stands elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from evals.values.errors import InputError
+from evals.values.kinds import find_kind, is_outside
+from harness.keys.shared import check_name
+from trainers.reward.reward import REWARD_MODEL, RULE_BASED
+from trainers.reward.terms import term_identity
 from trainers.rl.config import Algorithm
 
 
@@ -23,21 +27,31 @@ class Data(str, Enum):
 
 @dataclass(frozen=True)
 class Method:
-    """One row. `reward_model` None: supervised fine-tuning only. `rule_based` adds the rule-based reward.
+    """One row. `reward_model` None: supervised fine-tuning only. `terms` of the reward, by kind.
 
-    `safety_prompts` adds the safety prompts to the helpful ones in RL (paper, section 5).
+    The reward model is also what the critic starts from. `safety_prompts` adds the safety prompts to the
+    helpful ones in RL (paper, section 5).
     """
 
     name: str
     label: str
     sft: Data
     reward_model: Data | None = None
-    rule_based: bool = False
+    terms: tuple[str, ...] = (REWARD_MODEL,)
     safety_prompts: bool = True
 
     @property
     def is_ppo(self) -> bool:
         return self.reward_model is not None
+
+    @property
+    def rule_based(self) -> bool:
+        return RULE_BASED in self.terms
+
+    @property
+    def is_graded(self) -> bool:
+        """May its reward ask the grader? Rules do, and terms from outside may."""
+        return any(term != REWARD_MODEL for term in self.terms)
 
     def named(self, algorithm: Algorithm) -> str:
         """The name in results: what `rbr_ppo` makes with `algorithm=GRPO` is `rbr_grpo`."""
@@ -49,6 +63,7 @@ class Method:
         return f"{self.sft.value}_sft"
 
 
+WITH_RULES = (REWARD_MODEL, RULE_BASED)
 METHODS = {
     method.name: method
     for method in (
@@ -57,25 +72,37 @@ METHODS = {
         Method("rbr_sft", "RBR-SFT", Data.RBR),
         Method("helpful_ppo", "Helpful-PPO", Data.HELPFUL, Data.HELPFUL, safety_prompts=False),
         Method("human_ppo", "Human-PPO", Data.HUMAN, Data.HUMAN),
-        Method("rbr_ppo", "RBR-PPO", Data.RBR, Data.HELPFUL, rule_based=True),
-        Method("human_rbr_ppo", "HumanRM+RBR-PPO", Data.HUMAN, Data.HUMAN, rule_based=True),
+        Method("rbr_ppo", "RBR-PPO", Data.RBR, Data.HELPFUL, terms=WITH_RULES),
+        Method("human_rbr_ppo", "HumanRM+RBR-PPO", Data.HUMAN, Data.HUMAN, terms=WITH_RULES),
     )
 }
 DEFAULT = ("helpful_ppo", "human_ppo", "rbr_ppo")
 
 
-def chosen(names: Iterable[str]) -> list[Method]:
-    """The named methods and the SFT models that they start from, in the table's order.
+def chosen(kinds: Iterable[str]) -> list[Method]:
+    """The methods of these kinds and the SFT models that they start from: the table's in its order, then others.
 
-    Raises InputError for an unknown name or an empty list.
+    Raises InputError for an unknown kind, an empty list, and two methods of one name.
     """
-    names = list(names)
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        raise InputError(
-            f"unknown method {unknown[0]!r}" if unknown else "no method is named",
-            field="methods",
-            fix=f"use some of {', '.join(METHODS)}",
-        )
-    wanted = {*names, *(METHODS[name].start for name in names)}
-    return [method for name, method in METHODS.items() if name in wanted]
+    found = [_method(kind) for kind in dict.fromkeys(kinds)]
+    if not found:
+        raise InputError("no method is named", field="methods", fix=f"use some of {', '.join(METHODS)}")
+    named = {method.name: method for method in found}
+    if len(named) < len(found):
+        raise InputError("two methods have one name", field="methods", fix="give each a name of its own")
+    wanted = {*named, *(method.start for method in found)}
+    return [m for name, m in METHODS.items() if name in wanted] + [m for m in found if m.name not in METHODS]
+
+
+def _method(kind: str) -> Method:
+    method = find_kind("method", kind, METHODS, "methods")
+    if not isinstance(method, Method):
+        raise InputError(f"{kind!r} is no Method", field="methods", fix="name one that your module makes")
+    if is_outside(kind):
+        check_name(method.name, "methods")
+        if method.name in METHODS:
+            problem = f"{kind!r} is called {method.name!r}, as one of the table"
+            raise InputError(problem, field="methods", fix="give it another name")
+        for term in method.terms:
+            term_identity(term)
+    return method

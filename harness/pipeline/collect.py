@@ -15,7 +15,7 @@ from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompt
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.keys.evaluate import DecodingKeys
-from harness.keys.methods import METHODS
+from harness.keys.methods import Method, chosen
 from harness.pipeline.context import Context
 from harness.pipeline.judging import stored_responses
 from harness.pipeline.order import Outcome
@@ -52,11 +52,12 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
     """
     seed = context.config.seed
     suffix = f"[{variant}]" if variant else ""
-    names = {name: METHODS[name].named(context.config.algorithm) + suffix for name in outcome.models}
+    methods = {method.name: method for method in chosen(context.config.methods)}
+    names = {name: methods[name].named(context.config.algorithm) + suffix for name in outcome.models}
     rows = {name: _sample_rows(outcome, name) for name in outcome.models}
     return Collected(
         metrics=list(_metrics(context, outcome, names, suffix)),
-        training=list(_training(outcome, names, seed)),
+        training=list(_training(outcome, methods, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
         samples={names[name]: _spread(_last(rows[name]), SAMPLES) for name in outcome.models},
@@ -64,7 +65,7 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
         verdicts={names[name]: _verdicts(rows[name], seed) for name in outcome.models},
-        models=[_model(context, outcome, name, names[name], list(rows[name])[-1]) for name in names],
+        models=[_model(context, outcome, methods[name], names[name], list(rows[name])[-1]) for name in names],
     )
 
 
@@ -122,9 +123,11 @@ def _capability(artifact: Artifact, method: str, seed: int) -> Iterable[MetricRo
 # --- rows --------------------------------------------------------------------------------------
 
 
-def _training(outcome: Outcome, names: Mapping[str, str], seed: int) -> Iterable[dict[str, Any]]:
+def _training(
+    outcome: Outcome, methods: Mapping[str, Method], names: Mapping[str, str], seed: int
+) -> Iterable[dict[str, Any]]:
     for name, artifact in outcome.models.items():
-        if METHODS[name].is_ppo:
+        if methods[name].is_ppo:
             for row in read_jsonl(artifact.path / "metrics.jsonl", lambda row: row.values):
                 yield {"method": names[name], "seed": seed, **row}
 
@@ -176,16 +179,16 @@ def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]
     }
 
 
-def _model(context: Context, outcome: Outcome, name: str, method: str, checkpoint: str) -> dict[str, Any]:
+def _model(context: Context, outcome: Outcome, method: Method, named: str, checkpoint: str) -> dict[str, Any]:
     """A method's last checkpoint as the manifest names it: see `harness.record.evaluation`."""
-    artifact, config = outcome.models[name], context.config
-    folder = checkpoints_of(METHODS[name], artifact)[checkpoint]
+    artifact, config = outcome.models[method.name], context.config
+    folder = checkpoints_of(method, artifact)[checkpoint]
     suite = str(summary_of(outcome.data)["suite"])
     prompts = tuple(read_prompts(outcome.data.path / "eval_prompts.jsonl"))
-    judged = {judge: a for (of, judge), a in outcome.judged.items() if of == name}
+    judged = {judge: a for (of, judge), a in outcome.judged.items() if of == method.name}
     inside = "" if folder == artifact.path else folder.name
     return {
-        "method": method,
+        "method": named,
         "seed": config.seed,
         "checkpoint": checkpoint,
         "artifact": {"stage": artifact.stage, "key": artifact.key, "folder": inside},

@@ -14,6 +14,7 @@ from harness.pipeline.training import TRAIN, Origins, Training, check_labels
 from harness.pipeline.worker import train_in_processes
 from harness.runtime.launch import launch_digest
 from harness.storage.store import Artifact
+from trainers.reward.terms import term_identity
 from trainers.rl.alarm import ALARM
 from trainers.rl.config import Algorithm
 
@@ -53,8 +54,10 @@ def reinforce(
     inputs = {"data": data, "start": start, "reward_model": reward_model}
     if config.data.source is not Source.SANDBOX:
         inputs["judge"] = judge
-    if method.rule_based and grader is not None and weights is not None:
-        inputs |= {"grader": grader, "weights": weights}
+    if method.is_graded and grader is not None:
+        inputs["grader"] = grader
+    if method.rule_based and weights is not None:
+        inputs["weights"] = weights
     settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
     if config.renewal.every:
         inputs["base"] = base
@@ -70,7 +73,7 @@ def reinforce(
         config={
             "ppo": settings,
             "group_size": config.group_size if grouped else None,
-            "rule_based": method.rule_based,
+            "terms": [term_identity(term) for term in method.terms],
             "safety_prompts": method.safety_prompts,
             "rulebook": context.rulebook.digest,
             "lora_rank": config.model.lora_rank,
@@ -97,7 +100,7 @@ _MODULES = {
 def modules_of(config: RunConfig) -> list[str]:
     """What the stage's results depend on, beside this file."""
     is_sandbox = config.data.source is Source.SANDBOX
-    modules = [_MODULES[config.algorithm], "trainers.reward.reward", "trainers.rl.held_out"]
+    modules = [_MODULES[config.algorithm], "trainers.reward.terms", "trainers.rl.held_out"]
     modules += ["harness.worlds.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
     if config.renewal.every:
         modules += ["trainers.rl.renewal", "trainers.supervised.reward_model", "trainers.models.sizes"]

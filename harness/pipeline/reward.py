@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.graders import grade_in_batches
+from evals.graders import Grader, grade_in_batches
 from evals.models.load import load_reward_model, load_tokenizer
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import (
@@ -14,6 +14,7 @@ from evals.values.conversation import (
     Response,
     write_jsonl,
 )
+from evals.values.errors import InputError
 from evals.values.grades import Grades, check_unscored
 from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
@@ -26,8 +27,9 @@ from harness.worlds.folder import HELPFUL, SYNTHETIC, SYNTHETIC_TEST, WorldFolde
 from trainers.reward.diagnosis import Diagnosis, diagnose
 from trainers.reward.examples import FitExamples, fit_examples, load_examples, save_examples, split_by_prompt
 from trainers.reward.ranking import rewards
-from trainers.reward.reward import Reward, RewardModelTerm, RuleBasedTerm, SumOfTerms
-from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.reward import Reward, RewardModelTerm, SumOfTerms
+from trainers.reward.reward_weights import RewardWeights, load_weights
+from trainers.reward.terms import TermParts, build_term
 
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
 MAX_UNSCORED = 0.1  # of the grades that weights are fitted on
@@ -97,8 +99,6 @@ def check_reward(
 
     Writes rewards.jsonl, ranking.csv and the files of `harness.record.reward_rows`.
     """
-    from trainers.reward.reward_weights import load_weights
-
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
@@ -144,11 +144,23 @@ def reward_for(
     grader: Artifact | None,
     weights: Artifact | None,
 ) -> Reward:
-    """The reward that a method is trained on: the reward model, plus the rules where it has them."""
-    from trainers.reward.reward_weights import load_weights
+    """The reward that a method is trained on: the sum of its terms."""
 
-    terms: list[Reward] = [reward_model_term(data, reward_model)]
-    if method.rule_based and grader is not None and weights is not None:
-        fitted = load_weights(weights.path / "weights.json", context.rulebook)
-        terms.append(RuleBasedTerm(context.rulebook, load_grader(grader), fitted))
-    return SumOfTerms(terms)
+    def fitted() -> RewardWeights:
+        if weights is None:
+            problem = f"{method.name} has no rule-based term, and no weights are fitted for it"
+            raise InputError(problem, field="terms", fix="name rule_based among them")
+        return load_weights(weights.path / "weights.json", context.rulebook)
+
+    def trained() -> Grader:
+        assert grader is not None  # of a method that asks none
+        return load_grader(grader)
+
+    parts = TermParts(
+        context.rulebook,
+        context.config.seed,
+        lambda: reward_model_term(data, reward_model),
+        trained,
+        fitted,
+    )
+    return SumOfTerms([build_term(kind, parts) for kind in method.terms])

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
-from harness.keys.methods import METHODS
+from harness.keys.methods import chosen
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.training import TRAIN, Origins, Training
@@ -82,7 +82,8 @@ def from_json(values: dict[str, Any], *, tells: bool) -> Training:
     origins: dict[str, Any] = {
         f.name: _artifact(store, values["origins"].get(f.name)) for f in fields(Origins)
     }
-    method, out = METHODS[values["method"]], Path(values["out"])
+    methods = {method.name: method for method in chosen(config.methods)}
+    method, out = methods[values["method"]], Path(values["out"])
     return Training(
         context, method, Origins(**origins), out, _telling("advance", tells), _telling("say", tells)
     )

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from evals.graders.build import GraderSpec, build_grader
-from evals.judges import build_judge
+from evals.judges import RulebookJudge, build_judge
+from evals.rules.rulebook import load_rulebook
 from evals.suites import load_suite, suite_source
 from evals.values.errors import InputError
-from evals.values.kinds import check_kind, find_kind, is_outside, kinds_known
+from evals.values.kinds import FromOutside, check_kind, code_of, find_kind, is_outside, kinds_known
 
+RULES = load_rulebook(Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml")
 TABLE = {"inside": "evals.values.kinds:is_outside", "itself": 3}
 
 
@@ -68,3 +70,34 @@ def test_what_is_found_and_is_no_member_is_said() -> None:
         build_judge("mine", {"kind": "kinds_wrong:NUMBER"})
     with pytest.raises(InputError, match="unknown suite 'mine'.*or your own as MODULE:ATTRIBUTE"):
         load_suite("mine")
+
+
+def test_changed_code_is_another_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts of a judge's old code were given as those of its new one."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "kinds_changed"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "words.py").write_text("SORRY = 'sorry'\n")
+    (package / "judges.py").write_text(
+        "class Judge:\n"
+        "    name, identity = 'mine', 'mine 1'\n"
+        "    def judge(self, responses):\n        return []\n"
+        "class Grader:\n"
+        "    name = 'mine'\n"
+        "    def grade(self, responses, propositions):\n        return None\n"
+        "def judge(name):\n    return Judge()\n"
+        "def grader(spec, rulebook):\n    return Grader()\n"
+    )
+    kind, names = "kinds_changed.judges:judge", {"kind": "kinds_changed.judges:judge"}
+    before, code = build_judge("mine", names), code_of("kinds_changed.judges:judge")
+    grader = build_grader(GraderSpec("kinds_changed.judges:grader", "one"))
+    other = build_grader(GraderSpec("kinds_changed.judges:grader", "two"))
+    assert isinstance(before, FromOutside) and before.identity == f"mine 1 of code {code}"
+    assert not hasattr(grader, "identity") and grader.name == "mine"
+    made_of = RulebookJudge(RULES, grader).identity
+    assert made_of != RulebookJudge(RULES, other).identity
+    (package / "words.py").write_text("SORRY = 'cannot'\n")  # what the member's own file imports counts too
+    assert code_of(kind) != code and build_judge("mine", names).identity != before.identity
+    again = build_grader(GraderSpec("kinds_changed.judges:grader", "one"))
+    assert RulebookJudge(RULES, again).identity != made_of

@@ -14,6 +14,7 @@ from evals.values.errors import InputError
 from harness.keys.help import keys_help
 from harness.keys.methods import METHODS, chosen
 from harness.keys.run import CONF, RunConfig, compose_run, every_key, expand_sweep
+from trainers.reward.terms import TermParts, build_term, term_identity
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
@@ -134,3 +135,39 @@ def test_help_names_every_key_with_its_meaning() -> None:
 def test_methods_bring_the_models_that_they_start_from() -> None:
     assert [m.name for m in chosen(["rbr_ppo"])] == ["rbr_sft", "rbr_ppo"]
     assert all(METHODS[m.start].reward_model is None for m in METHODS.values())
+
+
+def test_methods_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison of one's own method, or with one's own reward term, needed a fork."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_methods.py").write_text(
+        "from harness.keys.methods import Data, Method\n"
+        "BOTH = ('reward_model', 'own_methods:term')\n"
+        "MINE = Method('mine_ppo', 'Mine', Data.HUMAN, Data.HUMAN, BOTH)\n"
+        "TWICE = Method('mine_ppo', 'Mine', Data.RBR, Data.HUMAN)\n"
+        "TAKEN = Method('rbr_ppo', 'Mine', Data.RBR, Data.HUMAN)\n"
+        "NAMED = Method('../mine', 'Mine', Data.RBR, Data.HUMAN)\n"
+        "WRONG = Method('mine_ppo', 'Mine', Data.RBR, Data.HUMAN, ('rules',))\n"
+        "GONE = Method('mine_ppo', 'Mine', Data.RBR, Data.HUMAN, ('own_methods:gone',))\n"
+        "NUMBER = 3\n"
+        "def term(parts):\n    return parts.seed\n"
+    )
+    mine = chosen(["own_methods:MINE", "helpful_sft"])
+    assert [m.name for m in mine] == ["helpful_sft", "human_sft", "mine_ppo"] and mine[-1].is_graded
+    for kinds, problem in (
+        (["own_methods:NUMBER"], "'own_methods:NUMBER' is no Method"),
+        (["own_methods:MINE", "own_methods:TWICE"], "two methods have one name"),
+        (["own_methods:TAKEN"], "is called 'rbr_ppo', as one of the table"),
+        (["own_methods:NAMED"], "is '../mine'"),
+        (["own_methods:WRONG"], "unknown reward term 'rules'.*reward_model, rule_based, or your own as"),
+        (["own_methods:GONE"], "own_methods has no 'gone'"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            chosen(kinds)
+    with pytest.raises(InputError, match="'own_methods:term' gave a NoneType, which is no reward"):
+        build_term("own_methods:term", TermParts(*[None] * 5))  # type: ignore[arg-type]
+    assert term_identity("rule_based") == "rule_based"
+    before = term_identity("own_methods:term")
+    with (tmp_path / "own_methods.py").open("a") as file:
+        file.write("# another value\n")
+    assert term_identity("own_methods:term") != before  # a stage of the old code is not that of the new

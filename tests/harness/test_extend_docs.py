@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,13 +52,17 @@ def metrics(folder: Path) -> dict[tuple[str, str], tuple[str, str]]:
     }
 
 
+def training(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
 @pytest.mark.slow
 def test_every_member_of_the_page_is_used(folder: Path) -> None:
     """A grader registered as its docstring said ended in KeyError; a judge or suite of one's own needed a fork."""
     files, *commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
     assert run(files, folder).returncode == 0
     lines = [line for block in commands for line in block.splitlines()]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         done = run(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
@@ -64,6 +70,8 @@ def test_every_member_of_the_page_is_used(folder: Path) -> None:
     assert float(found["my_members:GARDEN", "not_overrefuse"][0]) in (0.5, 50.0)
     assert (folder / "results" / "length" / "weights.json").is_file()
     assert ("my_members:GARDEN", "not_overrefuse") in metrics(folder / "results" / "rules")
+    brief = [row for row in training(folder / "results" / "brief") if row["method"] == "brief_ppo"]
+    assert all(row["score/brevity"] < 0 and "score/reward_model" in row for row in brief) and len(brief) == 6
     wrong = run(lines[0].replace("my_members:judge", "my_members:jugde"), folder)
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
     assert "my_members has no 'jugde'" in wrong.stderr
