@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from evals.rules.rulebook import Rulebook
 from harness.keys.run import RunConfig
 from harness.runtime.console import Console
 from harness.storage.provenance import module_versions
-from harness.storage.store import Artifact, Store
+from harness.storage.store import Artifact, Store, Work
 
 Advance = Callable[[int], None]
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
@@ -25,34 +26,43 @@ class Context:
     rulebook: Rulebook
     done: list[tuple[str, Artifact]] = field(default_factory=list)
 
+    @contextmanager
+    def open_stage(
+        self,
+        label: str,
+        *,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, Artifact],
+        modules: Sequence[str],
+        glue: Sequence[str],
+        packages: Sequence[str] = (),
+        resumable: bool = False,
+    ) -> Iterator[Work]:
+        """One stage, to be computed inside where it is missing; says one line at its end.
+
+        `label` is `stage` or `stage: what`. `glue`: the stage's own file, and others that count by their own
+        code alone (see `module_versions`).
+        """
+        settings = {**config, "seed": self.config.seed, "threads": self.config.threads}
+        versions = module_versions((*PACKAGES, *packages), modules, glue=glue)
+        with self.store.open_stage(label.split(":")[0], settings, inputs, versions, resumable) as work:
+            yield work
+        self.done.append((label, work.artifact))
+        self.console.finished(label, work.artifact, figure(work.artifact.results))
+
     def stage(
         self,
         label: str,
         build: Callable[[Path], Mapping[str, Any]],
         *,
-        config: Mapping[str, Any],
-        inputs: Mapping[str, Artifact],
-        modules: Sequence[str],
-        packages: Sequence[str] = (),
         glue: Sequence[str] = (),
-        resumable: bool = False,
+        **settings: Any,
     ) -> Artifact:
-        """Fetch or compute one stage; `label` is `stage` or `stage: what`. Says one line at its end.
-
-        `glue`: files of the stage's own beside the one that defines `build` (see `module_versions`).
-        """
-        stage = label.split(":")[0]
-        artifact = self.store.get(
-            stage,
-            {**config, "seed": self.config.seed, "threads": self.config.threads},
-            inputs,
-            module_versions((*PACKAGES, *packages), modules, glue=[build.__module__, *glue]),
-            build,
-            keep_partial=resumable,
-        )
-        self.done.append((label, artifact))
-        self.console.finished(label, artifact, figure(artifact.results))
-        return artifact
+        """`open_stage` around `build(folder)`, which returns figures for the manifest."""
+        with self.open_stage(label, glue=[build.__module__, *glue], **settings) as work:
+            if work.missing:
+                work.results = build(work.folder)
+        return work.artifact
 
 
 def figure(results: Mapping[str, Any]) -> str:

@@ -40,17 +40,6 @@ def reinforce(
     config = context.config
     label = f"{config.algorithm.value}: {method.name}"
 
-    def build(out: Path) -> dict[str, Any]:
-        origins = Origins(data, start, reward_model, grader, weights, judge, base)
-        with context.console.stage(label, total=config.ppo.updates, unit="updates") as advance:
-            training = Training(context, method, origins, out, advance, context.console.say)
-            cost: dict[str, Any] = {}
-            if config.processes > 1:
-                cost = train_in_processes(training)
-            else:
-                TRAIN[config.algorithm](training)
-        return _outcome(out) | cost
-
     inputs = {"data": data, "start": start, "reward_model": reward_model}
     if config.data.source is not Source.SANDBOX:
         inputs["judge"] = judge
@@ -67,9 +56,8 @@ def reinforce(
     if config.processes > 1:
         settings["launch"] = [config.processes, launch_digest(config.launch)]
     grouped = config.algorithm in (Algorithm.GRPO, Algorithm.RLOO)
-    trained = context.stage(
+    with context.open_stage(
         label,
-        build,
         config={
             "ppo": settings,
             "group_size": config.group_size if grouped else None,
@@ -80,13 +68,23 @@ def reinforce(
         },
         inputs=inputs,
         modules=modules_of(config),
-        glue=["harness.pipeline.training"],
+        glue=[__name__, "harness.pipeline.training"],
         packages=["trl"] if grouped else [],
         resumable=config.algorithm is Algorithm.PPO,
-    )
+    ) as work:
+        if work.missing:
+            origins = Origins(data, start, reward_model, grader, weights, judge, base)
+            cost: dict[str, Any] = {}
+            with context.console.stage(label, total=config.ppo.updates, unit="updates") as advance:
+                training = Training(context, method, origins, work.folder, advance, context.console.say)
+                if config.processes > 1:
+                    cost = train_in_processes(training)
+                else:
+                    TRAIN[config.algorithm](training)
+            work.results = _outcome(work.folder) | cost
     if config.renewal.every and config.renewal.labels:
-        check_labels(Path(config.renewal.labels), trained.path)
-    return trained
+        check_labels(Path(config.renewal.labels), work.artifact.path)
+    return work.artifact
 
 
 _MODULES = {

@@ -60,14 +60,11 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
     for config, variant in zip(configs, variants, strict=True):
         if sweep:
             console.say(f"--- seed {config.seed}{f', {variant}' if variant else ''}")
-        parts.append(_run_one(config, variant, console))
+        context = Context(
+            config, Store(Path(config.results) / ".store"), console, load_rulebook(config.rulebook_path)
+        )
+        parts.append(collect(context, run_stages(context), variant))
     return publish(folder, configs, parts)
-
-
-def _run_one(config: RunConfig, variant: str, console: Console) -> Collected:
-    rulebook = load_rulebook(config.rulebook_path)
-    context = Context(config, Store(Path(config.results) / ".store"), console, rulebook)
-    return collect(context, run_stages(context), variant)
 
 
 def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> Ran:

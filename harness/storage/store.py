@@ -16,10 +16,11 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from harness.storage.usage import Usage
 __all__ = [
     "Artifact",
     "Store",
+    "Work",
     "check_results",
     "claim_results",
     "command_digest",
@@ -66,6 +68,24 @@ class Artifact:
         return dict(self.manifest["results"])
 
 
+@dataclass
+class Work:
+    """A stage that is opened: where it is `missing`, write to `folder` and set `results`, figures for its manifest."""
+
+    folder: Path
+    found: Artifact | None
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> bool:
+        return self.found is None
+
+    @property
+    def artifact(self) -> Artifact:
+        assert self.found is not None, "asked before the stage's end"
+        return self.found
+
+
 class Store:
     """The finished stages under `root` (`results/.store`); safe for several processes at once."""
 
@@ -95,6 +115,46 @@ class Store:
             return None
         return _artifact(folder, stage, manifest, cached=True)
 
+    @contextmanager
+    def open_stage(
+        self,
+        stage: str,
+        config: object,
+        inputs: Mapping[str, Artifact],
+        versions: Mapping[str, str],
+        keep_partial: bool = False,
+    ) -> Iterator[Work]:
+        """`with store.open_stage(...) as work:` computes what is missing; `work.artifact` is there afterwards.
+
+        Args:
+            stage: the folder's name. config: a dataclass or mapping. inputs: by their role.
+            versions: see `module_versions`.
+            keep_partial: the stage saves its own state in its folder and goes on from it; after a
+                failure or a kill the next build of the same key is handed the folder as it was.
+
+        Raises:
+            InputError: the disk is full, or the store cannot be written. Whatever is raised inside.
+        """
+        key = self.key(stage, config, inputs, versions)
+        shelf = self.root / stage
+        work = Work(
+            shelf / f"{'.partial' if keep_partial else '.temp'}-{key}", self.find(stage, key, warn=False)
+        )
+        with ExitStack() as stack:
+            if work.missing:
+                with writing(self.root):
+                    shelf.mkdir(parents=True, exist_ok=True)
+                    _sweep(shelf)
+                    waiting = partial(_say_waiting, stage, key)
+                    stack.enter_context(locked(shelf / f".lock-{key}", waiting=waiting))
+                work.found = self.find(stage, key)  # another process may have finished it meanwhile
+            if work.missing:
+                about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}
+                about |= {"inputs": {name: {"stage": a.stage, "key": a.key} for name, a in inputs.items()}}
+                about |= {"versions": dict(versions), "commit": git_commit()}
+                stack.enter_context(self._built(work, about, keep_partial))
+            yield work
+
     def get(
         self,
         stage: str,
@@ -104,59 +164,36 @@ class Store:
         build: Build,
         keep_partial: bool = False,
     ) -> Artifact:
-        """The finished artifact; computed by `build(folder)` when the store does not have it.
+        """`open_stage` around `build(folder)`, which returns figures for the manifest."""
+        with self.open_stage(stage, config, inputs, versions, keep_partial) as work:
+            if work.missing:
+                work.results = build(work.folder) or {}
+        return work.artifact
 
-        Args:
-            stage: the folder's name. config: a dataclass or mapping. inputs: by their role.
-            versions: see `module_versions`.
-            build: writes into the folder that it is given and returns figures for the manifest.
-            keep_partial: the stage saves its own state in that folder and goes on from it; after a
-                failure or a kill the next build of the same key is handed the folder as it was.
-
-        Raises:
-            InputError: the disk is full, or the store cannot be written. Whatever `build` raises.
-        """
-        key = self.key(stage, config, inputs, versions)
-        found = self.find(stage, key, warn=False)
-        if found is not None:
-            return found
-        shelf = self.root / stage
-        with ExitStack() as stack:
-            with writing(self.root):
-                shelf.mkdir(parents=True, exist_ok=True)
-                _sweep(shelf)
-                stack.enter_context(locked(shelf / f".lock-{key}", waiting=lambda: _say_waiting(stage, key)))
-            found = self.find(stage, key)  # another process may have finished it meanwhile
-            if found is not None:
-                return found
-            about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}
-            about |= {"inputs": {name: {"stage": a.stage, "key": a.key} for name, a in inputs.items()}}
-            about |= {"versions": dict(versions), "commit": git_commit()}
-            return self._build(shelf, about, build, keep_partial)
-
-    def _build(self, shelf: Path, about: dict[str, Any], build: Build, keep_partial: bool) -> Artifact:
-        stage, key = about["stage"], about["key"]
-        partial = shelf / f"{'.partial' if keep_partial else '.temp'}-{key}"
+    @contextmanager
+    def _built(self, work: Work, about: dict[str, Any], keep_partial: bool) -> Iterator[None]:
+        """An empty folder before, or what is left of the last try; afterwards the artifact, or nothing."""
+        final = work.folder.with_name(about["key"])
         try:
             with writing(self.root):
-                _discard(shelf / key)
+                _discard(final)
                 if not keep_partial:
-                    shutil.rmtree(partial, ignore_errors=True)  # a build that was killed while we waited
-                resumed = partial.is_dir()
-                partial.mkdir(exist_ok=True)
-                (partial / MANIFEST).unlink(missing_ok=True)
+                    shutil.rmtree(work.folder, ignore_errors=True)  # a build that was killed while we waited
+                resumed = work.folder.is_dir()
+                work.folder.mkdir(exist_ok=True)
+                (work.folder / MANIFEST).unlink(missing_ok=True)
             with Usage() as usage, full_disk_as_input_error(self.root):
-                results = build(partial)
+                yield
             about |= {"seconds": round(usage.seconds, 3), "peak_memory_mb": round(usage.peak_memory_mb, 1)}
             about |= {"resumed": resumed, "created": datetime.now(UTC).isoformat(timespec="seconds")}
             with writing(self.root):
-                about |= {"results": figures(results or {})}
-                manifest = _publish(partial, shelf / key, about)
+                about |= {"results": figures(work.results)}
+                manifest = _publish(work.folder, final, about)
         except BaseException:
             if not keep_partial:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(work.folder, ignore_errors=True)
             raise
-        return _artifact(shelf / key, stage, manifest, cached=False)
+        work.found = _artifact(final, about["stage"], manifest, cached=False)
 
 
 def _artifact(folder: Path, stage: str, manifest: dict[str, Any], *, cached: bool) -> Artifact:
@@ -164,13 +201,13 @@ def _artifact(folder: Path, stage: str, manifest: dict[str, Any], *, cached: boo
     return Artifact(folder, manifest["key"], stage, cached, *cost, manifest=manifest)
 
 
-def _publish(partial: Path, final: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _publish(folder: Path, final: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Bring everything to the disk, then the manifest, then the name; the manifest as it reads back."""
-    files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
-    for path in [*partial.rglob("*"), partial]:
+    files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    for path in [*folder.rglob("*"), folder]:
         sync(path)
-    write_json(partial / MANIFEST, {**manifest, "files": files})
-    os.rename(partial, final)
+    write_json(folder / MANIFEST, {**manifest, "files": files})
+    os.rename(folder, final)
     sync(final.parent)
     return json.loads((final / MANIFEST).read_text(encoding="utf-8"))
 

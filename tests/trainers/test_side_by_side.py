@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from operator import call
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,11 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def results(jobs: Sequence[Callable[[], Any]], together: bool) -> list[Any]:
+    with side_by_side(len(jobs), together=together) as each:
+        return list(each(call, jobs))
+
+
 def test_jobs_run_at_once_with_a_thread_each(two_threads: None) -> None:
     """The jobs ran one after the other; torch kept one thread afterwards."""
     meeting = threading.Barrier(2, timeout=20)
@@ -27,14 +34,14 @@ def test_jobs_run_at_once_with_a_thread_each(two_threads: None) -> None:
         meeting.wait()
         return torch.get_num_threads()
 
-    assert side_by_side([job, job], together=True) == [1, 1]
+    assert results([job, job], together=True) == [1, 1]
     assert torch.get_num_threads() == 2
 
 
 def test_an_error_comes_through(two_threads: None) -> None:
     """A job that failed in its thread left the update half done without a word."""
     with pytest.raises(ZeroDivisionError):
-        side_by_side([lambda: 1, lambda: 1 // 0], together=True)
+        results([lambda: 1, lambda: 1 // 0], together=True)
     assert torch.get_num_threads() == 2
 
 
@@ -42,5 +49,5 @@ def test_an_error_comes_through(two_threads: None) -> None:
 def test_one_thread_or_order_runs_them_in_turn(two_threads: None, threads: int, together: bool) -> None:
     """Two jobs shared one core; collectives ran in another order in each process."""
     torch.set_num_threads(threads)
-    seen = side_by_side([threading.current_thread, threading.current_thread], together=together)
+    seen = results([threading.current_thread, threading.current_thread], together=together)
     assert seen == [threading.main_thread()] * 2

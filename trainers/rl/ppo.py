@@ -168,13 +168,17 @@ def train_ppo(
             averages = Averages()
             with clock.phase("update"):
                 minibatches = run.minibatches(samples, scored, mine, batches)
-                steps = [
-                    partial(improve, objective, minibatches, experience, config, processes)
-                    for objective in learner.objectives
-                ]
+                step = partial(
+                    improve,
+                    minibatches=minibatches,
+                    experience=experience,
+                    config=config,
+                    processes=processes,
+                )
                 at_once = processes.count == 1 and learner.policy.device.type == "cpu"
-                for diagnostics in side_by_side(steps, together=at_once):
-                    averages.merge(diagnostics)
+                with side_by_side(len(learner.objectives), together=at_once) as each:
+                    for diagnostics in each(step, learner.objectives):
+                        averages.merge(diagnostics)
 
             metrics = run.metrics(averages, samples, breakdown, experience, rates)
             tokens = int(processes.sum(samples.lengths.sum()))
