@@ -1,14 +1,15 @@
 """What a page, a summary in Markdown and the terminal show: one description, drawn by page.py and terminal.py.
 
-A document is sections of parts: tables, figures, text, cards of samples, folded parts. Everything in it is text
-as it is to be read; each form escapes it on its own.
+A document is sections of parts: headings, tables, figures, text, lists, cards of samples, folded parts. Everything in
+it is text as it is to be read; each form escapes it on its own.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Flag
+from enum import Enum, Flag
 from typing import ClassVar
 
 NOTHING = "–"
@@ -22,23 +23,41 @@ class Where(Flag):
     BOTH = 3
 
 
+class How(Enum):
+    """What a filter of cards chooses."""
+
+    ONE = "one"
+    MARKS = "marks"
+    ANSWERS = "answers"
+
+
 @dataclass(frozen=True)
 class Cell:
-    """A value with its standard error and interval; `best` marks the column's highest."""
+    """A value with its standard error and interval; a line break in the value is one in the cell."""
 
     value: str = NOTHING
     stderr: str = ""
     interval: str = ""
-    best: bool = False
+    best: bool = False  # the column's highest
+    chip: str = ""  # the style of a coloured label: held, not-held, undecided, unsafe, ...
+    hint: str = ""  # seen by pointing at it, on the page
+    shade: int | None = None  # how dark the page draws the cell, 0 to 9
+    code: bool = False
+    rows: int = 1  # how many rows it spans; 0: a cell above reaches over this one
 
 
 @dataclass(frozen=True)
 class Row:
+    """`style` is "group", a heading of the rows below it, or "detail", a row of less weight."""
+
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...] = ()
     n: int = 0
     n_unscored: int = 0
     note: str = ""
+    style: str = ""
+    depth: int = 0  # the name is indented by so many steps
+    rows: int = 1  # as a cell's
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     words: tuple[str, ...] = ()
+    wide: bool = False  # as wide as the page
     heading: str = ""  # above the table, on the page
     summary_heading: str = ""  # and in the summary
     screen: Screen = field(default_factory=Screen)
@@ -86,27 +106,99 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """Of the parts that follow it in a section; `aside` stands beside it in small type."""
+
+    tag: ClassVar[str] = "heading"
+    text: str
+    aside: str = ""
+    where: Where = Where.PAGE
+
+
+@dataclass(frozen=True)
 class Text:
     tag: ClassVar[str] = "text"
+    text: str
+    where: Where = Where.PAGE
+    style: str = "quiet"  # or "content-warning"
+
+
+@dataclass(frozen=True)
+class Pre:
+    """Text whose line breaks and spaces count: a command, a file."""
+
+    tag: ClassVar[str] = "pre"
     text: str
     where: Where = Where.PAGE
 
 
 @dataclass(frozen=True)
+class Item:
+    """A line of a list: a chip before it, lines of code below it."""
+
+    text: str
+    chip: Cell | None = None
+    code: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Items:
+    tag: ClassVar[str] = "items"
+    items: tuple[Item, ...]
+    where: Where = Where.BOTH
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A box beside the first figure."""
+
+    tag: ClassVar[str] = "aside"
+    title: str
+    parts: tuple[Part, ...]
+    where: Where = Where.PAGE
+
+
+@dataclass(frozen=True)
 class Answer:
-    """Who wrote it, and the text that a model wrote."""
+    """Who wrote it, the text that a model wrote, and what was said of it; `code` is the filter option that hides it."""
 
     who: str
     text: str
+    verdict: Cell | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A prompt and what was answered to it, side by side; on the page alone, for it may offend."""
+    """A prompt and what was answered to it, side by side; on the page alone, for it may offend.
+
+    `codes` are the options of filters under which it is seen.
+    """
 
     tags: str
     prompt: str
     answers: tuple[Answer, ...]
+    codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A choice that the page offers without a script: `options` are (code, words).
+
+    Seen are the cards that have the chosen option (`ONE`), the cards that have every ticked one (`MARKS`), or of each
+    card the answers that are ticked (`ANSWERS`). Raises ValueError for a code that could break a style rule.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...]
+    label: str = ""
+    every: str = "all"
+    how: How = How.ONE
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *(code for code, _ in self.options)):
+            if not re.fullmatch("[a-z][a-z0-9-]*", name):
+                raise ValueError(f"no name for a style rule: {name!r}")
 
 
 @dataclass(frozen=True)
@@ -117,6 +209,7 @@ class Cards:
     heading: str
     cards: tuple[Card, ...]
     absent: str
+    filters: tuple[Filter, ...] = ()  # of one Cards in a document
     where: Where = Where.PAGE
 
 
@@ -131,7 +224,7 @@ class Fold:
     where: Where = Where.BOTH
 
 
-Part = Table | Figure | Text | Cards | Fold
+Part = Heading | Table | Figure | Text | Pre | Items | Aside | Cards | Fold
 
 
 @dataclass(frozen=True)
@@ -144,13 +237,10 @@ class Section:
     parts: tuple[Part, ...]
     summary_title: str | None = None  # None: as on the page; "": none
 
-    def shown(self, where: Where) -> tuple[Part, ...]:
-        return tuple(part for part in self.parts if where in part.where)
-
 
 @dataclass(frozen=True)
 class Document:
-    """`notes` close it; the first also stands below the headline of the page."""
+    """`notes` close it, and the page's first lines link to them."""
 
     name: str
     command: str  # as `rbrbench fit`
@@ -159,19 +249,36 @@ class Document:
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
     footer: str
-    screen: tuple[str, ...]  # the sections whose tables a terminal shows; the last is read first
+    screen: tuple[str, ...] = ()  # the sections whose tables a terminal shows; the last is read first
+    about: str = ""  # after the name: the commit
+    basis: str = ""  # what the headline rests on
+    warning: str = ""  # above the headline
+    lead: tuple[Part, ...] = ()  # side by side, above all sections
+    summary_name: str = ""  # the summary's first line; else name and title
+    summary_footer: str = ""
 
     def tables(self) -> Iterator[Table]:
         """Those for the terminal, in its order."""
         by_id = {section.id: section for section in self.sections}
         for id in self.screen:
             if id in by_id:
-                yield from _tables(by_id[id].parts)
+                yield from (part for part in _all(by_id[id].parts) if isinstance(part, Table))
+
+    def filters(self) -> list[Filter]:
+        """Those of its cards, which the page's style rules name."""
+        parts = [part for section in self.sections for part in _all(section.parts)]
+        return [one for part in parts if isinstance(part, Cards) for one in part.filters]
 
 
-def _tables(parts: Sequence[Part]) -> Iterator[Table]:
+def shown_in(where: Where, parts: Sequence[Part]) -> list[Part]:
+    """Those that a form shows."""
+    return [part for part in parts if where in part.where]
+
+
+def _all(parts: Sequence[Part]) -> Iterator[Part]:
+    """The parts, and in place of a fold what is in it."""
     for part in parts:
-        if isinstance(part, Table):
+        if isinstance(part, Fold):
+            yield from _all(part.parts)
+        else:
             yield part
-        elif isinstance(part, Fold):
-            yield from _tables(part.parts)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report.document import Document, Where
+from harness.report.document import Document, Where, shown_in
 from harness.storage.disk import writing
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -62,10 +63,11 @@ def write_pages(document: Document, folder: Path, page: str) -> Path:
 
 def _context(document: Document, where: Where) -> dict[str, Any]:
     """The sections that have anything to show there."""
+    shown = partial(shown_in, where)
     return {
         "document": document,
-        "where": where,
-        "sections": [section for section in document.sections if section.shown(where)],
+        "shown": shown,
+        "sections": [section for section in document.sections if shown(section.parts)],
     }
 
 

@@ -8,7 +8,7 @@ from rich.table import Column
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from harness.report.document import Cell, Document, Table
+from harness.report.document import Cell, Document, Row, Table
 
 
 def show(document: Document, console: Console) -> None:
@@ -34,8 +34,13 @@ def _table(table: Table) -> Drawn:
         drawn.add_column(Text(name), justify="left" if name in table.words else "right", overflow="fold")
     for row in table.rows[: screen.rows or None]:
         cells = [row.cells[place] if place < len(row.cells) else Cell("") for place in places]
-        drawn.add_row(Text(row.name), *(_text(cell, table) for cell in cells))
+        drawn.add_row(_name(row), *(_text(cell, table) for cell in cells))
     return drawn
+
+
+def _name(row: Row) -> Text:
+    name = "  " * row.depth + row.name if row.rows else ""
+    return Text(name, style="bold" if row.style == "group" else "")
 
 
 def _upright(table: Table) -> Drawn:
@@ -50,7 +55,7 @@ def _upright(table: Table) -> Drawn:
 
 
 def _text(cell: Cell, table: Table) -> Text:
-    value = f"{cell.value} {cell.stderr}" if cell.stderr else cell.value
+    value = f"{cell.value} {cell.stderr}" if cell.stderr else cell.value if cell.rows else ""
     if not cell.interval or not table.screen.intervals:
         return Text(value)
     return Text(f"{value}{' ' if table.screen.beside else chr(10)}({cell.interval})")

@@ -13,17 +13,25 @@ from rich.console import Console
 from harness.report import plots
 from harness.report.document import (
     Answer,
+    Aside,
     Card,
     Cards,
     Cell,
     Document,
     Figure,
+    Filter,
     Fold,
+    Heading,
+    How,
+    Item,
+    Items,
+    Pre,
     Row,
     Screen,
     Section,
     Table,
     Text,
+    Where,
 )
 from harness.report.page import html_page, markdown_page
 from harness.report.terminal import show
@@ -33,19 +41,45 @@ HOSTILE = '</td><script>alert(1)</script> | `x` [bold]b[/bold] "q" \u202eturned 
 
 def document(text: str = "plain", screen: Screen | None = None) -> Document:
     """Every kind of part, with `text` wherever text can stand."""
-    cells = (Cell(text, "± 1", text, best=True), Cell())
-    table = Table(text, (text, "b"), (Row(text, cells),), heading=text, screen=screen or Screen())
-    cards = Fold(text, (Cards(text, (Card(text, text, (Answer(text, text),)),), text),), kind="samples")
+    cells = (Cell(text, "± 1", text, best=True), Cell(text, chip="held", hint=text, shade=3))
+    rows = (
+        Row(text, cells, depth=1, rows=2),
+        Row(text, (Cell(text, code=True),), rows=0),
+        Row(text, style="group"),
+    )
+    table = Table(text, (text, "b"), rows, heading=text, screen=screen or Screen())
+    answer = Answer(text, text, Cell(text, interval=text, chip="unsafe"), "model-0")
+    filters = (
+        Filter("kind", (("kind-0", text),), text, text),
+        Filter("who", (("model-0", text),), how=How.ANSWERS),
+    )
+    card = Card(text, text, (answer,), ("kind-0",))
+    cards = Fold(text, (Cards(text, (card,), text, filters),), kind="samples")
     figure = Figure("plot", text, "data:image/svg+xml;base64,")
-    parts = (Text(text), table, figure, Fold(text, (table,)), cards)
-    section = Section("one", text, text, parts)
-    return Document(text, "rbrbench test", text, text, (section,), (text,), text, ("one",))
+    items = Items((Item(text, Cell(text, chip="held"), (text,)),))
+    shown = (Heading(text, text, Where.BOTH), Text(text), Pre(text), items)
+    section = Section("one", text, text, (*shown, table, figure, Fold(text, (table,)), cards))
+    return Document(
+        name=text,
+        command="rbrbench test",
+        title=text,
+        headline=text,
+        sections=(section,),
+        notes=(text,),
+        footer=text,
+        screen=("one",),
+        about=text,
+        basis=text,
+        warning=text,
+        lead=(figure, Aside(text, (items,))),
+        summary_footer=text,
+    )
 
 
 def test_text_stays_text_in_every_form() -> None:
     """A completion that runs in the reader's browser, ends a table of Markdown, or colours the terminal."""
     page = html_page(document(HOSTILE)).decode()
-    assert "<script" not in page and page.count("&lt;script&gt;") > 15
+    assert "<script" not in page and page.count("&lt;script&gt;") > 40
     assert "\u202e" not in page and "\x1b" not in page and "default-src 'none'" in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     summary = markdown_page(document(HOSTILE)).decode()
@@ -66,6 +100,27 @@ def test_samples_stay_out_of_the_summary() -> None:
     with_samples = Document(**{**vars(made), "sections": (section,)})
     assert b"a response" in html_page(with_samples) and b"a prompt" in html_page(with_samples)
     assert b"a response" not in markdown_page(with_samples) and b"a prompt" not in markdown_page(with_samples)
+
+
+def test_rows_and_cells_reach_over_those_below() -> None:
+    """A claim's statement beside its first comparison alone; columns of Markdown that slip where a cell is spanned."""
+    rows = (
+        Row("claim", (Cell("held", chip="held", rows=2), Cell("first")), rows=2),
+        Row("", (Cell(rows=0), Cell("two\nlines")), rows=0, style="detail"),
+    )
+    table = Table("", ("verdict", "of"), rows, words=("verdict", "of"))
+    made = Document("n", "c", "t", "head", (Section("s", "s", "s", (table,)),), (), "")
+    page, summary = html_page(made).decode(), markdown_page(made).decode()
+    assert '<th rowspan="2">claim</th>' in page and 'rowspan="2"><span class="chip held">held' in page
+    assert '<tr class="detail"><td class="nowrap"><span>two<br>lines</span></td></tr>' in page
+    assert "|  |  | two<br>lines |" in summary and "#notes" not in page and "limits" not in summary
+
+
+def test_a_filter_names_a_plain_class() -> None:
+    """A category of a data file that closes the style rule which hides cards, and opens one of its own."""
+    for code in ("", "a b", "a{}", "</style>", "Ä", "0"):
+        with pytest.raises(ValueError, match="style rule"):
+            Filter("kind", ((code, "words"),))
 
 
 @pytest.mark.parametrize(
