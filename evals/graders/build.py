@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evals.graders import GRADERS, Grader
+from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
 from evals.values.kinds import FromOutside, find_kind, is_outside
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # it loads transformers
 
 @dataclass(frozen=True)
 class GraderSpec:
-    """A grader that is not loaded yet: its kind, where it lies, and its other keys (of a server: ServerConfig's).
+    """A grader that is not loaded yet: its kind, where it lies, or the server that is it.
 
     `name` is for tables and files; empty: the kind, of recorded grades the name in the file. `prompt` is how a
     language model is asked; None: as it was trained, else after the response.
@@ -25,7 +26,7 @@ class GraderSpec:
 
     kind: str
     path: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    server: GraderServerSettings | None = None
     name: str = ""
     prompt: GraderPrompt | None = None
 
@@ -48,5 +49,5 @@ def build_grader(
             problem, field="grader", fix="return what has `name` and `grade(responses, propositions)`"
         )
     if is_outside(spec.kind):
-        return FromOutside(grader, spec.kind, (spec.path, sorted(spec.options.items())))  # type: ignore[return-value]
+        return FromOutside(grader, spec.kind, spec.path)  # type: ignore[return-value]
     return grader

@@ -11,13 +11,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from evals.graders.build import GraderSpec
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
-from evals.models.chat_server import ChatServer, ChatServerConfig
+from evals.models.chat_server import ChatServer
+from evals.models.server import GraderServerSettings
 from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
@@ -43,23 +44,12 @@ CHAT_MARKERS = (
 )
 
 
-@dataclass
-class ServerConfig(ChatServerConfig):
-    """Where and how to ask, and how to read the answer."""
-
-    top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
-    min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
-
-    def prefix(self) -> str:
-        return "grader."
-
-
 class ServerGrader:
     """Grades through a server. Every failure of a request ends as Unscored with its reason."""
 
     def __init__(
         self,
-        config: ServerConfig,
+        config: GraderServerSettings,
         name: str = "server",
         prompt: GraderPrompt | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -83,7 +73,7 @@ class ServerGrader:
         Without a revision the address stands for it: two servers may call different weights by one name.
         """
         config = self.config
-        which = (config.model, config.revision or config.base_url)
+        which = (config.model, config.revision or config.url)
         parts = (*which, config.min_mass, config.top_logprobs, asdict(self.prompt))
         return f"server:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
@@ -136,5 +126,5 @@ def _mass(pairs: Iterable[tuple[str, float]], word: str) -> float:
 
 
 def build(spec: GraderSpec, rulebook: Rulebook | None) -> ServerGrader:
-    """The server of `spec.options`, the keys of ServerConfig. Raises InputError for those that do not fit."""
-    return ServerGrader(ServerConfig(**spec.options), spec.name or spec.kind)
+    """Raises InputError where `spec` has no server."""
+    return ServerGrader(spec.server or GraderServerSettings(), spec.name or spec.kind)

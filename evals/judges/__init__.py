@@ -16,8 +16,11 @@ from evals.judges.measures import Judgement
 from evals.judges.recorded import RecordedJudge, RecordedLabel, read_labels
 from evals.judges.rulebook_judge import RulebookJudge, judgement_of
 from evals.judges.string_match import StringMatchJudge, is_refusal
+from evals.models.server import moved_key
 from evals.values.errors import InputError
 from evals.values.kinds import FromOutside, find_kind, is_outside
+from evals.values.renamed import renamed
+from evals.values.settings import as_type
 
 __all__ = [
     "JUDGES",
@@ -61,9 +64,11 @@ def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
     known = _parameters(builder)
     for key, value in given.items():
         if key not in known:
+            if "server" in known and (new := moved_key(key)) is not None:
+                raise renamed(f"judges.{name}.{key}", f"judges.{name}.{new}")
             fix = f"use some of {', '.join(known)}" if known else "it has none"
             raise InputError("no such setting", field=f"judges.{name}.{key}", fix=fix)
-        given[key] = _as_type(known[key].annotation, value, f"judges.{name}.{key}")
+        given[key] = as_type(known[key].annotation, value, f"judges.{name}.{key}")
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise InputError("is missing", field=f"judges.{name}.{key}", fix="give it")
@@ -88,11 +93,3 @@ def _builder(kind: str) -> Callable[..., Any]:
 def _parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(builder, eval_str=True).parameters
     return {key: p for key, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def _as_type(kind: type, value: Any, field: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise InputError(f"is {value!r}", field=field, fix=f"give a value of type {kind.__name__}")
-    return value

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from evals.judges.prompted import JudgePrompt, PromptedJudge, Verdict, prompted_judge
 from evals.judges.text_backend import Request
+from evals.models.server import ServerSettings
 from evals.values.conversation import Message
 from evals.values.errors import InputError
 
@@ -84,30 +85,12 @@ FORMATS = {
 def build(
     name: str,
     *,
-    model: str,
     format: str = "template",
-    base_url: str = "",
-    revision: str = "",
-    key_variable: str = "OPENAI_API_KEY",
-    concurrency: int = 8,
-    timeout: float = 60.0,
-    attempts: int = 5,
-    max_requests: int = 0,
+    model: str = "",
+    server: ServerSettings | None = None,
     batch_size: int = 8,
 ) -> PromptedJudge:
     """`format` is one of FORMATS; the others as of `make_backend`."""
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}", field="format", fix=f"use {' or '.join(FORMATS)}")
-    return prompted_judge(
-        FORMATS[format],
-        name,
-        model=model,
-        base_url=base_url,
-        revision=revision,
-        key_variable=key_variable,
-        concurrency=concurrency,
-        timeout=timeout,
-        attempts=attempts,
-        max_requests=max_requests,
-        batch_size=batch_size,
-    )
+    return prompted_judge(FORMATS[format], name, model=model, server=server, batch_size=batch_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.text_backend import Request, TextBackend, make_backend
+from evals.models.server import ServerSettings
 from evals.values.conversation import Message, Response, ResponseType
 from evals.values.grades import Unscored
 
@@ -99,26 +100,9 @@ def prompted_judge(
     prompt: JudgePrompt,
     name: str,
     *,
-    model: str,
-    base_url: str = "",
-    revision: str = "",
-    key_variable: str = "OPENAI_API_KEY",
-    concurrency: int = 8,
-    timeout: float = 60.0,
-    attempts: int = 5,
-    max_requests: int = 0,
+    model: str = "",
+    server: ServerSettings | None = None,
     batch_size: int = 8,
 ) -> PromptedJudge:
     """Settings as of `make_backend`."""
-    backend = make_backend(
-        model=model,
-        base_url=base_url,
-        revision=revision,
-        key_variable=key_variable,
-        concurrency=concurrency,
-        timeout=timeout,
-        attempts=attempts,
-        max_requests=max_requests,
-        batch_size=batch_size,
-    )
-    return PromptedJudge(name, prompt, backend)
+    return PromptedJudge(name, prompt, make_backend(model, server, batch_size))

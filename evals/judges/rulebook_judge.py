@@ -23,6 +23,7 @@ from evals.graders.build import GraderSpec, build_grader
 from evals.judges.judgement import identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.refusal_signs import COMPLIANCE, REFUSAL_SIGNS, declines
+from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
@@ -102,24 +103,20 @@ def build(
     rulebook: str,
     grader: str = "language_model",
     path: str = "",
-    base_url: str = "",
-    model: str = "",
+    server: GraderServerSettings | None = None,
     threshold: float = 0.5,
 ) -> RulebookJudge:
     """`grader` is a kind of `evals.graders.GRADERS`, or MODULE:ATTRIBUTE: `path` names its folder or
-    file, `base_url` and `model` a server's. Raises InputError for settings that do not fit.
+    file, or `server` is it. Raises InputError for settings that do not fit.
     """
     rules = load_rulebook(rulebook)
-    return RulebookJudge(rules, build_grader(_spec(grader, path, base_url, model), rules), name, threshold)
+    spec = _spec(grader, path, server)
+    return RulebookJudge(rules, build_grader(spec, rules), name, threshold)
 
 
-def _spec(kind: str, path: str, base_url: str, model: str) -> GraderSpec:
+def _spec(kind: str, path: str, server: GraderServerSettings | None) -> GraderSpec:
     """Raises InputError where what the kind needs is not set; one from outside needs what it needs."""
-    if kind == "server":
-        if not (base_url and model):
-            raise InputError("a server grader needs its address and model", field="base_url", fix="give both")
-        return GraderSpec(kind, "", {"base_url": base_url, "model": model})
     check_kind("grader", kind, GRADERS, "grader")
-    if not path and not is_outside(kind):
+    if not path and kind != "server" and not is_outside(kind):
         raise InputError(f"the {kind} grader has no path", field="path", fix="name its folder or file")
-    return GraderSpec(kind, path)
+    return GraderSpec(kind, path, server)

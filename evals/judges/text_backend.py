@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.server import CHAT_MARKERS
 from evals.judges.judgement import identity_of
-from evals.models.chat_server import ChatServer, ChatServerConfig
+from evals.models.chat_server import ChatServer
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate, response_texts, stop_token_ids
+from evals.models.server import ServerSettings
 from evals.models.untrusted import control_tokens, marker_pattern, neutralise
 from evals.values.conversation import Message
 from evals.values.errors import InputError
@@ -143,34 +144,16 @@ def _text(completion: Any) -> str | Unscored:
     return text if isinstance(text, str) else Unscored("the judge's answer has no text")
 
 
-def make_backend(
-    *,
-    model: str,
-    base_url: str = "",
-    revision: str = "",
-    key_variable: str = "OPENAI_API_KEY",
-    concurrency: int = 8,
-    timeout: float = 60.0,
-    attempts: int = 5,
-    max_requests: int = 0,
-    batch_size: int = 8,
-) -> TextBackend:
-    """With `base_url` the server's model called `model`, else the folder or hub name `model`.
+def make_backend(model: str = "", server: ServerSettings | None = None, batch_size: int = 8) -> TextBackend:
+    """The model of `server`, where it is given, else the folder or hub name `model`.
 
-    Raises InputError for a model that cannot be loaded.
+    Raises InputError unless one of the two is named, and for a model that cannot be loaded.
     """
+    if server is not None and model:
+        raise InputError("two models are named", field="model", fix="leave out this one or server.url")
+    if server is not None:
+        return ServerBackend(ChatServer(server))
     if not model:
-        raise InputError("the judge has no model", field="model", fix="name a folder, hub id or server model")
-    if base_url:
-        config = ChatServerConfig(
-            base_url,
-            model,
-            revision,
-            key_variable,
-            concurrency=concurrency,
-            timeout=timeout,
-            attempts=attempts,
-            max_requests=max_requests,
-        )
-        return ServerBackend(ChatServer(config))
+        fix = "give a folder or hub name, or server.url and server.model"
+        raise InputError("the judge has no model", field="model", fix=fix)
     return LocalBackend(load_causal_lm(model), load_tokenizer(model), batch_size)

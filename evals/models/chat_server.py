@@ -10,12 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import openai
 
-from evals.values.errors import InputError
+from evals.models.server import ServerSettings
 from evals.values.grades import Unscored
 
 Given = TypeVar("Given")
@@ -29,51 +28,20 @@ RETRIED = (
 )
 
 
-@dataclass
-class ChatServerConfig:
-    """Where and how to ask. Times are in seconds; `max_requests` counts retries too (0: no limit)."""
-
-    base_url: str  # its address, http://host:port/v1
-    model: str  # the server's name of the model
-    revision: str = ""  # names the weights behind `model`, where the server's name does not
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable; a server without keys needs none
-    concurrency: int = 8  # requests at once
-    timeout: float = 60.0  # seconds to wait for an answer
-    attempts: int = 5  # tries of one request
-    first_delay: float = 0.5  # seconds before the second try; doubled with each further one
-    longest_delay: float = 30.0  # seconds between two tries at most
-    max_requests: int = 0  # budget of requests, retries included; 0: no limit
-    seed: int = 0  # of the delays' jitter; answers do not depend on it
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "timeout", "attempts"):
-            if not getattr(self, name) > 0:  # NaN is not
-                raise InputError(
-                    "is out of range", field=f"{self.prefix()}{name}", fix="give a value above 0"
-                )
-        if self.max_requests < 0:
-            raise InputError(
-                "is out of range", field=f"{self.prefix()}max_requests", fix="give 0 (no limit) or more"
-            )
-
-    def prefix(self) -> str:
-        """What stands before a key of this configuration in an error."""
-        return "server."
-
-
 class ChatServer:
     """One endpoint with its budget, shared by the threads that ask it."""
 
-    def __init__(self, config: ChatServerConfig, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, config: ServerSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+        config.require()
         self.config = config
         self._client = openai.OpenAI(
-            base_url=config.base_url,
+            base_url=config.url,
             api_key=os.environ.get(config.key_variable) or "no-key",
             timeout=config.timeout,
             max_retries=0,  # retried here, where the budget is counted
         )
         self._sleep = sleep
-        self._random = random.Random(config.seed)
+        self._random = random.Random()
         self._lock = threading.Lock()
         self._requests = 0
 
@@ -93,12 +61,12 @@ class ChatServer:
         `options` are those of the endpoint: `max_tokens`, `temperature`, `seed`, `logprobs`, ...
         """
         create: Any = self._client.chat.completions.create
-        return self._attempt(lambda: create(model=self.config.model, messages=list(messages), **options))
+        return self._attempt(lambda: create(model=str(self.config.model), messages=list(messages), **options))
 
     def complete_text(self, prompt: str, **options: Any) -> Any:
         """The same for a text that is in the model's own format already (the completions endpoint)."""
         create: Any = self._client.completions.create
-        return self._attempt(lambda: create(model=self.config.model, prompt=prompt, **options))
+        return self._attempt(lambda: create(model=str(self.config.model), prompt=prompt, **options))
 
     def _attempt(self, call: Callable[[], Any]) -> Any:
         reason = ""

@@ -19,6 +19,7 @@ class InputError(ValueError):
         line: int | None = None,
         field: str | None = None,
     ) -> None:
+        self.problem, self.fix, self.path, self.line, self.field = problem, fix, path, line, field
         place = "".join(
             part
             for part in (
@@ -30,6 +31,12 @@ class InputError(ValueError):
         place = place.removeprefix(": ")
         text = f"{place}: {problem}" if place else problem
         super().__init__(f"{' '.join(text.split())}; {' '.join(fix.split())}")
+
+    def inside(self, group: str = "", path: Path | str | None = None, line: int | None = None) -> InputError:
+        """The same of a field that lies in `group`, or in a file."""
+        field = ".".join(filter(None, (group, self.field))) or None
+        path, line = path or self.path, self.line if line is None else line
+        return InputError(self.problem, fix=self.fix, path=path, line=line, field=field)
 
 
 class UndecidableError(RuntimeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +113,8 @@ def split_examples(
 def _grader(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Grader:
     if config.grader == ORACLE and config.model.path is None:
         return label_grader(sets)
-    options = asdict(config.server) if config.grader == "server" else {}
-    spec = GraderSpec(config.grader, config.model.path or "", options)
+    server = config.server if config.grader == "server" else None
+    spec = GraderSpec(config.grader, config.model.path or "", server)
     return load_grader(spec, Path(config.results) / GRADES, rulebook)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from evals.graders import Grader
 from evals.graders.build import GraderSpec
@@ -24,18 +24,12 @@ Advance = Callable[[int], None]
 def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
     """Where the grader lies and how it is asked. Raises InputError for a server that is not named."""
     if choice.kind == "server":
-        return GraderSpec(choice.kind, "", _server_keys(choice, config), choice.name)
+        server = replace(config.server, model=choice.path or config.server.model)
+        server.require()
+        return GraderSpec(choice.kind, server=server, name=choice.name)
     by_rulebook = choice.kind == "language_model" and config.asked_by is AskedBy.RULEBOOK
     prompt = _rulebooks_prompt(rulebook) if by_rulebook else None
-    return GraderSpec(choice.kind, choice.path or "", {}, choice.name, prompt)
-
-
-def _server_keys(choice: GraderChoice, config: GoldConfig) -> dict[str, Any]:
-    keys = asdict(config.server) | {"model": choice.path or config.server.model}
-    for key in ("base_url", "model"):
-        if not keys[key]:
-            raise InputError("is empty", field=f"server.{key}", fix="say which server and which model to ask")
-    return keys
+    return GraderSpec(choice.kind, choice.path or "", name=choice.name, prompt=prompt)
 
 
 def _rulebooks_prompt(rulebook: Rulebook) -> GraderPrompt:

@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evals.judges.labelled import LABELLED
+from evals.models.server import WHICH, ServerSettings, as_before
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
-from evals.values.ranges import SHARE, check_ranges, whole
+from evals.values.ranges import SHARE, check_ranges
 from harness.keys.compose import compose_command
 from harness.keys.shared import check_least, check_name, file_name
 
@@ -42,23 +43,9 @@ class LocalKeys:
             )
 
 
-@dataclass
-class ServerKeys:
-    """An OpenAI-compatible server, asked through /chat/completions."""
-
-    url: str | None = None  # its base, http://host:port/v1
-    model: str | None = None  # the model's name on the server
-    revision: str = ""  # names the weights, where the model's name does not
-    key_variable: str = "OPENAI_API_KEY"  # the environment variable that holds the key
-    concurrency: int = 8  # requests at once
-    timeout: float = 120.0  # seconds to wait for an answer
-    attempts: int = 5  # tries of one request
-    max_requests: int = 0  # budget of requests, retries included; 0: no limit
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "server", {"concurrency attempts": whole(1), "max_requests": whole(0)})
-        if not self.timeout > 0:  # NaN is not
-            raise InputError(f"is {self.timeout}", field="server.timeout", fix="give a number of seconds")
+def asked_server() -> ServerSettings:
+    """The server of a model that writes whole responses, which take longer than a grade."""
+    return ServerSettings(timeout=120.0)
 
 
 @dataclass
@@ -66,7 +53,7 @@ class SourceKeys:
     """Where one model's responses come from: exactly one of model.path, server.url, responses and run."""
 
     model: LocalKeys = field(default_factory=LocalKeys)
-    server: ServerKeys = field(default_factory=ServerKeys)
+    server: ServerSettings = field(default_factory=asked_server)
     responses: str | None = None
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained: results/NAME:METHOD:SEED
@@ -81,16 +68,8 @@ class SourceKeys:
                 fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE, "
                 "run=results/NAME:METHOD:SEED",
             )
-        if self.server.url and not self.server.url.startswith(("http://", "https://")):
-            raise InputError(
-                f"{self.server.url!r} is no address of a server",
-                field=f"{place}server.url",
-                fix="give http://...",
-            )
-        if self.server.url and not self.server.model:
-            raise InputError(
-                "is not set", field=f"{place}server.model", fix="give the model's name on the server"
-            )
+        if self.server.url:
+            self.server.require(f"{place}server")
 
     @property
     def label(self) -> str:
@@ -209,7 +188,7 @@ class EvaluateConfig:
     seed: int = 0  # of samples, bootstrap and capability items
     threads: int = 2  # processor threads
     model: LocalKeys = field(default_factory=LocalKeys)
-    server: ServerKeys = field(default_factory=ServerKeys)
+    server: ServerSettings = field(default_factory=asked_server)
     responses: str | None = None  # recorded responses, CSV or JSONL
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained: results/NAME, with :METHOD:SEED where it has several
@@ -302,10 +281,10 @@ class EvaluateConfig:
             del settings[key]
         settings["models"] = {name: asdict(source) for name, source in self.sources().items()}
         for group in (settings, *settings["models"].values()):
-            for key in ("concurrency", "timeout", "attempts", "max_requests"):
-                del group["server"][key]
+            group["server"] = {key: group["server"][key] for key in WHICH}
             if group["run"] is None:  # results from before there was such a key keep their owner
                 del group["run"]
+        settings["judge_settings"] = {n: as_before(self.settings_of_judge(n)) for n in self.judge_settings}
         for group in ("decoding", "capability"):
             del settings[group]["batch_size"]
         return settings
@@ -340,7 +319,7 @@ def _source(name: str, keys: object) -> SourceKeys:
 def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
     columns = shared.columns if source.columns == ResponseColumns() else source.columns
     server = source.server
-    if server == replace(ServerKeys(), url=server.url, model=server.model, revision=server.revision):
+    if server == replace(asked_server(), url=server.url, model=server.model, revision=server.revision):
         server = replace(shared.server, url=server.url, model=server.model, revision=server.revision)
     return SourceKeys(source.model, server, source.responses, columns, source.run)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from evals.models.chat_server import ChatServerConfig
+from evals.models.server import GraderServerSettings
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.kinds import check_kind, is_outside
@@ -31,21 +32,13 @@ class RewardModelSource:
 
 
 @dataclass
-class ServerKeys(ChatServerConfig):
-    """Of grader=server. The key is read from the environment."""
-
-    base_url: str = ""  # such as http://localhost:8000/v1
-    model: str = ""  # the server's name of the model
-
-
-@dataclass
 class FitConfig:
     on: str = ""  # labelled completions (.jsonl), several a prompt, or a set of conf/gate by name
     test: str | None = None  # others to judge the reward on; without it: weights.holdout of the prompts
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     grader: str = ORACLE  # oracle, recorded, language_model, encoder or server
     model: ModelSource = field(default_factory=ModelSource)
-    server: ServerKeys = field(default_factory=ServerKeys)
+    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader=server
     reward_model: RewardModelSource = field(default_factory=RewardModelSource)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     response_types: list[str] = field(default_factory=list)  # only these; empty: all of the completions
@@ -59,6 +52,8 @@ class FitConfig:
     name: str = "fit"  # results/NAME
     results: str = "results"  # root folder of results
 
+    RENAMED: ClassVar[dict[str, str]] = {"server.base_url": "server.url"}
+
     def __post_init__(self) -> None:
         if not self.on:
             raise InputError("is not set", field="on", fix="give labelled completions: on=FILE.jsonl")
@@ -67,9 +62,8 @@ class FitConfig:
             raise InputError(
                 f"a {self.grader} grader has no path", field="model.path", fix="give its folder or file"
             )
-        for key in ("base_url", "model"):
-            if self.grader == "server" and not getattr(self.server, key):
-                raise InputError("is empty", field=f"server.{key}", fix="say which server and model to ask")
+        if self.grader == "server":
+            self.server.require()
         check_least(self, orders=0, worst=0, draws=100, threads=1, seed=0)
         check_ranges(self, "", {"max_unscored": SHARE_BELOW_ONE})  # with none left there is no fit
         if self.reward_model.path is not None and not self.weights.reward_model:

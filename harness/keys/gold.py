@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
-from evals.graders.server import ServerConfig
+from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.kinds import check_kind, is_outside, kinds_known
 from evals.values.ranges import SHARE, check_ranges
@@ -43,17 +44,6 @@ class ModelSource:
     """Where the grader lies."""
 
     path: str | None = None  # folder or hub id; grader=recorded: its file; grader=oracle: the sandbox's world
-
-
-@dataclass
-class ServerKeys(ServerConfig):
-    """Of grader=server. The key is read from the environment."""
-
-    base_url: str = ""  # such as http://localhost:8000/v1
-    model: str = ""  # the server's name of the model
-
-    def prefix(self) -> str:
-        return "server."
 
 
 @dataclass
@@ -144,11 +134,13 @@ class GoldConfig:
     threads: int = 2  # processor threads
     seed: int = 0  # of folds, draws and the responses that are attacked
     hostile: HostileKeys = field(default_factory=HostileKeys)
-    server: ServerKeys = field(default_factory=ServerKeys)
+    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader=server
     encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
     teacher: TeacherKeys = field(default_factory=TeacherKeys)
     name: str = "gold"  # results/NAME
     results: str = "results"  # root folder of results
+
+    RENAMED: ClassVar[dict[str, str]] = {"server.base_url": "server.url"}
 
     def __post_init__(self) -> None:
         check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)

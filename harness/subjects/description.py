@@ -3,7 +3,7 @@
     rulebook: rules.yaml            # a file, or the name of one in conf/rulebooks
     grader:
       kind: recorded                # recorded, language_model, encoder, server or oracle
-      path: grades.jsonl            # server: base_url, model and the other keys of ServerConfig instead
+      path: grades.jsonl            # server: `server: {url: URL, model: NAME}` instead, with more of its keys
     weights: weights.json           # what `rbrbench fit` wrote, or fitted here and now:
     # weights: {data: labelled.jsonl, l2: 0.001, sign_constraints: true}
     reward_model:                   # may be left out
@@ -16,14 +16,17 @@ Paths are relative to the file. JSON is YAML, so `.json` works too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from evals.graders.build import GraderSpec
+from evals.models.server import GraderServerSettings, moved_key
 from evals.values.errors import InputError
 from evals.values.kinds import is_outside, kinds_known
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
+from evals.values.renamed import renamed
+from evals.values.settings import settings_from
 from harness.keys.compose import rulebook_path
 from harness.keys.graders import GRADER_KINDS
 from trainers.reward.weights import FitMethod, WeightsConfig
@@ -109,28 +112,25 @@ class _Reader:
             fix = f"use one of {kinds_known(GRADER_KINDS)}"
             self.fail(f"unknown grader {kind!r}", fix, body.lines["kind"], "kind")
         if kind == "server":
-            return GraderSpec(kind, "", self.server(body))
+            return GraderSpec(kind, server=self.server(body))
         self.known(body, ("kind", "path"), f"a {kind} grader")
         if is_outside(kind) and "path" not in body:
             return GraderSpec(kind)
         return GraderSpec(kind, self.place(body, kind == "recorded"))
 
-    def server(self, body: LocatedMapping) -> dict[str, Any]:
-        """The keys of ServerConfig, as they are written there."""
-        from evals.graders.server import ServerConfig  # loads torch, as this grader does anyway
-
-        known = {f.name: f.default for f in fields(ServerConfig)}
-        self.known(body, ("kind", *known), "a server grader")
-        for key in ("base_url", "model"):
-            self.text(body, key, "say which server and which model to ask")
-        options = {key: value for key, value in body.items() if key != "kind"}
-        for key in options:
-            self.typed(body, key, str if known[key] is MISSING else type(known[key]))
+    def server(self, body: LocatedMapping) -> GraderServerSettings:
+        for key in body:
+            if (new := moved_key(key)) is not None:
+                raise renamed(f"grader.{key}", f"grader.{new}").inside("", self.path, body.lines[key])
+        self.known(body, ("kind", "server"), "a server grader")
+        keys = self.mapping(body, "server", "write 'url: URL' and 'model: NAME' below it")
         try:
-            ServerConfig(**options)
+            server = settings_from(GraderServerSettings, keys, "grader.server")
+            server.require("grader.server")
         except InputError as error:
-            self.fail(f"does not describe a server ({error})", "mend the value", body.lines["kind"], "grader")
-        return options
+            key = str(error.field).rpartition(".")[2]
+            raise error.inside("", self.path, keys.lines.get(key, body.lines["server"])) from None
+        return server
 
     def reward_model(self, top: LocatedMapping) -> RewardModelSpec:
         body = self.mapping(top, "reward_model", "write 'kind: recorded' and 'path: scores.jsonl' below it")
@@ -166,9 +166,9 @@ class _Reader:
         return FitDescription(self.beside(self.text(value, "data", "name labelled completions")), config)
 
     def mapping(self, top: LocatedMapping, key: str, fix: str) -> LocatedMapping:
-        body = top[key]
+        body = top.get(key)
         if not isinstance(body, LocatedMapping):
-            self.fail("is not a mapping", fix, top.lines[key], key)
+            self.fail("is not a mapping", fix, top.lines.get(key), key)
         return body
 
     def typed(self, body: LocatedMapping, key: str, wanted: type) -> None:

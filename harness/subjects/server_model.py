@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evals.models.server import ServerSettings
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
 from evals.values.grades import Unscored
-from harness.keys.evaluate import DecodingKeys, ServerKeys
+from harness.keys.evaluate import DecodingKeys
 from harness.subjects.model import Store, clean, every_sample
 from harness.subjects.outcome import Outcome
 
@@ -27,7 +28,7 @@ class ServerModel:
     def __init__(
         self,
         name: str,
-        keys: ServerKeys,
+        keys: ServerSettings,
         decoding: DecodingKeys,
         seed: int,
         sleep: Callable[[float], None] | None = None,
@@ -59,20 +60,10 @@ class ServerModel:
     def _connect(self) -> Any:
         """One client for all suites, so that the budget is one."""
         if self._server is None:
-            from evals.models.chat_server import ChatServer, ChatServerConfig
+            from evals.models.chat_server import ChatServer
 
             keys = self._keys
-            config = ChatServerConfig(
-                base_url=keys.url or "",
-                model=keys.model or "",
-                key_variable=keys.key_variable,
-                concurrency=keys.concurrency,
-                timeout=keys.timeout,
-                attempts=keys.attempts,
-                max_requests=keys.max_requests,
-                seed=self._seed,
-            )
-            self._server = ChatServer(config, self._sleep) if self._sleep else ChatServer(config)
+            self._server = ChatServer(keys, self._sleep) if self._sleep else ChatServer(keys)
         return self._server
 
     def _outcome(self, server: Any, prompt: Prompt, sample: int) -> Outcome:

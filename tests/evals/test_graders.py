@@ -49,9 +49,10 @@ from evals.graders.question import (
     remembered_prompt,
 )
 from evals.graders.recorded import OTHER_TEMPLATE, RecordedGrader, asked_in, write_grades
-from evals.graders.server import ServerConfig, ServerGrader
+from evals.graders.server import ServerGrader
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.models.prefix_tree import LONG_ROW, Pass, Questions, build_tree, cheapest_pass, usable_passes
+from evals.models.server import GraderServerSettings
 from evals.models.untrusted import control_tokens, marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
@@ -204,7 +205,7 @@ def build_encoder(request: pytest.FixtureRequest, folder: Path) -> Grader:
 
 
 def build_server(request: pytest.FixtureRequest, folder: Path) -> Grader:
-    return ServerGrader(ServerConfig(request.getfixturevalue("endpoint").url, "m", attempts=1))
+    return ServerGrader(GraderServerSettings(request.getfixturevalue("endpoint").url, "m", attempts=1))
 
 
 def build_cached(request: pytest.FixtureRequest, folder: Path) -> Grader:

@@ -216,7 +216,7 @@ def test_the_strongreject_score_is_the_papers() -> None:
 
 
 def judge(kind: str, endpoint: Endpoint, **settings: Any) -> Judge:
-    return build_judge(kind, {"model": "m", "base_url": endpoint.url, "attempts": 1, **settings})
+    return build_judge(kind, {"server": {"url": endpoint.url, "model": "m", "attempts": 1}, **settings})
 
 
 def test_verdicts_of_a_server_in_order() -> None:

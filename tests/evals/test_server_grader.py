@@ -15,7 +15,8 @@ import pytest
 
 from evals.graders.language_model import NEITHER
 from evals.graders.question import PLAIN
-from evals.graders.server import ServerConfig, ServerGrader
+from evals.graders.server import ServerGrader
+from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
@@ -122,7 +123,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def grader(endpoint: Endpoint, **settings: object) -> ServerGrader:
     defaults = {"first_delay": 0.001, "longest_delay": 0.01, "attempts": 3, "key_variable": "GRADER_KEY"}
-    return ServerGrader(ServerConfig(endpoint.url, "m", **(defaults | settings)))  # type: ignore[arg-type]
+    return ServerGrader(GraderServerSettings(endpoint.url, "m", **(defaults | settings)))  # type: ignore[arg-type]
 
 
 def responses(*texts: str) -> list[Response]:
@@ -165,7 +166,7 @@ def test_a_time_out_is_unscored(endpoint: Endpoint) -> None:
 
 def test_a_server_that_is_not_there_is_unscored(endpoint: Endpoint) -> None:
     """The wrong port is a reason, not a traceback from a thread."""
-    lost = ServerGrader(ServerConfig("http://127.0.0.1:9/v1", "m", attempts=2, first_delay=0.001))
+    lost = ServerGrader(GraderServerSettings("http://127.0.0.1:9/v1", "m", attempts=2, first_delay=0.001))
     assert lost.grade(responses("fine"), RULES[:1]).reasons == {
         (0, 0): "the server could not be reached, 2 times"
     }
@@ -181,7 +182,7 @@ def test_a_server_that_recovers_is_asked_again(endpoint: Endpoint) -> None:
 def test_delays_grow_and_are_jittered(endpoint: Endpoint) -> None:
     """Clients that all wait the same time come back together and are all refused again."""
     waited: list[float] = []
-    config = ServerConfig(endpoint.url, "m", attempts=6, first_delay=1.0, longest_delay=8.0)
+    config = GraderServerSettings(endpoint.url, "m", attempts=6, first_delay=1.0, longest_delay=8.0)
     ServerGrader(config, sleep=waited.append).grade(responses("500"), RULES[:1])
     assert len(waited) == 5 and max(waited) <= 8.0
     for number, seconds in enumerate(waited[:3]):
@@ -228,11 +229,11 @@ def test_content_is_neutralised_before_it_leaves(endpoint: Endpoint) -> None:
 
 def test_settings_that_cannot_work_are_refused(endpoint: Endpoint) -> None:
     """Told before the first request is paid for."""
-    with pytest.raises(InputError, match="field 'grader.concurrency'"):
+    with pytest.raises(InputError, match="field 'server.concurrency'"):
         grader(endpoint, concurrency=0)
-    with pytest.raises(InputError, match="field 'grader.max_requests'"):
+    with pytest.raises(InputError, match="field 'server.max_requests'"):
         grader(endpoint, max_requests=-1)
-    with pytest.raises(InputError, match="field 'grader.timeout'"):
+    with pytest.raises(InputError, match="field 'server.timeout'"):
         grader(endpoint, timeout=float("nan"))
     with pytest.raises(InputError, match="asked in a turn"):
-        ServerGrader(ServerConfig(endpoint.url, "m"), prompt=PLAIN)
+        ServerGrader(GraderServerSettings(endpoint.url, "m"), prompt=PLAIN)

@@ -525,7 +525,7 @@ def test_nothing_lost_means_something_compared() -> None:
     [
         ([], "field 'model.path, server.url, responses': no model is named"),
         (["responses=a.csv", "model.path=b"], "more than one source is named"),
-        (["server.url=http://x/v1"], "field 'server.model': is not set"),
+        (["server.url=http://x/v1"], "field 'server.model': is empty"),
         (["responses=a.csv", "judges=[]"], "field 'judges': no judge is named"),
         (["responses=a.csv", "judges=[astrologer]"], "unknown judge 'astrologer'"),
         (["responses=a.csv", "judges.human.path=x"], "settings for 'human', which is not in judges"),

@@ -213,7 +213,7 @@ def test_unscored_completions_are_counted_and_too_many_stop_it(world: Path) -> N
         (("on=",), "field 'on': is not set"),
         (("grader=recorded",), "field 'model.path': a recorded grader has no path"),
         (("grader=magic",), "unknown grader 'magic'"),
-        (("grader=server",), "field 'server.base_url': is empty"),
+        (("grader=server",), "field 'server.url': is empty"),
         (("weights.holdout=0",), "field 'weights.holdout': is 0: no prompt is left"),
         (("+weights.margins={ideal/best:1}",), "'ideal>best' is not an ordered pair"),
         (("response_types=[refuse]",), "unknown response type 'refuse'"),

@@ -266,7 +266,7 @@ def test_attacks_on_a_grader_that_believes_the_response_are_reported(
     """A grader that says yes to whatever ends with `yes` moves, and the tables say so."""
     rows = labelled(8)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    keys = ["grader=server", f"server.base_url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys = ["grader=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
     assert gold(tmp_path, rulebook, *keys, "hostile.responses=4", "few=2") == 0
     with open(tmp_path / "gold" / "hostile.csv", encoding="utf-8", newline="") as file:
         found = {row["attack"]: row for row in csv.DictReader(file)}
@@ -339,7 +339,7 @@ def test_too_many_unscored_stop_with_code_3_and_the_next_call_asks_for_the_rest_
     """A server that breaks in the middle costs its failures, not what it had answered."""
     rows = labelled(24)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    keys = ["grader=server", f"server.base_url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys = ["grader=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
     keys += ["server.attempts=1", "server.concurrency=1", "batch_size=4"]
     answering.good = 20
     assert gold(tmp_path, rulebook, *keys) == 3
@@ -356,7 +356,7 @@ def test_too_many_unscored_stop_with_code_3_and_the_next_call_asks_for_the_rest_
 def test_a_kill_costs_the_batch_in_hand_only(tmp_path: Path, rulebook: str, answering: Answering) -> None:
     """What the server had answered when the process was killed is not paid for twice."""
     labels = write_labels(tmp_path / "test.jsonl", labelled(24))
-    keys = ["grader=server", f"server.base_url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys = ["grader=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
     keys += ["server.concurrency=1", "batch_size=2"]
     answering.pause = 0.1
     command = [
@@ -385,7 +385,7 @@ def test_what_gold_asked_a_server_is_not_asked_again(
     """Each command paid for the grades of the same responses, and gold for those under another name."""
     rows, rules = labelled(24), load_rulebook(rulebook)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    server = ["grader=server", f"server.base_url={answering.url}", "server.model=m"]
+    server = ["grader=server", f"server.url={answering.url}", "server.model=m"]
     assert gold(tmp_path, rulebook, f"gold.test={labels}", *server) == 0
     assert answering.asked == 48
     named = "graders=[{kind: server, path: m, name: mine}]"
@@ -430,7 +430,7 @@ def test_a_model_is_named_by_the_whole_last_part_of_its_path() -> None:
         (["grader=gpt", "model.path=x"], "unknown grader 'gpt'"),
         ([], "no grader is named"),
         (["grader=encoder"], "field 'model.path': a grader of kind encoder has no path"),
-        (["grader=server"], "field 'server.base_url': is empty"),
+        (["grader=server"], "field 'server.url': is empty"),
         (["graders=[{kind: oracle, path: a/x}, {kind: oracle, path: b/x}]"], "two graders have one name"),
         (["grader=recorded", "model.path=missing.jsonl"], "missing.jsonl: cannot be read"),
         (["grader=recorded", "model.path=x", "metric=f1"], "field 'metric'"),

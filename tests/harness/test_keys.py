@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import ClassVar, get_type_hints
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
+from conf import CONF
+from evals.judges import build_judge
 from evals.values.errors import InputError
+from evals.values.renamed import new_name
 from harness.commands.main import main
-from harness.keys.evaluate import EvaluateConfig
+from harness.keys.compose import compose_keys
+from harness.keys.evaluate import EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
 from harness.keys.help import meanings
-from harness.keys.renamed import new_name
+from harness.keys.run import RunConfig
 from harness.keys.xstest import XSTestConfig
 
 
@@ -24,6 +30,8 @@ from harness.keys.xstest import XSTestConfig
     [
         ("run", "ppo.max_unscored_share=0.2", "ppo.max_unscored"),
         ("evaluate", "unscored_limit=0.2", "max_unscored"),
+        ("gold", "server.base_url=http://x/v1", "server.url"),
+        ("fit", "server.base_url=http://x/v1", "server.url"),
     ],
 )
 def test_an_old_name_gives_the_new_one(
@@ -52,6 +60,55 @@ def key_meanings(kind: type, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from key_meanings(hints[field.name], f"{prefix}{field.name}.")
         elif not field.metadata.get("omegaconf_ignore"):
             yield f"{prefix}{field.name}", found.get(field.name, "")
+
+
+def test_an_old_name_in_a_composed_file_gives_the_new_one() -> None:
+    """An experiment of one's own, from before a key was renamed, was told that the key is unknown."""
+    node = {"defaults": ["schema", "_self_"], "ppo": {"max_unscored_share": 0.2}}
+    ConfigStore.instance().store(name="old_names", node=node)
+    with pytest.raises(
+        InputError, match=r"^field 'ppo.max_unscored_share': has a new name; write ppo.max_un"
+    ):
+        compose_keys("old_names", RunConfig, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "new"),
+    [("base_url", "http://x/v1", "server.url"), ("timeout", 9.0, "server.timeout")],
+)
+def test_an_old_name_in_a_judges_settings_gives_the_new_one(key: str, value: object, new: str) -> None:
+    """A judge's server has a group of its own: what stood beside the judge's settings was 'no such setting'."""
+    with pytest.raises(InputError, match=rf"^field 'judges.j.{key}': has a new name; write judges.j.{new}$"):
+        build_judge("j", {"kind": "harmbench", key: value})
+    with pytest.raises(InputError, match=r"^field 'judges.j.server.base_url': .* write judges.j.server.url$"):
+        build_judge("j", {"kind": "harmbench", "server": {"base_url": "http://x/v1"}})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"timeout": -1.0}, "timeout': is -1.0; give a finite number above 0"),
+        ({"attempts": 0}, "attempts': is 0; give a whole number of 1 or more"),
+        ({"url": "x/v1"}, "url': 'x/v1' is no address of a server"),
+        ({"url": ""}, "url': is empty; say which server and which model to ask"),
+    ],
+)
+def test_a_judges_server_is_checked_as_any_server(wrong: dict[str, object], said: str) -> None:
+    """Each kind of judge listed a server's settings anew, and checked them by itself or not at all."""
+    server = {"url": "http://x/v1", "model": "m"} | wrong
+    rules = str(CONF / "rulebooks" / "sandbox.yaml")
+    for kind in ({"kind": "harmbench"}, {"kind": "rulebook", "rulebook": rules, "grader": "server"}):
+        with pytest.raises(InputError, match=re.escape(f"server.{said}")):
+            build_judge("j", {**kind, "server": server})
+
+
+def test_identities_know_a_judges_server_by_its_old_names() -> None:
+    """Renamed keys would have disowned every evaluation that was judged through a server."""
+    keys = ["suites=[xstest]", "responses=a.csv", "judges=[harmbench]", "judges.harmbench.server.model=m"]
+    identity = compose_evaluate([*keys, "judges.harmbench.server.url=http://x/v1"]).identity()
+    assert identity["judge_settings"] == {"harmbench": {"base_url": "http://x/v1", "model": "m"}}
+    which = {"url": None, "model": None, "revision": "", "key_variable": "OPENAI_API_KEY"}
+    assert identity["server"] == which
 
 
 def test_a_new_name_keeps_what_lies_below_and_what_a_star_stands_for() -> None:

@@ -101,7 +101,7 @@ def test_a_server_is_asked_once_and_an_edited_rule_alone_is_asked_again(world: P
     """Guards: a description that no server was ever asked by, and a gate that pays for every grade twice."""
     log = tmp_path / "requests.jsonl"
     with grader_server(log) as address:
-        server = {"kind": "server", "base_url": address, "model": "m", "attempts": 1}
+        server = {"kind": "server", "server": {"url": address, "model": "m", "attempts": 1}}
         reward = write_description(world / "reward.yaml", "rules.yaml", grader=server)
         assert gate(world, reward, reward, "same") == 0
         assert (
@@ -127,7 +127,7 @@ def test_a_server_that_fails_leaves_it_open_and_keeps_its_grades(
         row["completion"] = f"broken {row['completion']}"
     write_jsonl(world / "completions.jsonl", rows)
     with grader_server(tmp_path / "requests.jsonl") as address:
-        server = {"kind": "server", "base_url": address, "model": "m", "attempts": 1}
+        server = {"kind": "server", "server": {"url": address, "model": "m", "attempts": 1}}
         reward = write_description(world / "reward.yaml", "rules.yaml", grader=server)
         assert gate(world, reward, reward, "broken") == 3
     said = " ".join(capsys.readouterr().out.split())
@@ -139,12 +139,16 @@ def test_a_server_that_fails_leaves_it_open_and_keeps_its_grades(
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"base_ur": "http://x"}, "field 'base_ur': unknown key of a server grader"),
-        ({"model": ""}, "field 'model': is missing or is not a text; say which server"),
-        ({"concurrency": "eight"}, "field 'concurrency': is 'eight'; write a value of type int"),
+        ({"base_ur": "http://x"}, "reward.yaml:4: field 'grader.server.base_ur': no such key"),
+        ({"base_url": "http://x"}, "field 'grader.server.base_url': has a new name; write grader.server.url"),
+        ({"model": ""}, "reward.yaml:4: field 'grader.server.model': is empty; say which server"),
+        (
+            {"concurrency": "eight"},
+            "field 'grader.server.concurrency': is 'eight'; write a value of type int",
+        ),
         (
             {"timeout": 0},
-            "field 'grader': does not describe a server (field 'grader.timeout': is out of range",
+            "reward.yaml:5: field 'grader.server.timeout': is 0.0; give a finite number above 0",
         ),
     ],
 )
@@ -152,7 +156,7 @@ def test_a_bad_description_of_a_server_is_one_line(
     world: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], expected: str
 ) -> None:
     """Guards: a traceback from the client's thread instead of the place in the file."""
-    server = {"kind": "server", "base_url": "http://127.0.0.1:9/v1", "model": "m"} | change
+    server = {"kind": "server", "server": {"url": "http://127.0.0.1:9/v1", "model": "m"} | change}
     reward = write_description(world / "reward.yaml", "rules.yaml", grader=server)
     assert gate(world, reward, reward, "bad") == 2
     error = capsys.readouterr().err.strip()

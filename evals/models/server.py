@@ -1,0 +1,74 @@
+"""A server and how it is asked: one settings class for models, graders and judges. Loads no client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from evals.values.errors import InputError
+from evals.values.ranges import NOT_NEGATIVE, POSITIVE, check_ranges, whole
+
+WHICH = ("url", "model", "revision", "key_variable")  # what answers; the other keys say how it is asked
+
+
+@dataclass
+class ServerSettings:
+    """An OpenAI-compatible server. Its key is read from the environment, and written nowhere."""
+
+    url: str | None = None  # its address, http://host:port/v1
+    model: str | None = None  # the server's name of the model
+    revision: str = ""  # names the weights, where the server's name of the model does not
+    key_variable: str = "OPENAI_API_KEY"  # the environment variable that holds the key
+    concurrency: int = 8  # requests at once
+    timeout: float = 60.0  # seconds to wait for an answer
+    attempts: int = 5  # tries of one request
+    first_delay: float = 0.5  # seconds before the second try; doubled with each further one
+    longest_delay: float = 30.0  # seconds between two tries at most
+    max_requests: int = 0  # budget of requests, retries included; 0: no limit
+
+    RENAMED: ClassVar[dict[str, str]] = {"base_url": "url"}
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "concurrency attempts": whole(1),
+            "timeout": POSITIVE,
+            "first_delay longest_delay": NOT_NEGATIVE,
+            "max_requests": whole(0),
+        }
+        check_ranges(self, "server", ranges)
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise InputError(
+                f"{self.url!r} is no address of a server", field="server.url", fix="give http://..."
+            )
+
+    def require(self, place: str = "server") -> None:
+        """Raises InputError where the server, or its model, is not named; `place` is its group's key."""
+        for key in ("url", "model"):
+            if not getattr(self, key):
+                raise InputError(
+                    "is empty", field=f"{place}.{key}", fix="say which server and which model to ask"
+                )
+
+
+@dataclass
+class GraderServerSettings(ServerSettings):
+    """A server that returns log-probabilities, which the grades are read from."""
+
+    top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
+    min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
+
+
+def moved_key(key: str) -> str | None:
+    """What a key is called that stood beside a server's kind before the server was a group; None for others."""
+    known = {field.name for field in fields(GraderServerSettings)}
+    new = GraderServerSettings.RENAMED.get(key, key)
+    return f"server.{new}" if new in known else None
+
+
+def as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A judge's settings as identities have them since before its server was a group."""
+    old = {new: name for name, new in ServerSettings.RENAMED.items()}
+    kept = {key: value for key, value in settings.items() if key != "server"}
+    server: Mapping[str, Any] = settings.get("server", {})
+    return kept | {old.get(key, key): value for key, value in server.items()}
