@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console as RichConsole
 
 from evals.rules.rulebook import Rulebook, load_rulebook
 from harness.gold.agreement import agreements_with
-from harness.gold.files import claim, write_results
+from harness.gold.files import Judged, write_record
 from harness.gold.graders import check_students, load_graders
 from harness.gold.labels import GoldSplits, count_labels, read_splits
 from harness.gold.lesson import Lesson, read_completions, teach
 from harness.gold.measure import compare_with_first, grading_steps, judge_grader
-from harness.gold.tables import gold_tables
-from harness.gold.view import show
+from harness.gold.notes import gold_notes
 from harness.keys.compose import rulebook_path
 from harness.keys.gold import GoldConfig
+from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars, own_threads, set_threads
+from harness.storage.store import check_results
 
 
 @own_threads()
-def run_gold(config: GoldConfig, console: Console | None = None, screen: RichConsole | None = None) -> Path:
-    """Judge every grader against the labels, print the tables, write results/NAME; returns the page's path.
+def run_gold(config: GoldConfig, console: Console | None = None, command: Sequence[str] = ()) -> Path:
+    """Judge every grader against the labels and write the record to results/NAME, the path of which it returns.
 
-    Raises InputError for bad input and UndecidableError where too much is unscored; what was graded until
-    then is kept in the grade cache, and nothing else is written.
+    `command` is what it was asked by. Raises InputError for bad input and UndecidableError where too much is
+    unscored; what was graded until then is kept in the grade cache, and nothing else is written.
     """
-    console, screen = console or Console(), screen or RichConsole()
+    console = console or Console()
     rulebook = load_rulebook(rulebook_path(config.rulebook))
     splits = read_splits(rulebook, config.gold.train, config.gold.test)
     counts = count_labels(splits)
-    folder = claim(config)
+    folder = Path(config.results) / config.name
+    check_results(folder, Kind.GOLD.owner)
     _use_threads(config)
     lesson = _lesson(config, rulebook, splits, console) if config.teacher.grader else None
     with console.stage("load and fit", total=None, unit="graders"):
@@ -44,12 +45,10 @@ def run_gold(config: GoldConfig, console: Console | None = None, screen: RichCon
             results.append(judge_grader(grader, config, splits, counts, advance))
     results = compare_with_first(results, splits, config)
     agreements = [] if lesson is None else agreements_with(lesson, graders, config)
-    tables = gold_tables(results, splits, counts, config, lesson, agreements)
-    with console.stage("plots and report", total=None, unit="files"):
-        page = write_results(folder, results, graders, splits, counts, tables, config, agreements)
-    show(tables, screen)
-    console.report(page)
-    return page
+    notes = gold_notes(splits, counts, config, lesson)
+    judged = Judged(results, graders, splits, counts, agreements, notes)
+    write_record(folder, judged, config, ["gold", *command])
+    return folder
 
 
 def _lesson(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits, console: Console) -> Lesson:

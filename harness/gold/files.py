@@ -1,13 +1,18 @@
-"""results/NAME of `rbrbench gold`: figures, thresholds, plots, page, grades, and what was fitted."""
+"""results/NAME of `rbrbench gold`: figures, thresholds, grades, and what was fitted, for report/of_gold.py to draw.
+
+calibration.csv   a row a grader, proposition and kind of threshold: evals.graders.calibration.COLUMNS
+reliability.csv   a row a grader and bin of its grades
+hostile.csv       a row a grader and attack
+teacher.csv       where an encoder was taught: harness.gold.agreement.COLUMNS
+manifest.json     `graders`: {name: kind, share of unscored grades, accuracy less the first one's with its interval}
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import matplotlib.style
 
 from evals.graders.calibration import COLUMNS
 from evals.graders.hostile import Movement
@@ -17,69 +22,62 @@ from harness.gold.agreement import COLUMNS as AGREEMENT_COLUMNS
 from harness.gold.agreement import Agreement
 from harness.gold.graders import JudgedGrader
 from harness.gold.labels import GoldSplits, LabelCount
-from harness.gold.measure import GoldResult
-from harness.gold.tables import GoldTables
+from harness.gold.measure import GoldResult, ReliabilityPoint
 from harness.keys.gold import GoldConfig
 from harness.keys.shared import file_name
-from harness.report.page import render, svg_source
-from harness.report.plots import drawn_files
-from harness.report.plots.reliability import reliability_figure
-from harness.report.plots.style import RC
+from harness.record.manifest import Kind, recording
 from harness.storage.digest import figures
-from harness.storage.disk import write_json, writing
-from harness.storage.store import claim_results, command_digest
+from harness.storage.disk import write_json
 
-OWNER = command_digest("gold")  # gold may overwrite gold, and nothing else
 HOSTILE_COLUMNS = ("grader", *(f.name for f in fields(Movement)))
+CURVE_COLUMNS = ("grader", *(f.name for f in fields(ReliabilityPoint)))
 LABEL_COLUMNS = ("enough_to_learn", "enough_to_judge")
 
 
-def claim(config: GoldConfig) -> Path:
-    """The results folder. Raises InputError where another command's results lie."""
-    folder = Path(config.results) / config.name
-    claim_results(folder, OWNER)
-    return folder
+@dataclass(frozen=True)
+class Judged:
+    """What `rbrbench gold` found; `results` and `graders` in one order."""
+
+    results: Sequence[GoldResult]
+    graders: Sequence[JudgedGrader]
+    splits: GoldSplits
+    counts: Sequence[LabelCount]
+    agreements: Sequence[Agreement]
+    notes: Sequence[str]
 
 
-def write_results(
-    folder: Path,
-    results: Sequence[GoldResult],
-    graders: Sequence[JudgedGrader],
-    splits: GoldSplits,
-    counts: Sequence[LabelCount],
-    tables: GoldTables,
-    config: GoldConfig,
-    agreements: Sequence[Agreement] = (),
-) -> Path:
-    """Write everything; returns the page's path. The same results give the same bytes."""
-    pictures = _pictures(results)
-    context = {"name": config.name, "tables": tables}
-    pages = {
-        "summary.md": render("gold.md.j2", context, html=False),
-        "gold.html": render(
-            "gold.html.j2", context | {"picture": svg_source(pictures["reliability.svg"])}, html=True
-        ),
-    }
-    rows = _first_of_each(splits)
-    responses = [splits.judged[i].response for i in rows]
-    with writing(folder):
-        (folder / "plots").mkdir(exist_ok=True)
-        for name, content in (
-            pages | {f"plots/{name}": picture for name, picture in pictures.items()}
-        ).items():
-            (folder / name).write_bytes(content)
-        write_csv(folder / "calibration.csv", _calibration_rows(results, counts, config.few))
-        write_csv(folder / "hostile.csv", _hostile_rows(results), HOSTILE_COLUMNS)
-        _write_agreements(folder / "teacher.csv", agreements)
+def write_record(folder: Path, judged: Judged, config: GoldConfig, command: Sequence[str]) -> None:
+    """The same results give the same bytes. Raises InputError where another command's results lie."""
+    results = judged.results
+    graders = {result.name: _about(result) for result in results}
+    with recording(folder, Kind.GOLD, config.name, command, judged.notes, graders=graders):
+        write_csv(folder / "calibration.csv", _calibration_rows(results, judged.counts, config.few))
+        write_csv(folder / "reliability.csv", _rows_of(results, "curve"), CURVE_COLUMNS)
+        write_csv(folder / "hostile.csv", _rows_of(results, "movements"), HOSTILE_COLUMNS)
+        _write_agreements(folder / "teacher.csv", judged.agreements)
         write_json(folder / "thresholds.json", _thresholds(results, config))
-        for result, grader in zip(results, graders, strict=True):
+        rows = _first_of_each(judged.splits)
+        responses = [judged.splits.judged[i].response for i in rows]
+        for result, grader in zip(results, judged.graders, strict=True):
             place = folder / "graders" / file_name(result.name)
             place.mkdir(parents=True, exist_ok=True)
-            given = result.grades.rows(rows), splits.propositions, grader.template
+            given = result.grades.rows(rows), judged.splits.propositions, grader.template
             write_grades(place / "grades.jsonl", result.name, responses, *given)
             if grader.save is not None:
                 grader.save(place)
-    return folder / "gold.html"
+
+
+def _about(result: GoldResult) -> Mapping[str, Any]:
+    gap = result.against_first
+    against = None if gap is None else {"value": gap.value, "low": gap.low, "high": gap.high}
+    about = {"kind": result.kind, "unscored_share": result.grades.unscored_share, "against_first": against}
+    return dict(figures(about))
+
+
+def _rows_of(results: Sequence[GoldResult], what: str) -> Iterator[dict[str, Any]]:
+    for result in results:
+        for row in getattr(result, what):
+            yield {"grader": result.name} | asdict(row)
 
 
 def _write_agreements(path: Path, agreements: Sequence[Agreement]) -> None:
@@ -106,15 +104,6 @@ def _thresholds(results: Sequence[GoldResult], config: GoldConfig) -> dict[str, 
     }
 
 
-def _pictures(results: Sequence[GoldResult]) -> dict[str, bytes]:
-    with matplotlib.style.context(["default", RC]):
-        figure = reliability_figure(
-            {result.name: result.curve for result in results},
-            {result.name: result.calibration_error for result in results},
-        )
-        return {f"reliability.{kind}": content for kind, content in drawn_files(figure)}
-
-
 def _calibration_rows(
     results: Sequence[GoldResult], counts: Sequence[LabelCount], few: int
 ) -> Iterator[dict[str, Any]]:
@@ -137,9 +126,3 @@ def _enough(count: LabelCount, few: int) -> tuple[str, str]:
         str(not count.too_few_to_learn(few)).lower(),
         str(not count.too_few_to_judge(few)).lower(),
     )
-
-
-def _hostile_rows(results: Sequence[GoldResult]) -> Iterator[dict[str, Any]]:
-    for result in results:
-        for movement in result.movements:
-            yield {"grader": result.name} | asdict(movement)

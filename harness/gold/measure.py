@@ -11,7 +11,6 @@ from evals.graders.calibration import (
     MEAN,
     METRICS,
     calibrate,
-    calibration_error,
     gold_labels,
     prompt_folds,
     tune_thresholds,
@@ -59,7 +58,6 @@ class GoldResult:
     tuned: list[Row]
     thresholds: dict[str, float]
     curve: list[ReliabilityPoint]
-    calibration_error: float
     movements: list[Movement]
     against_first: Estimate | None = None
 
@@ -100,7 +98,6 @@ def judge_grader(
     enough = [c.proposition for c in counts if not c.too_few_to_judge(config.few)]
     fixed = _rows(judged.name, grades, splits.judged, config, enough)
     tuned = _tuned_rows(judged.name, verdicts, splits, config, enough, fixed, thresholds) if verdicts else []
-    curve = reliability_curve(grades, splits.judged, config)
     return GoldResult(
         name=judged.name,
         kind=judged.kind,
@@ -108,8 +105,7 @@ def judge_grader(
         fixed=fixed,
         tuned=tuned,
         thresholds=thresholds,
-        curve=curve,
-        calibration_error=calibration_error([vars(point) for point in curve]),
+        curve=reliability_curve(grades, splits.judged, config),
         movements=attack(judged, config, splits, grades, advance),
     )
 

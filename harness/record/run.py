@@ -1,6 +1,6 @@
 """A results folder as plots and report read it: files in, plain values out; what is absent is empty.
 
-Only metrics.csv must be there. Files (one JSON object a line where .jsonl):
+Only metrics.csv, or a manifest with its kind, must be there. Files (one JSON object a line where .jsonl):
 
 - training.jsonl   `method, seed, update` and the numbers of each update
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
@@ -13,7 +13,6 @@ Only metrics.csv must be there. Files (one JSON object a line where .jsonl):
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from harness.findings.frontier import Scores
+from harness.record.manifest import read_manifest
 
 JsonRow = Mapping[str, Any]
 
@@ -55,14 +55,16 @@ class ResultsFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        if not (self.path / "metrics.csv").is_file():
+        if not (self.path / "metrics.csv").is_file() and "kind" not in self.manifest:
             raise InputError(
                 "there is no metrics.csv here", path=self.path, fix="give the folder of a finished run"
             )
 
     @cached_property
     def metrics(self) -> list[MetricRow]:
-        return read_metrics(self.path / "metrics.csv")
+        """None where a kind of record has no such table."""
+        path = self.path / "metrics.csv"
+        return read_metrics(path) if path.is_file() else []
 
     @cached_property
     def scores(self) -> Scores:
@@ -105,25 +107,19 @@ class ResultsFolder:
         return self._jsonl(name, fields)
 
     def table(self, name: str, numbers: Sequence[str], texts: Sequence[str] = ()) -> list[JsonRow]:
-        """Rows of a CSV file by column, `numbers` as floats (empty is NaN); none where the file is absent."""
+        """Rows of a CSV file by column, `numbers` as floats (empty is NaN).
+
+        None where the file is absent or a header alone, as of a gold that attacked nothing.
+        """
         path = self.path / name
-        if not path.is_file():
+        if not path.is_file() or path.read_bytes().count(b"\n") == 1:
             return []
         rows = read_csv(path, [*texts, *numbers])
         return [{**row.values, **{column: _cell(row, column) for column in numbers}} for row in rows]
 
     @cached_property
     def manifest(self) -> JsonRow:
-        path = self.path / "manifest.json"
-        if not path.is_file():
-            return {}
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"malformed JSON ({error})", path=path, fix="restore it or remove it") from None
-        if not isinstance(value, dict):
-            raise InputError("is not a JSON object", path=path, fix="restore it or remove it")
-        return value
+        return read_manifest(self.path)
 
     @property
     def warning(self) -> str:

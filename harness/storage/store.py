@@ -38,7 +38,6 @@ __all__ = [
     "check_results",
     "claim_results",
     "command_digest",
-    "made_by",
     "module_versions",
 ]
 
@@ -275,12 +274,6 @@ def check_results(folder: Path | str, config_digest: str) -> None:
                 raise InputError(f"other files lie here, and no {MANIFEST}", path=folder, fix=CHOOSE)
     elif _owner(manifest) != config_digest:
         raise InputError("another configuration's results lie here", path=folder, fix=CHOOSE)
-
-
-def made_by(folder: Path | str, command: str) -> bool:
-    """Whether `command`, one that names its results by `command_digest`, claimed this folder."""
-    manifest = Path(folder) / MANIFEST
-    return manifest.is_file() and _owner(manifest) == command_digest(command)
 
 
 def claim_results(folder: Path | str, config_digest: str) -> None:

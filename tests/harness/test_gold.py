@@ -233,6 +233,43 @@ def test_the_same_call_writes_the_same_bytes(tmp_path: Path, rulebook: str) -> N
     assert contents[0]["hostile.csv"].startswith(b"grader,attack,kind,n,")  # nothing was attacked
 
 
+def test_the_page_is_drawn_again_from_the_record_alone(tmp_path: Path, rulebook: str) -> None:
+    """Guards: a page that only the command that measured could draw, or that a second drawing changes."""
+    rows = labelled(24)
+    table = np.random.default_rng(1).random((24, 2)).tolist()
+    path = record(tmp_path / "g.jsonl", "x", rows, table)
+    labels = write_labels(tmp_path / "train.jsonl", rows)
+    gold(tmp_path, rulebook, "grader=recorded", f"model.path={path}", f"gold.train={labels}")
+    folder = tmp_path / "gold"
+    drawn = [folder / "gold.html", folder / "summary.md", *sorted((folder / "plots").iterdir())]
+    before = [file.read_bytes() for file in drawn]
+    for file in (*drawn, Path(path), Path(labels)):
+        file.unlink()
+    assert main(["report", str(folder)]) == 0
+    assert [file.read_bytes() for file in drawn] == before
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["kind"], manifest["name"]) == ("gold", "gold") and "rbrbench gold" in manifest["command"]
+
+
+def test_a_record_that_was_not_finished_is_not_drawn(
+    tmp_path: Path, rulebook: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards: half of a new record under the manifest of the old one, drawn as if it were whole."""
+    rows = labelled(8)
+    path = record(tmp_path / "g.jsonl", "x", rows, [[0.1, 0.9]] * 8)
+    keys = "grader=recorded", f"model.path={path}", f"gold.test={write_labels(tmp_path / 't.jsonl', rows)}"
+    assert gold(tmp_path, rulebook, *keys) == 0
+
+    def refuses(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.gold.files.write_grades", refuses)
+    assert gold(tmp_path, rulebook, *keys) == 2
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "gold")]) == 2
+    assert "`rbrbench gold` made this folder; run that command again" in capsys.readouterr().err
+
+
 # --- hostile responses -----------------------------------------------------------------------
 
 

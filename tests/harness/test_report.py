@@ -15,10 +15,11 @@ import pytest
 
 from evals.judges.measures import write_metrics
 from evals.values.errors import InputError
-from harness.commands.report import REPEATED, redraw
+from harness.record.manifest import OVERWRITING
 from harness.record.run import ResultsFolder
 from harness.report import write_report
 from harness.report.notes import notes
+from harness.report.redraw import redraw
 from harness.report.report import markdown_text
 from harness.report.samples import choose_cards
 from harness.report.tables import grader_tables, main_tables, stage_lines
@@ -246,7 +247,7 @@ def test_every_part_names_the_algorithm(make_results: Callable[..., Path], tmp_p
     assert "PPO" not in (by_ppo / "summary.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", REPEATED)
+@pytest.mark.parametrize("command", [kind.command for kind in OVERWRITING])
 def test_only_a_runs_folder_is_drawn_anew(
     command: str, make_results: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -259,7 +260,7 @@ def test_only_a_runs_folder_is_drawn_anew(
         redraw(folder)
     manifest.write_text("{}", encoding="utf-8")
     (folder / "stages.jsonl").unlink()
-    with pytest.raises(InputError, match="neither a run nor an evaluation was finished here"):
+    with pytest.raises(InputError, match="no folder that a command finished"):
         redraw(folder)
 
 

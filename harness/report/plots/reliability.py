@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evals.graders.calibration import calibration_error
 from harness.findings.wording import shorten
+from harness.record.run import ResultsFolder
 from harness.report.plots.style import BLUE, FAINT, GREY, quiet_grid, titled_figure
 
+ALT = {"reliability": "Reliability of each grader: share of true labels by grade"}
+
+FILE = "reliability.csv"
 COLUMNS, PANEL = 3, 2.2  # panels a row; inches of a panel's side
 HIGHEST_BAR = 0.16  # of the panel, for the bin with the most grades
 
 
-class Point(Protocol):
+class Point(NamedTuple):
     """One bin: mean grade, share of true labels with its interval, number of grades."""
 
-    @property
-    def mean_grade(self) -> float: ...
-    @property
-    def share_true(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def n(self) -> int: ...
+    mean_grade: float
+    share_true: float
+    low: float
+    high: float
+    n: float
+
+
+def figures(results: ResultsFolder) -> dict[str, Figure]:
+    curves = curves_of(results)
+    errors = {name: calibration_error([p._asdict() for p in points]) for name, points in curves.items()}
+    return {"reliability": reliability_figure(curves, errors)} if curves else {}
+
+
+def curves_of(results: ResultsFolder) -> dict[str, list[Point]]:
+    """By grader, in the order of the table."""
+    curves: dict[str, list[Point]] = {name: [] for name in results.manifest.get("graders", {})}
+    for row in results.table(FILE, Point._fields, ("grader",)):
+        curves.setdefault(row["grader"], []).append(Point(*(row[field] for field in Point._fields)))
+    return curves
 
 
 def reliability_figure(curves: Mapping[str, Sequence[Point]], errors: Mapping[str, float]) -> Figure:

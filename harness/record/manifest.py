@@ -1,0 +1,91 @@
+"""manifest.json of a results folder: what made it. It is written last, so that a record that has its kind is whole.
+
+Every manifest has `kind, name, command, commit, config_digest` (whose results these are) and `notes`; a kind adds
+what only it has. Folders of before have no kind: it is told by what lies there.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from evals.values.errors import InputError
+from harness.record.finished_run import is_run
+from harness.storage.disk import write_json, writing
+from harness.storage.provenance import git_commit
+from harness.storage.store import MANIFEST, claim_results, command_digest
+
+
+class Kind(str, Enum):
+    """What a results folder is a record of; the commands of the last four may overwrite their own, and no other's."""
+
+    RUN = "run"
+    EVALUATION = "evaluation"
+    FIT = "fit"
+    GOLD = "gold"
+    GATE = "gate"
+    XSTEST = "xstest"
+
+    @property
+    def command(self) -> str:
+        return {"evaluation": "evaluate", "gate": "regress"}.get(self.value, self.value)
+
+    @property
+    def owner(self) -> str:
+        return command_digest(self.command)
+
+
+OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST)
+
+
+@contextmanager
+def recording(
+    folder: Path, kind: Kind, name: str, command: Sequence[str], notes: Sequence[str], **about: Any
+) -> Iterator[None]:
+    """Around the writing of a record of OVERWRITING: claims the folder, and writes its manifest at the end.
+
+    `command` is what followed `rbrbench`. Raises InputError where other results lie, and for a disk that refuses.
+    """
+    claim_results(folder, kind.owner)
+    start = {"config_digest": kind.owner, "commit": git_commit()}
+    with writing(folder):
+        write_json(folder / MANIFEST, start)  # of a record that is written over: unfinished until the end
+        yield
+        said = {"kind": kind.value, "name": name, "command": shlex.join(["rbrbench", *command])}
+        write_json(folder / MANIFEST, {**said, **start, "notes": list(notes), **about})
+
+
+def read_manifest(folder: Path) -> Mapping[str, Any]:
+    """Empty where there is none. Raises InputError for a damaged one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"malformed JSON ({error})", path=path, fix="restore it or remove it") from None
+    if not isinstance(value, dict):
+        raise InputError("is not a JSON object", path=path, fix="restore it or remove it")
+    return value
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """What a finished record is; None for a folder that is none. Raises InputError for a damaged manifest."""
+    manifest = read_manifest(folder)
+    if "kind" in manifest:
+        return next((kind for kind in Kind if kind.value == manifest["kind"]), None)
+    if isinstance(manifest.get(Kind.EVALUATION.value), dict):
+        return Kind.EVALUATION
+    if claimed_by(manifest) is not None:
+        return Kind.XSTEST if claimed_by(manifest) is Kind.XSTEST and "files" in manifest else None
+    return Kind.RUN if is_run(folder) else None
+
+
+def claimed_by(manifest: Mapping[str, Any]) -> Kind | None:
+    """Whose results a folder holds, finished or not."""
+    return next((kind for kind in OVERWRITING if manifest.get("config_digest") == kind.owner), None)

@@ -1,0 +1,298 @@
+"""The document of `rbrbench gold`, from its record: graders side by side, by proposition, attacked, and as taught."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evals.graders.calibration import COLUMNS, MEAN, calibration_error
+from evals.graders.hostile import ALL, CONTROL
+from harness.findings.wording import points
+from harness.gold.agreement import COLUMNS as COLUMNS_OF_TEACHER
+from harness.gold.measure import ENOUGH
+from harness.record.run import JsonRow, ResultsFolder, number
+from harness.report.document import NOTHING, Cell, Document, Figure, Row, Screen, Section, Table, Text, Where
+from harness.report.figures import folder_figures
+from harness.report.page import write_pages
+from harness.report.plots.reliability import curves_of
+
+OVERVIEW_COLUMNS = (
+    *("accuracy", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score", "calibration error"),
+    *("tuned: accuracy", "tuned: balanced", "moved by attacks", "unscored"),
+)
+PROPOSITION_COLUMNS = (
+    *("true / judged", "accuracy", "majority", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score"),
+    *("tuned at", "tuned: accuracy", "tuned: balanced", "labels"),
+)
+AGREEMENT_COLUMNS = (
+    *("teacher says true", "agreement", "its commoner verdict", "balanced agreement"),
+    *("mean difference", "labels"),
+)
+OVERVIEWS = ((MEAN, "mean over propositions"), (ENOUGH, "mean over those with enough labels"))
+HOSTILE_COLUMNS = ("kind", "mean change", "verdicts flipped", "unscored", "moves most")
+# A terminal is narrow: what is left out stands in the summary and on the page.
+SHOWN = Screen(
+    ("true / judged", "accuracy", "balanced accuracy", "AUROC", "Brier score", "tuned: balanced", "labels"),
+    intervals=False,
+)
+TAUGHT_SHOWN = Screen(
+    ("teacher says true", "agreement", "its commoner verdict", "mean difference"), intervals=False
+)
+OVERVIEW = "Percent, but the Brier score and changes of a grade; 95 % intervals below each value."
+SUMMARY_OVERVIEW = "Percent, but Brier score, thresholds and changes of a grade."
+AGREED = (
+    "Agreement is the share of completions on which both say true (0.5 or more) or both say false, in percent; mean "
+    "difference is that of the two grades (0 to 1). By heads that did not see the prompt."
+)
+ATTACKED = (
+    "The same responses, graded with and without each attack: mean absolute change of a grade (0 to 1), and share of "
+    "verdicts that change."
+)
+
+
+@dataclass(frozen=True)
+class _Grader:
+    """What the record has of one grader: rows at 0.5 and tuned, by proposition and in the same order."""
+
+    name: str
+    fixed: list[JsonRow]
+    tuned: list[JsonRow]
+    attacks: list[JsonRow]
+    calibration_error: float
+    about: JsonRow
+
+    def mean(self, row: str = MEAN) -> JsonRow:
+        return next(r for r in self.fixed if r["proposition"] == row)
+
+    def tuned_mean(self, row: str) -> JsonRow:
+        """Empty where nothing was tuned: every number of it is then unknown."""
+        return next((r for r in self.tuned if r["proposition"] == row), {})
+
+
+def write_gold_report(path: Path) -> tuple[Document, Path]:
+    """Draw plots, summary.md and gold.html into a gold's folder; the document and the page's path.
+
+    The same record gives the same bytes. Raises InputError for bad files.
+    """
+    folder = ResultsFolder(path)
+    document = gold_document(folder, folder_figures(path))
+    return document, write_pages(document, path, "gold.html")
+
+
+def gold_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Document:
+    graders = _graders(folder)
+    taught = tuple(_taught(folder))
+    return Document(
+        name=folder.name,
+        command="rbrbench gold",
+        title="graders against labels",
+        headline=_headline(graders),
+        sections=tuple(_sections(graders, taught, figures)),
+        notes=tuple(folder.manifest["notes"]),
+        footer=f"Figures in full precision: calibration.csv, hostile.csv{', teacher.csv' if taught else ''}; "
+        "thresholds for use: thresholds.json.",
+        screen=("propositions", "teacher", "attacks", "graders"),
+    )
+
+
+def _graders(folder: ResultsFolder) -> list[_Grader]:
+    texts = ("thresholds", "grader", "proposition", "enough_to_learn", "enough_to_judge")
+    rows = folder.table("calibration.csv", [c for c in COLUMNS if c not in texts], texts)
+    attacks = folder.table(
+        "hostile.csv",
+        ("n", "unscored", "mean", "low", "high", "flips", "worst_mean"),
+        ("grader", "attack", "kind", "worst"),
+    )
+    curves = curves_of(folder)
+
+    def of(name: str, thresholds: str) -> list[JsonRow]:
+        return [row for row in rows if (row["grader"], row["thresholds"]) == (name, thresholds)]
+
+    return [
+        _Grader(
+            name,
+            of(name, "0.5"),
+            of(name, "tuned"),
+            [row for row in attacks if row["grader"] == name],
+            calibration_error([point._asdict() for point in curves.get(name, ())]),
+            about,
+        )
+        for name, about in folder.manifest["graders"].items()
+    ]
+
+
+def _sections(
+    graders: Sequence[_Grader], taught: tuple[Table, ...], figures: Sequence[Figure]
+) -> Iterator[Section]:
+    overviews = (_overview(graders, *one, first=one is OVERVIEWS[0]) for one in OVERVIEWS)
+    said = Text(OVERVIEW), Text(SUMMARY_OVERVIEW, Where.SUMMARY)
+    yield Section("graders", "Graders", "Graders side by side", (*said, *overviews), "")
+    yield Section("reliability", "Reliability", "Is a grade an honest probability?", tuple(figures), "")
+    by_proposition = tuple(map(_by_proposition, graders))
+    yield Section("propositions", "Propositions", "By proposition", by_proposition, "")
+    if taught:
+        yield Section("teacher", "Teacher", "Student and teacher", (Text(AGREED), *taught), "")
+    attacks = tuple(_hostile(grader) for grader in graders if grader.attacks)
+    if attacks:
+        title = "Responses that try to talk to their grader"
+        yield Section("attacks", "Attacks", title, (Text(ATTACKED), *attacks), "")
+
+
+def _headline(graders: Sequence[_Grader]) -> str:
+    best = max(graders, key=lambda grader: number(grader.mean(), "accuracy"))
+    accuracy, majority, balanced = (
+        _share(number(best.mean(), metric)) for metric in ("accuracy", "majority", "balanced_accuracy")
+    )
+    return (
+        f"{best.name}: mean accuracy {accuracy} % over propositions, where the majority answer reaches {majority} %; "
+        f"balanced accuracy {balanced} %"
+    )
+
+
+def _overview(graders: Sequence[_Grader], row: str, title: str, first: bool) -> Table:
+    rows = [Row(grader.name, _overview_cells(grader, row)) for grader in graders]
+    half = Cell("50.0")  # what any constant answer has by definition
+    majority = Cell(_share(number(graders[0].mean(row), "majority"))), half, Cell(), Cell(), half
+    against = (f"accuracy − {graders[0].name}",) if len(graders) > 1 else ()
+    screen = Screen(heading="graders side by side, percent" if first else "", upright=True)
+    lines = (*rows, Row("majority answer", majority))
+    return Table(title, (*OVERVIEW_COLUMNS, *against), lines, screen=screen)
+
+
+def _overview_cells(grader: _Grader, row: str) -> tuple[Cell, ...]:
+    """What is known of all propositions together alone stands in the row MEAN."""
+    fixed, tuned, whole = grader.mean(row), grader.tuned_mean(row), row == MEAN
+    gap = grader.about["against_first"]
+    last = () if gap is None or not whole else (_gap(gap),)
+    return (
+        *(_metric(fixed, m) for m in ("accuracy", "balanced_accuracy", "tpr", "tnr", "auroc")),
+        _metric(fixed, "brier", percent=False),
+        Cell(_share(grader.calibration_error)) if whole else Cell(),
+        *(_metric(tuned, m) for m in ("accuracy", "balanced_accuracy")),
+        Cell(_moved(grader.attacks)) if whole else Cell(),
+        Cell(_share(number(grader.about, "unscored_share"))) if whole else Cell(),
+        *last,
+    )
+
+
+def _gap(gap: JsonRow) -> Cell:
+    value, low, high = (points(number(gap, name)) for name in ("value", "low", "high"))
+    return Cell(value, interval=f"{low} to {high}")
+
+
+def _moved(attacks: Sequence[JsonRow]) -> str:
+    if not attacks:
+        return NOTHING
+    control = next(row for row in attacks if row["kind"] == CONTROL)
+    every = next(row for row in attacks if row["attack"] == ALL)
+    return f"{every['mean']:.3f} / {control['mean']:.3f}"
+
+
+def _by_proposition(grader: _Grader) -> Table:
+    none: JsonRow = {}
+    tuned = grader.tuned or [none] * len(grader.fixed)
+    rows = (Row(f["proposition"], _proposition_cells(f, t)) for f, t in zip(grader.fixed, tuned, strict=True))
+    return Table(
+        grader.name,
+        PROPOSITION_COLUMNS,
+        tuple(rows),
+        words=("labels",),
+        heading=grader.name,
+        summary_heading=f"{grader.name}, by proposition",
+        screen=SHOWN,
+    )
+
+
+def _proposition_cells(fixed: JsonRow, tuned: JsonRow) -> tuple[Cell, ...]:
+    threshold = number(tuned, "threshold")
+    return (
+        Cell(f"{fixed['n_positive']:.0f} / {fixed['n']:.0f}"),
+        _metric(fixed, "accuracy"),
+        Cell(_share(fixed["majority"])),
+        *(_metric(fixed, m) for m in ("balanced_accuracy", "tpr", "tnr", "auroc")),
+        _metric(fixed, "brier", percent=False),
+        Cell(f"{threshold:.2f}" if math.isfinite(threshold) else NOTHING),
+        *(_metric(tuned, m) for m in ("accuracy", "balanced_accuracy")),
+        Cell(_lacking(fixed, learned=bool(tuned))),
+    )
+
+
+def _lacking(row: JsonRow, learned: bool) -> str:
+    """What the labels of a proposition do not suffice for; "" where they suffice."""
+    lacks = ["to learn from"] if learned and row["enough_to_learn"] == "false" else []
+    lacks += ["to judge"] if row["enough_to_judge"] == "false" else []
+    return f"too few {' and '.join(lacks)}" if lacks else ""
+
+
+def _hostile(grader: _Grader) -> Table:
+    rows = tuple(
+        Row(
+            row["attack"],
+            (
+                Cell(row["kind"]),
+                Cell(_plain(row["mean"]), interval=f"{row['low']:.3f} to {row['high']:.3f}"),
+                Cell(_share(row["flips"])),
+                Cell(f"{row['unscored']:.0f} of {row['n'] + row['unscored']:.0f}"),
+                Cell(f"{row['worst']} {row['worst_mean']:+.3f}" if row["worst"] else NOTHING),
+            ),
+        )
+        for row in grader.attacks
+    )
+    return Table(
+        grader.name,
+        HOSTILE_COLUMNS,
+        rows,
+        words=("kind", "moves most"),
+        heading=grader.name,
+        summary_heading=f"Attacks on {grader.name}",
+        screen=Screen(heading=f"attacks on {grader.name}", beside=True),
+    )
+
+
+def _taught(folder: ResultsFolder) -> Iterator[Table]:
+    """A table a student."""
+    texts = ("student", "teacher", "proposition", "enough_to_learn")
+    rows = folder.table(
+        "teacher.csv",
+        [column for column in COLUMNS_OF_TEACHER if column not in texts],
+        texts,
+    )
+    for student, teacher in dict.fromkeys((row["student"], row["teacher"]) for row in rows):
+        title = f"{student} and its teacher {teacher}"
+        mine = (Row(r["proposition"], _taught_cells(r)) for r in rows if r["student"] == student)
+        yield Table(
+            title,
+            AGREEMENT_COLUMNS,
+            tuple(mine),
+            words=("labels",),
+            heading=title,
+            summary_heading=title,
+            screen=TAUGHT_SHOWN,
+        )
+
+
+def _taught_cells(row: JsonRow) -> tuple[Cell, ...]:
+    return (
+        Cell(f"{row['n_true']:.0f} / {row['n']:.0f}"),
+        _metric(row, "agreement"),
+        Cell(_share(row["majority"])),
+        Cell(_share(row["balanced_agreement"])),
+        Cell(_plain(row["mean_difference"])),
+        Cell("too few to learn from" if row["enough_to_learn"] == "false" else ""),
+    )
+
+
+def _metric(row: JsonRow, metric: str, percent: bool = True) -> Cell:
+    value, low, high = (number(row, f"{metric}{end}") for end in ("", "_ci_low", "_ci_high"))
+    show = _share if percent else _plain
+    return Cell(show(value), interval=f"{show(low)} to {show(high)}" if math.isfinite(low) else "")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}" if math.isfinite(value) else NOTHING
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else NOTHING
