@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evals.capability import CapabilityScore, CapabilityTask, load_tasks, real_tasks, score_tasks
+from evals.capability import CapabilityScore, CapabilityTask, LoadedTask, load_tasks, real_tasks, score_tasks
 from evals.capability.task import LM_EVAL
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.errors import InputError
@@ -48,6 +49,15 @@ def _version(task: CapabilityTask) -> str:
     return f"lm-eval {version('lm-eval')}" if task.path is None else digest_files([task.path])
 
 
+def scores_of(
+    model: LocalModel, tasks: Sequence[LoadedTask], batch_size: int, console: Console
+) -> list[CapabilityScore]:
+    """Every score of loaded tasks by one model."""
+    total = sum(task.items for task in tasks)
+    with console.stage(f"capability: {model.name}", total=total, unit="items") as advance:
+        return score_tasks(*model.loaded, tasks, batch_size=batch_size, progress=advance)
+
+
 def capability_scores(
     config: EvaluateConfig, model: LocalModel, shelf: Path, console: Console
 ) -> list[CapabilityScore]:
@@ -57,9 +67,7 @@ def capability_scores(
 
     def build(out: Path) -> dict[str, Any]:
         loaded = load_tasks(tasks, limit=keys.limit, seed=config.seed)
-        total = sum(task.items for task in loaded)
-        with console.stage(f"capability: {model.name}", total=total, unit="items") as advance:
-            scores = score_tasks(*model.loaded, loaded, batch_size=keys.batch_size, progress=advance)
+        scores = scores_of(model, loaded, keys.batch_size, console)
         write_jsonl(out / "scores.jsonl", (asdict(score) for score in scores))
         return {f"{score.task} {score.metric}": score.value for score in scores}
 

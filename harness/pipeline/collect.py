@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from evals.capability import CapabilityScore, capability_rows
-from evals.judges.measures import Judgement, measure
-from evals.suites import Suite
-from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompts, write_jsonl
+from evals.judges.measures import measure
+from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
 from harness.pipeline.context import Context
-from harness.pipeline.judging import stored_responses
+from harness.pipeline.judging import stored_judgements, stored_outcomes, world_suite
 from harness.pipeline.order import Outcome
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
@@ -98,19 +97,14 @@ def _metrics(
 ) -> Iterable[MetricRow]:
     seed, suite = context.config.seed, str(summary_of(outcome.data)["suite"])
     for (name, judge), artifact in outcome.judged.items():
-        yield from measure(_judgements(artifact), method=names[name], seed=seed, suite=suite, judge=judge)
+        yield from measure(
+            stored_judgements(artifact), method=names[name], seed=seed, suite=suite, judge=judge
+        )
     for name, artifact in outcome.capability.items():
         yield from _capability(artifact, names[name], seed)
     if outcome.ranking is not None:
         for row in read_metrics(outcome.ranking.path / "ranking.csv"):
             yield replace(row, method=row.method + suffix)
-
-
-def _judgements(artifact: Artifact) -> dict[str, list[Judgement]]:
-    def parse(row: Row) -> Judgement:
-        return Judgement(**{**row.values, "response_type": ResponseType(row.values["response_type"])})
-
-    return {file.stem: read_jsonl(file, parse) for file in _numbered(artifact.path)}
 
 
 def _capability(artifact: Artifact, method: str, seed: int) -> Iterable[MetricRow]:
@@ -160,22 +154,25 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
 
 def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]:
     """{checkpoint: one row a response}, with every judge's verdict; real prompts stand there by id only."""
-    suite = str(summary_of(outcome.data)["suite"])
-    responses = stored_responses(outcome.data, outcome.responses[name])
-    judged = {j: _judgements(artifact) for (method, j), artifact in outcome.judged.items() if method == name}
+    suite = world_suite(outcome.data)
+    prompts = {prompt.id: prompt for prompt in suite.prompts}
+    judged = {
+        j: stored_judgements(artifact) for (method, j), artifact in outcome.judged.items() if method == name
+    }
     return {
         checkpoint: [
             sample_row(
-                suite,
-                response.prompt,
+                suite.name,
+                prompts[said.prompt_id],
                 {judge: judgements[checkpoint][place] for judge, judgements in judged.items()},
-                response=response.text,
-                finished=response.finished,
-                show_prompt=suite == "sandbox",
+                response=said.text,
+                finished=said.finished,
+                unscored=said.reason,
+                show_prompt=suite.name == "sandbox",
             )
-            for place, response in enumerate(of_checkpoint)
+            for place, said in enumerate(outcomes)
         ]
-        for checkpoint, of_checkpoint in responses.items()
+        for checkpoint, outcomes in stored_outcomes(outcome.responses[name]).items()
     }
 
 
@@ -183,8 +180,7 @@ def _model(context: Context, outcome: Outcome, method: Method, named: str, check
     """A method's last checkpoint as the manifest names it: see `harness.record.evaluation`."""
     artifact, config = outcome.models[method.name], context.config
     folder = checkpoints_of(method, artifact)[checkpoint]
-    suite = str(summary_of(outcome.data)["suite"])
-    prompts = tuple(read_prompts(outcome.data.path / "eval_prompts.jsonl"))
+    suite = world_suite(outcome.data)
     judged = {judge: a for (of, judge), a in outcome.judged.items() if of == method.name}
     inside = "" if folder == artifact.path else folder.name
     return {
@@ -194,7 +190,7 @@ def _model(context: Context, outcome: Outcome, method: Method, named: str, check
         "artifact": {"stage": artifact.stage, "key": artifact.key, "folder": inside},
         "template": template_of(folder),
         "decoding": DecodingKeys(config.evaluation.max_new_tokens).identity(config.seed),
-        "suites": {suite: {"version": Suite(suite, prompts, ()).version, "prompts": len(prompts)}},
+        "suites": {suite.name: {"version": suite.version, "prompts": len(suite.prompts)}},
         "judges": {judge: {"identity": a.results.get("identity", "")} for judge, a in judged.items()},
     }
 
@@ -224,7 +220,3 @@ def _stage_row(label: str, artifact: Artifact, seed: int, variant: str) -> dict[
         "peak_memory_mb": artifact.peak_memory_mb,
     }
     return row | ({"variant": variant} if variant else {})
-
-
-def _numbered(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.jsonl"), key=lambda p: (len(p.stem), p.stem))

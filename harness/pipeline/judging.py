@@ -1,16 +1,24 @@
-"""Stages 10 to 12: responses are written first and judged after, by each judge apart; then capability."""
+"""Stages 10 to 12: evaluate's engine on every checkpoint: responses first, then each judge apart, then capability."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.capability import CapabilityTask, load_tasks, real_tasks, score_tasks
+from evals.capability import CapabilityTask, load_tasks, real_tasks
 from evals.judges.judgement import Judge
-from evals.models.load import load_causal_lm, load_tokenizer
-from evals.values.conversation import Prompt, Response, read_jsonl, read_prompts, write_jsonl
+from evals.judges.measures import SFT, Judgement
+from evals.suites import Suite
+from evals.suites.suite import make_suite
+from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompts, write_jsonl
 from evals.values.errors import InputError
+from harness.evaluate.judging import judgements_of
+from harness.evaluate.knowledge import scores_of
+from harness.evaluate.respond import responses_of
+from harness.keys.evaluate import DecodingKeys, LocalKeys
 from harness.keys.methods import Method
 from harness.keys.run import SANDBOX_TASKS, CapabilityConfig, RunConfig, Source
 from harness.pipeline.context import Context
@@ -19,116 +27,162 @@ from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
 from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
+from harness.subjects.local_model import LocalModel
+from harness.subjects.outcome import Outcome
 
 ORACLE, AUTO, STRING_MATCH = "oracle", "auto", "string_match"
+LOGS = "logs"  # of a stage that is not finished: a killed one goes on from them
 
 
-def respond(context: Context, method: Method, data: Artifact, model: Artifact) -> Artifact:
+def world_suite(data: Artifact) -> Suite:
+    """The prompts that the world keeps for evaluation."""
+    path = data.path / "eval_prompts.jsonl"
+    return make_suite(str(summary_of(data)["suite"]), path, read_prompts(path))
+
+
+def models_of(context: Context, method: Method, model: Artifact) -> dict[str, LocalModel]:
+    """{checkpoint: the model as evaluate knows it}."""
+    config = context.config
+    decoding = DecodingKeys(config.evaluation.max_new_tokens, batch_size=config.evaluation.batch_size)
+    return {
+        checkpoint: LocalModel(
+            method.name if checkpoint == SFT else f"{method.name} {checkpoint}",
+            LocalKeys(str(folder), config.model.precision.value),
+            decoding,
+            config.seed,
+            threads=None,  # the run has set them, for training too
+        )
+        for checkpoint, folder in checkpoints_of(method, model).items()
+    }
+
+
+def respond(context: Context, method: Method, data: Artifact, model: Artifact, suite: Suite) -> Artifact:
     """Greedy responses of each checkpoint to the suite's prompts; writes CHECKPOINT.jsonl."""
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from evals.models.sampling import Decoding, sample_responses
-
-        prompts = read_prompts(data.path / "eval_prompts.jsonl")
-        folders = checkpoints_of(method, model)
-        decoding = Decoding(config.evaluation.max_new_tokens, batch_size=config.evaluation.batch_size)
-        label = f"responses: {method.name}"
-        with context.console.stage(label, total=len(prompts) * len(folders), unit="responses") as advance:
-            for checkpoint, folder in folders.items():
-                policy, tokenizer = (
-                    load_causal_lm(folder, config.model.precision.dtype),
-                    load_tokenizer(folder),
-                )
-                responses = sample_responses(policy, tokenizer, prompts, decoding, advance)
-                write_jsonl(
-                    out / f"{checkpoint}.jsonl",
-                    (
-                        {"prompt_id": r.prompt.id, "response": r.text, "finished": r.finished}
-                        for r in responses
-                    ),
-                )
-        return {"responses": len(prompts) * len(folders)}
+        written = 0
+        for checkpoint, subject in models_of(context, method, model).items():
+            outcomes = responses_of(subject, suite, out / LOGS / checkpoint, context.console)
+            write_jsonl(out / f"{checkpoint}.jsonl", (outcome.as_json() for outcome in outcomes))
+            subject.unload()
+            written += len(outcomes)
+        shutil.rmtree(out / LOGS)
+        return {"responses": written}
 
     return context.stage(
-        f"responses: {method.name}",
+        _label("responses", method, data, suite),
         build,
-        config={"max_new_tokens": config.evaluation.max_new_tokens, "ppo": method.is_ppo},
+        config={
+            "max_new_tokens": config.evaluation.max_new_tokens,
+            "ppo": method.is_ppo,
+            "suite": [suite.name, suite.version],
+        },
         inputs={"data": data, "model": model},
         modules=["evals.models.sampling"],
+        glue=["harness.evaluate.respond", "harness.subjects.local_model"],
+        resumable=True,
     )
 
 
-def stored_responses(data: Artifact, responses: Artifact) -> dict[str, list[Response]]:
-    """{checkpoint: responses}, as they were written."""
-    prompts: dict[str, Prompt] = {p.id: p for p in read_prompts(data.path / "eval_prompts.jsonl")}
-    files = sorted(responses.path.glob("*.jsonl"), key=lambda p: (len(p.stem), p.stem))
-    return {
-        file.stem: read_jsonl(
-            file,
-            lambda row: Response(
-                prompts[row.get("prompt_id", str)],
-                row.get("response", str),
-                finished=row.get("finished", bool),
-            ),
-        )
-        for file in files
-    }
+def _label(stage: str, method: Method, data: Artifact, suite: Suite) -> str:
+    """The world's own suite needs no name."""
+    own = suite.name == summary_of(data)["suite"]
+    return f"{stage}: {method.name}" if own else f"{stage}: {method.name} {suite.name}"
 
 
-def judges_of(context: Context) -> list[str]:
-    """Who reports: the sandbox's oracle, or the field's string matcher on real prompts; and the judge."""
+def stored_outcomes(responses: Artifact) -> dict[str, list[Outcome]]:
+    """{checkpoint: outcomes}, as they were written."""
+    return {file.stem: read_jsonl(file, lambda row: Outcome(**row.values)) for file in _numbered(responses)}
+
+
+def stored_judgements(judged: Artifact) -> dict[str, list[Judgement]]:
+    """{checkpoint: judgements}, as they were written."""
+
+    def parse(row: Row) -> Judgement:
+        return Judgement(**{**row.values, "response_type": ResponseType(row.values["response_type"])})
+
+    return {file.stem: read_jsonl(file, parse) for file in _numbered(judged)}
+
+
+def _numbered(artifact: Artifact) -> list[Path]:
+    return sorted(artifact.path.glob("*.jsonl"), key=lambda p: (len(p.stem), p.stem))
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """A judge before it is made, and what its verdicts depend on: artifacts, modules, an identity of its own."""
+
+    name: str
+    make: Callable[[], Judge]
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    modules: Sequence[str] = ()
+    identity: str = ""
+
+
+def reporters(context: Context, data: Artifact, judge: Artifact) -> list[Reporter]:
+    """Who reports on the world: the sandbox's oracle, or the field's string matcher on real prompts; and the
+    judge that the run has trained.
+    """
     sandbox = context.config.data.source is Source.SANDBOX
-    return [ORACLE if sandbox else STRING_MATCH, AUTO]
+    return [_oracle(context, data) if sandbox else _string_match(), _auto(context, judge)]
+
+
+def _oracle(context: Context, data: Artifact) -> Reporter:
+    def make() -> Judge:
+        from evals.judges.rulebook_judge import RulebookJudge
+        from harness.worlds.sandbox.oracle import oracle_grader
+
+        return RulebookJudge(context.rulebook, oracle_grader(data.path / "sandbox.json"), ORACLE)
+
+    modules = ["evals.judges.rulebook_judge", "harness.worlds.sandbox.oracle"]
+    return Reporter(ORACLE, make, modules=modules)
+
+
+def _string_match() -> Reporter:
+    from evals.judges.string_match import StringMatchJudge
+
+    return Reporter(STRING_MATCH, StringMatchJudge, modules=["evals.judges.string_match"])
+
+
+def _auto(context: Context, judge: Artifact) -> Reporter:
+    def make() -> Judge:
+        from evals.judges.rulebook_judge import RulebookJudge
+
+        return RulebookJudge(context.rulebook, load_grader(judge), AUTO)
+
+    modules = ["evals.judges.rulebook_judge", "evals.graders.language_model"]
+    return Reporter(AUTO, make, {"judge": judge}, modules)
 
 
 def judge_responses(
-    context: Context, method: Method, data: Artifact, responses: Artifact, judge: Artifact, name: str
+    context: Context, method: Method, data: Artifact, responses: Artifact, suite: Suite, by: Reporter
 ) -> Artifact:
     """One judge's judgements of stored responses; writes CHECKPOINT.jsonl."""
 
     def build(out: Path) -> dict[str, Any]:
-        by_checkpoint = stored_responses(data, responses)
-        reporter = _judge(context, data, judge, name)
-        total = sum(map(len, by_checkpoint.values()))
-        with context.console.stage(f"judged: {method.name} {name}", total=total, unit="responses") as advance:
-            for checkpoint, rows in by_checkpoint.items():
-                judged = reporter.judge(rows)
-                write_jsonl(
-                    out / f"{checkpoint}.jsonl",
-                    (asdict(j) | {"response_type": j.response_type.value} for j in judged),
-                )
-                advance(len(rows))
-        return {"identity": reporter.identity}
+        judge = by.make()
+        for checkpoint, outcomes in stored_outcomes(responses).items():
+            said = judgements_of(judge, by.identity, suite, outcomes, out / LOGS, context.console)
+            rows = (asdict(j) | {"response_type": j.response_type.value} for j in said)
+            write_jsonl(out / f"{checkpoint}.jsonl", rows)
+        shutil.rmtree(out / LOGS)
+        return {"identity": judge.identity}
 
-    inputs = {"data": data, "responses": responses}
-    modules = ["evals.judges.rulebook_judge"]
-    if name == AUTO:
-        inputs["judge"] = judge
-        modules += ["evals.graders.language_model"]
-    else:
-        modules += ["harness.worlds.sandbox.oracle"] if name == ORACLE else ["evals.judges.string_match"]
     return context.stage(
-        f"judged: {method.name} {name}",
+        f"{_label('judged', method, data, suite)} {by.name}",
         build,
-        config={"judge": name, "rulebook": context.rulebook.digest},
-        inputs=inputs,
-        modules=modules,
+        config={
+            "judge": by.name,
+            "identity": by.identity,
+            "rulebook": context.rulebook.digest,
+            "suite": [suite.name, suite.version],
+        },
+        inputs={"data": data, "responses": responses, **by.inputs},
+        modules=by.modules,
+        glue=["harness.evaluate.judging"],
+        resumable=True,
     )
-
-
-def _judge(context: Context, data: Artifact, judge: Artifact, name: str) -> Judge:
-    from evals.judges.rulebook_judge import RulebookJudge
-
-    if name == AUTO:
-        return RulebookJudge(context.rulebook, load_grader(judge), AUTO)
-    if name == STRING_MATCH:
-        from evals.judges.string_match import StringMatchJudge
-
-        return StringMatchJudge()
-    from harness.worlds.sandbox.oracle import oracle_grader
-
-    return RulebookJudge(context.rulebook, oracle_grader(data.path / "sandbox.json"), ORACLE)
 
 
 def test_capability(context: Context, method: Method, data: Artifact, model: Artifact) -> Artifact:
@@ -138,18 +192,10 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
     def build(out: Path) -> dict[str, Any]:
         tasks = load_tasks(capability_tasks(context, data), limit=config.capability.limit, seed=config.seed)
         rows: list[dict[str, Any]] = []
-        folders = checkpoints_of(method, model)
-        total = len(folders) * sum(task.items for task in tasks)
-        with context.console.stage(f"capability: {method.name}", total=total, unit="items") as advance:
-            for checkpoint, folder in folders.items():
-                policy, tokenizer = (
-                    load_causal_lm(folder, config.model.precision.dtype),
-                    load_tokenizer(folder),
-                )
-                scores = score_tasks(
-                    policy, tokenizer, tasks, batch_size=config.capability.batch_size, progress=advance
-                )
-                rows += [asdict(score) | {"checkpoint": checkpoint} for score in scores]
+        for checkpoint, subject in models_of(context, method, model).items():
+            scores = scores_of(subject, tasks, config.capability.batch_size, context.console)
+            rows += [asdict(score) | {"checkpoint": checkpoint} for score in scores]
+            subject.unload()
         write_jsonl(out / "capability.jsonl", rows)
         return {
             f"{s['task']} {s['metric']}": s["value"]
@@ -168,6 +214,7 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
         inputs={"data": data, "model": model},
         modules=["evals.capability"],
         packages=["lm-eval"],
+        glue=["harness.evaluate.knowledge"],
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.keys.methods import Data, Method, chosen
 from harness.pipeline.context import Context
 from harness.pipeline.graders import GRADER, JUDGE, measure_grader, train_grader_stage
-from harness.pipeline.judging import judge_responses, judges_of, respond, test_capability
+from harness.pipeline.judging import judge_responses, reporters, respond, test_capability, world_suite
 from harness.pipeline.language_models import fine_tune, pretrain_base, train_reward
 from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
@@ -60,13 +60,14 @@ def run_stages(context: Context) -> Outcome:
 
 
 def _evaluated(context: Context, methods: list[Method], outcome: Outcome, judge: Artifact) -> Outcome:
+    suite = world_suite(outcome.data)
     for method in methods:
         model = outcome.models[method.name]
-        responses = respond(context, method, outcome.data, model)
+        responses = respond(context, method, outcome.data, model, suite)
         outcome.responses[method.name] = responses
-        for name in judges_of(context):
-            outcome.judged[method.name, name] = judge_responses(
-                context, method, outcome.data, responses, judge, name
+        for by in reporters(context, outcome.data, judge):
+            outcome.judged[method.name, by.name] = judge_responses(
+                context, method, outcome.data, responses, suite, by
             )
         if context.config.capability.tasks:
             outcome.capability[method.name] = test_capability(context, method, outcome.data, model)

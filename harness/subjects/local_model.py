@@ -21,9 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class LocalModel:
-    """Weights are loaded when the first response is missing; a finished evaluation loads none."""
+    """Weights are loaded when the first response is missing; a finished evaluation loads none.
 
-    def __init__(self, name: str, keys: LocalKeys, decoding: DecodingKeys, seed: int, threads: int) -> None:
+    `threads` None: torch computes by as many as the caller has set.
+    """
+
+    def __init__(
+        self, name: str, keys: LocalKeys, decoding: DecodingKeys, seed: int, threads: int | None
+    ) -> None:
         self.name, self._decoding, self._seed, self._threads = name, decoding, seed, threads
         self._precision = keys.precision
         self.folder = local_folder(str(keys.path))
@@ -78,7 +83,8 @@ class LocalModel:
         from evals.models.load import load_causal_lm, load_tokenizer
 
         no_progress_bars()
-        set_threads(self._threads)
+        if self._threads is not None:
+            set_threads(self._threads)
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._precision]
         tokenizer = load_tokenizer(self.folder, needs_padding=False)
         return load_causal_lm(self.folder, dtype), tokenizer
