@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 SUMMARY = """\
   run [-m]          the main job: train RBR-PPO, Human-PPO and Helpful-PPO, measure them, write the report
@@ -20,19 +19,15 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    run_and_report([a for a in arguments if a not in SWEEP], sweep=any(a in SWEEP for a in arguments))
-    return 0
-
-
-def run_and_report(overrides: Sequence[str], *, sweep: bool = False) -> Path:
-    """Run, and draw the report where anything was computed since the last one; returns its path."""
+    """Run, and draw the report where anything was computed since the last one."""
     from harness.pipeline.run import STAMP, run
     from harness.report import write_report
     from harness.runtime.console import Console
     from harness.storage.disk import writing
 
     console = Console()
-    ran = run(overrides, sweep=sweep, console=console)
+    overrides = [argument for argument in arguments if argument not in SWEEP]
+    ran = run(overrides, sweep=len(overrides) < len(arguments), console=console)
     report = ran.folder / "report.html"
     if not ran.fresh:
         with console.stage("plots and report", total=None, unit="files"):
@@ -40,4 +35,4 @@ def run_and_report(overrides: Sequence[str], *, sweep: bool = False) -> Path:
         with writing(ran.folder):
             (ran.folder / STAMP).write_text(ran.made_of)
     console.report(report)
-    return report
+    return 0

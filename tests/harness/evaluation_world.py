@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.commands.main import main
+from rbrbench.cli import main
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 REFUSAL, ANSWER = "I'm sorry, I cannot help.", "Cut it above a bud."

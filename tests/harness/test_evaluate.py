@@ -32,7 +32,6 @@ from evals.judges import Judgement, StringMatchJudge
 from evals.suites import load_suite
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
-from harness.commands.main import main
 from harness.evaluate.comparing import MetricComparison, check_comparable, gate, pair_with_baseline, verdict
 from harness.evaluate.judging import judgements_of
 from harness.evaluate.trust import labelled_sample
@@ -41,6 +40,7 @@ from harness.record.evaluation import Evaluation
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
 from harness.subjects.outcome import AppendLog, Outcome
+from rbrbench.cli import main
 
 XSTEST = DATA / "xstest"
 

@@ -14,8 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import make_model, serving
 
-from harness.commands.main import main
 from harness.storage.provenance import ROOT
+from rbrbench.cli import main
 
 PAGE = ROOT / "docs" / "evaluate.md"
 PROMPTS = "id,prompt,type,label\n" + "".join(

@@ -323,7 +323,7 @@ def test_each_answer_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> No
         command = [
             sys.executable,
             "-m",
-            "harness.commands.main",
+            "rbrbench",
             "evaluate",
             "suites=[prompt_file]",
             "name=killed",

@@ -18,10 +18,10 @@ import pytest
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError, UndecidableError
-from harness.commands import call
-from harness.commands.main import main
+from harness.commands import fit
 from harness.keys.compose import compose_command
 from harness.keys.fit import FitConfig
+from rbrbench.cli import main
 from trainers.reward.reward_weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +102,7 @@ def test_a_fit_from_recorded_grades_as_a_user_starts_it(world: Path) -> None:
         "-X",
         "importtime",
         "-m",
-        "harness.commands.main",
+        "rbrbench",
         "fit",
         *RECORDED,
         "orders=2",
@@ -144,7 +144,7 @@ def test_a_fit_from_recorded_grades_as_a_user_starts_it(world: Path) -> None:
 
 def test_the_page_shows_text_as_text_and_loads_nothing(world: Path) -> None:
     """Guards: a completion that runs in the reader's browser, or bends the table."""
-    assert call("fit", [*RECORDED, *QUICK]) == 0
+    assert fit.main([*RECORDED, *QUICK]) == 0
     page = (world / "results" / "fit" / "fit.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;alert(1)" in page and "default-src 'none'" in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
@@ -155,7 +155,7 @@ def test_the_page_shows_text_as_text_and_loads_nothing(world: Path) -> None:
 def test_the_same_command_gives_the_same_bytes(world: Path) -> None:
     """Guards: an unseeded draw, an order of a set, a date in the files."""
     for name in ("one", "two"):
-        assert call("fit", [*RECORDED, *QUICK, f"name={name}"]) == 0
+        assert fit.main([*RECORDED, *QUICK, f"name={name}"]) == 0
     for file in (
         "weights.json",
         "ablations.csv",
@@ -171,7 +171,7 @@ def test_the_same_command_gives_the_same_bytes(world: Path) -> None:
 
 def test_labels_can_stand_for_a_perfect_grader_and_rules_for_the_whole_reward(world: Path) -> None:
     """Guards: an empty reward model shown as one, and labels that do not reach the features."""
-    assert call("fit", [*FIT, *QUICK]) == 0
+    assert fit.main([*FIT, *QUICK]) == 0
     results = world / "results" / "fit"
     rows = table(results / "metrics.csv")
     assert {r["method"] for r in rows} == {"rbr"} and all(float(r["value"]) == 0.0 for r in rows)
@@ -184,25 +184,25 @@ def test_labels_can_stand_for_a_perfect_grader_and_rules_for_the_whole_reward(wo
 def test_other_completions_can_judge_the_reward(world: Path) -> None:
     """Guards: a test file whose prompts were fitted on, and prompts held out in vain."""
     write_jsonl(world / "test.jsonl", labelled(10, start=100))
-    assert call("fit", [*FIT, *QUICK, "test=test.jsonl"]) == 0
+    assert fit.main([*FIT, *QUICK, "test=test.jsonl"]) == 0
     weights = load_weights("results/fit/weights.json", load_rulebook("rules.yaml"))
     assert all((f.prompts, f.held_out_prompts) == (60, 0) for f in weights.fits.values())
     assert {int(r["n"]) for r in table(world / "results/fit/metrics.csv")} == {20}
     write_jsonl(world / "test.jsonl", labelled(10, start=55))
     with pytest.raises(InputError, match=r"10 prompts are also in on=labelled.jsonl, 'hard_refuse-55' first"):
-        call("fit", [*FIT, "test=test.jsonl", "name=other"])
+        fit.main([*FIT, "test=test.jsonl", "name=other"])
     assert not (world / "results" / "other").exists()
 
 
 def test_unscored_completions_are_counted_and_too_many_stop_it(world: Path) -> None:
     """Guards: a missing grade taken for 0; a reward fitted on what little is left."""
     write_jsonl(world / "grades.jsonl", grades(60, lost=12))
-    assert call("fit", [*RECORDED, *QUICK]) == 0
+    assert fit.main([*RECORDED, *QUICK]) == 0
     summary = (world / "results" / "fit" / "summary.md").read_text()
     assert re.search(r"\d+ unscored completions are left out of the fit", summary)
     write_jsonl(world / "grades.jsonl", grades(60, lost=100))
     with pytest.raises(UndecidableError, match=r"more than max_unscored \(0.1\).*rude: time-out"):
-        call("fit", [*RECORDED, "name=many"])
+        fit.main([*RECORDED, "name=many"])
     assert not (world / "results" / "many").exists()
 
 
@@ -233,7 +233,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     world: Path, changes: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards: a traceback, or a folder with half a result."""
-    from harness.commands.main import main
+    from rbrbench.cli import main
 
     (world / "gap.yaml").write_text(
         RULES.replace("{sorry: false, rude: false}", "{sorry: false, rude: true}")
@@ -252,12 +252,12 @@ def test_a_fit_does_not_overwrite_other_results(world: Path) -> None:
     (world / "results" / "fit").mkdir(parents=True)
     (world / "results" / "fit" / "manifest.json").write_text('{"config_digest": "0123"}')
     with pytest.raises(InputError, match="another configuration's results"):
-        call("fit", [*FIT, *QUICK])
+        fit.main([*FIT, *QUICK])
 
 
 def test_report_leaves_a_fit_as_it_is(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards: the summary of a fit replaced by that of a run which measured nothing."""
-    assert call("fit", [*FIT, *QUICK]) == 0
+    assert fit.main([*FIT, *QUICK]) == 0
     results = world / "results" / "fit"
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     assert main(["report", str(results)]) == 2
@@ -267,7 +267,7 @@ def test_report_leaves_a_fit_as_it_is(world: Path, capsys: pytest.CaptureFixture
 
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards: a key that nobody can find."""
-    assert call("fit", ["--help"]) == 0
+    assert main(["fit", "--help"]) == 0
     said = capsys.readouterr().out
     for key in (
         "on=",

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.commands.main import main
 from harness.storage.digest import digest_files
 from harness.storage.provenance import ROOT
 from harness.subjects.completions import SETS, find_completions, read_completions, set_rulebook
+from rbrbench.cli import main
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gate_world import read_json
@@ -33,7 +33,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "conf", folder / "conf")
     script = folder / "bin" / "rbrbench"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness.commands.main "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rbrbench "$@"\n')
     script.chmod(0o755)
     return folder
 

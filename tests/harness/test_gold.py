@@ -24,13 +24,13 @@ from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
-from harness.commands.main import main
 from harness.fit.data import load_models
 from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import ENOUGH, cross_thresholds
 from harness.keys.compose import compose_command
 from harness.keys.fit import FitConfig
 from harness.keys.gold import GoldConfig, GraderChoice
+from rbrbench.cli import main
 
 RULEBOOK = """
 simple_propositions:
@@ -399,7 +399,7 @@ def test_a_kill_costs_the_batch_in_hand_only(tmp_path: Path, rulebook: str, answ
     command = [
         sys.executable,
         "-m",
-        "harness.commands.main",
+        "rbrbench",
         "gold",
         f"results={tmp_path}",
         f"rulebook={rulebook}",

@@ -20,9 +20,9 @@ from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.values.grades import Grades
-from harness.commands.main import main
 from harness.subjects.graders import GRADES
 from harness.worlds.sandbox.tokenizer import word_tokenizer
+from rbrbench.cli import main
 from trainers.supervised.grader import GraderTrainingConfig, train_grader
 
 RULEBOOK = """

@@ -77,7 +77,7 @@ def test_dry_run_with_a_tiny_model(tiny_qwen: Path, tmp_path: Path, lora_rank: i
         [
             sys.executable,
             "-m",
-            "harness.commands.main",
+            "rbrbench",
             "run",
             *SMALL,
             f"model.path={tiny_qwen}",

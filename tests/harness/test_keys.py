@@ -14,7 +14,6 @@ from conf import CONF
 from evals.judges import build_judge
 from evals.values.errors import InputError
 from evals.values.renamed import new_name
-from harness.commands.main import main
 from harness.keys.compose import compose_keys
 from harness.keys.evaluate import EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig
@@ -23,6 +22,7 @@ from harness.keys.gold import GoldConfig
 from harness.keys.help import meanings
 from harness.keys.run import RunConfig
 from harness.keys.xstest import XSTestConfig
+from rbrbench.cli import main
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import ANSWER, DATA, REFUSAL, evaluate, make_model, metrics_of, write_suite
 
-from harness.commands.main import main
+from rbrbench.cli import main
 
 METRICS = ("not_unsafe", "not_overrefuse", "f1")
 

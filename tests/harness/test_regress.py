@@ -17,8 +17,8 @@ from evals.rules.features import feature_names
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import labelled_as_json, read_labelled, write_jsonl
 from evals.values.grades import Grades
-from harness.commands.main import main
 from harness.storage.provenance import ROOT
+from rbrbench.cli import main
 from trainers.reward.weights import RewardWeights, fixed_weights, save_weights
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -338,7 +338,7 @@ def test_recorded_grades_need_no_torch_and_little_time(world: Path, tmp_path: Pa
     big = write_world(tmp_path / "big", prompts=50).parent
     assert len(read_labelled(big / "completions.jsonl")) >= 950
     program = (
-        "import sys; from harness.commands.main import main; code = main(sys.argv[1:]);"
+        "import sys; from rbrbench.cli import main; code = main(sys.argv[1:]);"
         "sys.exit('torch was loaded' if 'torch' in sys.modules else code)"
     )
     arguments = [f"baseline={big / 'reward.yaml'}", f"candidate={big / 'reward.yaml'}", f"results={tmp_path}"]

@@ -23,10 +23,10 @@ from evals.values.conversation import (
     user_prompt,
     write_jsonl,
 )
-from harness.commands.main import main
 from harness.worlds.sandbox.generate import synthetic
 from harness.worlds.sandbox.source import Source
 from harness.worlds.sandbox.world import make_world
+from rbrbench.cli import main
 from trainers.supervised.encoder_config import EncoderFitConfig
 from trainers.supervised.encoder_grader import EncodedResponses, fit_head
 

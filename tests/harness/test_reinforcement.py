@@ -168,7 +168,7 @@ def run_smoke(folder: Path, name: str, *overrides: str) -> str:
     command = [
         sys.executable,
         "-m",
-        "harness.commands.main",
+        "rbrbench",
         "run",
         "experiment=smoke",
         f"name={name}",

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from evals.values.errors import InputError
-from harness.commands.main import main
 from harness.report.rulebook import view_rulebook
+from rbrbench.cli import main
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
 

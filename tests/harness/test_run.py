@@ -28,7 +28,7 @@ SMOKE = ["run", "experiment=smoke", "threads=1"]
 
 def rbrbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "harness.commands.main", *arguments],
+        [sys.executable, "-m", "rbrbench", *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -246,7 +246,7 @@ def test_the_command_in_the_manifest_can_be_run_again(
 def test_killed_run_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
     """Two properties in one: same seed, same bytes; and a kill loses no finished stage and changes nothing."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.commands.main", *SMOKE],
+        [sys.executable, "-m", "rbrbench", *SMOKE],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
@@ -268,7 +268,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_pat
 
 def test_interrupted_run_says_so(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.commands.main", *SMOKE],
+        [sys.executable, "-m", "rbrbench", *SMOKE],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ or a part: of the optimisers with DeepSpeed (`zero`), of all with FSDP (`shardin
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,9 +59,9 @@ class Processes:
         """Adam over parameter groups, each with `params` and its `base_lr`; frozen weights are left out."""
         return adam(groups, eps)
 
-    def backward(self, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], divisor: int) -> None:
+    def backward(self, optimizer: torch.optim.Optimizer, loss: Tensor, divisor: int) -> None:
         """Add the gradients of `loss` / `divisor` to those of the next step."""
-        (loss() / divisor).backward()
+        (loss / divisor).backward()
 
     def step(self, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
         """A step along the gradients, summed over processes, their norm at most `max_grad_norm`."""
@@ -151,7 +151,7 @@ class ZeroProcesses(AcceleratedProcesses):
     def adam(self, groups: Sequence[Mapping[str, Any]], eps: float, max_grad_norm: float) -> torch.optim.Adam:
         return ZeroAdam(groups, eps, max_grad_norm, self._stage, self.count)
 
-    def backward(self, optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor], divisor: int) -> None:
+    def backward(self, optimizer: torch.optim.Optimizer, loss: Tensor, divisor: int) -> None:
         assert isinstance(optimizer, ZeroAdam)
         optimizer.backward(loss, divisor)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ class ZeroAdam(torch.optim.Adam):
         self._engine = _engine(_Loss(self.weights), self, settings)
         self._make_state()
 
-    def backward(self, loss: Callable[[], Tensor], divisor: int) -> None:
+    def backward(self, loss: Tensor, divisor: int) -> None:
         """Add the gradients of `loss` / `divisor` to those of the next step.
 
         DeepSpeed takes their mean over processes, and a loss divided by the tokens of all wants their sum.
@@ -113,14 +113,14 @@ class ZeroAdam(torch.optim.Adam):
 
 
 class _Loss(nn.Module):
-    """What the engine takes for its model: the trained weights, and a pass that is any loss of them."""
+    """What the engine takes for its model: the trained weights, and a pass that hands on any loss of them."""
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         super().__init__()
         self.weights = nn.ParameterList(weights)
 
-    def forward(self, loss: Callable[[], Tensor]) -> Tensor:
-        return loss()
+    def forward(self, loss: Tensor) -> Tensor:
+        return loss
 
 
 def engine_settings(stage: int, max_grad_norm: float, weights: Sequence[Tensor]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -208,7 +207,7 @@ def improve(
             if not tokens:  # All its responses were unscored.
                 continue
             for batch in batches:
-                loss = partial(objective.loss, batch, experience, passed)
+                loss = objective.loss(batch, experience, passed)
                 processes.backward(objective.optimizer, loss, tokens)
             processes.step(objective.optimizer, config.max_grad_norm)
         averages.merge(passed)
