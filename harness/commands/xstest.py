@@ -11,8 +11,8 @@ USAGE = """\
 usage: rbrbench xstest data.root=FOLDER [encoder=ENCODER] [key=value ...]
 
 Judges XSTest's recorded completions by people's labels, GPT-4's recorded verdicts, the string matcher and, with
-encoder=, an encoder fitted to the other models' labels. Writes summary.md, metrics.csv, labels.csv, agreement.csv,
-cards.json, plots and the fitted judge to results/NAME."""
+encoder=, an encoder fitted to the other models' labels. Writes xstest.html, summary.md, metrics.csv, labels.csv,
+agreement.csv, judges.json, verdicts, plots and the fitted judge to results/NAME."""
 
 
 def usage() -> str:
@@ -23,9 +23,19 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
+    from rich.console import Console as RichConsole
+
+    from harness.evaluate.xstest import run_xstest
     from harness.keys.compose import compose_command
     from harness.keys.xstest import XSTestConfig
-    from harness.report.xstest import run_xstest
+    from harness.report.of_xstest import write_xstest_report
+    from harness.report.terminal import show
+    from harness.runtime.console import Console
 
-    run_xstest(compose_command("xstest", XSTestConfig, arguments))
+    console = Console()
+    folder = run_xstest(compose_command("xstest", XSTestConfig, arguments), console)
+    with console.stage("plot and report", total=None, unit="files"):
+        document, page = write_xstest_report(folder)
+    show(document, RichConsole())
+    console.report(page)
     return 0

@@ -1,194 +1,157 @@
-"""Real models on XSTest, from their recorded completions: by human label, by GPT-4's recorded verdicts, by the
-string matcher, and by the project's encoder judge, which judges each model from the other models' labels alone;
-how far each judge agrees with the people; and every score corrected for its judge's errors.
+"""`rbrbench xstest` from its keys to its record: XSTest's released models through the judging, measuring and
+correcting of `evaluate`, and what is its own (`harness.evaluate.labelled_models`).
 
-Reads the released folder: `model_completions/xstest_v2_completions_MODEL.csv` and, where they are there,
-`evaluation/..._MODEL_gpteval.csv`. Any model whose files have the same columns is taken in.
+metrics.csv      every model by every judge, and corrected for the judge's errors ("JUDGE+ppi")
+labels.csv       full compliance, full and partial refusal on safe and unsafe prompts, by people
+agreement.csv    each judge against the people, by model
+judges.json      each judge's card over all models
+verdicts/MODEL.jsonl.gz   see `harness.record.samples`: every verdict, no text
+manifest.json    command, commit, digests of the files read, versions; `measured`, as a run's
+judge/           the encoder judge fitted to all models' labels
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
-
-from evals.judges import Judge, RecordedJudge, RecordedLabel, StringMatchJudge, read_labels
-from evals.judges.agreement import Agreement, refusal_agreement
-from evals.judges.card import JudgeCard, card_of
-from evals.judges.correction import corrected_rows
-from evals.judges.labelled import REFUSED
-from evals.judges.measures import SFT, Judgement, measure
-from evals.judges.recorded import LABELS
-from evals.suites.xstest import XSTEST, load
-from evals.values.conversation import Response
+from evals.values.conversation import write_jsonl
+from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError
-from evals.values.metrics_table import MetricRow
+from evals.values.metrics_table import MetricRow, write_metrics
+from harness.evaluate.engine import sample_rows
+from harness.evaluate.labelled_models import (
+    FILES,
+    Encoder,
+    LabelledModel,
+    agreement_rows,
+    cards_of,
+    label_rows,
+    recorded_models,
+    with_encoder,
+)
+from harness.evaluate.measuring import CATEGORY, Judged, metric_rows
+from harness.evaluate.trust import PEOPLE, corrected_metric_rows
+from harness.keys.evaluate import DataKeys
+from harness.keys.xstest import XSTestConfig
+from harness.record.evaluation import MEASURED, measured
+from harness.record.manifest import Kind, recording
+from harness.record.samples import VERDICTS, verdict_row
+from harness.runtime.console import Console
+from harness.runtime.libraries import own_threads, quiet_libraries
+from harness.storage.digest import digest_files
+from harness.storage.disk import write_json
+from harness.storage.store import check_results
 
-if TYPE_CHECKING:
-    from evals.judges.refusal_encoder import EncoderJudge
-    from trainers.supervised.refusal_encoder import RefusalFit
-
-PREFIX = "xstest_v2_completions_"
-HUMAN, GPT4 = "human", "gpt4"
 RECORDED = "recorded"  # what stands in the checkpoint column
+PACKAGES = ("numpy", "scipy", "statsmodels", "ppi-python")
+NOTE = "From XSTest (Röttger et al., NAACL 2024; CC BY 4.0). No prompt and no completion is in these files."
 
 
-@dataclass(frozen=True)
-class XSTestModel:
-    """One model's completions with the people's labels, and the judges that have verdicts on them."""
+@own_threads()
+def run_xstest(config: XSTestConfig, console: Console) -> Path:
+    """Read, judge, correct, write; the folder of the record. Draws nothing.
 
-    name: str
-    labels: tuple[RecordedLabel, ...]
-    judges: tuple[Judge, ...]
-    _judged: dict[str, list[Judgement]] = field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def responses(self) -> list[Response]:
-        return [label.response for label in self.labels]
-
-    def judgements(self, judge: Judge) -> list[Judgement]:
-        """The judge's judgements of all responses, asked for once."""
-        if judge.name not in self._judged:
-            self._judged[judge.name] = judge.judge(self.responses)
-        return self._judged[judge.name]
-
-
-def recorded_models(folder: Path) -> list[XSTestModel]:
-    """Every model of the folder, by name. Raises InputError for a folder without completions, and for rows
-    that do not answer the suite's prompts.
+    Raises InputError for bad files and, before anything is measured, where another command's results lie.
     """
-    prompts = {prompt.id: prompt for prompt in load(folder).prompts}
-    files = sorted((folder / "model_completions").glob(f"{PREFIX}*.csv"))
-    if not files:
-        raise InputError(
-            f"no {PREFIX}*.csv here", path=folder / "model_completions", fix="give XSTest's folder"
-        )
-    models = []
-    for file in files:
-        name = file.stem.removeprefix(PREFIX)
-        human = read_labels(file, prompts=prompts)
-        judges: list[Judge] = [RecordedJudge.of(HUMAN, human)]
-        verdicts = folder / "evaluation" / f"{file.stem}_gpteval.csv"
-        if verdicts.is_file():
-            judges.append(RecordedJudge.of(GPT4, read_labels(verdicts, "gpt4_label", prompts)))
-        models.append(XSTestModel(name, tuple(human), (*judges, StringMatchJudge())))
-    return models
+    folder = Path(config.results) / config.name
+    check_results(folder, Kind.XSTEST.owner)
+    models = recorded_models(Path(config.data.root or "") / "xstest")
+    check_labels(models, config.labels)
+    encoder = None
+    if config.encoder:
+        quiet_libraries(config.threads)
+        total = sum(len(model.labels) for model in models)
+        with console.stage("encoder judge", total=total, unit="responses") as advance:
+            models, encoder = with_encoder(models, config.encoder, advance)
+    judged = [model.judged(Path(config.results) / ".store" / "judgements", console) for model in models]
+    with console.stage("tables", total=None, unit="files"):
+        _write(folder, config, models, judged, encoder)
+    return folder
 
 
-def metric_rows(models: Sequence[XSTestModel], draws: int = 2000) -> list[MetricRow]:
-    """not_unsafe, not_overrefuse and f1 of every model by every judge, with 95 % intervals."""
-    rows = []
+def check_labels(models: Sequence[LabelledModel], labels: int) -> None:
+    """Raises InputError where a correction by so many labels would see them all."""
     for model in models:
-        for judge in model.judges:
-            judgements = {SFT: model.judgements(judge)}
-            measured = measure(
-                judgements, method=model.name, seed=0, suite=XSTEST.name, judge=judge.name, draws=draws
-            )
-            rows += [replace(row, checkpoint=RECORDED) for row in measured if "style" not in row.metric]
-    return rows
-
-
-def refusal_shares(model: XSTestModel) -> dict[str, dict[str, float]]:
-    """{"safe" | "unsafe": {label: share}} by the people's labels (XSTest's own table)."""
-    shares = {}
-    for name, wanted in (("safe", False), ("unsafe", True)):
-        chosen = [x for x in model.labels if _to_refuse(x.response) is wanted]
-        shares[name] = {label: sum(x.label == label for x in chosen) / len(chosen) for label in LABELS}
-    return shares
-
-
-def judge_agreement(model: XSTestModel) -> dict[str, Agreement]:
-    """Each judge but the people against the people: refusal, full or partial, against compliance."""
-    human, *others = model.judges
-    truth = model.judgements(human)
-    return {judge.name: refusal_agreement(truth, model.judgements(judge)) for judge in others}
-
-
-def judge_cards(models: Sequence[XSTestModel]) -> list[JudgeCard]:
-    """One card a judge, over the responses of all models that it judged."""
-    names = dict.fromkeys(judge.name for model in models for judge in model.judges[1:])
-    return [_card(name, models) for name in names]
-
-
-def _card(name: str, models: Sequence[XSTestModel]) -> JudgeCard:
-    by_model = [(model, judge) for model in models for judge in model.judges if judge.name == name]
-    human = [j for model, _ in by_model for j in model.judgements(model.judges[0])]
-    judged = [j for model, judge in by_model for j in model.judgements(judge)]
-    identity = " ".join(dict.fromkeys(judge.identity for _, judge in by_model))
-    return card_of(name, identity, f"xstest ({len(by_model)} models)", REFUSED, human, judged)
-
-
-def corrected_metric_rows(models: Sequence[XSTestModel], labels: int, seed: int = 0) -> list[MetricRow]:
-    """The judges' scores corrected with the people's labels of `labels` responses, drawn at random.
-
-    Raises InputError for more labels than there are responses.
-    """
-    rows = []
-    for model in models:
-        if not 0 < labels < len(model.labels):
+        if labels >= len(model.labels):
             problem = f"is {labels}, and {model.name} has {len(model.labels)} responses"
             raise InputError(problem, field="labels", fix="give a number below it")
-        drawn = set(np.random.default_rng(seed).permutation(len(model.labels))[:labels].tolist())
-        human, *others = model.judges
-        people = [j if i in drawn else None for i, j in enumerate(model.judgements(human))]
-        for judge in others:
-            rows += corrected_rows(
-                model.judgements(judge),
-                people,
-                method=model.name,
-                seed=0,
-                suite=XSTEST.name,
-                judge=judge.name,
-                checkpoint=RECORDED,
-            )
-    return rows
 
 
-@dataclass(frozen=True)
-class EncoderResult:
-    """The models with the encoder judge beside the others, the settings chosen for each of them, and a judge
-    fitted to the labels of all of them, for models outside.
+def score_rows(judged: Sequence[Judged], labels: int, draws: int = 2000, seed: int = 0) -> list[MetricRow]:
+    """Every model's scores by each judge, and corrected with the people's labels of `labels` responses, drawn at
+    random.
     """
-
-    models: tuple[XSTestModel, ...]
-    fits: dict[str, RefusalFit]
-    judge: EncoderJudge
-    fit: RefusalFit
-
-
-def with_encoder(
-    models: Sequence[XSTestModel], path: str, advance: Callable[[int], None] | None = None
-) -> EncoderResult:
-    """Fit the encoder at `path` for each model to the other models' labels, settings included.
-
-    `advance` is told the responses encoded. Raises InputError for fewer than two models.
-    """
-    from trainers.supervised.refusal_encoder import RefusalTrainer, leave_one_model_out
-
-    trainer = RefusalTrainer(path)
-    encoded = {}
-    for model in models:
-        refused = [bool(label.refused) for label in model.labels]
-        encoded[model.name] = trainer.encode([r.text for r in model.responses], refused)
-        if advance is not None:
-            advance(len(model.labels))
-    judged = leave_one_model_out(trainer, encoded)
-    extended = [
-        replace(model, judges=(*model.judges, judged[model.name][0]), _judged=dict(model._judged))
-        for model in models
-    ]
-    fit = trainer.choose(list(encoded.values()))
-    return EncoderResult(
-        tuple(extended),
-        {name: chosen for name, (_, chosen) in judged.items()},
-        trainer.fit(list(encoded.values()), fit),
-        fit,
-    )
+    rows = []
+    for one in judged:
+        rows += metric_rows(one, seed=seed, checkpoint=RECORDED, draws=draws)
+        rows += corrected_metric_rows(one, PEOPLE, labels, seed=seed, checkpoint=RECORDED)
+    return [row for row in rows if CATEGORY not in row.suite]
 
 
-def _to_refuse(response: Response) -> bool:
-    response_type = response.prompt.response_type
-    return response_type is not None and response_type.is_refusal
+def _write(
+    folder: Path,
+    config: XSTestConfig,
+    models: Sequence[LabelledModel],
+    judged: Sequence[Judged],
+    encoder: Encoder | None,
+) -> None:
+    """The same results give the same bytes. Raises InputError where another command's results lie."""
+    about = {
+        **_made_of(config, encoder is not None),
+        "fits": {name: asdict(fit) for name, fit in encoder.fits.items()} if encoder else {},
+        "labels": config.labels,
+        MEASURED: measured([_about(model, config.seed) for model in models]),
+    }
+    with recording(folder, Kind.XSTEST, config.name, _command(config), [NOTE], **about):
+        write_metrics(folder / "metrics.csv", score_rows(judged, config.labels, config.draws, config.seed))
+        write_csv(folder / "labels.csv", map(six_decimals, label_rows(models)))
+        write_csv(folder / "agreement.csv", map(six_decimals, agreement_rows(judged)))
+        cards = cards_of(models, judged)
+        write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
+        (folder / VERDICTS).mkdir(exist_ok=True)
+        for one in judged:
+            rows = (verdict_row(row, config.seed, RECORDED) for row in sample_rows(one, show_prompts=False))
+            write_jsonl(folder / VERDICTS / f"{one.model}.jsonl.gz", rows)
+        if encoder is not None:
+            (folder / "judge").mkdir(exist_ok=True)
+            encoder.judge.save(folder / "judge")
+
+
+def _about(model: LabelledModel, seed: int) -> dict[str, Any]:
+    """What a comparison with the model must know: see `harness.record.evaluation`."""
+    return {
+        "method": model.name,
+        "seed": seed,
+        "checkpoint": RECORDED,
+        "template": RECORDED,
+        "decoding": {RECORDED: True},
+        "suites": {model.suite.name: {"version": model.suite.version, "prompts": len(model.suite.prompts)}},
+        "judges": {name: {"identity": judge.identity} for name, judge in model.judges.items()},
+    }
+
+
+def _made_of(config: XSTestConfig, fitted: bool) -> dict[str, Any]:
+    """Files are named by what they hold: where they lie says nothing elsewhere. A hub name stays as it is."""
+    xstest = Path(config.data.root or "") / "xstest"
+    files = [file for pattern in FILES for file in sorted(xstest.glob(pattern))]
+    packages = (*PACKAGES, "torch", "transformers") if fitted else PACKAGES
+    return {
+        "files": {file.relative_to(xstest).as_posix(): digest_files([file]) for file in files},
+        "encoder": digest_files([config.encoder])
+        if fitted and Path(config.encoder).is_dir()
+        else config.encoder,
+        "versions": {name: metadata.version(name) for name in packages},
+    }
+
+
+def _command(config: XSTestConfig) -> list[str]:
+    """The command with its paths left out, and what is not the default."""
+    defaults = XSTestConfig(DataKeys("FOLDER"))
+    values = {key: getattr(config, key) for key in ("labels", "draws", "seed", "name")}
+    keys = [f"{key}={value}" for key, value in values.items() if value != getattr(defaults, key)]
+    encoder = ["encoder=ENCODER"] if config.encoder else []
+    return ["xstest", "data.root=FOLDER", *encoder, *keys]

@@ -84,14 +84,7 @@ class Evaluation:
     @cached_property
     def cards(self) -> dict[str, JudgeCard]:
         """Each measured judge's card."""
-        path = self.folder.path / "judges.json"
-        if not path.is_file():
-            return {}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"malformed JSON ({error})", path=path, fix="evaluate again") from None
-        return {str(name): JudgeCard.of_json(values) for name, values in found.items()}
+        return read_cards(self.folder.path)
 
     @cached_property
     def prompt_shares(self) -> dict[tuple[str, str, str], PromptShares]:
@@ -137,6 +130,20 @@ class Evaluation:
                 for row in read_jsonl(path, lambda row: row):
                     found[model, row.get("task", str), row.get("metric", str)] = row
         return found
+
+
+def read_cards(folder: Path) -> dict[str, JudgeCard]:
+    """Each measured judge's card of a record; of `rbrbench xstest`, older ones have them listed in cards.json."""
+    path = next((p for p in (folder / "judges.json", folder / "cards.json") if p.is_file()), None)
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"malformed JSON ({error})", path=path, fix="evaluate again") from None
+    if isinstance(found, list):
+        found = {card["judge"]: card for card in found}
+    return {str(name): JudgeCard.of_json(values) for name, values in found.items()}
 
 
 def measured(models: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -26,6 +26,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_gold import write_gold_report
 
             return write_gold_report(folder)[1]
+        case Kind.XSTEST:
+            from harness.report.of_xstest import write_xstest_report
+
+            return write_xstest_report(folder)[1]
     raise _refusal(folder)
 
 

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import os
 import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from evals.judges import RecordedLabel
+from evals.judges import Judge, Judgement, RecordedLabel
 from evals.judges.card import JudgeCard
-from evals.judges.measures import read_metrics
+from evals.judges.measures import MetricRow, read_metrics
+from evals.values.conversation import Response
 from evals.values.errors import InputError
-from harness.evaluate.xstest import (
-    XSTestModel,
-    corrected_metric_rows,
+from harness.commands.main import main
+from harness.evaluate.labelled_models import (
+    LabelledModel,
+    cards_of,
     judge_agreement,
-    judge_cards,
-    metric_rows,
     recorded_models,
     refusal_shares,
 )
+from harness.evaluate.measuring import Judged
+from harness.evaluate.xstest import check_labels, run_xstest, score_rows
 from harness.keys.compose import compose_command
 from harness.keys.evaluate import DataKeys
 from harness.keys.xstest import XSTestConfig
-from harness.report.xstest import run_xstest
+from harness.record.evaluation import Evaluation
+from harness.report.of_xstest import write_xstest_report
+from harness.report.redraw import redraw
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
 from harness.storage.store import claim_results
@@ -39,6 +48,23 @@ def write_rows(path: Path, *rows: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def quiet() -> Console:
+    return Console(io.StringIO())
+
+
+Judging = Callable[[Sequence[LabelledModel]], list[Judged]]
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judging:
+    return lambda models: [model.judged(tmp_path / "judgements", quiet()) for model in models]
 
 
 @pytest.fixture
@@ -55,18 +81,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_model_of_your_own(folder: Path) -> None:
+def test_a_model_of_your_own(folder: Path, judge: Judging) -> None:
     """Models other than the three released ones, or without GPT-4's verdicts, were not read."""
     (model,) = recorded_models(folder)
     assert model.name == "mine"
-    assert [judge.name for judge in model.judges] == ["human", "string_match"]
+    assert list(model.judges) == ["human", "string_match"]
+    (judged,) = judge([model])
     values = {
-        (row.judge, row.metric): row.value for row in metric_rows([model], draws=50) if row.suite == "xstest"
+        (row.judge, row.metric): row.value for row in score_rows([judged], 1, 50) if row.suite == "xstest"
     }
     assert values["human", "not_unsafe"] == 0.5
     assert values["human", "not_overrefuse"] == 0.0
     assert values["string_match", "not_overrefuse"] == 1.0
-    assert judge_agreement(model)["string_match"].balanced_accuracy == 0.5
+    assert judge_agreement(judged)["string_match"].balanced_accuracy == 0.5
     assert refusal_shares(model)["safe"]["2_full_refusal"] == 1.0
 
 
@@ -86,7 +113,7 @@ def test_a_folder_without_completions(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not XSTEST.is_dir(), reason=f"XSTest's released files are not in {XSTEST}")
-def test_released_models() -> None:
+def test_released_models(judge: Judging) -> None:
     """The paper's picture: Llama 2 refuses safe prompts, Mistral answers unsafe ones (human labels)."""
     models = recorded_models(XSTEST)
     shares = {model.name: refusal_shares(model) for model in models}
@@ -97,7 +124,9 @@ def test_released_models() -> None:
         "3_partial_refusal": 0.156,
     }
     assert shares["mistralinstruct"]["unsafe"]["1_full_compliance"] == 0.64
-    rows = {(r.method, r.judge, r.metric): r for r in metric_rows(models, draws=50) if r.suite == "xstest"}
+    rows = {
+        (r.method, r.judge, r.metric): r for r in score_rows(judge(models), 50, 50) if r.suite == "xstest"
+    }
     assert rows["mistralinstruct", "gpt4", "not_unsafe"].n_unscored == 11
     assert rows["gpt4", "human", "f1"].value == pytest.approx(0.955, abs=5e-4)
     assert {r.checkpoint for r in rows.values()} == {"recorded"}
@@ -133,15 +162,13 @@ def two_models(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def quiet() -> Console:
-    return Console(io.StringIO())
-
-
 def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
     """Tables that disagree with the judgements, a plot that cannot be drawn for a judge of one model only."""
     config = XSTestConfig(DataKeys(str(two_models)), labels=30, draws=100, results=str(tmp_path / "results"))
-    text = run_xstest(config, quiet()).read_text(encoding="utf-8")
-    folder = tmp_path / "results/xstest"
+    folder = run_xstest(config, quiet())
+    write_xstest_report(folder)
+    text = (folder / "summary.md").read_text(encoding="utf-8")
+    assert folder == tmp_path / "results/xstest"
     assert "| blunt | 0.980 | 1.000 |" in text and "| wordy | – | 0.500 |" in text
     rows = {
         (r.method, r.judge, r.metric): r for r in read_metrics(folder / "metrics.csv") if r.suite == "xstest"
@@ -150,12 +177,12 @@ def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
     fixed = rows["wordy", "string_match+ppi", "not_unsafe"]
     assert fixed.ci_low > 0.75 and fixed.ci_high == 1.0
     assert rows["blunt", "gpt4", "not_unsafe"].n_unscored == 1
-    cards = [JudgeCard.of_json(card) for card in json.loads((folder / "cards.json").read_text())]
-    assert [(card.judge, card.n, card.n_unscored) for card in cards] == [
+    cards = {name: JudgeCard.of_json(card) for name, card in read_json(folder / "judges.json").items()}
+    assert [(name, card.n, card.n_unscored) for name, card in cards.items()] == [
         ("gpt4", 39, 1),
         ("string_match", 80, 0),
     ]
-    ran = json.loads((folder / "manifest.json").read_text())
+    ran = read_json(folder / "manifest.json")
     assert ran["command"] == "rbrbench xstest data.root=FOLDER labels=30 draws=100"
     assert list(ran["files"]) == [
         "xstest_prompts.csv",
@@ -167,8 +194,26 @@ def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
     assert (folder / "plots/tradeoff.png").stat().st_size > 10_000
     assert b"</svg>" in (folder / "plots/tradeoff.svg").read_bytes()
     first = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    run_xstest(config, quiet())
+    write_xstest_report(run_xstest(config, quiet()))
     assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == first
+
+
+def test_its_record_is_a_baseline(
+    two_models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verdicts were thrown away: nothing could be compared with a model of this command."""
+    results = tmp_path / "results"
+    config = XSTestConfig(DataKeys(str(two_models)), labels=30, draws=100, results=str(results))
+    folder = run_xstest(config, quiet())
+    assert Evaluation(folder).models == ["blunt", "wordy"]
+    assert Evaluation(f"{folder}:wordy").models == ["wordy"]
+    wordy = two_models / "xstest/model_completions/xstest_v2_completions_wordy.csv"
+    given = [f"responses={wordy}", "columns.response=completion", f"baseline={folder}:blunt", "draws=100"]
+    assert main(["evaluate", *given, "suites=[xstest]", f"data.root={two_models}", f"results={results}"]) == 1
+    told = (
+        "Worse by more than 2 points: xstest not_unsafe (string_match) -50.0"  # it does not know its refusals
+    )
+    assert told in capsys.readouterr().err
 
 
 def test_another_commands_results_are_not_overwritten(two_models: Path, tmp_path: Path) -> None:
@@ -187,41 +232,63 @@ def test_another_commands_results_are_not_overwritten(two_models: Path, tmp_path
     assert not screen.getvalue()  # refused before anything was measured
 
 
-def test_corrected_scores_see_the_drawn_labels_alone(two_models: Path) -> None:
+def test_corrected_scores_see_the_drawn_labels_alone(two_models: Path, judge: Judging) -> None:
     """Labels of all responses in the correction: an interval of nothing."""
     models = recorded_models(two_models / "xstest")
-    chosen = corrected_metric_rows(models, 20)
-    assert {row.judge for row in chosen} == {"gpt4+ppi", "string_match+ppi"}
-    assert corrected_metric_rows(models, 20) == chosen
-    assert corrected_metric_rows(models, 20, seed=1) != chosen
+    judged = judge(models)
+
+    def corrected(seed: int = 0) -> dict[tuple[str, str, str, str], MetricRow]:
+        rows = [row for row in score_rows(judged, 20, 50, seed) if "+ppi" in row.judge]
+        return {(r.method, r.judge, r.suite, r.metric): replace(r, seed=0) for r in rows}
+
+    chosen = corrected()
+    assert {judge for _, judge, *_ in chosen} == {"gpt4+ppi", "string_match+ppi"}
+    assert corrected() == chosen
+    assert corrected(seed=1) != chosen
     with pytest.raises(InputError, match="field 'labels': is 40, and blunt has 40 responses"):
-        corrected_metric_rows(models, 40)
+        check_labels(models, 40)
 
 
-def test_a_judge_is_asked_once(two_models: Path) -> None:
+class Counting:
+    """A judge that counts the responses which it is asked about."""
+
+    name, identity = "counting", "counting"
+
+    def __init__(self, judge: Judge) -> None:
+        self.inner, self.asked = judge, 0
+
+    def judge(self, responses: Sequence[Response]) -> list[Judgement]:
+        self.asked += len(responses)
+        return self.inner.judge(responses)
+
+
+def test_a_judge_is_asked_once(two_models: Path, judge: Judging) -> None:
     """Each table asked the encoder again."""
     model = recorded_models(two_models / "xstest")[0]
-    judge = model.judges[-1]
-    assert model.judgements(judge) is model.judgements(judge)
-    assert judge_cards([model])[-1].judge == "string_match"
-    assert isinstance(model, XSTestModel) and isinstance(model.labels[0], RecordedLabel)
+    counting = Counting(model.judges["string_match"])
+    model = replace(model, judges={**model.judges, "counting": counting})
+    (judged,) = judge([model])
+    score_rows([judged], 20, 50)
+    assert list(cards_of([model], [judged])) == ["gpt4", "string_match", "counting"]
+    assert judge([model]) == [judged]
+    assert counting.asked == 40
+    assert isinstance(model.labels[0], RecordedLabel)
 
 
 REFERENCE = ROOT / "results/reference_xstest"
 
 
 @pytest.mark.skipif(not XSTEST.is_dir(), reason=f"XSTest's released files are not in {XSTEST}")
-def test_the_committed_results_are_what_the_files_give() -> None:
+def test_the_committed_results_are_what_the_files_give(judge: Judging) -> None:
     """Committed tables that the code no longer makes, of another release, or with a completion in them."""
     models = recorded_models(XSTEST)
     committed = {(r.method, r.suite, r.metric, r.judge): r for r in read_metrics(REFERENCE / "metrics.csv")}
-    for row in metric_rows(models, draws=50):
+    for row in score_rows(judge(models), 50, 50):
         found = committed[row.method, row.suite, row.metric, row.judge]
         assert (found.n, found.n_unscored) == (row.n, row.n_unscored)
         assert found.value == pytest.approx(row.value, abs=1e-6, nan_ok=True)
-    for row in corrected_metric_rows(models, 50):
-        found = committed[row.method, row.suite, row.metric, row.judge]
-        assert (found.value, found.ci_low) == pytest.approx((row.value, row.ci_low), abs=1e-6)
+        if "+ppi" in row.judge:
+            assert found.ci_low == pytest.approx(row.ci_low, abs=1e-6)
     texts = "".join(p.read_text(encoding="utf-8") for p in sorted(REFERENCE.glob("*.*")))
     assert not [
         x.response.prompt.id
@@ -230,6 +297,25 @@ def test_the_committed_results_are_what_the_files_give() -> None:
         if len(x.response.text) > 20 and x.response.text[:60] in texts
     ]
     assert not [x.response.prompt.id for x in models[0].labels if x.response.prompt.text in texts]
+
+
+def test_the_committed_record_is_drawn_again(tmp_path: Path) -> None:
+    """`rbrbench report` refused the folder: only the command itself, with the released files, drew it. This one is
+    from before records kept verdicts, labels and the encoder's settings.
+    """
+    folder = tmp_path / "reference_xstest"
+    shutil.copytree(REFERENCE, folder)
+    page = redraw(folder).read_text(encoding="utf-8")
+    rows = [
+        re.findall(r"^\|.*\|$", place.read_text(encoding="utf-8").replace("\\", ""), re.MULTILINE)
+        for place in (folder / "summary.md", REFERENCE / "summary.md")
+    ]
+    assert len(rows[0]) > 30 and rows[0] == rows[1]
+    cells = {html.unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(?:<span>)?([^<]+)", page)}
+    assert {row.split("|")[1].strip() for row in rows[0]} - {"---"} <= cells
+    assert (
+        "with 50 human labels drawn at random" in page and "gpt4: balanced accuracy 82 % (80 to 84)" in page
+    )
 
 
 def test_the_committed_results_are_the_pages() -> None:
@@ -241,7 +327,7 @@ def test_the_committed_results_are_the_pages() -> None:
     )
     assert len(quoted) == 4
     assert all(line in summary for line in quoted)
-    assert json.loads((REFERENCE / "manifest.json").read_text())["command"] in page
+    assert read_json(REFERENCE / "manifest.json")["command"] in page
 
 
 def test_keys_of_the_command() -> None:
