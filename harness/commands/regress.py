@@ -24,17 +24,17 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     from rich.console import Console as RichConsole
 
+    from harness.gate.files import write_record
     from harness.gate.gate import run_gate
     from harness.keys.compose import compose_command
     from harness.keys.gate import RegressConfig
-    from harness.report.gate_files import write_report
-    from harness.report.gate_view import show
+    from harness.report.of_gate import write_gate_report
+    from harness.report.terminal import show
     from harness.runtime.console import Console
 
-    config = compose_command("regress", RegressConfig, arguments)
     console = Console()
-    report = run_gate(config, console)
-    page = write_report(report)
-    show(report, RichConsole())
+    report = run_gate(compose_command("regress", RegressConfig, arguments), console)
+    document, page = write_gate_report(write_record(report, ["regress", *arguments]))
+    show(document, RichConsole())
     console.report(page)
     return report.outcome.verdict.exit_code

@@ -56,6 +56,10 @@ class GateReport:
     rule_changes: tuple[RuleChange, ...]
     notes: tuple[str, ...]
 
+    @property
+    def sides(self) -> dict[str, Side]:
+        return {"baseline": self.baseline, "candidate": self.candidate}
+
 
 @dataclass(frozen=True)
 class RewardSource:

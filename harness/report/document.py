@@ -16,11 +16,13 @@ NOTHING = "–"
 
 
 class Where(Flag):
-    """The forms that show a part. The terminal shows the tables of `Document.screen`, wherever else they stand."""
+    """The forms that show a part; of parts the terminal shows tables alone, those of `Document.screen`."""
 
     PAGE = 1
     SUMMARY = 2
     BOTH = 3
+    SCREEN = 4
+    ALL = 7
 
 
 class How(Enum):
@@ -29,6 +31,17 @@ class How(Enum):
     ONE = "one"
     MARKS = "marks"
     ANSWERS = "answers"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An interval, its value and a limit on a line whose middle is 0: places from 0 to 100; `style` as of a chip."""
+
+    low: float
+    high: float
+    value: float
+    limit: float
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,7 @@ class Cell:
     shade: int | None = None  # how dark the page draws the cell, 0 to 9
     code: bool = False
     rows: int = 1  # how many rows it spans; 0: a cell above reaches over this one
+    strip: Strip | None = None  # drawn by the page in place of the value
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ class Table:
     heading: str = ""  # above the table, on the page
     summary_heading: str = ""  # and in the summary
     screen: Screen = field(default_factory=Screen)
-    where: Where = Where.BOTH
+    where: Where = Where.ALL
 
 
 @dataclass(frozen=True)
@@ -215,12 +229,13 @@ class Cards:
 
 @dataclass(frozen=True)
 class Fold:
-    """Parts that the page shows on demand; a summary shows them as they are."""
+    """Parts that the page shows on demand; a summary shows them as they are, but where they are `folded` there too."""
 
     tag: ClassVar[str] = "fold"
     summary: str
     parts: tuple[Part, ...]
     kind: str = ""  # "samples", or nothing
+    folded: bool = False
     where: Where = Where.BOTH
 
 
@@ -251,18 +266,22 @@ class Document:
     footer: str
     screen: tuple[str, ...] = ()  # the sections whose tables a terminal shows; the last is read first
     about: str = ""  # after the name: the commit
+    verdict: Item | None = None  # below the headline: what it says to a machine
+    reasons: tuple[str, ...] = ()  # of the headline
     basis: str = ""  # what the headline rests on
     warning: str = ""  # above the headline
     lead: tuple[Part, ...] = ()  # side by side, above all sections
     summary_name: str = ""  # the summary's first line; else name and title
     summary_footer: str = ""
+    comment: bool = False  # the summary stands among others: lower headings, no heading of the notes
 
     def tables(self) -> Iterator[Table]:
         """Those for the terminal, in its order."""
         by_id = {section.id: section for section in self.sections}
         for id in self.screen:
             if id in by_id:
-                yield from (part for part in _all(by_id[id].parts) if isinstance(part, Table))
+                tables = (part for part in _all(by_id[id].parts) if isinstance(part, Table))
+                yield from (table for table in tables if Where.SCREEN in table.where)
 
     def filters(self) -> list[Filter]:
         """Those of its cards, which the page's style rules name."""

@@ -30,6 +30,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_xstest import write_xstest_report
 
             return write_xstest_report(folder)[1]
+        case Kind.GATE:
+            from harness.report.of_gate import write_gate_report
+
+            return write_gate_report(folder)[1]
     raise _refusal(folder)
 
 

@@ -10,9 +10,13 @@ from rich.text import Text
 
 from harness.report.document import Cell, Document, Row, Table
 
+COLOURS = {"held": "green", "not-held": "bold red", "overrefused": "yellow", "undecided": "bright_black"}
+
 
 def show(document: Document, console: Console) -> None:
-    """The tables of `document.screen`, the notes and, last, the headline."""
+    """What the headline rests on, the tables of `document.screen`, the notes; last, the headline and its reasons."""
+    if document.basis:
+        console.print(Text(document.basis))
     for table in document.tables():
         if table.screen.heading:
             console.print(Text(table.screen.heading, style="bold"))
@@ -22,7 +26,10 @@ def show(document: Document, console: Console) -> None:
             console.print(Text(f"  and {left} with smaller contributions", style="bright_black"))
     for note in document.notes:
         console.print(Text(note, style="bright_black"))
-    console.print(Text(document.headline, style="bold"))
+    verdict = document.verdict.chip if document.verdict is not None else None
+    console.print(Text(document.headline, style=COLOURS.get(verdict.chip, "bold") if verdict else "bold"))
+    for reason in document.reasons:
+        console.print(Text(f"  {reason}"))
 
 
 def _table(table: Table) -> Drawn:
@@ -57,5 +64,5 @@ def _upright(table: Table) -> Drawn:
 def _text(cell: Cell, table: Table) -> Text:
     value = f"{cell.value} {cell.stderr}" if cell.stderr else cell.value if cell.rows else ""
     if not cell.interval or not table.screen.intervals:
-        return Text(value)
+        return Text(value, style=COLOURS.get(cell.chip, ""))
     return Text(f"{value}{' ' if table.screen.beside else chr(10)}({cell.interval})")

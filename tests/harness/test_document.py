@@ -29,6 +29,7 @@ from harness.report.document import (
     Row,
     Screen,
     Section,
+    Strip,
     Table,
     Text,
     Where,
@@ -42,9 +43,10 @@ HOSTILE = '</td><script>alert(1)</script> | `x` [bold]b[/bold] "q" \u202eturned 
 def document(text: str = "plain", screen: Screen | None = None) -> Document:
     """Every kind of part, with `text` wherever text can stand."""
     cells = (Cell(text, "± 1", text, best=True), Cell(text, chip="held", hint=text, shade=3))
+    strip = Cell(text, strip=Strip(40, 60, 50, 55, "held"))
     rows = (
         Row(text, cells, depth=1, rows=2),
-        Row(text, (Cell(text, code=True),), rows=0),
+        Row(text, (Cell(text, code=True), strip), rows=0),
         Row(text, style="group"),
     )
     table = Table(text, (text, "b"), rows, heading=text, screen=screen or Screen())
@@ -58,7 +60,7 @@ def document(text: str = "plain", screen: Screen | None = None) -> Document:
     figure = Figure("plot", text, "data:image/svg+xml;base64,")
     items = Items((Item(text, Cell(text, chip="held"), (text,)),))
     shown = (Heading(text, text, Where.BOTH), Text(text), Pre(text), items)
-    section = Section("one", text, text, (*shown, table, figure, Fold(text, (table,)), cards))
+    section = Section("one", text, text, (*shown, table, figure, Fold(text, (table,), folded=True), cards))
     return Document(
         name=text,
         command="rbrbench test",
@@ -69,6 +71,8 @@ def document(text: str = "plain", screen: Screen | None = None) -> Document:
         footer=text,
         screen=("one",),
         about=text,
+        verdict=Item(text, Cell(text, chip="held")),
+        reasons=(text,),
         basis=text,
         warning=text,
         lead=(figure, Aside(text, (items,))),

@@ -333,6 +333,42 @@ def test_the_same_inputs_give_the_same_bytes(world: Path) -> None:
     assert seen[0] == seen[1]
 
 
+def test_the_report_is_drawn_again_from_the_record_alone(world: Path) -> None:
+    """Guards: a page and a comment that only the gate itself could draw, from rewards that are gone by then."""
+    assert gate(world, f"candidate={edited_rules(world, 'lax', BAD_TRAITS, '')}", name="drawn") == 1
+    folder = world / "results/drawn"
+    drawn = [folder / name for name in ("gate.html", "gate.md", "gate.xml")]
+    before = [file.read_bytes() for file in drawn]
+    for file in (*drawn, world / "lax_reward.yaml"):
+        file.unlink()
+    assert main(["report", str(folder)]) == 0
+    assert [file.read_bytes() for file in drawn] == before
+    assert read_json(folder / "manifest.json")["kind"] == "gate"
+
+
+def test_the_comment_keeps_its_shape(world: Path) -> None:
+    """Guards: a comment of which a pull request shows every class, and one whose headings outrank its page's."""
+    assert gate(world, f"candidate={edited_rules(world, 'lax', BAD_TRAITS, '')}", name="comment") == 1
+    comment = (world / "results/comment/gate.md").read_text(encoding="utf-8")
+    lines = [line for line in comment.splitlines() if line]
+    assert lines[:2] == ["## Reward gate: worse", "**The candidate is worse.**"]
+    reasons = [line for line in lines if line.startswith("- ranking error, ")]
+    assert lines[2:5] == reasons and "hard refuse: rose by" in reasons[1]
+    assert " → " in lines[5] and "(600 completions of 120 prompts, digest " in lines[5]
+    assert [line for line in lines if line.startswith("#")][1:] == [
+        "### Ranking error",
+        "### Order of pairs",
+        "### Classes by grades that move",
+    ]
+    folded = comment.partition("<details>")[2]
+    assert "| &nbsp;&nbsp;minimum acceptable style |" in comment.partition("<details>")[0]  # it is worse
+    assert (
+        "| &nbsp;&nbsp;ideal |" not in comment.partition("<details>")[0] and "| &nbsp;&nbsp;ideal |" in folded
+    )
+    assert comment.count("<details>") == comment.count("</details>") == 2
+    assert "| --- | ---: | ---: |" in comment
+
+
 def test_recorded_grades_need_no_torch_and_little_time(world: Path, tmp_path: Path) -> None:
     """A pre-commit hook that loads torch for a file of numbers; the limit is a minute on 1,000 completions."""
     big = write_world(tmp_path / "big", prompts=50).parent
