@@ -21,7 +21,6 @@ from evals.judges.card import JudgeCard
 from evals.judges.measures import MetricRow, read_metrics
 from evals.values.conversation import Response
 from evals.values.errors import InputError
-from harness.commands.main import main
 from harness.evaluate.labelled_models import (
     LabelledModel,
     cards_of,
@@ -40,6 +39,7 @@ from harness.report.redraw import redraw
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
 from harness.storage.store import claim_results
+from rbrbench.cli import main
 
 XSTEST = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "xstest"
 
