@@ -21,11 +21,11 @@ from evals.statistics import (
 from evals.values.conversation import ResponseType
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError, UndecidableError
-from harness.record.evaluation import Evaluation, PromptShares
+from harness.record.evaluation import CAPABILITY, Evaluation, PromptShares
 
 ALPHA = 0.05
 WIN, LOSE, TIE, UNDECIDED = "win", "lose", "tie", "undecided"
-CAPABILITY = "capability/"
+CAPABILITY_SUITE = "capability/"
 ACCURACY = ("acc", "exact_match")
 
 
@@ -176,7 +176,7 @@ def _capability(
     if len(items) < 2:
         return []
     found = paired_share_difference(a, b)
-    row = _row(first, second, f"{CAPABILITY}{task}", metric, "", found)
+    row = _row(first, second, f"{CAPABILITY_SUITE}{task}", metric, "", found)
     return [replace(row, p_equivalent=share_equivalence(a, b, margin=margin))]
 
 
@@ -223,8 +223,9 @@ def obstacles(first: Side, second: Side) -> list[str]:
     for what in ("template", "decoding"):
         if ours[what] != theirs[what]:
             found.append(f"{what} ({_said(ours[what])} against {_said(theirs[what])})")
-    if a.get("capability") and b.get("capability"):
-        found += _capability_obstacles(a["capability"], b["capability"])
+    tasks = [side.evaluation.about(side.model, CAPABILITY) for side in (first, second)]
+    if all(tasks):
+        found += _capability_obstacles(*tasks)
     return sorted(found)
 
 

@@ -36,7 +36,7 @@ from harness.evaluate.measuring import Judged, check_names, metric_rows, unscore
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
-from harness.record.evaluation import ABOUT, KIND, Evaluation
+from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.samples import sample_row
 from harness.runtime.console import Console
@@ -194,9 +194,10 @@ def evaluation_record(
         },
     }
     if config.capability.wanted:
-        from harness.evaluate.knowledge import capability_record
+        from harness.evaluate.knowledge import capability_record, tasks_of
 
-        record["capability"] = capability_record(config)
+        tasks = tasks_of(config.capability)
+        record["capability"] = capability_record(tasks, config.capability.limit, config.seed)
     return json.loads(json.dumps(figures(record)))
 
 
@@ -271,20 +272,18 @@ def _check_capability(config: EvaluateConfig, models: Sequence[Model]) -> None:
 def _capability(
     config: EvaluateConfig, console: Console, store: Path, folder: Path, model: Model
 ) -> list[MetricRow]:
-    """Rows of the knowledge tasks; the outcome of each item, by its id and never by its text."""
+    """Rows of the knowledge tasks."""
     from harness.subjects.local_model import LocalModel
 
     if not config.capability.wanted or not isinstance(model, LocalModel):
         return []
     from evals.capability import capability_rows
-    from harness.evaluate.knowledge import capability_scores
+    from harness.evaluate.knowledge import capability_scores, outcome_rows
 
     scores = capability_scores(config, model, store / "capability", console)
     with writing(folder):
-        (folder / "capability").mkdir(exist_ok=True)
-        keep = ("task", "metric", "n_truncated", "outcomes", *ABOUT)
-        rows = [{name: asdict(score)[name] for name in keep} for score in scores]
-        write_jsonl(folder / "capability" / f"{model.name}.jsonl", rows)
+        (folder / CAPABILITY).mkdir(exist_ok=True)
+        write_jsonl(folder / CAPABILITY / f"{model.name}.jsonl", outcome_rows(scores))
     rows_of_table = capability_rows({"sft": scores}, method=model.name, seed=config.seed, draws=config.draws)
     return [replace(row, checkpoint="items") for row in rows_of_table]
 

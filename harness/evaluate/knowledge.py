@@ -13,6 +13,7 @@ from evals.capability.task import LM_EVAL
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.errors import InputError
 from harness.keys.evaluate import CapabilityKeys, EvaluateConfig
+from harness.record.evaluation import ABOUT
 from harness.runtime.console import Console
 from harness.storage.digest import digest_files
 from harness.storage.store import Store, module_versions
@@ -35,13 +36,17 @@ def tasks_of(keys: CapabilityKeys) -> list[CapabilityTask]:
     return [replace(task, num_fewshot=keys.num_fewshot.get(task.name)) for task in found]
 
 
-def capability_record(config: EvaluateConfig) -> dict[str, Any]:
+def capability_record(tasks: Sequence[CapabilityTask], limit: int, seed: int) -> dict[str, Any]:
     """What a later comparison must know: of each task its version and examples, and how items are chosen."""
-    tasks = {
-        task.name: {"version": _version(task), "num_fewshot": task.num_fewshot}
-        for task in tasks_of(config.capability)
-    }
-    return {"tasks": tasks, "limit": config.capability.limit, "seed": config.seed}
+    about = {task.name: {"version": _version(task), "num_fewshot": task.num_fewshot} for task in tasks}
+    return {"tasks": about, "limit": limit, "seed": seed}
+
+
+def outcome_rows(scores: Sequence[CapabilityScore]) -> list[dict[str, Any]]:
+    """The outcome of each item, by its id and never by its text; of scores that are no shares, none."""
+    keep = ("task", "metric", "n_truncated", "outcomes", *ABOUT)
+    shares = [score for score in scores if all(0 <= value <= 1 for value in score.outcomes.values())]
+    return [{name: asdict(score)[name] for name in keep} for score in shares]
 
 
 def _version(task: CapabilityTask) -> str:

@@ -13,14 +13,21 @@ from evals.judges.measures import measure
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
+from harness.evaluate.knowledge import capability_record, outcome_rows
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
 from harness.pipeline.context import Context
-from harness.pipeline.judging import stored_judgements, stored_outcomes, world_suite
+from harness.pipeline.judging import (
+    capability_tasks,
+    stored_judgements,
+    stored_outcomes,
+    world_suite,
+)
 from harness.pipeline.order import Outcome
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
 from harness.record.diagnosis_files import TABLES, WORST
+from harness.record.evaluation import CAPABILITY
 from harness.record.samples import VERDICTS, sample_row, verdict_row
 from harness.storage.store import Artifact
 from harness.subjects.local_model import template_of
@@ -42,6 +49,7 @@ class Collected:
     diagnosis: dict[str, list[dict[str, Any]]]  # by file name
     verdicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by method
     models: list[dict[str, Any]] = field(default_factory=list)  # what a comparison with each must know
+    items: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of capability tasks, by method
 
 
 def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
@@ -65,6 +73,7 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
         diagnosis=_diagnosis(outcome.ranking),
         verdicts={names[name]: _verdicts(rows[name], seed) for name in outcome.models},
         models=[_model(context, outcome, methods[name], names[name], list(rows[name])[-1]) for name in names],
+        items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
     )
 
 
@@ -83,10 +92,15 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     (folder / "samples").mkdir(exist_ok=True)
     for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
         write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
-    (folder / VERDICTS).mkdir(exist_ok=True)
-    for name in dict.fromkeys(name for part in parts for name in part.verdicts):
-        of_all = (row for part in parts for row in part.verdicts.get(name, []))
-        write_jsonl(folder / VERDICTS / f"{name}.jsonl.gz", of_all)
+    _write_packed(folder / VERDICTS, [part.verdicts for part in parts])
+    _write_packed(folder / CAPABILITY, [part.items for part in parts])
+
+
+def _write_packed(folder: Path, parts: Sequence[Mapping[str, list[dict[str, Any]]]]) -> None:
+    """METHOD.jsonl.gz with the rows of every part."""
+    folder.mkdir(exist_ok=True)
+    for name in dict.fromkeys(name for part in parts for name in part):
+        write_jsonl(folder / f"{name}.jsonl.gz", (row for part in parts for row in part.get(name, [])))
 
 
 # --- metrics ---------------------------------------------------------------------------------
@@ -101,17 +115,18 @@ def _metrics(
             stored_judgements(artifact), method=names[name], seed=seed, suite=suite, judge=judge
         )
     for name, artifact in outcome.capability.items():
-        yield from _capability(artifact, names[name], seed)
+        yield from capability_rows(_scores(artifact), method=names[name], seed=seed)
     if outcome.ranking is not None:
         for row in read_metrics(outcome.ranking.path / "ranking.csv"):
             yield replace(row, method=row.method + suffix)
 
 
-def _capability(artifact: Artifact, method: str, seed: int) -> Iterable[MetricRow]:
+def _scores(artifact: Artifact) -> dict[str, list[CapabilityScore]]:
+    """{checkpoint: scores}."""
     scores: dict[str, list[CapabilityScore]] = {}
     for row in read_jsonl(artifact.path / "capability.jsonl", lambda row: dict(row.values)):
         scores.setdefault(str(row.pop("checkpoint")), []).append(CapabilityScore(**row))
-    return capability_rows(scores, method=method, seed=seed)
+    return scores
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -182,6 +197,7 @@ def _model(context: Context, outcome: Outcome, method: Method, named: str, check
     folder = checkpoints_of(method, artifact)[checkpoint]
     suite = world_suite(outcome.data)
     judged = {judge: a for (of, judge), a in outcome.judged.items() if of == method.name}
+    tasks = capability_tasks(context, outcome.data)
     inside = "" if folder == artifact.path else folder.name
     return {
         "method": named,
@@ -192,12 +208,22 @@ def _model(context: Context, outcome: Outcome, method: Method, named: str, check
         "decoding": DecodingKeys(config.evaluation.max_new_tokens).identity(config.seed),
         "suites": {suite.name: {"version": suite.version, "prompts": len(suite.prompts)}},
         "judges": {judge: {"identity": a.results.get("identity", "")} for judge, a in judged.items()},
+        CAPABILITY: capability_record(tasks, config.capability.limit, config.seed) if tasks else {},
     }
 
 
 def _verdicts(rows: Mapping[str, Sequence[Mapping[str, Any]]], seed: int) -> list[dict[str, Any]]:
     """Of every response of each checkpoint: a run is a baseline by itself, without its store."""
     return [verdict_row(row, seed, checkpoint) for checkpoint, of in rows.items() for row in of]
+
+
+def _items(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
+    """The outcome of every item of the capability tasks, of each checkpoint."""
+    return [
+        {"seed": seed, "checkpoint": checkpoint, **row}
+        for checkpoint, scores in _scores(artifact).items()
+        for row in outcome_rows(scores)
+    ]
 
 
 def _last(rows: Mapping[str, Sequence[Any]]) -> Sequence[Any]:

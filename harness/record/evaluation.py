@@ -6,7 +6,8 @@ judges.json     each measured judge's card
 samples/MODEL.jsonl      one row a response, as `harness.record.samples` says
                          A run's manifest has `measured` in its place: each method's last checkpoint, with suites and
                          judges of its own; its verdicts are those of verdicts/METHOD.jsonl.gz
-capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, `higher_is_better`, `num_fewshot`
+capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, `higher_is_better`, `num_fewshot`;
+                         of a run METHOD.jsonl.gz, with `seed` and `checkpoint`
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from evals.judges import Judgement
 from evals.judges.card import JudgeCard
 from evals.judges.measures import Verdict, not_refused, not_unsafe
-from evals.values.conversation import ResponseType, Row, read_jsonl
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from harness.keys.shared import file_name
 from harness.record.finished_run import RunAddress, is_run
@@ -32,6 +33,7 @@ from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import VERDICTS
 
 KIND, MEASURED = "evaluation", "measured"
+CAPABILITY = "capability"  # the folder, and what the manifest says of the tasks
 ABOUT = ("higher_is_better", "num_fewshot")
 SHARES: Mapping[str, Verdict] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}
 
@@ -69,8 +71,8 @@ class Evaluation:
         return list(self.record["models"])
 
     def about(self, model: str, what: str) -> dict[str, Any]:
-        """`suites` or `judges` of a model: a run of several seeds has a world, and judges, for each."""
-        found: dict[str, Any] = self.record["models"][model].get(what) or self.record[what]
+        """`suites`, `judges` or `capability` of a model: a run of several seeds has a world, and judges, for each."""
+        found: dict[str, Any] = self.record["models"][model].get(what) or self.record.get(what, {})
         return found
 
     @property
@@ -104,7 +106,11 @@ class Evaluation:
         about = self.record["models"][model]
         if "method" not in about:
             return self.folder.samples.get(model, [])
-        rows = self.folder.rows(f"{VERDICTS}/{about['method']}.jsonl.gz", {"prompt_id": str, "seed": int})
+        return self._of_run(VERDICTS, about, {"prompt_id": str})
+
+    def _of_run(self, kept: str, about: JsonRow, fields: Mapping[str, type]) -> list[JsonRow]:
+        """The rows of a run's model in a folder that has those of every seed and checkpoint."""
+        rows = self.folder.rows(f"{kept}/{about['method']}.jsonl.gz", {"seed": int, **fields})
         wanted = about["seed"], about["checkpoint"]
         return [row for row in rows if (row["seed"], row.get("checkpoint")) == wanted]
 
@@ -112,23 +118,25 @@ class Evaluation:
     def capability(self) -> dict[tuple[str, str, str], dict[str, float]]:
         """{item: outcome} by (model, task, metric)."""
         return {
-            key: {str(item): float(value) for item, value in row.get("outcomes", dict).items()}
+            key: {str(item): float(value) for item, value in row["outcomes"].items()}
             for key, row in self._capability_rows.items()
         }
 
     def about_metric(self, model: str, task: str, metric: str) -> dict[str, Any]:
         """`higher_is_better` and `num_fewshot` of a capability task's metric, as far as they are known."""
         row = self._capability_rows.get((model, task, metric))
-        return {} if row is None else {k: v for k, v in row.values.items() if k in ABOUT}
+        return {} if row is None else {k: v for k, v in row.items() if k in ABOUT}
 
     @cached_property
-    def _capability_rows(self) -> dict[tuple[str, str, str], Row]:
-        found = {}
-        for model in self.models:
-            path = self.folder.path / "capability" / f"{model}.jsonl"
-            if path.is_file():
-                for row in read_jsonl(path, lambda row: row):
-                    found[model, row.get("task", str), row.get("metric", str)] = row
+    def _capability_rows(self) -> dict[tuple[str, str, str], JsonRow]:
+        fields: dict[str, type] = {"task": str, "metric": str, "outcomes": dict}
+        found: dict[tuple[str, str, str], JsonRow] = {}
+        for model, about in self.record["models"].items():
+            if "method" in about:
+                rows = self._of_run(CAPABILITY, about, fields)
+            else:
+                rows = self.folder.rows(f"{CAPABILITY}/{model}.jsonl", fields)
+            found |= {(model, row["task"], row["metric"]): row for row in rows}
         return found
 
 

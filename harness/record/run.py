@@ -7,6 +7,7 @@ Only metrics.csv, or a manifest with its kind, must be there. Files (one JSON ob
 - grader.csv       one row a (seed, grader, proposition)
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
 - samples/METHOD.jsonl, verdicts/METHOD.jsonl.gz   see `harness.record.samples`; rows of real suites have no `prompt`
+- capability/METHOD.jsonl.gz   see `harness.record.evaluation`
 - stages.jsonl, manifest.json, config.yaml
 """
 

@@ -499,7 +499,7 @@ def test_few_shot_examples_are_set_by_task(tmp_path: Path) -> None:
         "mmlu": 5,
         "lambada": None,
     }
-    record = capability_record(config)["tasks"]
+    record = capability_record(tasks_of(config.capability), 400, 0)["tasks"]
     assert (
         record["mmlu"]["num_fewshot"] == 5 and len({of_task["version"] for of_task in record.values()}) == 2
     )

@@ -17,7 +17,7 @@ from evaluation_world import evaluate, write_responses, write_suite
 from evals.judges import Judgement
 from evals.values.conversation import Message, Prompt, ResponseType, read_jsonl, write_jsonl
 from evals.values.errors import InputError
-from harness.evaluate.comparing import read_comparisons
+from harness.evaluate.comparing import compare, obstacles, pair_with_baseline, read_comparisons
 from harness.gate.run_folder import load_run
 from harness.record.evaluation import Evaluation, measured
 from harness.record.finished_run import RunAddress, model_folder
@@ -153,6 +153,38 @@ def test_a_run_without_verdicts_or_store_says_so(tmp_path: Path, capsys: pytest.
     assert "ppo/ab12 of run is not in the store" in capsys.readouterr().err
     with pytest.raises(InputError, match="rbr_ppo:0, rbr_ppo:1; more than one of them is named"):
         model_folder(RunAddress.parse(str(run)), Evaluation(run).record["models"])
+
+
+def test_a_run_s_capability_is_compared_item_by_item(tmp_path: Path) -> None:
+    """A run kept the shares of its tasks alone: a model that had lost knowledge since passed unseen."""
+    suite = write_suite(tmp_path)
+    answers = write_responses(tmp_path / "a.csv", suite, [])
+    assert evaluate(tmp_path, suite, f"responses={answers}", "name=first") == 0
+    results = tmp_path / "results"
+    run = as_run(results / "first", results / "run", "rbr_ppo", [0, 1])
+    about = {"tasks": {"mmlu": {"version": "v", "num_fewshot": None}}, "limit": 40, "seed": 0}
+    for folder, of_models in ((run, "measured"), (results / "first", "evaluation")):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest[of_models]["capability"] = about
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / "capability").mkdir()
+    score = {"task": "mmlu", "metric": "acc", "higher_is_better": True, "num_fewshot": 0}
+    right, wrong = ({f"i{k}": value for k in range(40)} for value in (1.0, 0.0))
+    rows = [
+        {"seed": seed, "checkpoint": checkpoint, **score, "outcomes": right if checkpoint == "9" else wrong}
+        for seed in (0, 1)
+        for checkpoint in ("8", "9")
+    ]
+    write_jsonl(run / "capability" / "rbr_ppo.jsonl.gz", rows)
+    write_jsonl(results / "first" / "capability" / "a.jsonl", [{**score, "outcomes": wrong}])
+    ours, theirs = Evaluation(results / "first"), Evaluation(f"{run}:rbr_ppo:1")
+    assert theirs.capability == {("rbr_ppo-1", "mmlu", "acc"): right}
+    ((first, second),) = pair_with_baseline(ours, theirs)
+    assert obstacles(first, second) == []
+    compared = compare([(first, second)], tolerance=0.02, margin=0.02, draws=100, seed=0)
+    assert [row.difference for row in compared if row.suite == "capability/mmlu"] == [-1.0]
+    theirs.record["capability"] = {**about, "limit": 41}
+    assert obstacles(first, second) == ["items of the capability tasks (limit or seed)"]
 
 
 @pytest.mark.parametrize(
