@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from rbrbench.neighbours import foreign_neighbour
+from rbrbench.surroundings import answer, end_at_interrupt_of_an_import, stand_in_for_closed_streams
 
 HEADING = """rbrbench: rule-based rewards, measured.
 
@@ -14,43 +14,41 @@ usage: rbrbench COMMAND [key=value ...]
 """
 CLOSING = """
 `rbrbench COMMAND --help` lists the command's keys. Exit codes: 0 done, 1 a gate says no, 2 bad input or
-configuration, 3 too much is unscored or undecidable to answer, 130 interrupted."""
+configuration, 3 too much is unscored or undecidable to answer, 70 a fault of rbrbench's own, 130 interrupted,
+143 terminated. Where nobody reads standard output any more (`| head`) a command ends quietly."""
 HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; every failure that a person can mend is one line on standard error.
+    """Run one command; whatever ends it is one line on standard error and an exit code.
 
     Returns the exit code, 2 where another distribution's packages stand in for ours.
     """
     if problem := foreign_neighbour():
         print(f"rbrbench: {problem}", file=sys.stderr)
         return 2
-    from evals.values.errors import InputError, UndecidableError
+    stand_in_for_closed_streams()
+    end_at_interrupt_of_an_import()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        return answer(error)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from evals.values.errors import InputError
     from harness.commands import COMMANDS, command_module
 
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in (*HELP, "help"):
         print("\n".join([HEADING, *(command_module(name).SUMMARY for name in COMMANDS), CLOSING]))
         return 0 if arguments else 2
     command, rest = arguments[0], arguments[1:]
-    try:
-        if command not in COMMANDS:
-            raise InputError(f"unknown command {command!r}", fix=f"use one of {', '.join(COMMANDS)}")
-        module = command_module(command)
-        if any(argument in HELP for argument in rest):
-            print(module.usage())
-            return 0
-        return int(module.main(rest))
-    except (InputError, UndecidableError) as error:
-        print(f"rbrbench: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # whoever read our output, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if command not in COMMANDS:
+        raise InputError(f"unknown command {command!r}", fix=f"use one of {', '.join(COMMANDS)}")
+    module = command_module(command)
+    if any(argument in HELP for argument in rest):
+        print(module.usage())
         return 0
-    except KeyboardInterrupt:
-        print(
-            "rbrbench: interrupted; finished stages are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 130
+    return int(module.main(rest))

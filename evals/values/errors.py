@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evals.values.visible import visible
+
 
 class InputError(ValueError):
     """Bad input or configuration: one line that names file, line, field and fix. Exit code 2."""
@@ -30,7 +32,7 @@ class InputError(ValueError):
         )
         place = place.removeprefix(": ")
         text = f"{place}: {problem}" if place else problem
-        super().__init__(f"{' '.join(text.split())}; {' '.join(fix.split())}")
+        super().__init__(visible(f"{' '.join(text.split())}; {' '.join(fix.split())}"))
 
     def inside(self, group: str = "", path: Path | str | None = None, line: int | None = None) -> InputError:
         """The same of a field that lies in `group`, or in a file."""

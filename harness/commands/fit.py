@@ -25,19 +25,17 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from rich.console import Console as RichConsole
-
     from harness.fit.engine import run_fit
     from harness.keys.compose import compose_command
     from harness.keys.fit import FitConfig
     from harness.report.of_fit import write_fit_report
     from harness.report.terminal import show
-    from harness.runtime.console import Console
+    from harness.runtime.console import Console, Terminal
 
     console = Console()
     result = run_fit(compose_command("fit", FitConfig, arguments), console)
     with console.stage("plots and report", total=None, unit="files"):
         document, page = write_fit_report(result)
-    show(document, RichConsole())
+    show(document, Terminal())
     console.report(page)
     return 0

@@ -28,19 +28,17 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from rich.console import Console as RichConsole
-
     from harness.gold.engine import run_gold
     from harness.keys.compose import compose_command
     from harness.keys.gold import GoldConfig
     from harness.report.of_gold import write_gold_report
     from harness.report.terminal import show
-    from harness.runtime.console import Console
+    from harness.runtime.console import Console, Terminal
 
     console = Console()
     folder = run_gold(compose_command("gold", GoldConfig, arguments), console, arguments)
     with console.stage("plots and report", total=None, unit="files"):
         document, page = write_gold_report(folder)
-    show(document, RichConsole())
+    show(document, Terminal())
     console.report(page)
     return 0

@@ -22,19 +22,17 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from rich.console import Console as RichConsole
-
     from harness.gate.files import write_record
     from harness.gate.gate import run_gate
     from harness.keys.compose import compose_command
     from harness.keys.gate import RegressConfig
     from harness.report.of_gate import write_gate_report
     from harness.report.terminal import show
-    from harness.runtime.console import Console
+    from harness.runtime.console import Console, Terminal
 
     console = Console()
     report = run_gate(compose_command("regress", RegressConfig, arguments), console)
     document, page = write_gate_report(write_record(report, ["regress", *arguments]))
-    show(document, RichConsole())
+    show(document, Terminal())
     console.report(page)
     return report.outcome.verdict.exit_code

@@ -23,19 +23,17 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from rich.console import Console as RichConsole
-
     from harness.evaluate.xstest import run_xstest
     from harness.keys.compose import compose_command
     from harness.keys.xstest import XSTestConfig
     from harness.report.of_xstest import write_xstest_report
     from harness.report.terminal import show
-    from harness.runtime.console import Console
+    from harness.runtime.console import Console, Terminal
 
     console = Console()
     folder = run_xstest(compose_command("xstest", XSTestConfig, arguments), console)
     with console.stage("plot and report", total=None, unit="files"):
         document, page = write_xstest_report(folder)
-    show(document, RichConsole())
+    show(document, Terminal())
     console.report(page)
     return 0

@@ -14,6 +14,7 @@ from evals.rules.check import Finding, check_rulebook, describe
 from evals.rules.diff import Change, Reclassification, reclassifications, text_changes
 from evals.rules.propositions import Polarity
 from evals.rules.rulebook import Rulebook, load_rulebook
+from harness.runtime.console import Terminal
 
 QUESTION_LENGTH = 110  # characters of a question in the table
 COLOURS = {"+": "green", "-": "red", "~": "yellow"}
@@ -25,7 +26,7 @@ def view_rulebook(path: Path | str, other: Path | str | None = None, console: Co
     Returns the exit code: 2 where classes of the rulebook (of `other`, where given) overlap or leave
     gaps, else 0. Raises InputError when a file does not load.
     """
-    console = console or Console()
+    console = console or Terminal()
     rulebook = load_rulebook(path)
     if other is None:
         show_rulebook(rulebook, console)

@@ -15,12 +15,27 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.segment import Segment
 from rich.text import Text
 
+from evals.values.visible import visible
 from harness.storage.store import Artifact
 
 Advance = Callable[[int], None]
+
+
+class Terminal(RichConsole):
+    """rich's console, where no text of a name, a column, a question or a model acts on the terminal itself."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """The command line ends quietly where nobody reads on; rich would end it with 1, a gate's no."""
+        raise BrokenPipeError
 
 
 class Console:
@@ -42,7 +57,7 @@ class Console:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         terminal = (stream or sys.stderr).isatty()
-        self._rich = RichConsole(file=stream, stderr=stream is None)
+        self._rich = Terminal(file=stream, stderr=stream is None)
         self._live = terminal and not self._rich.is_dumb_terminal if live is None else live
         self._interval = interval
         self._clock = clock
