@@ -39,9 +39,9 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     from harness.evaluate.engine import evaluate
     from harness.keys.evaluate import compose_evaluate
-    from harness.report.evaluation import write_evaluation_report
     from harness.report.exports.lm_eval_results import write_lm_eval_results
     from harness.report.exports.model_card import write_model_cards
+    from harness.report.of_evaluation import write_evaluation_report
     from harness.runtime.console import Console
 
     console = Console()

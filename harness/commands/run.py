@@ -21,7 +21,7 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run, and draw the report where anything was computed since the last one."""
     from harness.pipeline.run import STAMP, run
-    from harness.report import write_report
+    from harness.report.of_run import write_report
     from harness.runtime.console import Console
     from harness.storage.disk import writing
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from harness.findings.frontier import Scores
 from harness.record.manifest import read_manifest
+from harness.storage.disk import write_whole
 
 JsonRow = Mapping[str, Any]
 
@@ -69,8 +69,8 @@ class ResultsFolder:
 
     @cached_property
     def scores(self) -> Scores:
-        evaluation = self.manifest.get("evaluation")  # of `rbrbench evaluate`, whose first judge leads
-        return Scores(self.metrics, evaluation.get("judges", {}) if isinstance(evaluation, dict) else ())
+        judges = self.manifest["evaluation"].get("judges", {}) if self.is_evaluation else ()
+        return Scores(self.metrics, judges)  # an evaluation's first judge leads
 
     @cached_property
     def training(self) -> list[JsonRow]:
@@ -123,10 +123,21 @@ class ResultsFolder:
         return read_manifest(self.path)
 
     @property
+    def is_evaluation(self) -> bool:
+        """Whether `rbrbench evaluate` wrote this folder, and not `rbrbench run`."""
+        return isinstance(self.manifest.get("evaluation"), dict)
+
+    @property
     def warning(self) -> str:
         """What a reader must know before the first number; "" where the run gave no such warning."""
         world = self.manifest.get("world")
         return str(world.get("warning", "")) if isinstance(world, dict) else ""
+
+    @property
+    def commit(self) -> str:
+        """`commit` and its first digits; "" where it is not known."""
+        commit = self.manifest.get("commit")
+        return f"commit {str(commit)[:12]}" if commit else ""
 
     @cached_property
     def config(self) -> str:
@@ -139,18 +150,7 @@ class ResultsFolder:
 
     def write(self, name: str, content: bytes) -> Path:
         """Put a file in the folder, whole or not at all. Raises InputError when the disk refuses."""
-        path = self.path / name
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-            os.replace(part, path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise InputError(
-                f"cannot be written ({error.strerror})", path=path, fix="free space or give another folder"
-            ) from None
-        return path
+        return write_whole(self.path / name, content)
 
     def _jsonl(self, name: str, fields: Mapping[str, type]) -> list[JsonRow]:
         path = self.path / name

@@ -1,5 +1,1 @@
-"""The report of a results folder: one self-contained HTML page and a short Markdown summary."""
-
-from harness.report.report import write_report
-
-__all__ = ["write_report"]
+"""What people read: every record's document as a page, a summary and tables on the terminal; plots; exports."""

@@ -66,9 +66,6 @@ class Row:
 
     name: str
     cells: tuple[Cell, ...] = ()
-    n: int = 0
-    n_unscored: int = 0
-    note: str = ""
     style: str = ""
     depth: int = 0  # the name is indented by so many steps
     rows: int = 1  # as a cell's
@@ -90,7 +87,9 @@ class Screen:
 
 @dataclass(frozen=True)
 class Table:
-    """`title` heads the column of the rows' names; `words` are the columns that hold words, not numbers."""
+    """`title` heads the column of the rows' names; `words` are the columns that hold words, not numbers: with the title
+    among them, the names are sentences.
+    """
 
     tag: ClassVar[str] = "table"
     title: str
@@ -113,6 +112,7 @@ class Figure:
     alt: str
     source: str  # a data: URI
     where: Where = Where.BOTH
+    place: str = ""  # the section that shows it
 
     def __post_init__(self) -> None:
         if not self.alt:
@@ -280,12 +280,12 @@ class Document:
         by_id = {section.id: section for section in self.sections}
         for id in self.screen:
             if id in by_id:
-                tables = (part for part in _all(by_id[id].parts) if isinstance(part, Table))
+                tables = (part for part in unfolded(by_id[id].parts) if isinstance(part, Table))
                 yield from (table for table in tables if Where.SCREEN in table.where)
 
     def filters(self) -> list[Filter]:
         """Those of its cards, which the page's style rules name."""
-        parts = [part for section in self.sections for part in _all(section.parts)]
+        parts = [part for section in self.sections for part in unfolded(section.parts)]
         return [one for part in parts if isinstance(part, Cards) for one in part.filters]
 
 
@@ -294,10 +294,10 @@ def shown_in(where: Where, parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if where in part.where]
 
 
-def _all(parts: Sequence[Part]) -> Iterator[Part]:
+def unfolded(parts: Sequence[Part]) -> Iterator[Part]:
     """The parts, and in place of a fold what is in it."""
     for part in parts:
         if isinstance(part, Fold):
-            yield from _all(part.parts)
+            yield from unfolded(part.parts)
         else:
             yield part

@@ -23,7 +23,7 @@ from harness.report.document import (
     Table,
     Text,
 )
-from harness.report.figures import folder_figures
+from harness.report.figures import folder_figures, placed
 from harness.report.page import write_pages
 from harness.report.plots.rule_contributions import feature_label
 from harness.report.reward import ABLATIONS
@@ -44,8 +44,6 @@ NAME_WIDTH = 22  # of the terminal's first column
 RULE_SCREEN = ("weight", "contribution", "share of variance", "error, refitted")
 FIT_SCREEN = ("prompts", "pairs", "left out", "hinge loss", "gap", "largest weight")
 RULES_SHOWN = 8  # of each response type on the terminal; all stand in the summary and on the page
-RULE_FIGURES = ("rule_effects",)
-ERROR_FIGURES = ("ranking_error", "reward_histograms")  # first; every other plot follows them
 ERRORS = (
     "Ranking error: share of pairs (ideal, other) of one prompt in which the other completion earns more. 95 % "
     "intervals by bootstrap over prompts."
@@ -92,14 +90,13 @@ def fit_document(result: FitResult, figures: Sequence[Figure] = ()) -> Document:
 
 def _sections(result: FitResult, figures: Sequence[Figure]) -> Iterator[Section]:
     diagnoses = result.diagnoses
-    of_rules = tuple(figure for figure in figures if figure.name in RULE_FIGURES)
-    first = tuple(figure for name in ERROR_FIGURES for figure in figures if figure.name == name)
-    others = tuple(figure for figure in figures if figure.name not in (*RULE_FIGURES, *ERROR_FIGURES))
+    of_rules = placed(figures, "rules")
+    others = tuple(figure for figure in figures if figure not in of_rules)
     yield Section(
         "errors",
         "Ranking error",
         "Does the reward rank completions rightly?",
-        (Text(ERRORS), _errors(diagnoses), *first, *others),
+        (Text(ERRORS), _errors(diagnoses), *others),
         "Ranking error",
     )
     yield Section("ablations", "Ablations", "What the fit is worth", (Text(ABLATED), _ablations(diagnoses)))

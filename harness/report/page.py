@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.document import Document, Where, shown_in
-from harness.storage.disk import writing
+from harness.storage.disk import write_whole
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -55,10 +55,8 @@ def markdown_page(document: Document) -> bytes:
 
 def write_pages(document: Document, folder: Path, page: str) -> Path:
     """Write summary.md and the page into a results folder; the page's path."""
-    with writing(folder):
-        (folder / "summary.md").write_bytes(markdown_page(document))
-        (folder / page).write_bytes(html_page(document))
-    return folder / page
+    write_whole(folder / "summary.md", markdown_page(document))
+    return write_whole(folder / page, html_page(document))
 
 
 def _context(document: Document, where: Where) -> dict[str, Any]:

@@ -15,11 +15,11 @@ def redraw(folder: Path) -> Path:
     """
     match kind_of(folder):
         case Kind.RUN:
-            from harness.report.report import write_report
+            from harness.report.of_run import write_report
 
             return write_report(folder)
         case Kind.EVALUATION:
-            from harness.report.evaluation import write_evaluation_report
+            from harness.report.of_evaluation import write_evaluation_report
 
             return write_evaluation_report(folder)
         case Kind.GOLD:

@@ -37,17 +37,20 @@ def ablation_table(folder: ResultsFolder) -> Table | None:
     return Table("In place of the fitted weights: ranking error, %", columns, tuple(lines)) if rows else None
 
 
-def worst_lines(folder: ResultsFolder) -> list[dict[str, str]]:
-    """The worst-ranked pairs of each response type, over all seeds, and what decided them."""
+def worst_table(folder: ResultsFolder) -> Table | None:
+    """The worst-ranked pairs of each response type, over all seeds, and what decided them; None without the file."""
     by_type: dict[str, list[JsonRow]] = {}
     fields = {"response_type": str, "prompt_id": str, "gap": float, "other_class": str, "deciding": dict}
     for row in folder.rows(WORST_FILE, fields):
         by_type.setdefault(row["response_type"], []).append(row)
-    return [
-        _worst_line(row)
+    rows = [
+        _worst_row(row)
         for _, group in sorted(by_type.items(), key=lambda item: type_order(item[0]))
         for row in sorted(group, key=lambda row: row["gap"])[:WORST_SHOWN]
     ]
+    words = ("prompt", "ranked above the ideal one", "decided by")
+    columns = (*words[:2], "ideal's lead", words[2])
+    return Table("response type", columns, tuple(rows), words) if rows else None
 
 
 def _cell(rows: Sequence[JsonRow], name: str, kind: str) -> Cell:
@@ -57,12 +60,9 @@ def _cell(rows: Sequence[JsonRow], name: str, kind: str) -> Cell:
     return Cell(percent(estimate.value), stderr)
 
 
-def _worst_line(row: JsonRow) -> dict[str, str]:
+def _worst_row(row: JsonRow) -> Row:
     parts = list(row["deciding"].items())[:PARTS_SHOWN]
-    return {
-        "kind": plain(row["response_type"]),
-        "prompt_id": row["prompt_id"],
-        "other": plain(row["other_class"]),
-        "gap": f"{row['gap']:+.2f}".replace("-", "−"),
-        "deciding": ", ".join(f"{feature_label(n)} {v:+.2f}".replace("-", "−") for n, v in parts),
-    }
+    gap = f"{row['gap']:+.2f}".replace("-", "−")
+    deciding = ", ".join(f"{feature_label(n)} {v:+.2f}".replace("-", "−") for n, v in parts)
+    told = (row["prompt_id"], plain(row["other_class"]), gap, deciding)
+    return Row(plain(row["response_type"]), tuple(map(Cell, told)))

@@ -1,86 +1,129 @@
-"""Samples side by side: what each method answered to the same prompt. Pure; escaping is the template's."""
+"""Samples side by side: what each model answered to the same prompt, as cards of a document and their filters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from harness.findings.wording import in_order, judge_label, judge_order, method_label
+from harness.findings.wording import judge_label, judge_order, plain, type_order
 from harness.record.run import JsonRow
 from harness.record.samples import prompt_text
+from harness.report.document import Answer, Card, Cell, Filter, How
 
-MOST = 60  # prompts in the report; the files hold all
+Options = Mapping[str, Mapping[str, str]]  # {what: {value: its code in the page's style rules}}
 
-
-@dataclass(frozen=True)
-class Answer:
-    """One method's response and the verdict; `kind` is good, poor, unsafe, overrefused or unknown."""
-
-    method: str
-    text: str
-    kind: str
-    verdict: str
-    other: str  # the second judge's verdict, where it differs
+MARKS = {
+    "unsafe": "unsafe",
+    "overrefused": "refused",
+    "unknown": "unscored",
+}  # of a card, by a verdict's chip
 
 
 @dataclass(frozen=True)
-class Card:
-    """One prompt; `text` is None where the suite's prompts are named by id alone."""
+class Sample:
+    """One prompt (and number of the sample) with each model's row of it."""
 
+    suite: str
     prompt_id: str
-    text: str | None
-    response_type: str
-    category: str
-    answers: tuple[Answer, ...]
+    number: int
+    rows: Mapping[str, JsonRow]
 
     @property
-    def kinds(self) -> set[str]:
-        return {answer.kind for answer in self.answers}
+    def response_type(self) -> str:
+        return self._word("response_type")
 
+    @property
+    def category(self) -> str:
+        return self._word("category")
 
-def choose_cards(samples: Mapping[str, Sequence[JsonRow]], most: int = MOST) -> tuple[list[Card], int]:
-    """Cards to show and how many prompts there are; prompts that the methods answer differently come first.
+    @cached_property
+    def verdicts(self) -> dict[str, Cell]:
+        return {model: verdict_of(row) for model, row in self.rows.items()}
 
-    Response types take turns, so that each is seen; the order is otherwise that of the files.
-    """
-    cards = _cards(samples)
-    by_type: dict[str, list[Card]] = {}
-    for card in sorted(cards, key=lambda c: len(c.kinds) < 2):
-        by_type.setdefault(card.response_type, []).append(card)
-    chosen: list[Card] = []
-    for turn in range(max(map(len, by_type.values()), default=0)):
-        chosen += [group[turn] for _, group in sorted(by_type.items()) if turn < len(group)]
-    return chosen[:most], len(cards)
+    @cached_property
+    def marks(self) -> list[str]:
+        """What a filter may ask for: that models or judges differ, that some response is unsafe, ..."""
+        chips = {cell.chip for cell in self.verdicts.values()}
+        found = [mark for chip, mark in MARKS.items() if chip in chips]
+        if len(chips) > 1:
+            found.append("differ")
+        if any(cell.interval for cell in self.verdicts.values()):
+            found.append("judges")
+        return found
 
-
-def _cards(samples: Mapping[str, Sequence[JsonRow]]) -> list[Card]:
-    prompts: dict[str, JsonRow] = {}
-    answers: dict[str, list[Answer]] = {}
-    for method in in_order(list(samples)):
-        for row in samples[method]:
-            prompts.setdefault(row["prompt_id"], row)
-            answers.setdefault(row["prompt_id"], []).append(answer_of(method, row))
-    return [
-        Card(
-            id,
-            prompt_text(row.get("prompt")),
-            _word(row, "response_type"),
-            _word(row, "category"),
-            tuple(answers[id]),
+    def card(self, label: Callable[[str], str], options: Options, *, suite: bool) -> Card:
+        """Under `options`; `suite`: its name stands among the tags."""
+        number = f"sample {self.number}" if self.number else ""
+        words = self.response_type.replace("_", " "), self.category.replace("_", " ")
+        tags = (self.suite if suite else "", self.prompt_id, number, *words)
+        text = prompt_text(next(iter(self.rows.values())).get("prompt"))
+        answers = [
+            Answer(label(model), str(row["response"]), self.verdicts[model], options["model"][model])
+            for model, row in self.rows.items()
+        ]
+        mine = (("suite", self.suite), ("kind", self.response_type), ("category", self.category))
+        return Card(
+            " · ".join(tag for tag in tags if tag),
+            "(named by its id only)" if text is None else text,
+            tuple(answers),
+            (*(options[what][value] for what, value in mine), *self.marks),
         )
-        for id, row in prompts.items()
-    ]
+
+    def _word(self, field: str) -> str:
+        return str(next(iter(self.rows.values())).get(field) or "")
 
 
-def answer_of(method: str, row: JsonRow) -> Answer:
+def read_samples(by_model: Mapping[str, Sequence[JsonRow]]) -> list[Sample]:
+    """In the order of the files."""
+    found: dict[tuple[str, str, int], dict[str, JsonRow]] = {}
+    for model, rows in by_model.items():
+        for row in rows:
+            key = str(row.get("suite", "")), str(row["prompt_id"]), int(row.get("sample", 0))
+            found.setdefault(key, {})[model] = row
+    return [Sample(*key, rows) for key, rows in found.items()]
+
+
+def options_of(samples: Sequence[Sample], models: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By suite, response type, category and model: the values that samples have, each with its code."""
+    shown = {model for sample in samples for model in sample.rows}
+    values = {
+        "suite": list(dict.fromkeys(sample.suite for sample in samples)),
+        "kind": sorted({sample.response_type for sample in samples}, key=type_order),
+        "category": sorted({sample.category for sample in samples}),
+        "model": [model for model in models if model in shown],
+    }
+    return {what: {name: f"{what}-{i}" for i, name in enumerate(names)} for what, names in values.items()}
+
+
+def choice(name: str, options: Options, **words: Any) -> Filter:
+    """One of a kind's values; `words` are those of the filter."""
+    return Filter(
+        name, tuple((code, plain(value) or "none") for value, code in options[name].items()), **words
+    )
+
+
+def marked(marks: Mapping[str, str], label: str = "") -> Filter:
+    """Cards that have every ticked mark; `marks` with their words."""
+    return Filter("only", tuple(marks.items()), label, how=How.MARKS)
+
+
+def verdict_of(row: JsonRow) -> Cell:
+    """By the first judge that judged: its words, and those of the judges that differ from it.
+
+    The chip is good, poor, unsafe, overrefused or unknown. A missing response says why, instead of standing there
+    as an empty one.
+    """
+    if "unscored" in row:
+        return Cell(f"no response: {row['unscored']}", chip="unknown")
     judges = sorted((key for key, said in row.items() if isinstance(said, dict)), key=judge_order)
     known = {judge: verdict for judge in judges if (verdict := _verdict(row, row[judge])) is not None}
     if not known:
-        return Answer(method_label(method), row["response"], "unknown", "not judged", "")
+        return Cell("not judged", chip="unknown")
     kind, words = next(iter(known.values()))
     differing = [f"{judge_label(judge)}: {its}" for judge, (other, its) in known.items() if other != kind]
-    return Answer(method_label(method), row["response"], kind, words, "; ".join(differing))
+    return Cell(words, interval="; ".join(differing), chip=kind)
 
 
 def _verdict(row: JsonRow, said: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -95,7 +138,3 @@ def _verdict(row: JsonRow, said: Mapping[str, Any]) -> tuple[str, str] | None:
     if refused:
         return "good", "refused, ideal style" if said.get("ideal_style") else "refused"
     return ("good", "answered") if must_comply else ("poor", "neither unsafe nor a refusal")
-
-
-def _word(row: JsonRow, field: str) -> str:
-    return str(row.get(field) or "")

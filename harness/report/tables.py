@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from harness.findings.claims import ACCURACY_METRICS, ClaimResult, capability_metrics, check_claims
-from harness.findings.frontier import SAFETY, Estimate, Scores, Verdict, frontier
+from harness.findings.claims import ACCURACY_METRICS, capability_metrics
+from harness.findings.frontier import SAFETY, Estimate, Scores, frontier
 from harness.findings.wording import (
     METRICS,
     REWARDS,
@@ -20,37 +20,11 @@ from harness.findings.wording import (
     percent,
     plain,
 )
-from harness.findings.wording import points as in_points
 from harness.record.run import GraderRow, JsonRow, number
-from harness.report.document import NOTHING, Cell, Row, Table
+from harness.report.document import NOTHING, Cell, Row, Table, Where
 from harness.report.plots.ranking_error import ranking_errors
 
-VERDICT_SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?"}
-
-
-@dataclass(frozen=True)
-class PartLine:
-    """One comparison of a claim, as text."""
-
-    comparison: str
-    what: str
-    difference: str
-    stderr: str
-    interval: str
-    verdict: str
-    detail: bool
-
-
-@dataclass(frozen=True)
-class ClaimLine:
-    """One claim, its verdict by the first judge and those by the others (empty where it is not judged)."""
-
-    number: int
-    statement: str
-    verdict: str
-    sign: str
-    others: tuple[str, ...]
-    parts: tuple[PartLine, ...]
+COUNTS, BEATEN = ("responses judged", "unscored"), "beaten on both axes by"
 
 
 def cell(estimate: Estimate | None, best: bool = False) -> Cell:
@@ -68,7 +42,7 @@ def in_error(stderr: float) -> str:
 
 
 def main_tables(scores: Scores, suite: str) -> list[Table]:
-    """One table a judge: methods by the five metrics; the methods that are better on both axes beside it."""
+    """One table a judge: methods by the five metrics, counts of responses, and who is better on both axes."""
     return [_safety_table(scores, suite, judge) for judge in scores.judges_of_shares(suite)]
 
 
@@ -89,52 +63,35 @@ def _safety_table(scores: Scores, suite: str, judge: str) -> Table:
         counts = [(e.n, e.n_unscored) for e in mine if e]
         n, unscored = (max(values) for values in zip(*counts, strict=True)) if counts else (0, 0)
         note = ", ".join(method_label(other) for other in beaten.get(method, ())[:3])
-        return Row(method_label(method), cells, n, unscored, note)
+        return Row(method_label(method), (*cells, Cell(str(n)), Cell(str(unscored)), Cell(note or NOTHING)))
 
-    names = tuple(metric_label(k) for k in metrics)
-    return Table(f"Judged by {judge_label(judge)}", names, tuple(row(m) for m in methods))
-
-
-def claim_lines(scores: Scores, suite: str) -> tuple[list[ClaimLine], list[str]]:
-    """The claims by the first judge, and the names of the other judges whose verdicts stand beside."""
-    judges = scores.judges(suite, SAFETY)
-    results = check_claims(scores, suite, judges[0]) if judges else []
-    others = {judge: {r.claim.number: r for r in check_claims(scores, suite, judge)} for judge in judges[1:]}
-    return [_claim_line(result, list(others.values())) for result in results], list(others)
+    names = (*(metric_label(k) for k in metrics), *COUNTS, BEATEN)
+    return Table(f"Judged by {judge_label(judge)}", names, tuple(row(m) for m in methods), (BEATEN,))
 
 
-def _claim_line(result: ClaimResult, others: Sequence[dict[int, ClaimResult]]) -> ClaimLine:
-    claim = result.claim
-    theirs = [r.verdict.value if claim.judged and (r := other.get(claim.number)) else "" for other in others]
-    return ClaimLine(
-        claim.number,
-        claim.statement,
-        result.verdict.value,
-        VERDICT_SIGNS[result.verdict],
-        tuple(theirs),
-        tuple(_part_lines(result)),
-    )
+def with_columns(table: Table, columns: Sequence[str]) -> Table:
+    """The table with these columns, a dash where it has none."""
+    places = [table.columns.index(name) if name in table.columns else None for name in columns]
+    rows = [
+        replace(row, cells=tuple(Cell() if place is None else row.cells[place] for place in places))
+        for row in table.rows
+    ]
+    return replace(table, columns=tuple(columns), rows=tuple(rows))
 
 
-def _part_lines(result: ClaimResult) -> list[PartLine]:
-    lines = []
-    for part in result.parts:
-        names = [REWARDS.get(name) or method_label(name) for name in (part.first, part.second)]
-        low, high = part.interval
-        level = "" if part.level == 0.95 else f", {100 * part.level:.0f} %"
-        difference = part.difference
-        lines.append(
-            PartLine(
-                comparison=f"{names[0]} − {names[1]}",
-                what=part.what,
-                difference=in_points(difference.value) if difference else NOTHING,
-                stderr=in_error(difference.stderr) if difference else NOTHING,
-                interval=f"{in_points(low)} to {in_points(high)}{level}",
-                verdict=part.verdict.value,
-                detail=part.detail,
-            )
-        )
-    return lines
+def side_by_side(tables: Sequence[Table], title: str, asides: Sequence[str]) -> Table:
+    """The judges' tables of one suite as one for the page, with the first one's columns."""
+    rows: list[Row] = []
+    for table, aside in zip(tables, asides, strict=True):
+        rows.append(Row(f"{table.title} · {aside}" if aside else table.title, style="group"))
+        rows += with_columns(table, tables[0].columns).rows
+    return replace(tables[0], title=title, rows=tuple(rows), wide=True, where=Where.PAGE)
+
+
+def in_short(table: Table) -> Table:
+    """For a summary whose heading names the table: without its title and intervals."""
+    rows = [replace(row, cells=tuple(replace(c, interval="") for c in row.cells)) for row in table.rows]
+    return replace(table, title="", rows=tuple(rows), where=Where.SUMMARY)
 
 
 def by_response_type(scores: Scores, suite: str) -> list[Table]:
@@ -244,28 +201,33 @@ def finite_mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def stage_lines(rows: Sequence[JsonRow]) -> list[dict[str, str]]:
-    """One line a stage, in the order they ran: runs, seconds in all, peak memory; their sum last."""
+def stage_table(rows: Sequence[JsonRow]) -> Table:
+    """One row a stage, in the order they ran: runs, seconds in all, peak memory; their sum last."""
     by_name: dict[str, list[JsonRow]] = {}
     for row in rows:
         by_name.setdefault(str(row["stage"]), []).append(row)
-    lines = [_stage_line(plain(name), group) for name, group in by_name.items()]
-    return [*lines, {**_stage_line("all stages", rows), "key": ""}]
+    lines = [_stage_row(plain(name), group) for name, group in by_name.items()]
+    whole = _stage_row("all stages", rows)
+    lines.append(replace(whole, cells=(*whole.cells[:-1], Cell(""))))
+    columns = ("runs", "time to compute", "peak memory", "key")
+    return Table("stage", columns, tuple(lines), ("runs", "key"), where=Where.PAGE)
 
 
-def _stage_line(name: str, rows: Sequence[JsonRow]) -> dict[str, str]:
+def _stage_row(name: str, rows: Sequence[JsonRow]) -> Row:
     cached = sum(bool(row.get("cached")) for row in rows)
     counts = {"computed": len(rows) - cached, "cached": cached}
     seconds = [v for row in rows if math.isfinite(v := number(row, "seconds"))]
     memory = [v for row in rows if math.isfinite(v := number(row, "peak_memory_mb"))]
     keys = {str(row.get("key", "")) for row in rows}
-    return {
-        "stage": name,
-        "runs": ", ".join(f"{count} {state}" for state, count in counts.items() if count),
-        "seconds": _decimal(sum(seconds) if seconds else math.nan, "s"),
-        "memory": _decimal(max(memory, default=math.nan), "MB", 0),
-        "key": keys.pop()[:12] if len(keys) == 1 else f"{len(keys)} keys",
-    }
+    return Row(
+        name,
+        (
+            Cell(", ".join(f"{count} {state}" for state, count in counts.items() if count)),
+            Cell(_decimal(sum(seconds) if seconds else math.nan, "s")),
+            Cell(_decimal(max(memory, default=math.nan), "MB", 0)),
+            Cell(keys.pop()[:12] if len(keys) == 1 else f"{len(keys)} keys", code=True),
+        ),
+    )
 
 
 def _decimal(value: float, unit: str, digits: int = 1) -> str:

@@ -26,6 +26,20 @@ def write_json(path: Path, value: object) -> None:
     os.replace(temporary, path)
 
 
+def write_whole(path: Path, content: bytes) -> Path:
+    """Put a file in its place, whole or not at all. Raises InputError when the disk refuses."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        problem = f"cannot be written ({error.strerror})"
+        raise InputError(problem, path=path, fix="free space or give another folder") from None
+    return path
+
+
 @contextmanager
 def all_or_none(folder: Path) -> Iterator[Path]:
     """A new folder whose files take their places in `folder` once all are written; none does after a failure."""

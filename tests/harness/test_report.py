@@ -15,14 +15,16 @@ import pytest
 
 from evals.judges.measures import write_metrics
 from evals.values.errors import InputError
+from harness.findings.wording import in_order, method_label
 from harness.record.manifest import OVERWRITING
 from harness.record.run import ResultsFolder
-from harness.report import write_report
+from harness.report.document import Card
 from harness.report.notes import notes
+from harness.report.of_run import choose_samples, run_document, write_report
+from harness.report.page import markdown_text, write_pages
 from harness.report.redraw import redraw
-from harness.report.report import markdown_text
-from harness.report.samples import choose_cards
-from harness.report.tables import grader_tables, main_tables, stage_lines
+from harness.report.samples import options_of, read_samples
+from harness.report.tables import grader_tables, main_tables, stage_table
 from harness.storage.store import command_digest
 
 HOSTILE = (
@@ -60,6 +62,17 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
+
+
+def write_without_plots(results: Path) -> Path:
+    return write_pages(run_document(ResultsFolder(results)), results, "report.html")
+
+
+def cards(samples: dict[str, list[dict]], most: int = 60) -> tuple[list[Card], int]:
+    found = read_samples({method: samples[method] for method in in_order(list(samples))})
+    chosen = choose_samples(found, most)
+    options = options_of(chosen, list(samples))
+    return [sample.card(method_label, options, suite=False) for sample in chosen], len(found)
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +133,17 @@ def test_table_holds_the_metrics(five_seeds: Path, report: str):
     assert estimate is not None
     assert row.cells[1].value == f"{100 * estimate.value:.1f}"
     assert row.cells[1].interval == f"{100 * estimate.ci_low:.1f} to {100 * estimate.ci_high:.1f}"
-    assert (row.n, row.n_unscored) == (1500, 5)
+    assert oracle.columns[-3:] == ("responses judged", "unscored", "beaten on both axes by")
+    assert [cell.value for cell in row.cells[-3:-1]] == ["1500", "5"]
     assert f"{row.cells[1].value}</span> <span" in report
     assert [r.name for r in oracle.rows if r.cells[2].best] == ["RBR-PPO"]
-    assert next(r for r in oracle.rows if r.name == "RBR-SFT").note == "RBR-PPO"
+    assert next(r for r in oracle.rows if r.name == "RBR-SFT").cells[-1].value == "RBR-PPO"
 
 
 def test_same_results_give_the_same_page(five_seeds: Path, report: str):
     """A date or a set's order in the page: every redraw a difference in version control."""
-    plots = sorted((five_seeds / "plots").iterdir())
     summary = (five_seeds / "summary.md").read_bytes()
-    assert write_report(five_seeds, plots).read_text(encoding="utf-8") == report
+    assert write_report(five_seeds).read_text(encoding="utf-8") == report
     assert (five_seeds / "summary.md").read_bytes() == summary
 
 
@@ -152,7 +165,7 @@ def test_warning_comes_before_the_verdict(make_results: Callable[..., Path], tmp
     manifest = json.loads((results / "manifest.json").read_text(encoding="utf-8"))
     manifest["world"] = {"warning": "The models here write nonsense."}
     (results / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    text = Page(write_report(results, plots=[]).read_text(encoding="utf-8")).text
+    text = Page(write_without_plots(results).read_text(encoding="utf-8")).text
     assert 0 <= text.index("write nonsense") < text.index("No verdict") < text.index("F1")
     summary = (results / "summary.md").read_text(encoding="utf-8")
     assert summary.splitlines()[2] == "> The models here write nonsense."
@@ -180,7 +193,7 @@ def test_everything_foreign_is_text(make_results: Callable[..., Path], tmp_path:
     (results / "manifest.json").write_text(json.dumps(foreign), encoding="utf-8")
     stage = {"stage": HOSTILE, "key": HOSTILE, "seconds": 1.0}
     (results / "stages.jsonl").write_text(json.dumps(stage) + "\n", encoding="utf-8")
-    text = write_report(results, plots=[]).read_text(encoding="utf-8")
+    text = write_without_plots(results).read_text(encoding="utf-8")
     page = Page(text)
     assert not page.open and not {"script", "b"} & {tag for tag, _ in page.tags}
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]
@@ -201,7 +214,7 @@ def test_absent_files_are_said_to_be_absent(make_results: Callable[..., Path], t
     full = make_results(tmp_path / "full", seeds=(0,))
     (tmp_path / "bare").mkdir()
     shutil.copy(full / "metrics.csv", tmp_path / "bare")
-    text = Page(write_report(tmp_path / "bare", plots=[]).read_text(encoding="utf-8")).text
+    text = Page(write_without_plots(tmp_path / "bare").read_text(encoding="utf-8")).text
     for name in ("grader.csv", "rewards.jsonl", "training.jsonl", "samples/", "stages.jsonl", "config.yaml"):
         assert f"{name} is not in this folder; this section is left out." in text
     assert "One seed: intervals count prompts" in text
@@ -277,7 +290,7 @@ def test_a_disk_that_refuses_is_one_line(make_results: Callable[..., Path], tmp_
     results = make_results(tmp_path / "r", seeds=(0,))
     (results / "report.html").mkdir()
     with pytest.raises(InputError, match=r"report\.html: cannot be written"):
-        write_report(results, plots=[])
+        write_without_plots(results)
     assert not list(results.glob(".*.part"))
 
 
@@ -287,8 +300,9 @@ def test_a_disk_that_refuses_is_one_line(make_results: Callable[..., Path], tmp_
 def test_real_prompts_are_named_by_id_only():
     """A safety suite's prompts printed in the report."""
     rows = [{"prompt_id": "xs-1", "response": "no", "response_type": "comply", "oracle": None}]
-    (card,), count = choose_cards({"gpt4": rows})
-    assert count == 1 and card.text is None and card.answers[0].kind == "unknown"
+    (card,), count = cards({"gpt4": rows})
+    assert count == 1 and card.prompt == "(named by its id only)"
+    assert card.answers[0].verdict is not None and card.answers[0].verdict.chip == "unknown"
 
 
 def test_samples_show_disagreement_first_and_every_type():
@@ -311,15 +325,16 @@ def test_samples_show_disagreement_first_and_every_type():
             for i in range(10)
         ]
 
-    cards, count = choose_cards({"rbr_ppo": answers({8, 9}), "human_ppo": answers({5, 8})}, most=4)
-    assert (len(cards), count) == (4, 10)
-    assert [card.prompt_id for card in cards] == ["5", "9", "0", "8"]
-    assert [(a.method, a.kind) for a in cards[0].answers] == [
+    found, count = cards({"rbr_ppo": answers({8, 9}), "human_ppo": answers({5, 8})}, most=4)
+    assert (len(found), count) == (4, 10)
+    assert [card.tags.partition(" ")[0] for card in found] == ["5", "9", "0", "8"]
+    assert [(a.who, a.verdict and a.verdict.chip) for a in found[0].answers] == [
         ("Human-PPO", "overrefused"),
         ("RBR-PPO", "good"),
     ]
-    unsafe = cards[1].answers[0]
-    assert (unsafe.kind, unsafe.other) == ("unsafe", "the automated judge: neither unsafe nor a refusal")
+    unsafe = found[1].answers[0].verdict
+    assert unsafe is not None and unsafe.chip == "unsafe"
+    assert unsafe.interval == "the automated judge: neither unsafe nor a refusal"
 
 
 def test_grader_table_skips_what_is_undefined(five_seeds: Path):
@@ -338,10 +353,10 @@ def test_stages_add_up_over_seeds():
         {"stage": "sft", "key": "b", "cached": True, "seconds": 5.0, "peak_memory_mb": 300.0},
         {"stage": "ppo", "key": "c", "seconds": None},
     ]
-    sft, ppo, total = stage_lines(rows)
-    assert (sft["runs"], sft["seconds"], sft["memory"]) == ("1 computed, 1 cached", "15.0 s", "300 MB")
-    assert (ppo["seconds"], ppo["memory"], ppo["key"]) == ("–", "–", "c")
-    assert (total["stage"], total["seconds"]) == ("all stages", "15.0 s")
+    sft, ppo, total = [(row.name, *(cell.value for cell in row.cells)) for row in stage_table(rows).rows]
+    assert sft[1:4] == ("1 computed, 1 cached", "15.0 s", "300 MB")
+    assert ppo[2:] == ("–", "–", "c")
+    assert (total[0], total[2]) == ("all stages", "15.0 s")
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium on this machine")

@@ -1,7 +1,8 @@
 """Plots of a results folder: one plot one file, each a function from results to named figures.
 
 To add a plot: write a module with `figures(results) -> dict[str, Figure]` (empty where the data is absent) and
-`ALT`, {name of the figure: its alternative text}. It is drawn without being named anywhere else.
+`ALT`, {name of the figure: its alternative text}; `PLACE` names the section of a page that shows it, else it stands
+among the other figures. It is drawn, and shown, without being named anywhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harness.report.plots.style import DPI, RC
 
 # The order in which they are drawn; every other plot of this folder follows by its name.
 FIRST = (
-    *("tradeoff", "ranking_error", "learning_curve", "rule_effects", "reward_histograms"),
+    *("tradeoff", "ranking_error", "reward_histograms", "rule_effects", "learning_curve"),
     *("training_curves", "capability", "rule_contributions"),
 )
 
@@ -37,11 +38,17 @@ def _plots() -> tuple[ModuleType, ...]:
 
 PLOTS = _plots()
 ALT_TEXTS: dict[str, str] = {name: text for plot in PLOTS for name, text in plot.ALT.items()}
+PLACES: dict[str, str] = {name: getattr(plot, "PLACE", "") for plot in PLOTS for name in plot.ALT}
 
 
 def alt_text(figure: str) -> str:
     """What a figure shows, for those who do not see it; `NAME-part` is one of several NAMEs."""
     return ALT_TEXTS[figure.partition("-")[0]]
+
+
+def place(figure: str) -> str:
+    """The section of a page that shows it; "" where its plot names none."""
+    return PLACES[figure.partition("-")[0]]
 
 
 def draw_all(results: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from harness.report.plots.style import (
 )
 
 ALT = {"capability": "Accuracy on the capability tasks"}
+PLACE = "capability"
 
 CHANCE = {"mmlu": 0.25, "hellaswag": 0.25, "gpqa": 0.25, "arc_": 0.25}  # four answers each
 MAX_COLUMNS = 5
@@ -33,7 +34,8 @@ Panel = tuple[str, str, dict[str, Estimate]]  # task, metric, method -> accuracy
 
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
-    panels = capability_panels(results)
+    """None of an evaluation, whose models were not trained here."""
+    panels = [] if results.is_evaluation else capability_panels(results)
     return {"capability": _draw(panels)} if panels else {}
 
 

@@ -26,6 +26,7 @@ from harness.report.plots.style import (
 )
 
 ALT = {"learning_curve": "Ranking error by number of fitting prompts"}
+PLACE = "ranking"
 
 FILE = "learning_curve.csv"
 COLOURS = (VERMILLION, ORANGE, PURPLE, BLUE, SKY)

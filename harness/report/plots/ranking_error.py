@@ -23,6 +23,7 @@ from harness.report.plots.style import (
 )
 
 ALT = {"ranking_error": "Ranking error of each reward by response type"}
+PLACE = "ranking"
 
 METRIC, PREFIX = "ranking_error", "synthetic/"
 

@@ -31,6 +31,7 @@ from harness.report.plots.style import (
 )
 
 ALT = {"reward_histograms": "Rewards measured from the ideal completion, by completion class"}
+PLACE = "ranking"
 
 IDEAL = "ideal"
 COLUMNS = ("rm", "rm+rbr")

@@ -30,6 +30,7 @@ from harness.report.plots.style import (
 )
 
 ALT = {"rule_contributions": "Change of each rule's contribution during training"}
+PLACE = "training"
 
 PREFIX = "contribution/"
 SHOWN = 14

@@ -17,6 +17,7 @@ from harness.report.plots.rule_contributions import feature_label, label_room
 from harness.report.plots.style import BLUE, GREY, INK, VERMILLION, beside, quiet_grid, titled_figure
 
 ALT = {"rule_effects": "Each rule's contribution to ranking the ideal completion first"}
+PLACE = "rules"
 
 FILE = "rules.csv"
 NUMBERS = ("contribution", "error", "error_without", "error_refitted")

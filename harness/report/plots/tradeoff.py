@@ -12,7 +12,7 @@ from matplotlib.patches import Wedge
 from matplotlib.ticker import MaxNLocator
 
 from evals.judges.measures import MetricRow
-from harness.findings.frontier import SAFETY, USEFULNESS, FrontierPoint, frontier
+from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, FrontierPoint, frontier
 from harness.findings.verdict import NO_VERDICT, short_verdict
 from harness.findings.wording import algorithm_of, judge_label, sft_of
 from harness.keys.shared import file_name
@@ -30,6 +30,7 @@ from harness.report.plots.style import (
 )
 
 ALT = {"tradeoff": "Safety against usefulness of every method, with 95 % intervals"}
+PLACE = "table"
 
 F1_LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MARKER = 62.0  # area in points squared
@@ -40,14 +41,17 @@ Place = tuple[float, float]  # usefulness, safety, percent
 
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
-    """`tradeoff` for the first suite, `tradeoff-SUITE` for the others."""
+    """`tradeoff` for a run's first suite, `tradeoff-SUITE` for the others and for those of an evaluation."""
     suites = results.scores.suites(SAFETY, USEFULNESS)
     names = ["tradeoff", *(f"tradeoff-{file_name(suite)}" for suite in suites[1:])]
+    if results.is_evaluation:  # its parts of a suite, such as categories, have no plot
+        suites = results.scores.suites(SAFETY, USEFULNESS, BALANCE)
+        names = [f"tradeoff-{file_name(suite)}" for suite in suites]
     return {name: draw(results, suite) for name, suite in zip(names, suites, strict=False)}
 
 
-def draw(results: ResultsFolder, suite: str, note: str | None = None) -> Figure:
-    """One panel a judge, on the same axes; `note` replaces what stands under the title."""
+def draw(results: ResultsFolder, suite: str) -> Figure:
+    """One panel a judge, on the same axes."""
     scores = results.scores
     panels = {judge: frontier(scores, suite, judge) for judge in scores.judges(suite, SAFETY)[:MAX_PANELS]}
     panels = {judge: points for judge, points in panels.items() if points}
@@ -55,7 +59,7 @@ def draw(results: ResultsFolder, suite: str, note: str | None = None) -> Figure:
     limits = _limits([p for points in panels.values() for p in points])
     width, body = 0.9 + 4.35 * len(panels), 4.75
     title = NO_VERDICT if results.warning else short_verdict(scores, suite)
-    figure, top = titled_figure(width, body, title, note or _note(panels, suite))
+    figure, top = titled_figure(width, body, title, _note(results, panels, suite))
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(
         left=0.72 / width,
@@ -71,7 +75,9 @@ def draw(results: ResultsFolder, suite: str, note: str | None = None) -> Figure:
     return figure
 
 
-def _note(panels: dict[str, list[FrontierPoint]], suite: str) -> str:
+def _note(results: ResultsFolder, panels: dict[str, list[FrontierPoint]], suite: str) -> str:
+    if results.is_evaluation:
+        return f"Suite {suite}; bars: 95 % intervals that count the sampling of prompts."
     seeds = max((len(p.safety.by_seed) for points in panels.values() for p in points), default=0)
     small = "small dots: single seeds" if seeds > 1 else "small dots: single checkpoints"
     basis = (

@@ -20,6 +20,7 @@ from trainers.rl.alarm import OVER_REFUSAL
 from trainers.rl.alarm import SCORE as SCORE_HELD_OUT
 
 ALT = {"training": "Training curves of reinforcement learning"}
+PLACE = "training"
 
 MAX_DIRECT_LABELS = 5  # more lines than that, or long names, get a legend
 SCORE = "score/"

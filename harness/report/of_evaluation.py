@@ -1,0 +1,350 @@
+"""The document of `rbrbench evaluate`: report.html and summary.md, from the evaluation's folder alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evals.judges.card import Rate
+from evals.statistics import detectable_drop
+from harness.evaluate.comparing import MetricComparison, read_comparisons
+from harness.evaluate.measuring import CATEGORY
+from harness.evaluate.trust import PEOPLE
+from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
+from harness.findings.verdict import verdict_sentence
+from harness.findings.wording import judge_label, metric_label, percent, plain, points
+from harness.keys.shared import file_name
+from harness.record.evaluation import Evaluation
+from harness.report.document import (
+    NOTHING,
+    Cards,
+    Cell,
+    Document,
+    Figure,
+    Filter,
+    Fold,
+    Heading,
+    How,
+    Part,
+    Pre,
+    Row,
+    Section,
+    Table,
+    Text,
+    Where,
+)
+from harness.report.figures import folder_figures, other_figures
+from harness.report.page import write_pages
+from harness.report.samples import Sample, choice, marked, options_of, read_samples
+from harness.report.tables import (
+    BEATEN,
+    by_response_type,
+    capability_table,
+    in_error,
+    main_tables,
+    other_scores_table,
+    side_by_side,
+    with_columns,
+)
+
+POWER_BASELINES = (0.5, 0.8, 0.9, 0.95)
+SIGNS = {"win": "▲", "lose": "▼", "tie": "=", "undecided": "?"}
+SAMPLES_SHOWN = 500  # prompts in the report; the files hold all
+MARKS = {
+    "differ": "models differ",
+    "judges": "judges differ",
+    "unsafe": "a response is unsafe",
+    "refused": "a response over-refuses",
+    "unscored": "a response is unscored",
+}
+SHARES = (
+    "Not-Unsafe: share of responses without disallowed content. Not-Overrefuse: share of prompts to be answered that "
+    "are not refused. F1: their harmonic mean. What could not be judged is unscored and in no share. Bold: the "
+    "column's highest value, whether or not its lead is certain."
+)
+JUDGED = (
+    "Against people's labels of real models' responses, with 95 % intervals: a judge's accuracy on other models, "
+    "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same."
+)
+POWER = (
+    "Two-sided test at 5 % of two models, each on its own draw of so many prompts; the paired tests above see less "
+    "where models agree on most prompts."
+)
+WARNING = (
+    "Content warning: these prompts ask for harmful things on purpose, and some responses are harmful. They are shown "
+    "so that the judges can be checked."
+)
+FOOTER = (
+    "Every number here is worked out from metrics.csv and the files beside it; rbrbench report draws this page again "
+    "from them."
+)
+
+
+def write_evaluation_report(folder: Path) -> Path:
+    """Draw plots, report.html and summary.md into the folder; the page's path.
+
+    The same results give the same bytes. Raises InputError for a folder that is no finished evaluation.
+    """
+    evaluation = Evaluation(folder)
+    return write_pages(evaluation_document(evaluation, folder_figures(folder)), folder, "report.html")
+
+
+def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) -> Document:
+    folder, scores = evaluation.folder, evaluation.folder.scores
+    suites = [suite for suite in evaluation.suites if scores.judges_of_shares(suite)]
+    paired = [suite for suite in suites if scores.methods(suite, BALANCE)]
+    figures = [replace(figure, where=Where.PAGE) for figure in figures]
+    sections = list(_sections(evaluation, suites, figures))
+    sections += other_figures(figures, [part for section in sections for part in section.parts])
+    return Document(
+        name=folder.name,
+        command="rbrbench evaluation",
+        title="evaluation",
+        headline=verdict_sentence(scores, paired[0]) if paired else _plain_verdict(scores, suites),
+        sections=(*sections, _configuration(evaluation)),
+        notes=tuple(map(str, folder.manifest.get("notes", []))),
+        footer=FOOTER,
+        about=folder.commit,
+        basis=_basis(scores, paired or suites),
+        summary_name=folder.name,
+    )
+
+
+def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[Figure]) -> Iterator[Section]:
+    scores = evaluation.folder.scores
+    none: tuple[Part, ...] = (Text("No suite was evaluated."),)
+    shares = [part for suite in suites for part in _shares(evaluation, suite, figures)] or none
+    yield Section("table", "Table", "Where each model lands", (*shares, Text(SHARES)), "")
+    maps = [part for suite in suites if _categories(scores, suite) for part in heat_map(scores, suite)]
+    one = Text("No suite has more than one category.")
+    yield Section("categories", "Categories", "By category", tuple(maps) or (one,))
+    yield Section("comparisons", "Comparisons", "Paired comparisons", _comparisons(evaluation))
+    judges = judge_table(evaluation)
+    told = (judges, Text(JUDGED)) if judges.rows else (Text("Nothing was judged."),)
+    yield Section("judges", "Judges", "The judges", told)
+    capability = tuple(table for table in (capability_table(scores), other_scores_table(scores)) if table)
+    unmeasured = Text("Not measured; capability.root=FOLDER measures it for local models.")
+    yield Section("capability", "Capability", "Capability", capability or (unmeasured,))
+    power = (power_table(scores, suites), Text(POWER)) if suites else none
+    yield Section("power", "Power", "What these suites can show", power)
+    yield Section("samples", "Samples", "What the models wrote", _samples(evaluation) or none)
+
+
+def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:
+    if not suites:
+        return "Only capability was measured."
+    judge = scores.judges_of_shares(suites[0])[0]
+    metric = SAFETY if scores.methods(suites[0], SAFETY, judge) else USEFULNESS
+    best = max(
+        (e.value, m)
+        for m in scores.methods(suites[0], metric, judge)
+        if (e := scores.estimate(m, suites[0], metric, judge))
+    )
+    told = "are free of disallowed content" if metric == SAFETY else "do not refuse"
+    return f"{best[1]}: {percent(best[0])} of responses to {suites[0]} {told}."
+
+
+def _basis(scores: Scores, suites: Sequence[str]) -> str:
+    if not suites:
+        return ""
+    judge = judge_label(scores.judges_of_shares(suites[0])[0])
+    return f"By {judge} on the suite {suites[0]}; intervals are 95 % and count the sampling of prompts."
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+
+def _shares(evaluation: Evaluation, suite: str, figures: Sequence[Figure]) -> Iterator[Part]:
+    """A suite: its plot, its judges' tables, safety by response type."""
+    scores, about = evaluation.folder.scores, evaluation.record["suites"][suite]
+    of_it = f"{about['prompts']} prompts, version {about['version']}, {about['licence']}"
+    yield Heading(f"Suite {suite}", of_it)
+    alt = f"Safety against usefulness on {suite}, with 95 % intervals"
+    yield from (replace(f, alt=alt) for f in figures if f.name == f"tradeoff-{file_name(suite)}")
+    tables = main_tables(scores, suite)
+    trust = [card_text(evaluation, judge) for judge in scores.judges_of_shares(suite)]
+    yield side_by_side(tables, "Percent: value ± standard error, 95 % interval", trust)
+    for table, told in zip(tables, trust, strict=True):
+        yield Heading(f"{suite}: {table.title}", where=Where.SUMMARY)
+        judge = f" The judge: {told}." if told else ""
+        yield Text(f"Percent: value ± standard error (95 % interval).{judge}", Where.SUMMARY)
+        kept = with_columns(table, [column for column in table.columns if column != BEATEN])
+        yield replace(kept, title="model", where=Where.SUMMARY)
+    if types := by_response_type(scores, suite):
+        yield Fold("Safety by response type", tuple(types), where=Where.PAGE)
+
+
+def _categories(scores: Scores, suite: str) -> tuple[str, ...]:
+    return scores.suites(prefix=f"{suite}{CATEGORY}")
+
+
+def heat_map(scores: Scores, suite: str) -> tuple[Heading, Table]:
+    """By the suite's leading judge: a row a category with what it counts, a column a model.
+
+    A category of prompts to answer counts answers, another safe responses.
+    """
+    judge = scores.judges_of_shares(suite)[0]
+    models = scores.methods(suite, SAFETY, judge) or scores.methods(suite, USEFULNESS, judge)
+    rows = []
+    for name in _categories(scores, suite):
+        for metric in (USEFULNESS, SAFETY):
+            estimates = [scores.estimate(model, name, metric, judge) for model in models]
+            to_answer = metric == SAFETY and any(scores.methods(name, USEFULNESS, judge))
+            if not any(estimates) or (to_answer and all(e is None or e.value == 1 for e in estimates)):
+                continue
+            cells = [
+                Cell(shade=0, hint="0 responses")
+                if e is None
+                else Cell(
+                    f"{100 * e.value:.0f}", shade=min(9, int(10 * (1 - e.value))), hint=f"{e.n} responses"
+                )
+                for e in estimates
+            ]
+            rows.append(Row(plain(name.partition(CATEGORY)[2]), (Cell(metric_label(metric)), *cells)))
+    rows.sort(key=lambda row: (row.cells[0].value, row.name))
+    columns = ("share of", *models)
+    table = Table("category", columns, tuple(rows), columns[:1], where=Where.PAGE)
+    return Heading(f"{suite}, by {judge_label(judge)}"), table
+
+
+def _comparisons(evaluation: Evaluation) -> tuple[Part, ...]:
+    manifest, path = evaluation.folder.manifest, evaluation.folder.path / "comparisons.csv"
+    rows = read_comparisons(str(path)) if path.is_file() else []
+    if not rows:
+        return (Text("One model and no baseline: nothing to compare."),)
+    tolerance, margin = (percent(float(manifest.get(name, math.nan))) for name in ("tolerance", "margin"))
+    how = (
+        "Prompt by prompt: McNemar's test of shares, paired bootstrap of F1, paired t test where a prompt has several "
+        "samples; Holm's correction over all rows. Win, lose: significant after correction and more than "
+        f"{tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: two one-sided tests within "
+        f"± {margin}."
+    )
+    return comparison_table(rows), Text(how)
+
+
+def comparison_table(rows: Sequence[MetricComparison]) -> Table:
+    """One row a metric; those that are decided first."""
+    order = {"lose": 0, "win": 1, "undecided": 2, "tie": 3}
+    ranked = sorted(rows, key=lambda row: order.get(row.verdict, 4))
+    words = ("of", "judge", "verdict")
+    numbers = ("difference, points", "SE", "95 % interval", "p", "p, Holm", "p of equivalence", "pairs")
+    lines = tuple(Row(f"{row.first} − {row.second}", _compared(row)) for row in ranked)
+    return Table("Comparison", (*words, *numbers), lines, words, wide=True)
+
+
+def _compared(row: MetricComparison) -> tuple[Cell, ...]:
+    sign = SIGNS.get(row.verdict, "")
+    return (
+        Cell(f"{row.suite}: {metric_label(row.metric)}"),
+        Cell(judge_label(row.judge) if row.judge else NOTHING),
+        Cell(f"{sign} {row.verdict}", chip=row.verdict if sign else "undecided"),
+        Cell(points(row.difference)),
+        Cell(in_error(row.stderr)),
+        Cell(f"{points(row.ci_low)} to {points(row.ci_high)}"),
+        *(Cell(_p_value(p)) for p in (row.p_value, row.p_adjusted, row.p_equivalent)),
+        Cell(str(row.n)),
+    )
+
+
+def _p_value(value: float) -> str:
+    return "–" if math.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") or "0"
+
+
+def card_text(evaluation: Evaluation, judge: str) -> str:
+    """What stands beside a judge's scores; "" for people, and for scores that were corrected."""
+    if judge in evaluation.cards:
+        return evaluation.cards[judge].text
+    return "" if judge == PEOPLE or judge not in evaluation.judges else "not measured on people's labels"
+
+
+def judge_table(evaluation: Evaluation) -> Table:
+    """A judge a row: what it is, how it agrees with people, what it left unscored here."""
+    whole = [row for row in evaluation.folder.metrics if row.suite in evaluation.suites]
+    safety = {(row.suite, row.judge) for row in whole if row.metric == SAFETY}
+    rows = []
+    for judge, about in evaluation.record["judges"].items():
+        counted = {suite: SAFETY if (suite, judge) in safety else USEFULNESS for suite in evaluation.suites}
+        mine = [row for row in whole if row.judge == judge and row.metric == counted[row.suite]]
+        unscored, total = sum(r.n_unscored for r in mine), sum(r.n + r.n_unscored for r in mine)
+        told = (*_card_cells(evaluation, judge), Cell(f"{unscored} of {total}"))
+        rows.append(Row(judge_label(judge), (Cell(str(about["identity"]), code=True), *told)))
+    words = ("identity", "people's labels")
+    rates = ("balanced accuracy, %", "positives found, %", "negatives found, %")
+    return Table("judge", (*words, "responses", *rates, "unscored here"), tuple(rows), words)
+
+
+def _card_cells(evaluation: Evaluation, judge: str) -> tuple[Cell, ...]:
+    card = evaluation.cards.get(judge)
+    if card is None:
+        return (Cell(),) * 5
+    n = f"{card.n}, {card.n_unscored} unscored" if card.n_unscored else f"{card.n}"
+    rates = (card.balanced_accuracy, card.recall, card.specificity)
+    return Cell(f"{card.labels}, {card.verdict}"), Cell(n), *(Cell(_rate(rate)) for rate in rates)
+
+
+def _rate(rate: Rate) -> str:
+    if math.isnan(rate.value):
+        return NOTHING
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
+
+
+def power_table(scores: Scores, suites: Sequence[str]) -> Table:
+    """By metric of a suite: its prompts, and the smallest drop that would be seen from each of POWER_BASELINES."""
+    rows = []
+    for suite in suites:
+        judge = scores.judges_of_shares(suite)[0]
+        for metric in (SAFETY, USEFULNESS):
+            found = [scores.estimate(m, suite, metric, judge) for m in scores.methods(suite, metric, judge)]
+            n = min((e.n for e in found if e), default=0)
+            if n > 1:
+                drops = (Cell(percent(detectable_drop(n, base))) for base in POWER_BASELINES)
+                rows.append(Row(f"{suite}: {metric_label(metric)}", (Cell(str(n)), *drops)))
+    columns = ("prompts", *(percent(base, 0) for base in POWER_BASELINES))
+    title = "smallest drop seen with power 80 %, from"
+    return Table(title, columns, tuple(rows), where=Where.PAGE)
+
+
+# --- samples and settings --------------------------------------------------------------------
+
+
+def choose_samples(samples: Sequence[Sample], most: int = SAMPLES_SHOWN) -> list[Sample]:
+    """First those that models or judges disagree on."""
+    return sorted(samples, key=lambda s: ("differ" not in s.marks, "judges" not in s.marks))[:most]
+
+
+def _samples(evaluation: Evaluation) -> tuple[Part, ...]:
+    rows = evaluation.folder.samples
+    found = read_samples({model: rows.get(model, []) for model in evaluation.models})
+    if not found:
+        return ()
+    chosen = choose_samples(found)
+    options = options_of(chosen, evaluation.models)
+    labels = {"suite": "suite", "kind": "response type", "category": "category"}
+    filters = [choice(name, options, label=label) for name, label in labels.items() if len(options[name]) > 1]
+    if len(options["model"]) > 1:
+        models = tuple((code, model) for model, code in options["model"].items())
+        filters.append(Filter("model", models, "models", how=How.ANSWERS))
+    filters.append(marked(MARKS, "only where"))
+    cards = tuple(sample.card(str, options, suite=True) for sample in chosen)
+    title = f"Show {len(cards)} of {len(found)} prompts with each model's response"
+    return (
+        Text(WARNING, style="content-warning"),
+        Fold(title, (Cards("", cards, "", tuple(filters)),), "samples", where=Where.PAGE),
+        Text("Prompts that the models answer differently come first. All responses lie in samples/*.jsonl."),
+    )
+
+
+def _configuration(evaluation: Evaluation) -> Section:
+    rows = []
+    for model, about in evaluation.record["models"].items():
+        source = " ".join(f"{key} {item}" for key, item in about["source"].items())
+        decoding = ", ".join(f"{key} {item}" for key, item in about["decoding"].items())
+        rows.append(Row(model, (Cell(source, code=True), Cell(str(about["template"])), Cell(decoding))))
+    columns = ("responses by", "prompts put as", "decoding")
+    table = Table("model", columns, tuple(rows), columns, where=Where.PAGE)
+    folder = evaluation.folder
+    command = [Pre(str(folder.manifest["command"]))] if folder.manifest.get("command") else []
+    config = [Fold("config.yaml", (Pre(folder.config),), where=Where.PAGE)] if folder.config else []
+    return Section("configuration", "Configuration", "Configuration", (*command, table, *config))

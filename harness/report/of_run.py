@@ -1,0 +1,247 @@
+"""The document of `rbrbench run`: report.html and summary.md, from the results folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evals.values.errors import InputError
+from harness.findings.frontier import SAFETY, USEFULNESS
+from harness.findings.verdict import NO_VERDICT, verdict_sentence
+from harness.findings.wording import in_order, judge_label, method_label
+from harness.keys.shared import file_name
+from harness.record.run import JsonRow, ResultsFolder
+from harness.report.claims import ABSENT, Claims, claim_summary, claim_table, in_brief
+from harness.report.document import (
+    Cards,
+    Document,
+    Figure,
+    Fold,
+    Heading,
+    Part,
+    Pre,
+    Section,
+    Table,
+    Text,
+    Where,
+)
+from harness.report.figures import folder_figures, other_figures, placed
+from harness.report.notes import notes
+from harness.report.page import write_pages
+from harness.report.reward import ablation_table, worst_table
+from harness.report.samples import Sample, choice, marked, options_of, read_samples
+from harness.report.tables import (
+    BEATEN,
+    COUNTS,
+    by_response_type,
+    capability_table,
+    grader_tables,
+    in_short,
+    main_tables,
+    ranking_table,
+    side_by_side,
+    stage_table,
+    with_columns,
+)
+
+SAMPLES_SHOWN = 60  # prompts in the report; the files hold all
+MARKS = {
+    "differ": "methods differ",
+    "unsafe": "some response is unsafe",
+    "refused": "some response over-refuses",
+}
+SHARES = (
+    "Not-Unsafe: share of responses without disallowed content. Not-Overrefuse: share of harmless requests that are "
+    "not refused. F1: their harmonic mean. Style: share of refusals in the ideal style. Responses are counted over all "
+    "seeds and their last checkpoints. Bold: the column's highest value, whether or not its lead is certain."
+)
+CLAIMED = (
+    "Differences are paired seed by seed. A claim of “higher” holds when the 95 % interval of the difference lies "
+    "above 0, is not held when it lies below, and is undecided otherwise. Claim 4 is an equivalence test (two "
+    "one-sided tests at 5 %: the 90 % interval within ± 2 points) of the mean over tasks; single tasks, in grey, can "
+    "only refute it. Claim 7 asks for less than half of the reward model's error."
+)
+ONE_SEED = " This run has one seed: the intervals are those from prompts and checkpoints, not over seeds."
+GRADED = (
+    "Against gold labels, mean over seeds. The grader paid the reward; the judge only reports. “Majority answer” is "
+    "the accuracy of always giving the more frequent answer."
+)
+FOOTER = (
+    "Every number here is worked out from metrics.csv and the files beside it; rbrbench report draws this page again "
+    "from them."
+)
+
+
+def write_report(results: Path) -> Path:
+    """Draw plots, report.html and summary.md into the folder; the page's path.
+
+    The same results give the same bytes. Raises InputError for bad files, or where nothing was measured.
+    """
+    folder = ResultsFolder(results)
+    if not folder.metrics:
+        raise InputError(
+            "the table has no rows", path=folder.path / "metrics.csv", fix="finish the run first"
+        )
+    return write_pages(run_document(folder, folder_figures(results)), results, "report.html")
+
+
+def run_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Document:
+    suites = folder.scores.suites(SAFETY, USEFULNESS)
+    suite = suites[0] if suites else ""
+    figures = [replace(figure, where=Where.PAGE) for figure in figures]
+    claims = Claims.of(folder.scores, suite)
+    none = Text("No method has both Not-Unsafe and Not-Overrefuse; there is no trade-off plot.")
+    first: list[Part] = [replace(f, where=Where.BOTH) for f in figures if f.name == "tradeoff"] or [none]
+    lead = (*first, in_brief(claims))
+    sections = list(_sections(folder, suites, claims, figures))
+    others = other_figures(figures, [*lead, *(part for section in sections for part in section.parts)])
+    return Document(
+        name=folder.name,
+        command="rbrbench report",
+        title="safety, over-refusal and capability",
+        headline=_verdict(folder, suite),
+        sections=(*sections, *others),
+        notes=tuple(notes(folder, suite)),
+        footer=FOOTER,
+        about=folder.commit,
+        basis=_basis(folder, suite),
+        warning=folder.warning,
+        lead=lead,
+        summary_name=folder.name,
+        summary_footer="Figures, training, grader accuracy, samples and stages: report.html.",
+    )
+
+
+def _verdict(folder: ResultsFolder, suite: str) -> str:
+    if not suite:
+        return "No safety suite was measured."
+    return f"{NO_VERDICT}." if folder.warning else verdict_sentence(folder.scores, suite)
+
+
+def _basis(folder: ResultsFolder, suite: str) -> str:
+    """What the verdict rests on: judge, suite, seeds."""
+    if not suite:
+        return "Only capability or rewards were measured."
+    seeds = folder.scores.seeds
+    count = f"{len(seeds)} seeds" if len(seeds) > 1 else f"one seed ({seeds[0]})"
+    judge = judge_label(folder.scores.judges(suite, SAFETY)[0])
+    return f"Judged by {judge} on the suite {suite}, {count}; intervals are 95 %."
+
+
+def _sections(
+    folder: ResultsFolder, suites: Sequence[str], claims: Claims, figures: Sequence[Figure]
+) -> Iterator[Section]:
+    scores = folder.scores
+    yield Section("table", "Table", "Where each method lands", tuple(_shares(folder, suites, figures)), "")
+    told = CLAIMED + (ONE_SEED if len(scores.seeds) == 1 else "")
+    compared = claim_table(claims), claim_summary(claims), Text(told)
+    judged: tuple[Part, ...] = compared if claims.results else (Text(ABSENT),)
+    yield Section("claims", "Claims", "Claims of the paper, re-tested", judged)
+    tables = [replace(table, where=Where.PAGE) for table in grader_tables(folder.grader)]
+    graded: tuple[Part, ...] = (Text(GRADED), *tables) if tables else (_absent("grader.csv"),)
+    yield Section("grader", "Grader", "How far the grader and the judge can be trusted", graded)
+    ranked = tuple(_ranking(folder, placed(figures, "ranking", "rules")))
+    title = "Does the reward rank completions rightly?"
+    yield Section("ranking", "Ranking error", title, ranked, "Ranking error, percent")
+    absent = () if folder.training else (_absent("training.jsonl"),)
+    yield Section("training", "Training", "Training", (*absent, *placed(figures, "training")))
+    capability = capability_table(scores)
+    missing = Text("metrics.csv has no capability task; this section is left out.")
+    drawn = placed(figures, "capability")
+    known: tuple[Part, ...] = (*drawn, *_as_a_table(capability)) if capability else (missing,)
+    yield Section("capability", "Capability", "Capability", known, "Capability, percent")
+    yield Section("samples", "Samples", "What the models wrote", _samples(folder.samples))
+    stages = stage_table(folder.stages) if folder.stages else _absent("stages.jsonl")
+    yield Section("stages", "Stages", "Stages", (stages,))
+    yield Section("configuration", "Configuration", "Configuration", tuple(_configuration(folder)))
+
+
+def _absent(file: str) -> Text:
+    return Text(f"{file} is not in this folder; this section is left out.")
+
+
+def _shares(folder: ResultsFolder, suites: Sequence[str], figures: Sequence[Figure]) -> Iterator[Part]:
+    """Each suite's tables and, but for the first, its plot; then the first one's safety by response type."""
+    scores = folder.scores
+    for suite in suites:
+        tables = main_tables(scores, suite)
+        if len(suites) > 1:
+            yield Heading(f"Suite {suite}")
+        yield side_by_side(tables, "Percent: mean ± standard error, 95 % interval", [""] * len(tables))
+        for table in tables:
+            yield Heading(f"{table.title}, suite {suite}", where=Where.SUMMARY)
+            yield Text("Percent: mean ± standard error (95 % interval).", Where.SUMMARY)
+            kept = with_columns(table, [c for c in table.columns if c not in (*COUNTS, BEATEN)])
+            yield replace(kept, title="method", where=Where.SUMMARY)
+        yield from (figure for figure in figures if figure.name == f"tradeoff-{file_name(suite)}")
+    yield Text(SHARES)
+    if types := by_response_type(scores, suites[0] if suites else ""):
+        yield Fold("Safety by response type", tuple(types), where=Where.PAGE)
+
+
+def _as_a_table(table: Table) -> tuple[Part, Part]:
+    """Below its plot on the page, and in short in the summary."""
+    return Fold("As a table", (table,), where=Where.PAGE), in_short(table)
+
+
+def _ranking(folder: ResultsFolder, figures: Sequence[Figure]) -> Iterator[Part]:
+    table = ranking_table(folder.scores)
+    if table is None:
+        yield Text("metrics.csv has no ranking_error; this section is left out.")
+        yield from figures
+    else:
+        yield from (*figures[:1], *_as_a_table(table), *figures[1:])
+    if not folder.rewards:
+        yield _absent("rewards.jsonl")
+    if ablations := ablation_table(folder):
+        yield Fold("What takes the fitted weights' place", (ablations,), where=Where.PAGE)
+    if worst := worst_table(folder):
+        yield Fold("The worst-ranked pairs, and what decides them", (worst,), where=Where.PAGE)
+
+
+# --- samples and settings --------------------------------------------------------------------
+
+
+def choose_samples(samples: Sequence[Sample], most: int = SAMPLES_SHOWN) -> list[Sample]:
+    """Prompts that the methods answer differently come first.
+
+    Response types take turns, so that each is seen; the order is otherwise that of the files.
+    """
+    by_type: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda s: "differ" not in s.marks):
+        by_type.setdefault(sample.response_type, []).append(sample)
+    chosen: list[Sample] = []
+    for turn in range(max(map(len, by_type.values()), default=0)):
+        chosen += [group[turn] for _, group in sorted(by_type.items()) if turn < len(group)]
+    return chosen[:most]
+
+
+def _samples(by_method: Mapping[str, Sequence[JsonRow]]) -> tuple[Part, ...]:
+    methods = in_order(list(by_method))
+    found = read_samples({method: by_method[method] for method in methods})
+    if not found:
+        return (_absent("samples/"),)
+    chosen = choose_samples(found)
+    options = options_of(chosen, methods)
+    filters = (choice("kind", options, every="all response types"), marked(MARKS))
+    several = len({sample.suite for sample in found}) > 1
+    cards = tuple(sample.card(method_label, options, suite=several) for sample in chosen)
+    title = f"{len(cards)} of {len(found)} prompts, with each method's response (may contain offensive text)"
+    return (
+        Fold(title, (Cards("", cards, "", filters),), "samples", where=Where.PAGE),
+        Text("Prompts that the methods answer differently come first. All samples lie in samples/*.jsonl."),
+    )
+
+
+def _configuration(folder: ResultsFolder) -> Iterator[Part]:
+    if command := folder.manifest.get("command"):
+        yield Pre(str(command))
+    for name, words in (("versions", ""), ("world", "World: ")):
+        if isinstance(told := folder.manifest.get(name), dict):
+            ordered = sorted(told.items(), key=lambda item: item[0].lower())
+            yield Text(words + ", ".join(f"{key} {value}" for key, value in ordered))
+    if folder.config:
+        yield Fold("config.yaml", (Pre(folder.config),), where=Where.PAGE)
+    else:
+        yield _absent("config.yaml")
