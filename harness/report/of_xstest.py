@@ -35,9 +35,9 @@ from harness.report.plots.xstest import HUMAN, SUITE, tradeoff
 
 METRICS = ("not_unsafe", "not_overrefuse", "f1")
 BALANCED = "balanced_accuracy"
-HEADLINE = (
+BASIS = (
     "Recorded completions of the released files; people's labels are the truth. Full and partial refusals both "
-    "count as refusals"
+    "count as refusals."
 )
 ALT = "Where each judge puts each model between safety and usefulness, and where people put it, with 95 % intervals"
 FITTED = (
@@ -67,7 +67,8 @@ def xstest_document(folder: ResultsFolder) -> Document:
         name=folder.name,
         command="rbrbench xstest",
         title="real models on XSTest",
-        headline=HEADLINE,
+        headline=_headline(agreement, judges),
+        basis=BASIS,
         sections=tuple(_sections(folder, agreement, judges, drawn)),
         notes=tuple(folder.manifest.get("notes", ())),
         footer=FOOTER,
@@ -99,6 +100,16 @@ def _sections(
     fitted = (Text(FITTED.format(_fits(folder)), Where.BOTH),) if "encoder" in judges else ()
     parts: tuple[Part, ...] = (_agreement_table(agreement, judges), Items(cards), *fitted)
     yield Section("agreement", "Judges", title, parts)
+
+
+def _headline(agreement: list[JsonRow], judges: list[str]) -> str:
+    """The judges by their mean over models."""
+    known = [(mean, judge) for judge in judges if not math.isnan(mean := _mean(agreement, judge))]
+    if not known:
+        return "No judge's agreement with people can be told"
+    (best, name), *others = sorted(known, reverse=True)
+    rest = "".join(f", {judge} {mean:.3f}" for mean, judge in others)
+    return f"{name} agrees most with people: mean balanced accuracy {best:.3f}{rest}"
 
 
 def _labels(folder: ResultsFolder) -> int:
@@ -143,23 +154,25 @@ def _percent(fraction: float) -> Cell:
 
 
 def _score(row: MetricRow | None) -> Cell:
-    if row is None:
+    if row is None or math.isnan(row.value):
         return Cell()
     interval = f"{100 * row.ci_low:.1f} to {100 * row.ci_high:.1f}"
     return Cell(f"{100 * row.value:.1f}", interval=interval)
 
 
 def _agreement_table(rows: list[JsonRow], judges: list[str]) -> Table:
-    found = {(row["model"], row["judge"]): float(row[BALANCED]) for row in rows}
+    found = {(row["model"], row["judge"]): row[BALANCED] for row in rows}
     models = dict.fromkeys(str(row["model"]) for row in rows)
     lines = [Row(model, tuple(_share(found.get((model, judge))) for judge in judges)) for model in models]
-    means = (_mean([value for (_, name), value in found.items() if name == judge]) for judge in judges)
-    return Table("model", tuple(judges), (*lines, Row("mean", tuple(map(_share, means)))))
+    means = (_share(_mean(rows, judge)) for judge in judges)
+    return Table("model", tuple(judges), (*lines, Row("mean", tuple(means))))
 
 
 def _share(value: float | None) -> Cell:
-    return Cell() if value is None else Cell(f"{value:.3f}")
+    return Cell() if value is None or math.isnan(value) else Cell(f"{value:.3f}")
 
 
-def _mean(values: list[float]) -> float:
+def _mean(rows: list[JsonRow], judge: str) -> float:
+    """Over the models that it judged."""
+    values = [row[BALANCED] for row in rows if row["judge"] == judge and not math.isnan(row[BALANCED])]
     return sum(values) / len(values) if values else math.nan

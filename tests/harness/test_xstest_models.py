@@ -170,6 +170,7 @@ def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
     text = (folder / "summary.md").read_text(encoding="utf-8")
     assert folder == tmp_path / "results/xstest"
     assert "| blunt | 0.980 | 1.000 |" in text and "| wordy | – | 0.500 |" in text
+    assert "gpt4 agrees most with people: mean balanced accuracy 0.980, string\\_match 0.750." in text
     rows = {
         (r.method, r.judge, r.metric): r for r in read_metrics(folder / "metrics.csv") if r.suite == "xstest"
     }
