@@ -28,7 +28,8 @@ def kinds_known(table: Iterable[str]) -> str:
 def check_kind(family: str, kind: str, table: Iterable[str], field: str) -> None:
     """Raises InputError for a kind that is neither in the table nor MODULE:ATTRIBUTE; imports nothing."""
     if kind not in table and not is_outside(kind):
-        raise InputError(f"unknown {family} {kind!r}", field=field, fix=f"use one of {kinds_known(table)}")
+        fix = f"use one of {kinds_known(table)}" if table else "name your own as MODULE:ATTRIBUTE"
+        raise InputError(f"unknown {family} {kind!r}", field=field, fix=fix)
 
 
 def find_kind(family: str, kind: str, table: Mapping[str, Any], field: str) -> Any:

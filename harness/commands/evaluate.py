@@ -39,16 +39,15 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     from harness.evaluate.engine import evaluate
     from harness.keys.evaluate import compose_evaluate
-    from harness.report.exports.lm_eval_results import write_lm_eval_results
-    from harness.report.exports.model_card import write_model_cards
+    from harness.report.exports import write_exports
     from harness.report.of_evaluation import write_evaluation_report
     from harness.runtime.console import Console
 
     console = Console()
     finished = evaluate(compose_evaluate(arguments), arguments, console)
-    write_lm_eval_results(finished.evaluation)
-    write_model_cards(finished.evaluation)
-    console.report(write_evaluation_report(finished.evaluation.folder.path))
+    folder = finished.evaluation.folder.path
+    write_exports(folder)
+    console.report(write_evaluation_report(folder))
     for note in finished.notes:
         console.say(note)
     if finished.unscored is not None:

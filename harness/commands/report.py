@@ -8,16 +8,33 @@ from pathlib import Path
 from harness.commands import wrong_usage
 
 SUMMARY = "  report FOLDER     redraw page, summary and plots of any command's results from what is stored"
+USAGE = """\
+usage: rbrbench report results/NAME [key=value ...]
+
+Redraws the page, summary.md and plots."""
 
 
 def usage() -> str:
-    return "usage: rbrbench report results/NAME   redraws the page, summary.md and plots"
+    from harness.keys.help import command_help
+    from harness.keys.report import ReportConfig
+
+    return command_help(USAGE, ReportConfig)
 
 
 def main(arguments: Sequence[str]) -> int:
+    if not arguments:
+        return wrong_usage("report")
+    from harness.keys.compose import compose_command
+    from harness.keys.report import ReportConfig
+    from harness.report.exports import find_export, write_exports
+    from harness.report.plots import own_plots
     from harness.report.redraw import redraw
 
-    if len(arguments) != 1:
-        return wrong_usage("report")
-    print(f"Report: {redraw(Path(arguments[0]))}")
+    folder, config = Path(arguments[0]), compose_command("report", ReportConfig, arguments[1:])
+    for kind in config.exports:
+        find_export(kind)  # before anything is written
+    with own_plots(config.plots):
+        print(f"Report: {redraw(folder)}")
+    for path in write_exports(folder, config.exports):
+        print(f"Export: {path}")
     return 0

@@ -154,6 +154,16 @@ def read_cards(folder: Path) -> dict[str, JudgeCard]:
     return {str(name): JudgeCard.of_json(values) for name, values in found.items()}
 
 
+def finished_evaluation(folder: Path) -> Evaluation:
+    """What `rbrbench evaluate` wrote. Raises InputError for other results: they say less of their models."""
+    evaluation = Evaluation(folder)
+    if KIND not in evaluation.folder.manifest:
+        raise InputError(
+            "is not of an evaluation", path=folder, fix="evaluate the run's models: rbrbench evaluate run="
+        )
+    return evaluation
+
+
 def measured(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A run's models under their names: the method's, with the seed where there are several seeds."""
     seeds = {model["seed"] for model in models}

@@ -16,6 +16,7 @@ import pytest
 from evals.values.csv_rows import read_csv
 from harness.storage.provenance import ROOT
 
+METHODS = ["brief_ppo", "helpful_ppo", "helpful_sft"]
 PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 
 
@@ -62,7 +63,7 @@ def test_every_member_of_the_page_is_used(folder: Path) -> None:
     files, *commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
     assert run(files, folder).returncode == 0
     lines = [line for block in commands for line in block.splitlines()]
-    assert len(lines) == 4
+    assert len(lines) == 5
     for line in lines:
         done = run(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
@@ -72,6 +73,10 @@ def test_every_member_of_the_page_is_used(folder: Path) -> None:
     assert ("my_members:GARDEN", "not_overrefuse") in metrics(folder / "results" / "rules")
     brief = [row for row in training(folder / "results" / "brief") if row["method"] == "brief_ppo"]
     assert all(row["score/brevity"] < 0 and "score/reward_model" in row for row in brief) and len(brief) == 6
+    page = (folder / "results" / "brief" / "report.html").read_text()
+    assert "<h2>Other figures</h2>" in page and 'alt="Words of each method&#39;s sampled responses."' in page
+    assert (folder / "results" / "brief" / "methods.txt").read_text().split() == METHODS
+    assert (folder / "results" / "brief" / "plots" / "lengths.png").is_file()
     wrong = run(lines[0].replace("my_members:judge", "my_members:jugde"), folder)
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
     assert "my_members has no 'jugde'" in wrong.stderr

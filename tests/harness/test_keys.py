@@ -20,6 +20,7 @@ from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
 from harness.keys.help import meanings
+from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig
 from harness.keys.xstest import XSTestConfig
 from rbrbench.cli import main
@@ -45,7 +46,7 @@ def test_an_old_name_gives_the_new_one(
 
 @pytest.mark.parametrize(
     "kind",
-    [EvaluateConfig, GoldConfig, FitConfig, RegressConfig, XSTestConfig],
+    [EvaluateConfig, GoldConfig, FitConfig, RegressConfig, XSTestConfig, ReportConfig],
     ids=lambda kind: kind.__name__,
 )
 def test_every_key_has_its_meaning(kind: type) -> None:

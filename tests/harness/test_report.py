@@ -19,13 +19,17 @@ from harness.findings.wording import in_order, method_label
 from harness.record.manifest import OVERWRITING
 from harness.record.run import ResultsFolder
 from harness.report.document import Card
+from harness.report.exports import write_exports
+from harness.report.figures import folder_figures
 from harness.report.notes import notes
 from harness.report.of_run import choose_samples, run_document, write_report
 from harness.report.page import markdown_text, write_pages
+from harness.report.plots import own_plots
 from harness.report.redraw import redraw
 from harness.report.samples import options_of, read_samples
 from harness.report.tables import grader_tables, main_tables, stage_table
 from harness.storage.store import command_digest
+from rbrbench.cli import main
 
 HOSTILE = (
     '</td></table><script>alert("x")</script><img src=x onerror=alert(1)>\'"&lt;{{ 7777*7777 }}{% raw %}'
@@ -380,3 +384,43 @@ def test_filters_work_in_a_browser_without_script(five_seeds: Path, report: str,
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         heights.append(len(re.findall(rb"/Type\s*/Page\b", target.read_bytes())))
     assert heights[1] < heights[0]
+
+
+def test_plots_and_exports_from_outside(
+    make_results: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A figure or a format of one's own needed a fork, or a program that knew the files' columns."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_figures.py").write_text(
+        "from matplotlib.figure import Figure\n"
+        "class Plot:\n"
+        "    ALT = {'bees': 'bees & <flowers>'}\n"
+        "    figures = staticmethod(lambda results: {'bees-of ' + results.name: Figure()})\n"
+        "class Mute(Plot):\n    ALT = {}\n"
+        "class Taken(Plot):\n    ALT = {'tradeoff': 'bees'}\n"
+        "def export(results):\n    return {'bees/names.txt': results.name}\n"
+    )
+    folder = make_results(tmp_path / "run", seeds=(0,))
+    before = (folder / "summary.md").is_file()
+    for key, problem in (
+        ("plots=[own_figures:export]", "'own_figures:export' is no plot; name what has"),
+        ("plots=[own_figures:Taken]", "'own_figures:Taken' draws 'tradeoff', as another plot does"),
+        ("plots=[bees]", "unknown plot 'bees'; name your own as MODULE:ATTRIBUTE"),
+        ("exports=[own_figures:gone]", "own_figures has no 'gone'"),
+        ("exports=[pdf]", "unknown export 'pdf'; use one of lm_eval, model_card, or your own"),
+    ):
+        assert main(["report", str(folder), key]) == 2
+        line = capsys.readouterr().err
+        assert problem in line and line.count("\n") == 1
+    assert (folder / "summary.md").is_file() == before  # nothing was written
+    with own_plots(["own_figures:Mute"]), pytest.raises(InputError, match="has no alternative text"):
+        folder_figures(folder)
+    with pytest.raises(InputError, match="this run kept no verdict of every response"):
+        write_exports(folder, ["model_card"])
+    keys = ["plots=[own_figures:Plot]", "exports=[own_figures:export]"]
+    assert main(["report", str(folder), *keys]) == 0
+    assert (folder / "bees" / "names.txt").is_file()
+    assert 'alt="bees &amp; &lt;flowers&gt;"' in (folder / "report.html").read_text()

@@ -1,1 +1,37 @@
 """Results and suites in other programs' formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from evals.values.errors import InputError
+from evals.values.kinds import find_kind
+from harness.record.run import ResultsFolder
+
+# Adding an export of results is one file and one line here, or MODULE:ATTRIBUTE: a function of the results folder
+# that gives {file name: text}. Named as text, so that listing them loads nothing.
+EXPORTS: Mapping[str, str] = {
+    "lm_eval": "harness.report.exports.lm_eval_results:files",
+    "model_card": "harness.report.exports.model_card:files",
+}
+
+
+def write_exports(results: Path, kinds: Iterable[str] = tuple(EXPORTS)) -> list[Path]:
+    """Write what each export makes of a results folder into that folder; the paths written.
+
+    Raises InputError for an unknown kind, a folder that an export cannot read, and a disk that refuses.
+    """
+    folder = ResultsFolder(results)
+    exports = [find_export(kind) for kind in kinds]
+    return [folder.write(name, text.encode()) for export in exports for name, text in export(folder).items()]
+
+
+def find_export(kind: str) -> Callable[[ResultsFolder], Mapping[str, str]]:
+    """Raises InputError for an unknown kind, and for what is no function."""
+    export: Callable[[ResultsFolder], Mapping[str, str]] = find_kind("export", kind, EXPORTS, "exports")
+    if not callable(export):
+        raise InputError(
+            f"{kind!r} cannot be called", field="exports", fix="name a function of the results folder"
+        )
+    return export

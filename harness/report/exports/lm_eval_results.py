@@ -12,15 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from evals.values.metrics_table import MetricRow
-from harness.record.evaluation import Evaluation
+from harness.record.evaluation import Evaluation, finished_evaluation
+from harness.record.run import ResultsFolder
 
 CAPABILITY = "capability/"
 
 
-def write_lm_eval_results(evaluation: Evaluation) -> None:
-    for model in evaluation.models:
-        content = json.dumps(lm_eval_results(evaluation, model), indent=2, ensure_ascii=False)
-        evaluation.folder.write(f"lm_eval/{model}.json", (content + "\n").encode("utf-8"))
+def files(results: ResultsFolder) -> dict[str, str]:
+    """{file: text} of an evaluation. Raises InputError for other results."""
+    evaluation = finished_evaluation(results.path)
+    found = {model: lm_eval_results(evaluation, model) for model in evaluation.models}
+    return {
+        f"lm_eval/{model}.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        for model, content in found.items()
+    }
 
 
 def lm_eval_results(evaluation: Evaluation, model: str) -> dict[str, Any]:

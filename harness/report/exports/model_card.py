@@ -12,16 +12,20 @@ from typing import Any
 from evals.suites import SUITES
 from evals.values.metrics_table import MetricRow
 from harness.findings.wording import metric_label, percent
-from harness.record.evaluation import Evaluation
+from harness.record.evaluation import Evaluation, finished_evaluation
+from harness.record.run import ResultsFolder
 
 CAPABILITY = "capability/"
 
 
-def write_model_cards(evaluation: Evaluation) -> None:
+def files(results: ResultsFolder) -> dict[str, str]:
+    """{file: text} of an evaluation. Raises InputError for other results."""
+    evaluation = finished_evaluation(results.path)
     several = len(evaluation.models) > 1
-    for model in evaluation.models:
-        name = f"model_card-{model}.md" if several else "model_card.md"
-        evaluation.folder.write(name, model_card(evaluation, model).encode("utf-8"))
+    return {
+        f"model_card-{model}.md" if several else "model_card.md": model_card(evaluation, model)
+        for model in evaluation.models
+    }
 
 
 def model_card(evaluation: Evaluation, model: str) -> str:

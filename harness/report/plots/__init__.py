@@ -2,7 +2,8 @@
 
 To add a plot: write a module with `figures(results) -> dict[str, Figure]` (empty where the data is absent) and
 `ALT`, {name of the figure: its alternative text}; `PLACE` names the section of a page that shows it, else it stands
-among the other figures. It is drawn, and shown, without being named anywhere else.
+among the other figures. It is drawn, and shown, without being named anywhere else. One's own, MODULE:ATTRIBUTE of
+something with these, is drawn inside `with own_plots(KINDS):`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 import importlib
 import io
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
+from typing import Protocol
 
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from evals.values.errors import InputError
+from evals.values.kinds import find_kind
 from harness.record.run import ResultsFolder
 from harness.report.plots.style import DPI, RC
 
@@ -28,27 +33,62 @@ FIRST = (
 )
 
 
-def _plots() -> tuple[ModuleType, ...]:
+class Plot(Protocol):
+    """What draws: a module of this folder, or anything from outside."""
+
+    ALT: Mapping[str, str]
+
+    def figures(self, results: ResultsFolder) -> Mapping[str, Figure]: ...
+
+
+def _plots() -> tuple[Plot, ...]:
     """The modules of this folder that draw from a results folder."""
     found = sorted(module.name for module in pkgutil.iter_modules(__path__))
     names = (*FIRST, *(name for name in found if name not in FIRST))
     modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
-    return tuple(module for module in modules if hasattr(module, "figures"))
+    return tuple(module for module in modules if hasattr(module, "figures"))  # type: ignore[misc]
 
 
 PLOTS = _plots()
-ALT_TEXTS: dict[str, str] = {name: text for plot in PLOTS for name, text in plot.ALT.items()}
-PLACES: dict[str, str] = {name: getattr(plot, "PLACE", "") for plot in PLOTS for name in plot.ALT}
+_OWN: ContextVar[tuple[Plot, ...]] = ContextVar("own plots", default=())
+
+
+@contextmanager
+def own_plots(kinds: Sequence[str]) -> Iterator[None]:
+    """Inside, plots from outside are drawn after all others. Raises InputError for what is no plot."""
+    token = _OWN.set(tuple(map(_own_plot, kinds)))
+    try:
+        yield
+    finally:
+        _OWN.reset(token)
+
+
+def _own_plot(kind: str) -> Plot:
+    plot: Plot = find_kind("plot", kind, {}, "plots")
+    if not (callable(getattr(plot, "figures", None)) and isinstance(getattr(plot, "ALT", None), Mapping)):
+        fix = "name what has `figures(results)` and `ALT`, {figure: its alternative text}"
+        raise InputError(f"{kind!r} is no plot", field="plots", fix=fix)
+    if taken := sorted(plot.ALT.keys() & {name for ours in PLOTS for name in ours.ALT}):
+        raise InputError(f"{kind!r} draws {taken[0]!r}, as another plot does", field="plots", fix="rename it")
+    return plot
 
 
 def alt_text(figure: str) -> str:
     """What a figure shows, for those who do not see it; `NAME-part` is one of several NAMEs."""
-    return ALT_TEXTS[figure.partition("-")[0]]
+    return _plot_of(figure).ALT[figure.partition("-")[0]]
 
 
 def place(figure: str) -> str:
     """The section of a page that shows it; "" where its plot names none."""
-    return PLACES[figure.partition("-")[0]]
+    return getattr(_plot_of(figure), "PLACE", "")
+
+
+def _plot_of(figure: str) -> Plot:
+    """Raises InputError for a figure that its plot has no words for: only one's own can lack them."""
+    for plot in (*PLOTS, *_OWN.get()):
+        if figure.partition("-")[0] in plot.ALT:
+            return plot
+    raise InputError(f"figure {figure!r} has no alternative text", field="plots", fix="add it to ALT")
 
 
 def draw_all(results: Path) -> list[Path]:
@@ -62,7 +102,7 @@ def draw_all(results: Path) -> list[Path]:
 
 def draw_figures(folder: ResultsFolder) -> Iterator[tuple[str, Figure]]:
     """Each plot by name. Figures are made and must be used inside this iterator's style."""
-    for plot in PLOTS:
+    for plot in (*PLOTS, *_OWN.get()):
         with matplotlib.style.context(["default", RC]):
             yield from plot.figures(folder).items()
 
