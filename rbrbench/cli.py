@@ -6,7 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from rbrbench.neighbours import foreign_neighbour
-from rbrbench.surroundings import answer, end_at_interrupt_of_an_import, stand_in_for_closed_streams
+from rbrbench.surroundings import (
+    answer,
+    end_at_interrupt_of_an_import,
+    spare_other_programs,
+    stand_in_for_closed_streams,
+)
 
 HEADING = """rbrbench: rule-based rewards, measured.
 
@@ -28,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rbrbench: {problem}", file=sys.stderr)
         return 2
     stand_in_for_closed_streams()
+    spare_other_programs()
     end_at_interrupt_of_an_import()
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))

@@ -13,6 +13,7 @@ import threading
 import traceback
 from types import FrameType
 
+SPIN = "1000"  # rounds; libgomp's own number is 300 000
 BAD_INPUT = 2
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
@@ -53,6 +54,15 @@ def end_at_interrupt_of_an_import() -> None:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, handler)
+
+
+def spare_other_programs() -> None:
+    """OpenMP's threads wait by spinning, and on cores that others use they spin for one another: beside two busy
+    threads a stage fell to a fifth of its speed. They spin for less, where the user has not said for how long; to be
+    called before torch is imported. Measured by benchmarks/beside_other_work.py.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
 
 
 def answer(error: BaseException) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,10 @@ from harness.storage.digest import digest
 MARK = "rbrbench-tells "
 PARENT = "RBRBENCH_PARENT"  # the process that launched
 LAST_LINES = 30
+AFTER_KILL = (
+    "see what killed it (memory, a limit of the machine); the same command goes on from the last finished stage and "
+    "from what PPO last saved"
+)
 PATIENCE = 60.0  # seconds that processes get to save and end
 
 Told = Callable[[str, Any], None]
@@ -70,7 +75,7 @@ def run_in_processes(module: str, arguments: Sequence[str], processes: int, laun
     """`python -m module arguments` in `processes` processes; `told(kind, value)` hears what they tell.
 
     Raises what the first process that failed met, InputError, UndecidableError or a RuntimeError with its
-    trace; RuntimeError when they died without a word; SystemExit(143) after SIGTERM.
+    trace; InputError when one was killed, RuntimeError when they died without a word; SystemExit(143) after SIGTERM.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path(launch))]
     command += ["--num_processes", str(processes), "--main_process_port", "0", "--module", module, *arguments]
@@ -90,6 +95,8 @@ def run_in_processes(module: str, arguments: Sequence[str], processes: int, laun
         if code:
             log.seek(0)
             lines = [*deque(log, LAST_LINES), *printed]
+            if killed := _killed("".join(lines)):
+                raise InputError(f"{killed}, of {processes} processes", fix=AFTER_KILL)
             raise RuntimeError(f"{module} in {processes} processes ended with {code}:\n{''.join(lines)}")
 
 
@@ -106,6 +113,16 @@ def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
         elif failure is None:
             failure = _failure(**message[1])
     return failure, others
+
+
+def _killed(log: str) -> str:
+    """Which process was killed and by what, from the elastic launcher's summary of the first to fail; else ""."""
+    found = re.search(r"rank\s*:\s*(\d+)[^\n]*\n[^\n]*exitcode\s*:\s*-(\d+)", log)
+    if found is None:
+        return ""
+    number = int(found[2])
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"process {found[1]} was killed by {name}"
 
 
 def _message(line: str) -> tuple[str, Any] | None:
