@@ -116,13 +116,13 @@ def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
 
 
 def _killed(log: str) -> str:
-    """Which process was killed and by what, from the elastic launcher's summary of the first to fail; else ""."""
-    found = re.search(r"rank\s*:\s*(\d+)[^\n]*\n[^\n]*exitcode\s*:\s*-(\d+)", log)
-    if found is None:
+    """Which process was killed and by what, by the elastic launcher's summary; else "". It ends the others itself."""
+    found = re.findall(r"rank\s*:\s*(\d+)[^\n]*\n[^\n]*exitcode\s*:\s*-(\d+)", log)
+    if not found:
         return ""
-    number = int(found[2])
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    return f"process {found[1]} was killed by {name}"
+    rank, number = next((pair for pair in found if int(pair[1]) != signal.SIGTERM), found[0])
+    name = signal.Signals(int(number)).name if int(number) in set(signal.Signals) else f"signal {number}"
+    return f"process {rank} was killed by {name}"
 
 
 def _message(line: str) -> tuple[str, Any] | None:
