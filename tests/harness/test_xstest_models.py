@@ -301,9 +301,7 @@ def test_the_committed_results_are_what_the_files_give(judge: Judging) -> None:
 
 
 def test_the_committed_record_is_drawn_again(tmp_path: Path) -> None:
-    """`rbrbench report` refused the folder: only the command itself, with the released files, drew it. This one is
-    from before records kept verdicts, labels and the encoder's settings.
-    """
+    """`rbrbench report` refused the folder: only the command itself, with the released files, drew it."""
     folder = tmp_path / "reference_xstest"
     shutil.copytree(REFERENCE, folder)
     page = redraw(folder).read_text(encoding="utf-8")
@@ -317,6 +315,27 @@ def test_the_committed_record_is_drawn_again(tmp_path: Path) -> None:
     assert (
         "with 50 human labels drawn at random" in page and "gpt4: balanced accuracy 82 % (80 to 84)" in page
     )
+
+
+def test_a_record_from_before_there_were_verdicts_is_drawn(tmp_path: Path) -> None:
+    """Older folders have cards.json and say neither kind, labels nor the encoder's settings in their manifest."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    for folder in (older, newer):
+        shutil.copytree(REFERENCE, folder)
+    shutil.rmtree(older / "verdicts")
+    cards = list(read_json(older / "judges.json").values())
+    (older / "judges.json").unlink()
+    (older / "cards.json").write_text(json.dumps(cards), encoding="utf-8")
+    added = ("kind", "measured", "labels", "fits")
+    manifest = {key: value for key, value in read_json(older / "manifest.json").items() if key not in added}
+    manifest["command"] += " labels=40"
+    (older / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    texts = []
+    for folder in (older, newer):
+        redraw(folder)
+        texts.append((folder / "summary.md").read_text(encoding="utf-8"))
+    told = texts[1].replace("50 human labels", "40 human labels")
+    assert texts[0] == re.sub(r"in turn \(gpt4: 3 sentences, .*\)\.", "in turn.", told) != told
 
 
 def test_the_committed_results_are_the_pages() -> None:
