@@ -33,9 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     from harness.runtime.console import Console, Terminal
 
     console = Console()
-    result = run_fit(compose_command("fit", FitConfig, arguments), console)
+    folder = run_fit(compose_command("fit", FitConfig, arguments), console, arguments)
     with console.stage("plots and report", total=None, unit="files"):
-        document, page = write_fit_report(result)
+        document, page = write_fit_report(folder)
     show(document, Terminal())
     console.report(page)
     return 0

@@ -38,6 +38,7 @@ from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_car
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
+from harness.record.manifest import Kind
 from harness.record.samples import sample_row
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars, own_threads
@@ -212,6 +213,7 @@ def _publish(
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest |= {
+        "kind": Kind.EVALUATION.value,
         "name": config.name,
         "command": shlex.join(["rbrbench", "evaluate", *command]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evals.rules.check import require_sound
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import Response, ResponseType
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from harness.fit.data import (
     FitModels,
@@ -18,11 +18,13 @@ from harness.fit.data import (
     read_sets,
     split_examples,
 )
-from harness.fit.files import check_folder, write_results
+from harness.fit.files import write_record
 from harness.keys.compose import rulebook_path
 from harness.keys.fit import FitConfig
+from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
+from harness.storage.store import check_results
 from harness.subjects.completions import CompletionSet
 from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose
 from trainers.reward.reward_weights import RewardWeights
@@ -32,29 +34,18 @@ ByType = dict[ResponseType, GradedExamples]
 
 
 @own_threads()
-@dataclass(frozen=True)
-class FitResult:
-    """A fitted reward and what it is worth; `responses` are the held-out ones by response type."""
+def run_fit(config: FitConfig, console: Console | None = None, command: Sequence[str] = ()) -> Path:
+    """Grade, fit, judge on held-out prompts, write the record to results/NAME, the path of which it returns.
 
-    folder: Path
-    config: FitConfig
-    weights: RewardWeights
-    diagnoses: tuple[Diagnosis, ...]
-    responses: Mapping[str, Sequence[Response]]
-    notes: tuple[str, ...]
-
-
-def run_fit(config: FitConfig, console: Console | None = None) -> FitResult:
-    """Grade, fit, judge on held-out prompts, write the record to results/NAME.
-
-    Raises InputError for bad input and UndecidableError where too much is unscored; what a model graded
-    until then is kept in the grade cache, and nothing else is written.
+    `command` is what it was asked by. Raises InputError for bad input and UndecidableError where too much is
+    unscored; what a model graded until then is kept in the grade cache, and nothing else is written.
     """
     console = console or Console()
     rulebook = load_rulebook(rulebook_path(config.rulebook))
     require_sound(rulebook)
     completions, test = read_sets(config, rulebook)
-    folder = check_folder(config)
+    folder = Path(config.results) / config.name
+    check_results(folder, Kind.FIT.owner)
     _use_threads(config)
     sets = [completions] if test is None else [completions, test]
     models = load_models(config, rulebook, sets)
@@ -66,9 +57,9 @@ def run_fit(config: FitConfig, console: Console | None = None) -> FitResult:
     )
     diagnoses = _diagnoses(fitted, held, rulebook, weights, settings, config, console)
     responses = {t.value: part.responses for t, part in held.items()}
-    write_results(folder, diagnoses, responses, weights, config)
     notes = _notes(config, models, weights, completions, test, diagnoses)
-    return FitResult(folder, config, weights, tuple(diagnoses), responses, tuple(notes))
+    write_record(folder, diagnoses, responses, weights, config, notes, ["fit", *command])
+    return folder
 
 
 def _graded(

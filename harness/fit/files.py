@@ -13,34 +13,25 @@ from evals.values.conversation import Response, write_jsonl
 from evals.values.metrics_table import write_metrics
 from harness.keys.fit import FitConfig
 from harness.record.diagnosis_files import write_diagnosis
+from harness.record.manifest import Kind, recording
 from harness.record.reward_rows import error_rows, reward_rows
 from harness.storage.digest import canonical
-from harness.storage.disk import writing
-from harness.storage.store import check_results, claim_results, command_digest
 from trainers.reward.diagnosis import Diagnosis
 from trainers.reward.ranking import rewards
 from trainers.reward.reward_weights import RewardWeights, save_weights
 
-OWNER = command_digest("fit")  # a fit may overwrite a fit, and nothing else
 
-
-def check_folder(config: FitConfig) -> Path:
-    """The results folder. Raises InputError, before anything is computed, where other results lie."""
-    folder = Path(config.results) / config.name
-    check_results(folder, OWNER)
-    return folder
-
-
-def write_results(
+def write_record(
     folder: Path,
     diagnoses: Sequence[Diagnosis],
     responses: Mapping[str, Sequence[Response]],
     weights: RewardWeights,
     config: FitConfig,
+    notes: Sequence[str],
+    command: Sequence[str],
 ) -> None:
-    """Write the record; `responses` are the held-out ones by response type. The same give the same bytes."""
-    claim_results(folder, OWNER)
-    with writing(folder):
+    """`responses` are the held-out ones by response type. The same results give the same bytes."""
+    with recording(folder, Kind.FIT, config.name, command, notes):
         save_weights(weights, folder / "weights.json")
         (folder / "config.yaml").write_text(
             yaml.safe_dump(canonical(asdict(config)), sort_keys=False), encoding="utf-8"

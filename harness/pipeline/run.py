@@ -17,6 +17,7 @@ from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.judging import check_capability
 from harness.pipeline.order import run_stages
 from harness.record.evaluation import MEASURED, measured
+from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical, digest
@@ -79,7 +80,7 @@ def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collecte
     claim_results(folder, digest([_content(config) for config in configs]))
     with writing(folder):
         stamp.unlink(missing_ok=True)
-        with all_or_none(folder) as new:
+        with all_or_none(folder, last=MANIFEST) as new:
             write_results(new, parts)
             text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
             (new / "config.yaml").write_text(text, encoding="utf-8")
@@ -91,6 +92,7 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
     write_json(
         folder / MANIFEST,
         {
+            "kind": Kind.RUN.value,
             "name": configs[0].name,
             "config_digest": digest([_content(config) for config in configs]),
             "command": shlex.join(["rbrbench", *sys.argv[1:]]),

@@ -24,5 +24,4 @@ def write_diagnosis(
     made = rule_rows(diagnoses, seed), curve_rows(diagnoses, seed), ablation_rows(diagnoses, seed)
     for name, rows in zip(TABLES, made, strict=True):
         write_csv(folder / name, rows)
-    texts = {kind: [response.text for response in rows] for kind, rows in responses.items()}
-    write_jsonl(folder / WORST, ({"seed": seed, **row} for row in worst_rows(diagnoses, texts)))
+    write_jsonl(folder / WORST, ({"seed": seed, **row} for row in worst_rows(diagnoses, responses)))

@@ -62,9 +62,13 @@ def recording(
 
 def read_manifest(folder: Path) -> Mapping[str, Any]:
     """Empty where there is none. Raises InputError for a damaged one."""
-    path = folder / MANIFEST
+    return read_object(folder / MANIFEST) or {}
+
+
+def read_object(path: Path) -> Mapping[str, Any] | None:
+    """The JSON object of a file; None where it is absent. Raises InputError for a damaged one."""
     if not path.is_file():
-        return {}
+        return None
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.values.conversation import Response, messages_as_json
 from evals.values.metrics_table import MetricRow
 from trainers.reward.diagnosis import REWARD_MODEL, Diagnosis
 from trainers.reward.examples import FitExamples
@@ -101,10 +102,10 @@ def ablation_rows(diagnoses: Sequence[Diagnosis], seed: int) -> Iterator[Row]:
             )
 
 
-def worst_rows(diagnoses: Sequence[Diagnosis], texts: Mapping[str, Sequence[str]]) -> Iterator[Row]:
-    """`texts` has the held-out completions by response type, row by row; without a type's texts, classes only."""
+def worst_rows(diagnoses: Sequence[Diagnosis], responses: Mapping[str, Sequence[Response]]) -> Iterator[Row]:
+    """`responses` has the held-out ones by response type, row by row; without a type's, no texts."""
     for d in diagnoses:
-        mine = texts.get(d.response_type.value)
+        mine = responses.get(d.response_type.value)
         for pair in d.worst:
             row: Row = {
                 "response_type": d.response_type.value,
@@ -113,7 +114,11 @@ def worst_rows(diagnoses: Sequence[Diagnosis], texts: Mapping[str, Sequence[str]
                 "other_class": d.held.classes[pair.other],
                 "deciding": dict(pair.deciding),
             }
-            yield row if mine is None else row | {"ideal": mine[pair.ideal], "other": mine[pair.other]}
+            if mine is not None:
+                ideal, other = mine[pair.ideal], mine[pair.other]
+                row |= {"prompt": messages_as_json(ideal.prompt.messages)}
+                row |= {"ideal": ideal.text, "other": other.text}
+            yield row
 
 
 def _number(value: float) -> float | None:

@@ -27,7 +27,7 @@ from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from harness.findings.frontier import Scores
-from harness.record.manifest import read_manifest
+from harness.record.manifest import read_manifest, read_object
 from harness.storage.disk import write_whole
 
 JsonRow = Mapping[str, Any]
@@ -117,6 +117,13 @@ class ResultsFolder:
             return []
         rows = read_csv(path, [*texts, *numbers])
         return [{**row.values, **{column: _cell(row, column) for column in numbers}} for row in rows]
+
+    def json(self, name: str) -> JsonRow:
+        """A file that is one JSON object. Raises InputError where it is absent or none."""
+        found = read_object(self.path / name)
+        if found is None:
+            raise InputError("is missing", path=self.path / name, fix="run its command again")
+        return found
 
     @cached_property
     def manifest(self) -> JsonRow:

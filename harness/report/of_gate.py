@@ -6,13 +6,11 @@ pull request and names prompts by id.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from evals.values.errors import InputError
 from harness.findings.wording import percent, plain, points
 from harness.gate.files import GATE
 from harness.gate.verdict import GateVerdict
@@ -84,7 +82,7 @@ def write_gate_report(folder: Path) -> tuple[Document, Path]:
     The same record gives the same bytes. Raises InputError for bad files.
     """
     record = ResultsFolder(folder)
-    gate = _gate(folder / GATE)
+    gate = record.json(GATE)
     document = gate_document(record, gate)
     pages = {
         "gate.html": html_page(document),
@@ -95,13 +93,6 @@ def write_gate_report(folder: Path) -> tuple[Document, Path]:
         for name, content in pages.items():
             (folder / name).write_bytes(content)
     return document, folder / "gate.html"
-
-
-def _gate(path: Path) -> JsonRow:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="run the gate again") from None
 
 
 def gate_document(folder: ResultsFolder, gate: JsonRow) -> Document:

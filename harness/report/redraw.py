@@ -22,6 +22,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_evaluation import write_evaluation_report
 
             return write_evaluation_report(folder)
+        case Kind.FIT:
+            from harness.report.of_fit import write_fit_report
+
+            return write_fit_report(folder)[1]
         case Kind.GOLD:
             from harness.report.of_gold import write_gold_report
 

@@ -41,14 +41,18 @@ def write_whole(path: Path, content: bytes) -> Path:
 
 
 @contextmanager
-def all_or_none(folder: Path) -> Iterator[Path]:
-    """A new folder whose files take their places in `folder` once all are written; none does after a failure."""
+def all_or_none(folder: Path, last: str = "") -> Iterator[Path]:
+    """A new folder whose files take their places in `folder` once all are written, `last` as the last of them.
+
+    None does after a failure.
+    """
     new = folder / ".new"
     shutil.rmtree(new, ignore_errors=True)  # what a kill left
     new.mkdir()
     try:
         yield new
-        for file in sorted(path for path in new.rglob("*") if path.is_file()):
+        files = [path for path in new.rglob("*") if path.is_file()]
+        for file in sorted(files, key=lambda file: (file.name == last, file)):
             place = folder / file.relative_to(new)
             place.parent.mkdir(exist_ok=True)
             os.replace(file, place)

@@ -255,13 +255,15 @@ def test_a_fit_does_not_overwrite_other_results(world: Path) -> None:
         fit.main([*FIT, *QUICK])
 
 
-def test_report_leaves_a_fit_as_it_is(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards: the summary of a fit replaced by that of a run which measured nothing."""
-    assert fit.main([*FIT, *QUICK]) == 0
+def test_report_draws_a_fit_again_from_its_record(world: Path) -> None:
+    """Guards: a page that only the fit itself could draw, and the summary of a fit replaced by a run's."""
+    assert main(["fit", *RECORDED, *QUICK]) == 0
     results = world / "results" / "fit"
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-    assert main(["report", str(results)]) == 2
-    assert "`rbrbench fit` made this folder; run that command again" in capsys.readouterr().err
+    for name in ("fit.html", "summary.md", "plots/ranking_error.png"):
+        (results / name).unlink()
+    (world / "labelled.jsonl").unlink()
+    assert main(["report", str(results)]) == 0
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
