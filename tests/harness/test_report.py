@@ -18,12 +18,12 @@ from evals.values.errors import InputError
 from harness.findings.wording import in_order, method_label
 from harness.record.manifest import OVERWRITING
 from harness.record.run import ResultsFolder
-from harness.report.document import Card
+from harness.report.document import Card, Figure
 from harness.report.exports import write_exports
 from harness.report.figures import folder_figures
 from harness.report.notes import notes
 from harness.report.of_run import choose_samples, run_document, write_report
-from harness.report.page import markdown_text, write_pages
+from harness.report.page import html_page, markdown_page, markdown_text, write_pages
 from harness.report.plots import own_plots
 from harness.report.redraw import redraw
 from harness.report.samples import options_of, read_samples
@@ -31,6 +31,7 @@ from harness.report.tables import grader_tables, main_tables, stage_table
 from harness.storage.store import command_digest
 from rbrbench.cli import main
 
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 HOSTILE = (
     '</td></table><script>alert("x")</script><img src=x onerror=alert(1)>\'"&lt;{{ 7777*7777 }}{% raw %}'
     "\u202eevil \x00\x1b[31m ](javascript:alert(1)) | `code` <!-- --> ]]>"
@@ -161,6 +162,28 @@ def test_summary_is_short_markdown(five_seeds: Path, report: str):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
     assert "| 1. RBR-PPO has a higher F1 than Human-PPO and than Helpful-PPO. | ✓ held | held |" in summary
+
+
+def test_the_reference_keeps_its_rows():
+    """A table of the kept reference that loses a row, a column or a digit when its summary is drawn anew."""
+    kept = (REFERENCE / "summary.md").read_text(encoding="utf-8")
+    drawn = markdown_page(run_document(ResultsFolder(REFERENCE))).decode()
+    rows, anew = (
+        [" ".join(line.split()) for line in text.splitlines() if line.startswith(("|", "#", "*"))]
+        for text in (kept, drawn)
+    )
+    assert len(rows) > 40 and anew == rows
+
+
+def test_a_plot_is_shown_where_it_asks_or_among_the_others(make_results: Callable[..., Path], tmp_path: Path):
+    """A plot that was drawn, and that no page showed because its template did not know it."""
+    folder = ResultsFolder(make_results(tmp_path / "r", seeds=(0,)))
+    figures = [Figure("zebra", "stripes", "data:,"), Figure("okapi", "legs", "data:,", place="training")]
+    page = html_page(run_document(folder, figures)).decode()
+    order = ['id="training"', 'alt="legs"', 'id="capability"', "Other figures", 'alt="stripes"', 'id="notes"']
+    places = [page.index(words) for words in order]
+    assert places == sorted(places) and page.count("<img") == 2
+    assert b"](plots/" not in markdown_page(run_document(folder, figures))
 
 
 def test_warning_comes_before_the_verdict(make_results: Callable[..., Path], tmp_path: Path):
