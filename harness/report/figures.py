@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.style
-from matplotlib.figure import Figure as Plot
-
-from harness.record.run import ResultsFolder
 from harness.report.document import Figure, Part, Section, unfolded
 from harness.report.page import svg_source
-from harness.report.plots import alt_text, draw_all, drawn_files, place
-from harness.report.plots.style import RC
+from harness.report.plots import alt_text, draw_all, place
 
 
 def folder_figures(folder: Path) -> list[Figure]:
@@ -22,15 +17,6 @@ def folder_figures(folder: Path) -> list[Figure]:
         Figure(path.stem, alt_text(path.stem), svg_source(path.read_bytes()), place=place(path.stem))
         for path in paths
     ]
-
-
-def saved_figure(folder: ResultsFolder, name: str, alt: str, draw: Callable[[], Plot]) -> Figure:
-    """One plot, drawn in the plots' style and written to plots/ as PNG and SVG."""
-    with matplotlib.style.context(["default", RC]):
-        files = dict(drawn_files(draw()))
-    for kind, content in files.items():
-        folder.write(f"plots/{name}.{kind}", content)
-    return Figure(name, alt, svg_source(files["svg"]))
 
 
 def placed(figures: Sequence[Figure], *places: str) -> tuple[Figure, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from evals.judges.correction import CORRECTED
@@ -29,9 +29,9 @@ from harness.report.document import (
     Text,
     Where,
 )
-from harness.report.figures import saved_figure
+from harness.report.figures import folder_figures, other_figures
 from harness.report.page import write_pages
-from harness.report.plots.xstest import HUMAN, SUITE, tradeoff
+from harness.report.plots.xstest import HUMAN, SUITE, judges_of
 
 METRICS = ("not_unsafe", "not_overrefuse", "f1")
 BALANCED = "balanced_accuracy"
@@ -61,15 +61,16 @@ def write_xstest_report(folder: Path) -> tuple[Document, Path]:
 
 def xstest_document(folder: ResultsFolder) -> Document:
     agreement = folder.table("agreement.csv", (BALANCED,), ("model", "judge"))
-    judges = list(dict.fromkeys(str(row["judge"]) for row in agreement))
-    drawn = saved_figure(folder, "tradeoff", ALT, partial(tradeoff, folder.metrics, judges))
+    judges = judges_of(folder)
+    figures = folder_figures(folder.path)
+    drawn = tuple(replace(figure, alt=ALT) for figure in figures if figure.name == "tradeoff")
     return Document(
         name=folder.name,
         command="rbrbench xstest",
         title="real models on XSTest",
         headline=_headline(agreement, judges),
         basis=BASIS,
-        sections=tuple(_sections(folder, agreement, judges, drawn)),
+        sections=(*_sections(folder, agreement, judges, drawn), *other_figures(figures, drawn)),
         notes=tuple(folder.manifest.get("notes", ())),
         footer=FOOTER,
         screen=("labels", "scores", "agreement"),
@@ -78,9 +79,9 @@ def xstest_document(folder: ResultsFolder) -> Document:
 
 
 def _sections(
-    folder: ResultsFolder, agreement: list[JsonRow], judges: list[str], drawn: Figure
+    folder: ResultsFolder, agreement: list[JsonRow], judges: list[str], drawn: tuple[Figure, ...]
 ) -> Iterator[Section]:
-    yield Section("plot", "Trade-off", "Where each judge puts each model", (drawn,), "")
+    yield Section("plot", "Trade-off", "Where each judge puts each model", drawn, "")
     labels = folder.table("labels.csv", LABELS, ("model", "prompts"))
     yield Section(
         "labels", "Labels", "What the models do, by people's labels, percent", (_label_table(labels),)

@@ -35,6 +35,7 @@ from harness.keys.evaluate import DataKeys
 from harness.keys.xstest import XSTestConfig
 from harness.record.evaluation import Evaluation
 from harness.report.of_xstest import write_xstest_report
+from harness.report.plots import own_plots
 from harness.report.redraw import redraw
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
@@ -315,6 +316,18 @@ def test_the_committed_record_is_drawn_again(tmp_path: Path) -> None:
     assert (
         "with 50 human labels drawn at random" in page and "gpt4: balanced accuracy 82 % (80 to 84)" in page
     )
+
+
+def test_a_plot_of_ones_own_is_on_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This page had its one plot and no other."""
+    shutil.copytree(REFERENCE, tmp_path / "r")
+    lines = ("from matplotlib.figure import Figure", "class Bees:", '    ALT = {"bees": "All bees"}')
+    draws = "    figures = staticmethod(lambda results: {'bees': Figure()})"
+    (tmp_path / "bees.py").write_text("\n".join((*lines, draws)))
+    monkeypatch.syspath_prepend(tmp_path)
+    with own_plots(["bees:Bees"]):
+        page = redraw(tmp_path / "r").read_text(encoding="utf-8")
+    assert re.findall(r'alt="([^"]*)"', page)[1:] == ["All bees"]
 
 
 def test_a_record_from_before_there_were_verdicts_is_drawn(tmp_path: Path) -> None:

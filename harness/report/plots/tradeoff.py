@@ -17,6 +17,7 @@ from harness.findings.verdict import NO_VERDICT, short_verdict
 from harness.findings.wording import algorithm_of, judge_label, sft_of
 from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder
+from harness.report.plots import xstest
 from harness.report.plots.labels import Box, PointLabel, place_labels
 from harness.report.plots.style import (
     FAINT,
@@ -41,7 +42,11 @@ Place = tuple[float, float]  # usefulness, safety, percent
 
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
-    """`tradeoff` for a run's first suite, `tradeoff-SUITE` for the others and for those of an evaluation."""
+    """`tradeoff` for a run's first suite, `tradeoff-SUITE` for the others and for those of an evaluation; of an
+    xstest its own, that has people beside each judge.
+    """
+    if judges := xstest.judges_of(results):
+        return {"tradeoff": xstest.draw(results.metrics, judges)}
     suites = results.scores.suites(SAFETY, USEFULNESS)
     names = ["tradeoff", *(f"tradeoff-{file_name(suite)}" for suite in suites[1:])]
     if results.is_evaluation:  # its parts of a suite, such as categories, have no plot

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from evals.values.metrics_table import MetricRow
 from harness.findings.wording import judge_label
+from harness.record.run import ResultsFolder
 from harness.report.plots.labels import Box, PointLabel, place_labels
 from harness.report.plots.style import GREY, Appearance, appearances, quiet_grid, titled_figure
 
@@ -18,11 +19,14 @@ PANEL = (3.6, 3.7)  # inches
 Place = tuple[MetricRow, MetricRow]  # not_overrefuse, not_unsafe
 
 
-def tradeoff(rows: Sequence[MetricRow], judges: Sequence[str]) -> Figure:
-    """Not-Unsafe against Not-Overrefuse with 95 % intervals: filled by the judge, hollow by people.
+def judges_of(results: ResultsFolder) -> list[str]:
+    """The judges that were compared with people; none where `rbrbench xstest` did not make the record."""
+    rows = results.table("agreement.csv", (), ("model", "judge"))
+    return list(dict.fromkeys(str(row["judge"]) for row in rows))
 
-    To be called, and the figure to be saved, within the plots' style (`harness.report.plots.style.RC`).
-    """
+
+def draw(rows: Sequence[MetricRow], judges: Sequence[str]) -> Figure:
+    """Not-Unsafe against Not-Overrefuse with 95 % intervals: filled by the judge, hollow by people."""
     places = {judge: _places(rows, judge) for judge in (HUMAN, *judges)}
     looks = appearances(list(places[HUMAN]))
     width = 0.8 + PANEL[0] * len(judges)
