@@ -129,6 +129,11 @@ def test_another_package_of_the_same_name_is_named(tmp_path: Path, command: Path
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.count("\n") == 1 and done.stderr.startswith(f"rbrbench: {line}"), done.stderr
         assert "; uninstall the other or take its folder off PYTHONPATH" in done.stderr
+    others = ["rbrbench.worker", *(["harness.commands.main"] if name != "harness" else [])]
+    for module in others:  # a process of a training printed the other's traceback, once for each process
+        done = python("-m", module, "training.json", path=path, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(f"rbrbench: {line}")
+        assert done.stderr.count("\n") == 1
     done = python("-c", "import rbrbench", path=path, cwd=tmp_path)
     assert done.returncode == 1 and f"ImportError: {line}" in done.stderr.splitlines()[-1]
 

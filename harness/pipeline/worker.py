@@ -1,11 +1,10 @@
-"""Training in several processes: `python -m harness.pipeline.worker FILE` is one of them."""
+"""Training in several processes: `python -m rbrbench.worker FILE` is one of them, and calls `main` here."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import fields
@@ -30,7 +29,7 @@ from harness.storage.usage import Usage
 
 log = logging.getLogger(__name__)
 
-
+ENTRY = "rbrbench.worker"
 PEAK = "process_peak_memory_mb"
 
 
@@ -52,7 +51,7 @@ def train_in_processes(training: Training) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "training.json"
         write_json(path, as_json(training))
-        run_in_processes(__spec__.name, [str(path)], config.processes, config.launch, told)
+        run_in_processes(ENTRY, [str(path)], config.processes, config.launch, told)
     return {"processes": config.processes, PEAK: max(peaks)}
 
 
@@ -124,7 +123,3 @@ def main(path: str) -> None:
         with Usage() as usage:
             TRAIN[config.algorithm](training)
         tell(PEAK, round(usage.peak_memory_mb, 1))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -79,7 +79,9 @@ def run_in_processes(module: str, arguments: Sequence[str], processes: int, laun
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path(launch))]
     command += ["--num_processes", str(processes), "--main_process_port", "0", "--module", module, *arguments]
-    environment = os.environ | {PARENT: str(os.getpid())}
+    # What this process imports they import too, and nothing that only lies in the folder where they start.
+    found = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    environment = os.environ | {PARENT: str(os.getpid()), "PYTHONPATH": found, "PYTHONSAFEPATH": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True

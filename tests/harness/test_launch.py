@@ -29,6 +29,7 @@ run_in_processes({PROGRAM!r}, ['wait', %r], 2, 'one_node', print)
 @pytest.fixture(autouse=True)
 def paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE)]))
+    monkeypatch.syspath_prepend(str(HERE))
 
 
 def run(what: str, folder: Path) -> list[tuple[str, Any]]:
@@ -41,6 +42,14 @@ def run(what: str, folder: Path) -> list[tuple[str, Any]]:
 def test_what_processes_tell_is_heard(tmp_path: Path) -> None:
     assert sorted(run("tell", tmp_path)) == [("say", "0 of 2"), ("say", "1 of 2")]
     assert {p.name for p in tmp_path.iterdir()} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_processes_import_what_their_launcher_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evals.py in the working folder stopped every process but the first one, which `rbrbench` had started."""
+    (tmp_path / "evals.py").write_text("raise SystemExit('the other evals ran')\n")
+    monkeypatch.chdir(tmp_path)
+    assert len(run("tell", tmp_path)) == 2
 
 
 @pytest.mark.slow
