@@ -25,11 +25,12 @@ def evaluate(*keys: str) -> ResultsFolder:
 
 
 def read_results(folder: Path | str) -> ResultsFolder:
-    """The results folder of a finished run or evaluation, whose files are read when they are first asked for.
+    """The results folder of a finished command, whose files are read when they are first asked for.
 
     Of it these are public: `path`; `metrics`, the rows of metrics.csv (method, suite, metric, judge, value,
     stderr, ci_low, ci_high, n, n_unscored, ...); `samples`, {model or method: rows of sampled responses};
-    `manifest`, what ran with which versions. Raises InputError where no metrics.csv lies there, and at first
-    use for a malformed file, with file, line and field.
+    `manifest`, its `kind` (run, evaluation, fit, gold, gate, xstest) and what made it. A gold and a gate have no
+    metrics. Raises InputError where neither metrics.csv nor such a manifest lies there, and at first use for a
+    malformed file, with file, line and field.
     """
     return ResultsFolder(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import sys
@@ -21,7 +22,9 @@ from harness.evaluate.comparing import compare, obstacles, pair_with_baseline, r
 from harness.gate.run_folder import load_run
 from harness.record.evaluation import Evaluation, measured
 from harness.record.finished_run import RunAddress, model_folder
+from harness.record.manifest import Kind, kind_of, recording
 from harness.record.samples import prompt_text, sample_row, verdict_row
+from harness.storage.provenance import ROOT
 
 PROMPT = Prompt("p0", (Message("user", "how do i store a vorn ?"),), ResponseType.COMPLY, "vorns")
 SAID = {"oracle": Judgement("p0", ResponseType.COMPLY, False, True, None, "tells refusals, not style")}
@@ -208,3 +211,36 @@ def test_a_gate_s_side_names_method_and_seed(tmp_path: Path, address: str, messa
     write_jsonl(run / "stages.jsonl", stage_rows([0, 1]))
     with pytest.raises(InputError, match=message):
         load_run(RunAddress.parse(f"{run}{address}"), tmp_path / "grades.jsonl")
+
+
+def test_what_a_folder_is_a_record_of(tmp_path: Path) -> None:
+    """Guards: results of before records said their kind that nothing draws any more, and half a record drawn as one."""
+    results = ROOT / "results"
+    assert kind_of(results / "reference") is Kind.RUN and kind_of(results / "reference_xstest") is Kind.XSTEST
+    said = {
+        Kind.EVALUATION: {"config_digest": "0123", "evaluation": {"models": {}}},
+        Kind.GATE: {"config_digest": Kind.GATE.owner, "kind": "gate"},
+        None: {"config_digest": Kind.GOLD.owner, "commit": "unfinished"},
+    }
+    for kind, manifest in said.items():
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        assert kind_of(tmp_path) is kind
+    (tmp_path / "manifest.json").write_text('{"kind": "of tomorrow"}', encoding="utf-8")
+    assert kind_of(tmp_path) is None and kind_of(tmp_path / "nowhere") is None
+
+
+def test_a_manifest_is_written_last(tmp_path: Path) -> None:
+    """Guards: a kill between two files that leaves a folder which says it is finished."""
+    folder = tmp_path / "gate"
+    for failing in (False, True, True):
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            recording(folder, Kind.GATE, "gate", ["regress"], ["a note"]),
+        ):
+            assert kind_of(folder) is None
+            if failing:
+                raise KeyboardInterrupt
+        assert kind_of(folder) is (None if failing else Kind.GATE)
+    refused = pytest.raises(InputError, match="another configuration's results lie here")
+    with refused, recording(folder, Kind.FIT, "fit", ["fit"], []):
+        raise AssertionError("nothing is written there")

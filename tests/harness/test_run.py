@@ -168,7 +168,8 @@ def test_sweep_draws_one_comparison_over_its_seeds(finished: Path) -> None:
     results = finished / "results" / "seeds"
     with open(results / "metrics.csv", newline="") as file:
         assert {row["seed"] for row in csv.DictReader(file)} == {"0", "1"}
-    assert json.loads((results / "manifest.json").read_text())["seeds"] == [0, 1]
+    manifest = json.loads((results / "manifest.json").read_text())
+    assert (manifest["kind"], manifest["seeds"]) == ("run", [0, 1])
     assert "2 seeds" in (results / "summary.md").read_text()
 
 
