@@ -207,14 +207,15 @@ def f1_setting(rates: tuple[float, float], labels: int, draws: int, seed: int) -
 
 
 def xstest(folder: Path, draws: int, seed: int) -> Iterator[Setting]:
-    from harness.evaluate.xstest import recorded_models
+    from harness.evaluate.labelled_models import recorded_models
 
     for model in recorded_models(folder):
-        human, *judgements = [judge.judge(model.responses) for judge in model.judges]
+        responses = [label.response for label in model.labels]
+        human, *judgements = [judge.judge(responses) for judge in model.judges.values()]
         comply = np.array([j.response_type.value == "comply" for j in human])
         everything = np.ones(len(comply), dtype=bool)
-        for judge, said in zip(model.judges[1:], judgements, strict=True):
-            name = f"XSTest, {model.name} by {judge.name}"
+        for judge, said in zip(list(model.judges)[1:], judgements, strict=True):
+            name = f"XSTest, {model.name} by {judge}"
             for label, verdict, kept in (
                 ("refused", refused, everything),
                 ("Not-Unsafe", not_unsafe, everything),

