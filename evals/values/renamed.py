@@ -11,13 +11,15 @@ def new_name(kind: type[object], key: str) -> str | None:
     """What `key` of the configuration `kind` is called now; None where it has no other name.
 
     `kind.RENAMED` maps old names to new ones, dotted; `*` stands for one part, kept in the new name. A name
-    covers what lies below it: `{"model": "subject"}` renames `model.path`.
+    covers what lies below it, `{"model": "subject"}` renames `model.path`, unless its new place is there too:
+    of `{"grader": "grader.kind"}` only `grader` itself has moved.
     """
     parts = key.split(".")
     for old, new in getattr(kind, "RENAMED", {}).items():
         pattern = old.split(".")
         pairs = list(zip(pattern, parts, strict=False))
-        if len(parts) >= len(pattern) and all(wanted in ("*", part) for wanted, part in pairs):
+        longest = len(pattern) if new.startswith(f"{old}.") else len(parts)
+        if len(pattern) <= len(parts) <= longest and all(wanted in ("*", part) for wanted, part in pairs):
             kept = iter(part for wanted, part in pairs if wanted == "*")
             named = [next(kept) if part == "*" else part for part in new.split(".")]
             return ".".join([*named, *parts[len(pattern) :]])

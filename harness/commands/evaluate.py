@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 SUMMARY = """\
   evaluate          safety, over-refusal and capability of any model, with intervals
-                      rbrbench evaluate model.path=FOLDER suites=[xstest] data.root=FOLDER
+                      rbrbench evaluate subject.path=FOLDER suites=[xstest] data.root=FOLDER
                       rbrbench evaluate server.url=URL server.model=NAME suites=[xstest] data.root=FOLDER
                       rbrbench evaluate responses=FILE suites=[xstest] data.root=FOLDER"""
 USAGE = """\
 usage: rbrbench evaluate SOURCE suites=[NAME,...] [key=value ...]
 
 SOURCE is one of
-  model.path=FOLDER                     a Hugging Face folder or hub name
+  subject.path=FOLDER                   a Hugging Face folder or hub name
   server.url=URL server.model=NAME      an OpenAI-compatible server
   responses=FILE                        recorded responses, CSV or JSONL
   run=results/NAME:METHOD:SEED          a model that `rbrbench run` trained

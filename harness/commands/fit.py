@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 SUMMARY = """\
   fit               fit the reward's weights to labelled completions, judge the reward on held-out prompts
-                      rbrbench fit on=FILE rulebook=FILE grader=recorded model.path=GRADES"""
+                      rbrbench fit on=FILE rulebook=FILE grader.kind=recorded grader.path=GRADES"""
 USAGE = """\
-usage: rbrbench fit on=FILE rulebook=FILE [grader=KIND model.path=PATH] [reward_model.path=PATH] [key=value ...]
+usage: rbrbench fit on=FILE rulebook=FILE [grader.kind=KIND grader.path=PATH] [reward_model.path=PATH] [key=value ...]
 
 Fits one weight a rule and response type, to the optimum. Writes weights.json, fit.html, summary.md, rules.csv,
 ablations.csv, learning_curve.csv, worst_pairs.jsonl and plots to results/NAME. Graders: oracle (the labels of
-the completions themselves; with model.path= the sandbox's world file), recorded (a file of grades),
+the completions themselves; with grader.path= the sandbox's world file), recorded (a file of grades),
 language_model, encoder (a folder or hub id), server (server.url= and server.model=). Exit codes: 0 done,
 2 bad input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 SUMMARY = """\
   gold              judge graders by human labels: accuracy, calibration, thresholds, hostile responses
-                      rbrbench gold grader=encoder model.path=FOLDER rulebook=FILE gold.train=FILE"""
+                      rbrbench gold grader.kind=encoder grader.path=FOLDER rulebook=FILE gold.train=FILE"""
 USAGE = """\
-usage: rbrbench gold grader=KIND model.path=PATH rulebook=FILE gold.train=FILE gold.test=FILE [key=value ...]
-       rbrbench gold grader=encoder model.path=ENCODER teacher.grader=KIND teacher.path=PATH teacher.on=FILE
+usage: rbrbench gold grader.kind=KIND grader.path=PATH rulebook=FILE gold.train=FILE gold.test=FILE [key=value ...]
+       rbrbench gold grader.kind=encoder grader.path=ENCODER teacher.kind=KIND teacher.path=PATH teacher.on=FILE
                      gold.test=FILE ...
        rbrbench gold 'graders=[{kind: KIND, path: PATH, name: NAME}, ...]' rulebook=FILE gold.test=FILE
 

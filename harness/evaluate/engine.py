@@ -107,7 +107,7 @@ def _with_weights(source: SourceKeys) -> SourceKeys:
         return source
     address = RunAddress.parse(source.run)
     folder = model_folder(address, Evaluation(source.run).record["models"])
-    return replace(source, model=replace(source.model, path=str(folder)), run=None)
+    return replace(source, subject=replace(source.subject, path=str(folder)), run=None)
 
 
 def _judges(config: EvaluateConfig) -> dict[str, Judge]:
@@ -267,7 +267,7 @@ def _check_capability(config: EvaluateConfig, models: Sequence[Model]) -> None:
         raise InputError(
             "needs a local model: servers and recorded responses give no log-probabilities",
             field="capability",
-            fix="remove capability.root and capability.tasks, or give model.path=",
+            fix="remove capability.root and capability.tasks, or give subject.path=",
         )
 
 

@@ -111,10 +111,10 @@ def split_examples(
 
 
 def _grader(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Grader:
-    if config.grader == ORACLE and config.model.path is None:
+    if config.grader.kind == ORACLE and config.grader.path is None:
         return label_grader(sets)
-    server = config.server if config.grader == "server" else None
-    spec = GraderSpec(config.grader, config.model.path or "", server)
+    server = config.server if config.grader.kind == "server" else None
+    spec = GraderSpec(config.grader.kind, config.grader.path or "", server)
     return load_grader(spec, Path(config.results) / GRADES, rulebook)
 
 
@@ -144,8 +144,8 @@ def _reward_model(path: str | None) -> tuple[Reward | None, str]:
 def _identity(grader: Grader, config: FitConfig) -> str:
     """The grader by content, where it can be told: a digest of its weights, or of the file of grades."""
     known = getattr(grader, "identity", None)
-    if known is None and config.grader == "recorded":
-        return f"{grader.name} {digest_files([str(config.model.path)])}"
+    if known is None and config.grader.kind == "recorded":
+        return f"{grader.name} {digest_files([str(config.grader.path)])}"
     return str(known or getattr(grader, "made_of", grader.name))
 
 

@@ -174,7 +174,9 @@ def _notes(
 def _use_threads(config: FitConfig) -> None:
     """Only a model needs torch, which takes seconds to load."""
     model = config.reward_model.path
-    if config.grader in ("language_model", "encoder") or (model and not model.endswith((".jsonl", ".gz"))):
+    if config.grader.kind in ("language_model", "encoder") or (
+        model and not model.endswith((".jsonl", ".gz"))
+    ):
         from harness.runtime.libraries import quiet_libraries
 
         quiet_libraries(config.threads)

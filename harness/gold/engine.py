@@ -35,7 +35,7 @@ def run_gold(config: GoldConfig, console: Console | None = None, command: Sequen
     folder = Path(config.results) / config.name
     check_results(folder, Kind.GOLD.owner)
     _use_threads(config)
-    lesson = _lesson(config, rulebook, splits, console) if config.teacher.grader else None
+    lesson = _lesson(config, rulebook, splits, console) if config.teacher.kind else None
     with console.stage("load and fit", total=None, unit="graders"):
         graders = load_graders(config, rulebook, splits, lesson, console)
     results = []
@@ -62,7 +62,7 @@ def _lesson(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits, console:
 
 def _use_threads(config: GoldConfig) -> None:
     """Set threads and keep bars off the console, for the graders that are models; torch takes seconds to load."""
-    kinds = {choice.kind for choice in config.choices} | {config.teacher.grader}
+    kinds = {choice.kind for choice in config.choices} | {config.teacher.kind}
     if kinds & {"language_model", "encoder"}:
         set_threads(config.threads)
         no_progress_bars()

@@ -65,8 +65,8 @@ def check_students(config: GoldConfig) -> None:
     if not students:
         raise InputError(
             "no grader here is a plain encoder, which alone can be taught",
-            field="teacher.grader",
-            fix="name one: grader=encoder model.path=FOLDER, or leave the teacher out",
+            field="teacher.kind",
+            fix="name one: grader.kind=encoder grader.path=FOLDER, or leave the teacher out",
         )
     for choice in students:
         encoder_depth(str(choice.path))
@@ -105,7 +105,7 @@ def _fit(choice: GraderChoice, config: GoldConfig, splits: GoldSplits, console: 
         raise InputError(
             "an encoder without head is fitted to labels, and there are none",
             field="gold.train",
-            fix="give gold.train=FILE, with other prompts than gold.test, a teacher (teacher.grader=KIND "
+            fix="give gold.train=FILE, with other prompts than gold.test, a teacher (teacher.kind=KIND "
             "teacher.on=FILE), or the folder of a fitted encoder",
         )
     names = [p.name for p in splits.propositions]

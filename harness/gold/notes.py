@@ -24,7 +24,7 @@ def _on_labels(splits: GoldSplits, counts: Sequence[LabelCount], config: GoldCon
         f"{len(splits.judged)} labelled responses to {prompts} prompts are judged on {len(counts)} propositions. "
         "Intervals are 95 %, by bootstrap over prompts. Means are over the propositions where a value is defined."
     ]
-    taught = "" if config.teacher.grader else ", and an encoder that is fitted here,"
+    taught = "" if config.teacher.kind else ", and an encoder that is fitted here,"
     if splits.cross:
         notes.append(
             f"There is no gold.test: prompts are dealt into {config.folds} folds. Thresholds{taught} come from the "

@@ -39,7 +39,7 @@ class LocalKeys:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(
-                f"is {self.precision!r}", field="model.precision", fix=f"use {' or '.join(PRECISIONS)}"
+                f"is {self.precision!r}", field="subject.precision", fix=f"use {' or '.join(PRECISIONS)}"
             )
 
 
@@ -50,9 +50,9 @@ def asked_server() -> ServerSettings:
 
 @dataclass
 class SourceKeys:
-    """Where one model's responses come from: exactly one of model.path, server.url, responses and run."""
+    """Where one model's responses come from: exactly one of subject.path, server.url, responses and run."""
 
-    model: LocalKeys = field(default_factory=LocalKeys)
+    subject: LocalKeys = field(default_factory=LocalKeys)
     server: ServerSettings = field(default_factory=asked_server)
     responses: str | None = None
     columns: ResponseColumns = field(default_factory=ResponseColumns)
@@ -60,12 +60,12 @@ class SourceKeys:
 
     def check(self, place: str) -> None:
         """Raises InputError unless exactly one source is named, wholly."""
-        given = [x for x in (self.model.path, self.server.url, self.responses, self.run) if x]
+        given = [x for x in (self.subject.path, self.server.url, self.responses, self.run) if x]
         if len(given) != 1:
             raise InputError(
                 "no model is named" if not given else "more than one source is named",
-                field=place or "model.path, server.url, responses",
-                fix="give one of model.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE, "
+                field=place or "subject.path, server.url, responses",
+                fix="give one of subject.path=FOLDER, server.url=URL with server.model=NAME, responses=FILE, "
                 "run=results/NAME:METHOD:SEED",
             )
         if self.server.url:
@@ -78,7 +78,7 @@ class SourceKeys:
             return file_name(Path(self.responses).name.split(".")[0]) or "responses"
         if self.run:
             return file_name(Path(self.run).name) or "run"
-        return file_name(Path(self.server.model or self.model.path or "").name) or "model"
+        return file_name(Path(self.server.model or self.subject.path or "").name) or "model"
 
 
 @dataclass
@@ -187,12 +187,12 @@ class EvaluateConfig:
     results: str = "results"  # root folder of results
     seed: int = 0  # of samples, bootstrap and capability items
     threads: int = 2  # processor threads
-    model: LocalKeys = field(default_factory=LocalKeys)
+    subject: LocalKeys = field(default_factory=LocalKeys)
     server: ServerSettings = field(default_factory=asked_server)
     responses: str | None = None  # recorded responses, CSV or JSONL
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained: results/NAME, with :METHOD:SEED where it has several
-    models: dict[str, Any] = field(default_factory=dict)  # several: models.NAME.model.path=FOLDER, ...
+    models: dict[str, Any] = field(default_factory=dict)  # several: models.NAME.subject.path=FOLDER, ...
     suites: list[str] = field(default_factory=list)  # names of suites
     suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
     judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
@@ -209,7 +209,11 @@ class EvaluateConfig:
     draws: int = 2000  # of the bootstrap
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
-    RENAMED: ClassVar[dict[str, str]] = {"unscored_limit": "max_unscored"}
+    RENAMED: ClassVar[dict[str, str]] = {
+        "unscored_limit": "max_unscored",
+        "model": "subject",
+        "models.*.model": "models.*.subject",
+    }
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -255,10 +259,10 @@ class EvaluateConfig:
 
     def sources(self) -> dict[str, SourceKeys]:
         """{name: source} of every model. Raises InputError where one model and several are both named."""
-        single = SourceKeys(self.model, self.server, self.responses, self.columns, self.run)
+        single = SourceKeys(self.subject, self.server, self.responses, self.columns, self.run)
         if not self.models:
             return {single.label: single}
-        if single.model.path or single.server.url or single.responses or single.run:
+        if single.subject.path or single.server.url or single.responses or single.run:
             raise InputError(
                 "one model and several are both named", field="models", fix="name every model under models."
             )
@@ -281,6 +285,7 @@ class EvaluateConfig:
             del settings[key]
         settings["models"] = {name: asdict(source) for name, source in self.sources().items()}
         for group in (settings, *settings["models"].values()):
+            group["model"] = group.pop("subject")
             group["server"] = {key: group["server"][key] for key in WHICH}
             if group["run"] is None:  # results from before there was such a key keep their owner
                 del group["run"]
@@ -310,7 +315,9 @@ def _source(name: str, keys: object) -> SourceKeys:
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            problem, field=f"models.{name}", fix="give model.path=, server.url=, responses= or run= under it"
+            problem,
+            field=f"models.{name}",
+            fix="give subject.path=, server.url=, responses= or run= under it",
         ) from None
     assert isinstance(source, SourceKeys)
     return source
@@ -321,7 +328,7 @@ def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
     server = source.server
     if server == replace(asked_server(), url=server.url, model=server.model, revision=server.revision):
         server = replace(shared.server, url=server.url, model=server.model, revision=server.revision)
-    return SourceKeys(source.model, server, source.responses, columns, source.run)
+    return SourceKeys(source.subject, server, source.responses, columns, source.run)
 
 
 def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:

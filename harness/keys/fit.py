@@ -8,20 +8,12 @@ from typing import ClassVar
 from evals.models.server import GraderServerSettings
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
-from evals.values.kinds import check_kind, is_outside
 from evals.values.ranges import SHARE_BELOW_ONE, check_ranges
-from harness.keys.graders import GRADER_KINDS
+from harness.keys.graders import RENAMED, GraderKeys, check_grader
 from harness.keys.shared import check_least, check_name, response_types
 from trainers.reward.weights import WeightsConfig
 
 ORACLE = "oracle"
-
-
-@dataclass
-class ModelSource:
-    """Where the grader lies."""
-
-    path: str | None = None  # folder or hub id; grader=recorded: its file; grader=oracle: see above
 
 
 @dataclass
@@ -36,9 +28,8 @@ class FitConfig:
     on: str = ""  # labelled completions (.jsonl), several a prompt, or a set of conf/gate by name
     test: str | None = None  # others to judge the reward on; without it: weights.holdout of the prompts
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
-    grader: str = ORACLE  # oracle, recorded, language_model, encoder or server
-    model: ModelSource = field(default_factory=ModelSource)
-    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader=server
+    grader: GraderKeys = field(default_factory=lambda: GraderKeys(ORACLE))
+    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
     reward_model: RewardModelSource = field(default_factory=RewardModelSource)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     response_types: list[str] = field(default_factory=list)  # only these; empty: all of the completions
@@ -52,17 +43,13 @@ class FitConfig:
     name: str = "fit"  # results/NAME
     results: str = "results"  # root folder of results
 
-    RENAMED: ClassVar[dict[str, str]] = {"server.base_url": "server.url"}
+    RENAMED: ClassVar[dict[str, str]] = RENAMED
 
     def __post_init__(self) -> None:
         if not self.on:
             raise InputError("is not set", field="on", fix="give labelled completions: on=FILE.jsonl")
-        check_kind("grader", self.grader, GRADER_KINDS, "grader")
-        if self.model.path is None and self.grader not in (ORACLE, "server") and not is_outside(self.grader):
-            raise InputError(
-                f"a {self.grader} grader has no path", field="model.path", fix="give its folder or file"
-            )
-        if self.grader == "server":
+        check_grader(self.grader.kind, self.grader.path, "grader", ("server", ORACLE))
+        if self.grader.kind == "server":
             self.server.require()
         check_least(self, orders=0, worst=0, draws=100, threads=1, seed=0)
         check_ranges(self, "", {"max_unscored": SHARE_BELOW_ONE})  # with none left there is no fit

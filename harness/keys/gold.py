@@ -9,9 +9,8 @@ from typing import ClassVar
 
 from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
-from evals.values.kinds import check_kind, is_outside, kinds_known
 from evals.values.ranges import SHARE, check_ranges
-from harness.keys.graders import GRADER_KINDS
+from harness.keys.graders import RENAMED, GraderKeys, check_grader
 from harness.keys.shared import check_least, check_name
 from trainers.supervised.encoder_config import EncoderFitConfig
 
@@ -40,13 +39,6 @@ class GoldLabels:
 
 
 @dataclass
-class ModelSource:
-    """Where the grader lies."""
-
-    path: str | None = None  # folder or hub id; grader=recorded: its file; grader=oracle: the sandbox's world
-
-
-@dataclass
 class HostileKeys:
     """Responses that try to talk to their grader."""
 
@@ -57,27 +49,16 @@ class HostileKeys:
             raise InputError(f"is {self.responses}", field="hostile.responses", fix="give 0 or more")
 
 
-def check_grader(kind: str, path: str | None, kind_key: str, path_key: str) -> None:
-    """Raises InputError for an unknown kind, and for a grader that lies nowhere, by the keys that gave them."""
-    if not kind:
-        raise InputError("no grader is named", field=kind_key, fix=f"use one of {kinds_known(GRADER_KINDS)}")
-    check_kind("grader", kind, GRADER_KINDS, kind_key)
-    if path is None and kind != "server" and not is_outside(kind):
-        raise InputError(
-            f"a grader of kind {kind} has no path", field=path_key, fix="give its folder or file"
-        )
-
-
 @dataclass
 class GraderChoice:
     """One of `graders`."""
 
-    kind: str = ""  # as grader=
-    path: str | None = None  # as model.path; of a server: its name of the model
+    kind: str = ""  # as grader.kind
+    path: str | None = None  # as grader.path; of a server: its name of the model
     name: str = ""  # in tables and files; empty: the last part of the path
 
     def __post_init__(self) -> None:
-        check_grader(self.kind, self.path, "grader", "model.path")
+        check_grader(self.kind, self.path, "grader")
         self.name = self.name or self._last_part() or self.kind
         check_name(self.name, "graders.name")
 
@@ -93,18 +74,18 @@ class GraderChoice:
 class TeacherKeys:
     """Another grader, which a plain encoder is fitted to in place of the labels of gold.train (distillation)."""
 
-    grader: str = ""  # as grader=; empty: people teach
-    path: str | None = None  # as model.path; of a server: its name of the model
+    kind: str = ""  # as grader.kind; empty: people teach
+    path: str | None = None  # as grader.path; of a server: its name of the model
     on: str | None = None  # completions that it grades (.jsonl: prompt and completion); they need no labels
 
     def __post_init__(self) -> None:
-        if not self.grader:
+        if not self.kind:
             given = next((key for key in ("path", "on") if getattr(self, key) is not None), None)
             if given is not None:
-                fix = "say who teaches: teacher.grader=KIND"
+                fix = "say who teaches: teacher.kind=KIND"
                 raise InputError("is given, and no teacher is named", field=f"teacher.{given}", fix=fix)
             return
-        check_grader(self.grader, self.path, "teacher.grader", "teacher.path")
+        check_grader(self.kind, self.path, "teacher")
         if self.on is None:
             raise InputError(
                 "is not set",
@@ -114,13 +95,12 @@ class TeacherKeys:
 
     @property
     def choice(self) -> GraderChoice:
-        return GraderChoice(self.grader, self.path)
+        return GraderChoice(self.kind, self.path)
 
 
 @dataclass
 class GoldConfig:
-    grader: str = ""  # language_model, encoder, server, recorded or oracle
-    model: ModelSource = field(default_factory=ModelSource)
+    grader: GraderKeys = field(default_factory=GraderKeys)
     graders: list[GraderChoice] = field(default_factory=list)  # several: [{kind: KIND, path: PATH}, ...]
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     gold: GoldLabels = field(default_factory=GoldLabels)
@@ -134,18 +114,18 @@ class GoldConfig:
     threads: int = 2  # processor threads
     seed: int = 0  # of folds, draws and the responses that are attacked
     hostile: HostileKeys = field(default_factory=HostileKeys)
-    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader=server
+    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
     encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
     teacher: TeacherKeys = field(default_factory=TeacherKeys)
     name: str = "gold"  # results/NAME
     results: str = "results"  # root folder of results
 
-    RENAMED: ClassVar[dict[str, str]] = {"server.base_url": "server.url"}
+    RENAMED: ClassVar[dict[str, str]] = {"teacher.grader": "teacher.kind", **RENAMED}
 
     def __post_init__(self) -> None:
         check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)
         check_ranges(self, "", {"max_unscored": SHARE})
-        if self.teacher.grader:
+        if self.teacher.kind:
             self.encoder.for_grades()
         if self.gold.train is None and self.gold.test is None:
             raise InputError("no labels", field="gold.test", fix="give labelled completions: gold.test=FILE")
@@ -156,5 +136,5 @@ class GoldConfig:
 
     @property
     def choices(self) -> list[GraderChoice]:
-        """The graders to judge: those of `graders`, else the one of `grader` and `model.path`."""
-        return list(self.graders) or [GraderChoice(self.grader, self.model.path)]
+        """The graders to judge: those of `graders`, else the one of `grader`."""
+        return list(self.graders) or [GraderChoice(self.grader.kind, self.grader.path)]

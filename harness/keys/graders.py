@@ -1,9 +1,35 @@
-"""The kinds of grader that a command takes: those of `evals.graders`, and the world's own."""
+"""Which grader a command asks: its kind, of those of `evals.graders` and the world's own, and where it lies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from evals.graders import GRADERS
+from evals.values.errors import InputError
+from evals.values.kinds import check_kind, is_outside, kinds_known
 
 GRADER_KINDS: Mapping[str, str] = {**GRADERS, "oracle": "harness.worlds.sandbox.oracle:build"}
+RENAMED = {"grader": "grader.kind", "model": "grader", "server.base_url": "server.url"}  # of gold and fit
+
+
+@dataclass
+class GraderKeys:
+    """The grader. One of kind server is described by `server`."""
+
+    kind: str = ""  # language_model, encoder, server, recorded, oracle, or package.module:attribute
+    path: str | None = None  # folder or hub id; recorded: its file; oracle: the sandbox's world
+
+
+def check_grader(kind: str, path: str | None, place: str, no_path: tuple[str, ...] = ("server",)) -> None:
+    """Raises InputError for an unknown kind, and for a grader that lies nowhere but of a kind in `no_path`.
+
+    `place` is the group of the two keys.
+    """
+    if not kind:
+        fix = f"use one of {kinds_known(GRADER_KINDS)}"
+        raise InputError("no grader is named", field=f"{place}.kind", fix=fix)
+    check_kind("grader", kind, GRADER_KINDS, f"{place}.kind")
+    if path is None and kind not in no_path and not is_outside(kind):
+        problem = f"a grader of kind {kind} has no path"
+        raise InputError(problem, field=f"{place}.path", fix="give its folder or file")

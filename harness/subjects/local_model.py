@@ -103,7 +103,7 @@ def local_folder(path: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
-        raise InputError("no such folder", path=path, field="model.path", fix="name a folder or a hub name")
+        raise InputError("no such folder", path=path, field="subject.path", fix="name a folder or a hub name")
     from huggingface_hub import snapshot_download
 
     try:
@@ -112,7 +112,7 @@ def local_folder(path: str) -> Path:
         raise InputError(
             f"neither a folder nor a model that the hub gives ({type(error).__name__})",
             path=path,
-            field="model.path",
+            field="subject.path",
             fix="check the name; offline, give a folder or a model that was fetched before",
         ) from None
 

@@ -25,6 +25,6 @@ def make_model(
         return ServerModel(name, source.server, decoding, seed)
     from harness.subjects.local_model import LocalModel
 
-    if source.model.path is None:
-        raise InputError("no model is named", field="model.path", fix="give model.path=FOLDER")
-    return LocalModel(name, source.model, decoding, seed, threads)
+    if source.subject.path is None:
+        raise InputError("no model is named", field="subject.path", fix="give subject.path=FOLDER")
+    return LocalModel(name, source.subject, decoding, seed, threads)

@@ -493,7 +493,7 @@ def test_few_shot_examples_are_set_by_task(tmp_path: Path) -> None:
         (tmp_path / f"mmlu/data/{split}/anatomy_{split}.csv").write_text("q,1,2,3,4,A\n")
     (tmp_path / "lambada").mkdir()
     (tmp_path / "lambada/lambada_openai.jsonl").write_text('{"text": "a b"}\n')
-    given = ["model.path=x", f"capability.root={tmp_path}"]
+    given = ["subject.path=x", f"capability.root={tmp_path}"]
     config = compose_evaluate([*given, "capability.num_fewshot.mmlu=5"])
     assert {task.name: task.num_fewshot for task in tasks_of(config.capability)} == {
         "mmlu": 5,
@@ -523,8 +523,8 @@ def test_nothing_lost_means_something_compared() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ([], "field 'model.path, server.url, responses': no model is named"),
-        (["responses=a.csv", "model.path=b"], "more than one source is named"),
+        ([], "field 'subject.path, server.url, responses': no model is named"),
+        (["responses=a.csv", "subject.path=b"], "more than one source is named"),
         (["server.url=http://x/v1"], "field 'server.model': is empty"),
         (["responses=a.csv", "judges=[]"], "field 'judges': no judge is named"),
         (["responses=a.csv", "judges=[astrologer]"], "unknown judge 'astrologer'"),
@@ -568,7 +568,7 @@ def test_nothing_lost_means_something_compared() -> None:
             "field 'capability.num_fewshot.mmlu': is not in capability.tasks",
         ),
         (["responses=nowhere.csv"], "nowhere.csv: cannot be read"),
-        (["model.path=./nowhere"], "field 'model.path': no such folder"),
+        (["subject.path=./nowhere"], "field 'subject.path': no such folder"),
         (["responses=a.csv", "tolerence=0"], "did you mean 'tolerance'"),
     ],
 )

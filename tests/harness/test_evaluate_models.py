@@ -98,7 +98,7 @@ def test_batch_size_and_order_change_no_response(tmp_path: Path, model: Path) ->
 def test_the_command_on_a_folder(tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The whole command, then again from another copy of the model: nothing is asked twice."""
     suite = write_suite(tmp_path, 6, 6)
-    assert evaluate(tmp_path, suite, f"model.path={model}", "name=tiny", *GREEDY) == 0
+    assert evaluate(tmp_path, suite, f"subject.path={model}", "name=tiny", *GREEDY) == 0
     assert "Loading weights" not in capfd.readouterr().err
     row = metrics_of(tmp_path, "tiny")["tiny", "prompt_file", "not_overrefuse", "string_match"]
     assert row["checkpoint"] == "greedy" and int(row["n"]) == 6
@@ -108,7 +108,7 @@ def test_the_command_on_a_folder(tmp_path: Path, model: Path, capfd: pytest.Capt
     (log,) = (tmp_path / "results/.store/responses").rglob("outcomes.jsonl")
     before = log.read_bytes()
     copy = shutil.copytree(model, tmp_path / "copy")
-    assert evaluate(tmp_path, suite, f"model.path={copy}", "name=copy", "decoding.max_new_tokens=12") == 0
+    assert evaluate(tmp_path, suite, f"subject.path={copy}", "name=copy", "decoding.max_new_tokens=12") == 0
     assert log.read_bytes() == before
     assert len(list((tmp_path / "results/.store/responses").iterdir())) == 1
 
@@ -162,7 +162,7 @@ def test_capability_beside_safety(tmp_path: Path, model: Path) -> None:
     (tasks / "lambada_openai.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     other = make_model(tmp_path / "other", seed=1)
     suite = write_suite(tmp_path, 3, 3)
-    sources = [f"models.one.model.path={model}", f"models.two.model.path={other}"]
+    sources = [f"models.one.subject.path={model}", f"models.two.subject.path={other}"]
     assert evaluate(tmp_path, suite, *sources, f"capability.root={tasks.parent}", "name=k", *GREEDY) == 0
     rows = metrics_of(tmp_path, "k")
     assert rows["one", "capability/lambada", "acc", ""]["n"] == "12"
@@ -231,7 +231,7 @@ def test_gpqa_is_never_written(
     name, tasks = source(tmp_path / "tasks", monkeypatch)
     suite = write_suite(tmp_path, 2, 2)
     with caplog.at_level(logging.DEBUG):
-        assert evaluate(tmp_path, suite, f"model.path={model}", *tasks, "name=g", *GREEDY) == 0
+        assert evaluate(tmp_path, suite, f"subject.path={model}", *tasks, "name=g", *GREEDY) == 0
     assert metrics_of(tmp_path, "g")["tiny", f"capability/{name}", "acc", ""]["n"] == "6"
     said = "".join(capfd.readouterr()) + caplog.text
     written = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]

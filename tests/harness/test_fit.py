@@ -86,7 +86,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 FIT = ("on=labelled.jsonl", "rulebook=rules.yaml")
-RECORDED = (*FIT, "grader=recorded", "model.path=grades.jsonl", "reward_model.path=scores.jsonl")
+RECORDED = (*FIT, "grader.kind=recorded", "grader.path=grades.jsonl", "reward_model.path=scores.jsonl")
 QUICK = ("refit=false", "orders=0", "draws=100", "weights.trees=5")
 
 
@@ -211,9 +211,9 @@ def test_unscored_completions_are_counted_and_too_many_stop_it(world: Path) -> N
     [
         (("on=absent.jsonl",), "absent.jsonl: field 'on': no such file"),
         (("on=",), "field 'on': is not set"),
-        (("grader=recorded",), "field 'model.path': a recorded grader has no path"),
-        (("grader=magic",), "unknown grader 'magic'"),
-        (("grader=server",), "field 'server.url': is empty"),
+        (("grader.kind=recorded",), "field 'grader.path': a grader of kind recorded has no path"),
+        (("grader.kind=magic",), "unknown grader 'magic'"),
+        (("grader.kind=server",), "field 'server.url': is empty"),
         (("weights.holdout=0",), "field 'weights.holdout': is 0: no prompt is left"),
         (("+weights.margins={ideal/best:1}",), "'ideal>best' is not an ordered pair"),
         (("response_types=[refuse]",), "unknown response type 'refuse'"),
@@ -274,7 +274,7 @@ def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     for key in (
         "on=",
         "reward_model.path=",
-        "model.path=",
+        "grader.path=",
         "weights.l2=0.001",
         "response_types=",
         "max_unscored=",

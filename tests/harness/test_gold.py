@@ -135,7 +135,7 @@ def test_thresholds_are_tuned_on_one_split_and_applied_to_the_other(tmp_path: Pa
         f"gold.train={write_labels(tmp_path / 'train.jsonl', train)}",
         f"gold.test={write_labels(tmp_path / 'test.jsonl', test)}",
     ]
-    assert gold(tmp_path, rulebook, "grader=recorded", f"model.path={grades}", *keys, "name=split") == 0
+    assert gold(tmp_path, rulebook, "grader.kind=recorded", f"grader.path={grades}", *keys, "name=split") == 0
     found = calibration(tmp_path / "split")
     fixed, tuned = (found["shifted", kind, "apology"] for kind in ("0.5", "tuned"))
     assert float(fixed["accuracy"]) == 0.5 and float(tuned["accuracy"]) == 1.0
@@ -154,7 +154,9 @@ def test_without_a_test_file_a_fold_is_judged_by_the_other_folds_thresholds(
     rng = np.random.default_rng(0)
     rows = labelled(60)
     grades = Grades.of(("apology", "rude"), rng.random((60, 2)).tolist())
-    config = compose_command("gold", GoldConfig, ["grader=recorded", "model.path=x", "gold.train=x", "few=1"])
+    config = compose_command(
+        "gold", GoldConfig, ["grader.kind=recorded", "grader.path=x", "gold.train=x", "few=1"]
+    )
     book = load_rulebook(rulebook)
 
     def levels(labels: Sequence[LabelledResponse]) -> np.ndarray:
@@ -195,7 +197,9 @@ def test_propositions_with_too_few_labels_are_named_and_left_out_of_a_second_mea
     table = [[0.9 * row.propositions["apology"], 0.3] for row in rows]
     path = record(tmp_path / "g.jsonl", "x", rows, table)
     labels = write_labels(tmp_path / "train.jsonl", rows)
-    assert gold(tmp_path, rulebook, "grader=recorded", f"model.path={path}", f"gold.train={labels}") == 0
+    assert (
+        gold(tmp_path, rulebook, "grader.kind=recorded", f"grader.path={path}", f"gold.train={labels}") == 0
+    )
     found = calibration(tmp_path / "gold")
     assert float(found["g", "0.5", MEAN]["balanced_accuracy"]) == 0.75
     assert float(found["g", "0.5", ENOUGH]["balanced_accuracy"]) == 1.0
@@ -210,7 +214,7 @@ def test_labels_too_few_to_judge_anything_by_are_said(tmp_path: Path, rulebook: 
     table = [[0.9 * row.propositions["apology"], 0.3] for row in rows]
     path = record(tmp_path / "g.jsonl", "x", rows, table)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    keys = ["grader=recorded", f"model.path={path}", f"gold.test={labels}", "hostile.responses=5"]
+    keys = ["grader.kind=recorded", f"grader.path={path}", f"gold.test={labels}", "hostile.responses=5"]
     assert gold(tmp_path, rulebook, *keys) == 0
     assert calibration(tmp_path / "gold")["g", "0.5", ENOUGH]["accuracy"] == ""
     summary = (tmp_path / "gold" / "summary.md").read_text(encoding="utf-8")
@@ -225,7 +229,7 @@ def test_the_same_call_writes_the_same_bytes(tmp_path: Path, rulebook: str) -> N
     labels = write_labels(tmp_path / "train.jsonl", rows)
     contents = []
     for _ in range(2):
-        gold(tmp_path, rulebook, "grader=recorded", f"model.path={path}", f"gold.train={labels}")
+        gold(tmp_path, rulebook, "grader.kind=recorded", f"grader.path={path}", f"gold.train={labels}")
         folder = tmp_path / "gold"
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
         contents.append({p.name: p.read_bytes() for p in files})
@@ -239,7 +243,7 @@ def test_the_page_is_drawn_again_from_the_record_alone(tmp_path: Path, rulebook:
     table = np.random.default_rng(1).random((24, 2)).tolist()
     path = record(tmp_path / "g.jsonl", "x", rows, table)
     labels = write_labels(tmp_path / "train.jsonl", rows)
-    gold(tmp_path, rulebook, "grader=recorded", f"model.path={path}", f"gold.train={labels}")
+    gold(tmp_path, rulebook, "grader.kind=recorded", f"grader.path={path}", f"gold.train={labels}")
     folder = tmp_path / "gold"
     drawn = [folder / "gold.html", folder / "summary.md", *sorted((folder / "plots").iterdir())]
     before = [file.read_bytes() for file in drawn]
@@ -257,7 +261,7 @@ def test_a_record_that_was_not_finished_is_not_drawn(
     """Guards: half of a new record under the manifest of the old one, drawn as if it were whole."""
     rows = labelled(8)
     path = record(tmp_path / "g.jsonl", "x", rows, [[0.1, 0.9]] * 8)
-    keys = "grader=recorded", f"model.path={path}", f"gold.test={write_labels(tmp_path / 't.jsonl', rows)}"
+    keys = "grader.kind=recorded", f"grader.path={path}", f"gold.test={write_labels(tmp_path / 't.jsonl', rows)}"
     assert gold(tmp_path, rulebook, *keys) == 0
 
     def refuses(*_: object) -> None:
@@ -303,7 +307,7 @@ def test_attacks_on_a_grader_that_believes_the_response_are_reported(
     """A grader that says yes to whatever ends with `yes` moves, and the tables say so."""
     rows = labelled(8)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    keys = ["grader=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys = ["grader.kind=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
     assert gold(tmp_path, rulebook, *keys, "hostile.responses=4", "few=2") == 0
     with open(tmp_path / "gold" / "hostile.csv", encoding="utf-8", newline="") as file:
         found = {row["attack"]: row for row in csv.DictReader(file)}
@@ -376,7 +380,7 @@ def test_too_many_unscored_stop_with_code_3_and_the_next_call_asks_for_the_rest_
     """A server that breaks in the middle costs its failures, not what it had answered."""
     rows = labelled(24)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    keys = ["grader=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys = ["grader.kind=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
     keys += ["server.attempts=1", "server.concurrency=1", "batch_size=4"]
     answering.good = 20
     assert gold(tmp_path, rulebook, *keys) == 3
@@ -393,7 +397,7 @@ def test_too_many_unscored_stop_with_code_3_and_the_next_call_asks_for_the_rest_
 def test_a_kill_costs_the_batch_in_hand_only(tmp_path: Path, rulebook: str, answering: Answering) -> None:
     """What the server had answered when the process was killed is not paid for twice."""
     labels = write_labels(tmp_path / "test.jsonl", labelled(24))
-    keys = ["grader=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
+    keys = ["grader.kind=server", f"server.url={answering.url}", "server.model=m", f"gold.test={labels}"]
     keys += ["server.concurrency=1", "batch_size=2"]
     answering.pause = 0.1
     command = [
@@ -422,7 +426,7 @@ def test_what_gold_asked_a_server_is_not_asked_again(
     """Each command paid for the grades of the same responses, and gold for those under another name."""
     rows, rules = labelled(24), load_rulebook(rulebook)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    server = ["grader=server", f"server.url={answering.url}", "server.model=m"]
+    server = ["grader.kind=server", f"server.url={answering.url}", "server.model=m"]
     assert gold(tmp_path, rulebook, f"gold.test={labels}", *server) == 0
     assert answering.asked == 48
     named = "graders=[{kind: server, path: m, name: mine}]"
@@ -439,7 +443,7 @@ def test_a_few_unscored_are_counted_in_every_table(tmp_path: Path, rulebook: str
     table[3][0] = Unscored("time-out")
     path = record(tmp_path / "g.jsonl", "x", rows, table)
     labels = write_labels(tmp_path / "test.jsonl", rows)
-    keys = ["grader=recorded", f"model.path={path}", f"gold.test={labels}"]
+    keys = ["grader.kind=recorded", f"grader.path={path}", f"gold.test={labels}"]
     assert gold(tmp_path, rulebook, *keys) == 0
     found = calibration(tmp_path / "gold")
     assert (found["g", "0.5", "apology"]["n_unscored"], found["g", "0.5", MEAN]["n_unscored"]) == ("1", "1")
@@ -464,15 +468,15 @@ def test_a_model_is_named_by_the_whole_last_part_of_its_path() -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        (["grader=gpt", "model.path=x"], "unknown grader 'gpt'"),
+        (["grader.kind=gpt", "grader.path=x"], "unknown grader 'gpt'"),
         ([], "no grader is named"),
-        (["grader=encoder"], "field 'model.path': a grader of kind encoder has no path"),
-        (["grader=server"], "field 'server.url': is empty"),
+        (["grader.kind=encoder"], "field 'grader.path': a grader of kind encoder has no path"),
+        (["grader.kind=server"], "field 'server.url': is empty"),
         (["graders=[{kind: oracle, path: a/x}, {kind: oracle, path: b/x}]"], "two graders have one name"),
-        (["grader=recorded", "model.path=missing.jsonl"], "missing.jsonl: cannot be read"),
-        (["grader=recorded", "model.path=x", "metric=f1"], "field 'metric'"),
-        (["grader=recorded", "model.path=x", "seed=-1"], "field 'seed': is -1; give 0 or more"),
-        (["grader=recorded", "model.path=x", "draw=5"], "did you mean 'draws'"),
+        (["grader.kind=recorded", "grader.path=missing.jsonl"], "missing.jsonl: cannot be read"),
+        (["grader.kind=recorded", "grader.path=x", "metric=f1"], "field 'metric'"),
+        (["grader.kind=recorded", "grader.path=x", "seed=-1"], "field 'seed': is -1; give 0 or more"),
+        (["grader.kind=recorded", "grader.path=x", "draw=5"], "did you mean 'draws'"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -499,7 +503,7 @@ def test_another_commands_results_are_not_overwritten(tmp_path: Path, rulebook: 
     path = record(tmp_path / "g.jsonl", "x", rows, [[0.1, 0.1]] * 4)
     labels = write_labels(tmp_path / "test.jsonl", rows)
     code = gold(
-        tmp_path, rulebook, "grader=recorded", f"model.path={path}", f"gold.test={labels}", "name=run"
+        tmp_path, rulebook, "grader.kind=recorded", f"grader.path={path}", f"gold.test={labels}", "name=run"
     )
     assert code == 2 and (tmp_path / "run" / "metrics.csv").read_text() == "kept"
 
@@ -521,7 +525,7 @@ def test_the_released_files_load_as_they_are(tmp_path: Path) -> None:
     grades = [[float(labels[n]) * (n != "apology") for n in names] for labels in known]
     path = tmp_path / "g.jsonl"
     write_grades(path, "x", [row.response for row in rows], Grades.of(names, grades))
-    keys = ["grader=recorded", f"model.path={path}", f"gold.train={GOLD / 'train.jsonl'}"]
+    keys = ["grader.kind=recorded", f"grader.path={path}", f"gold.train={GOLD / 'train.jsonl'}"]
     assert gold(tmp_path, str(GOLD / "proposition_prompts.yaml"), *keys) == 0
     found = calibration(tmp_path / "gold")
     assert float(found["g", "0.5", "apology"]["accuracy"]) == pytest.approx(1 - 106 / 351)

@@ -121,7 +121,11 @@ def test_language_models_of_two_sizes_side_by_side(files: Path, tmp_path: Path) 
 
 def test_the_rulebooks_own_template_can_be_asked_instead(files: Path, tmp_path: Path) -> None:
     """The paper's order: the question first, which no prefix is shared for."""
-    keys = ("grader=language_model", f"model.path={files / 'small'}", f"gold.test={files / 'test.jsonl'}")
+    keys = (
+        "grader.kind=language_model",
+        f"grader.path={files / 'small'}",
+        f"gold.test={files / 'test.jsonl'}",
+    )
     plain = gold(files, tmp_path / "model", *keys, "max_unscored=1")
     template = gold(files, tmp_path / "rulebook", *keys, "max_unscored=1", "asked_by=RULEBOOK")
     assert plain["small", "0.5", MEAN]["brier"] != template["small", "0.5", MEAN]["brier"]
@@ -134,13 +138,17 @@ def test_the_rulebooks_own_template_can_be_asked_instead(files: Path, tmp_path: 
 
 def test_an_encoder_is_fitted_judged_on_other_prompts_and_loads_again(files: Path, tmp_path: Path) -> None:
     """What is kept grades as it did when it was judged; without a test file it is judged out of fold."""
-    keys = ("grader=encoder", f"gold.test={files / 'test.jsonl'}")
+    keys = ("grader.kind=encoder", f"gold.test={files / 'test.jsonl'}")
     fitted = gold(
-        files, tmp_path / "a", *keys, f"model.path={files / 'encoder'}", f"gold.train={files / 'train.jsonl'}"
+        files,
+        tmp_path / "a",
+        *keys,
+        f"grader.path={files / 'encoder'}",
+        f"gold.train={files / 'train.jsonl'}",
     )
     assert float(fitted["encoder", "0.5", MEAN]["accuracy"]) >= 0.95
     kept = tmp_path / "a" / "gold" / "graders" / "encoder"
-    again = gold(files, tmp_path / "b", *keys, f"model.path={kept}")
+    again = gold(files, tmp_path / "b", *keys, f"grader.path={kept}")
     for measure in ("accuracy", "auroc", "brier"):
         assert again["encoder", "0.5", MEAN][measure] == fitted["encoder", "0.5", MEAN][measure]
     moved = hostile(tmp_path / "a")
@@ -149,8 +157,8 @@ def test_an_encoder_is_fitted_judged_on_other_prompts_and_loads_again(files: Pat
     crossed = gold(
         files,
         tmp_path / "c",
-        "grader=encoder",
-        f"model.path={files / 'encoder'}",
+        "grader.kind=encoder",
+        f"grader.path={files / 'encoder'}",
         f"gold.train={files / 'train.jsonl'}",
     )
     assert crossed["encoder", "0.5", "cake"]["n"] == "80"
@@ -163,7 +171,7 @@ def test_a_plain_encoder_without_training_labels_is_refused(
 ) -> None:
     keys = [f"rulebook={files / 'rulebook.yaml'}", f"results={tmp_path}", f"gold.test={files / 'test.jsonl'}"]
     keys.append("threads=1")
-    assert main(["gold", "grader=encoder", f"model.path={files / 'encoder'}", *keys]) == 2
+    assert main(["gold", "grader.kind=encoder", f"grader.path={files / 'encoder'}", *keys]) == 2
     assert "field 'gold.train': an encoder without head is fitted to labels" in capsys.readouterr().err
 
 
@@ -200,9 +208,9 @@ def test_an_encoder_copies_a_language_model_on_completions_it_has_not_seen(
 ) -> None:
     """The student's verdicts are its teacher's more often than the commoner verdict is; no label taught it."""
     student = [
-        "grader=encoder",
-        f"model.path={files / 'encoder'}",
-        "teacher.grader=language_model",
+        "grader.kind=encoder",
+        f"grader.path={files / 'encoder'}",
+        "teacher.kind=language_model",
         f"teacher.path={teacher}",
         f"teacher.on={completions}",
         f"gold.test={files / 'test.jsonl'}",
@@ -249,7 +257,7 @@ def test_thresholds_of_a_student_are_tuned_on_peoples_labels(
     write_jsonl(files / "turned.jsonl", map(labelled_as_json, turned))
     found = []
     for train in ("train", "turned"):
-        keys = ["grader=encoder", f"model.path={files / 'encoder'}", "teacher.grader=recorded"]
+        keys = ["grader.kind=encoder", f"grader.path={files / 'encoder'}", "teacher.kind=recorded"]
         keys += [f"teacher.path={files / 'teacher.jsonl'}", f"teacher.on={completions}"]
         keys += [
             f"gold.train={files / train}.jsonl",
@@ -270,7 +278,7 @@ def test_thresholds_of_a_student_are_tuned_on_peoples_labels(
     [
         (
             [
-                "teacher.grader=recorded",
+                "teacher.kind=recorded",
                 "teacher.path={labels}",
                 "teacher.on={completions}",
                 "encoder.choose=true",
@@ -278,23 +286,28 @@ def test_thresholds_of_a_student_are_tuned_on_peoples_labels(
             "field 'encoder.choose': is for labels of people",
         ),
         (["teacher.on={completions}"], "field 'teacher.on': is given, and no teacher is named"),
-        (["teacher.grader=gpt", "teacher.on={completions}"], "field 'teacher.grader': unknown grader 'gpt'"),
-        (["teacher.grader=encoder", "teacher.on={completions}"], "field 'teacher.path': a grader of kind"),
-        (["teacher.grader=recorded", "teacher.path={labels}"], "field 'teacher.on': is not set"),
+        (["teacher.kind=gpt", "teacher.on={completions}"], "field 'teacher.kind': unknown grader 'gpt'"),
+        (["teacher.kind=encoder", "teacher.on={completions}"], "field 'teacher.path': a grader of kind"),
+        (["teacher.kind=recorded", "teacher.path={labels}"], "field 'teacher.on': is not set"),
         (
-            ["teacher.grader=recorded", "teacher.path={labels}", "teacher.on={labels}"],
+            ["teacher.kind=recorded", "teacher.path={labels}", "teacher.on={labels}"],
             "field 'teacher.on': the prompts of all 40 completions are in gold.train or gold.test",
         ),
         (
-            ["teacher.grader=recorded", "teacher.path={labels}", "teacher.on={completions}", "grader=oracle"],
-            "field 'teacher.grader': no grader here is a plain encoder",
+            [
+                "teacher.kind=recorded",
+                "teacher.path={labels}",
+                "teacher.on={completions}",
+                "grader.kind=oracle",
+            ],
+            "field 'teacher.kind': no grader here is a plain encoder",
         ),
         (
-            ["teacher.grader=recorded", "teacher.path=gone.jsonl", "teacher.on={completions}"],
+            ["teacher.kind=recorded", "teacher.path=gone.jsonl", "teacher.on={completions}"],
             "gone.jsonl: cannot be read",
         ),
         (
-            ["teacher.grader=recorded", "teacher.path={labels}", "teacher.on={broken}"],
+            ["teacher.kind=recorded", "teacher.path={labels}", "teacher.on={broken}"],
             "broken.jsonl:2: field 'completion'",
         ),
     ],
@@ -312,7 +325,7 @@ def test_bad_teachers_are_refused_in_one_line(
     broken.write_text(f"{lines[0]}\n{lines[1].replace('completion', 'answer')}\n", encoding="utf-8")
     places = {"completions": completions, "labels": files / "test.jsonl", "broken": broken}
     common = [f"rulebook={files / 'rulebook.yaml'}", f"results={tmp_path}", f"gold.test={places['labels']}"]
-    common += ["grader=encoder", f"model.path={files / 'encoder'}", "threads=1"]
+    common += ["grader.kind=encoder", f"grader.path={files / 'encoder'}", "threads=1"]
     assert main(["gold", *common, *(key.format(**places) for key in keys)]) == 2
     error = capsys.readouterr().err
     assert told in error and len([line for line in error.splitlines() if "rbrbench: " in line]) == 1

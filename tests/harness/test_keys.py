@@ -31,6 +31,13 @@ from rbrbench.cli import main
     [
         ("run", "ppo.max_unscored_share=0.2", "ppo.max_unscored"),
         ("evaluate", "unscored_limit=0.2", "max_unscored"),
+        ("evaluate", "model.path=x", "subject.path"),
+        ("evaluate", "models.a.model.path=x", "models.a.subject.path"),
+        ("gold", "model.path=x", "grader.path"),
+        ("gold", "grader=recorded", "grader.kind"),
+        ("gold", "teacher.grader=recorded", "teacher.kind"),
+        ("fit", "model.path=x", "grader.path"),
+        ("fit", "grader=recorded", "grader.kind"),
         ("gold", "server.base_url=http://x/v1", "server.url"),
         ("fit", "server.base_url=http://x/v1", "server.url"),
     ],
@@ -122,3 +129,13 @@ def test_a_new_name_keeps_what_lies_below_and_what_a_star_stands_for() -> None:
     assert new_name(Keys, "models.ours.model.path") == "models.ours.subject.path"
     assert new_name(Keys, "models.ours") is None and new_name(Keys, "modelling") is None
     assert new_name(InputError, "model.path") is None
+
+
+def test_a_name_that_became_a_group_moves_alone() -> None:
+    """`grader.kind` would have been told to become `grader.kind.kind`."""
+
+    class Keys:
+        RENAMED: ClassVar = {"grader": "grader.kind"}
+
+    assert new_name(Keys, "grader") == "grader.kind"
+    assert new_name(Keys, "grader.kind") is None

@@ -110,7 +110,7 @@ def test_lm_eval_gets_our_numbers_on_a_suite(
     lines = suite.read_text().splitlines()
     suite.write_text("".join(f"{line}\n" for line in lines if '"turns"' not in line))
     limits = ["decoding.max_new_tokens=16", "card.labels=none"]
-    assert evaluate(tmp_path, suite, f"model.path={model}", "name=ours", *limits) == 0
+    assert evaluate(tmp_path, suite, f"subject.path={model}", "name=ours", *limits) == 0
     ours = metrics_of(tmp_path, "ours")
     for name in METRICS:
         value = float(ours["tiny", "prompt_file", name, "string_match"]["value"])
@@ -145,7 +145,7 @@ def test_lm_eval_gets_our_numbers_on_a_capability_task(tmp_path: Path, model: Pa
     assert main(["export", root, f"out={out}"]) == 0
     found = lm_eval_results(out, model, "rbrbench_stereoset", chat=False)["results"]["rbrbench_stereoset"]
     results = f"results={tmp_path}/results"
-    assert main(["evaluate", f"model.path={model}", root, results, "name=ours", "draws=200"]) == 0
+    assert main(["evaluate", f"subject.path={model}", root, results, "name=ours", "draws=200"]) == 0
     ours = metrics_of(tmp_path, "ours")
     for metric in ("lms", "ss", "icat"):
         value = float(ours["tiny", "capability/stereoset", metric, ""]["value"])
