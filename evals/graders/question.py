@@ -46,16 +46,13 @@ class Layout(str, Enum):
 class GraderPrompt:
     """How a proposition is put to the model.
 
-    `template` has the fields {question}, and for question_first {response} and, if wished,
-    {conversation}; without the latter the conversation is written as chat turns before it.
-    `as_turn` asks in a user turn of the chat template; otherwise the template follows the response
-    directly and the answer follows it. `few_shot` adds the proposition's examples.
+    In question_first without {conversation}, the conversation is written as chat turns before the template.
     """
 
-    layout: Layout = Layout.RESPONSE_FIRST
-    template: str = INSTRUCTION
-    as_turn: bool = True
-    few_shot: bool = True
+    layout: Layout = Layout.RESPONSE_FIRST  # response_first shares what was read; or question_first
+    template: str = INSTRUCTION  # has {question}; of question_first {response}, and {conversation} if wished
+    as_turn: bool = True  # as a user's turn of the chat template; false: right after the response
+    few_shot: bool = True  # with the proposition's examples
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.layout)

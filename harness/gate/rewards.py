@@ -25,10 +25,9 @@ from harness.subjects.reward_models import load_reward_model_term
 from trainers.reward.examples import FitExamples, fit_examples
 from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
-from trainers.reward.weights import fit_weights
+from trainers.reward.weights import MAX_UNSCORED, fit_weights
 
 Advance = Callable[[int], None]
-MAX_UNSCORED = 0.1  # of the completions that weights are fitted on, as in a run
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def _rulebooks_prompt(rulebook: Rulebook) -> GraderPrompt:
 
     if rulebook.prompt_template is None:
         raise InputError(
-            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=MODEL"
+            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=model"
         )
     return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
 

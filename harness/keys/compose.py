@@ -109,11 +109,13 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
         (line for line in reversed(shown) if "Value" in line or "Invalid" in line),
         shown[0] if shown else "error",
     )
+    for member in dict(_enums(kind, "")).get(key or "", ()):
+        problem = re.sub(rf"(?<=[\[ ]){member.name}(?=[\],])", str(member.value), problem)
     return InputError(problem.rstrip("."), field=key, fix="--help lists every key with its type")
 
 
 def every_key(kind: type[object]) -> dict[str, str]:
-    """{key: default} of the whole configuration, dotted."""
+    """{key: default, as a user writes it} of the whole configuration, dotted."""
     flat: dict[str, str] = {}
 
     def walk(node: object, prefix: str) -> None:
@@ -121,10 +123,19 @@ def every_key(kind: type[object]) -> dict[str, str]:
             if isinstance(value, dict):
                 walk(value, f"{prefix}{name}.")
             else:
-                flat[f"{prefix}{name}"] = str(value.value if isinstance(value, Enum) else value)
+                flat[f"{prefix}{name}"] = _written(value)
 
-    walk(OmegaConf.to_container(OmegaConf.structured(kind), enum_to_str=True), "")
+    walk(OmegaConf.to_container(OmegaConf.structured(kind)), "")
     return flat
+
+
+def _written(value: object) -> str:
+    """A value as it is written on a command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def rulebook_path(rulebook: str) -> Path:

@@ -114,7 +114,7 @@ class DecodingKeys:
 class CapabilityKeys:
     """Knowledge tasks through lm-eval, for local models."""
 
-    root: str | None = None  # folder of the tasks' released files; None: by lm-eval's names, from the hub
+    root: str | None = None  # folder of the tasks' released files; null: by lm-eval's names, from the hub
     tasks: list[str] = field(default_factory=list)  # those to take; []: all with a file in root
     num_fewshot: dict[str, int] = field(default_factory=dict)  # .TASK=5: examples before each question
     limit: int = 400  # items a task

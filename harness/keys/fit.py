@@ -11,7 +11,7 @@ from evals.values.errors import InputError
 from evals.values.ranges import SHARE_BELOW_ONE, check_ranges
 from harness.keys.graders import RENAMED, GraderKeys, check_grader
 from harness.keys.shared import check_least, check_name, response_types
-from trainers.reward.weights import WeightsConfig
+from trainers.reward.weights import MAX_UNSCORED, WeightsConfig
 
 ORACLE = "oracle"
 
@@ -36,7 +36,7 @@ class FitConfig:
     refit: bool = True  # fit anew without each rule, to say what leaving it out costs
     orders: int = 5  # random orders of the prompts for the learning curve; 0: none
     worst: int = 10  # wrongly ranked pairs shown of each response type
-    max_unscored: float = 0.1  # a larger share of unscored completions: exit code 3
+    max_unscored: float = MAX_UNSCORED  # a larger share of unscored completions: exit code 3
     draws: int = 2000  # bootstrap draws of an interval
     threads: int = 2  # processor threads
     seed: int = 0  # of the split, of draws, orders and trees

@@ -105,7 +105,7 @@ class GoldConfig:
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     gold: GoldLabels = field(default_factory=GoldLabels)
     asked_by: AskedBy = AskedBy.MODEL  # as trained, else after the response; rulebook: in its template
-    metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # of the tuned thresholds; or ACCURACY
+    metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # of the tuned thresholds; or accuracy
     folds: int = 5  # of the prompts of gold.train
     few: int = 10  # fewer prompts with either label: too few to learn from, or to judge
     max_unscored: float = 0.05  # a larger share of unscored grades: exit code 3

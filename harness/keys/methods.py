@@ -54,7 +54,7 @@ class Method:
         return any(term != REWARD_MODEL for term in self.terms)
 
     def named(self, algorithm: Algorithm) -> str:
-        """The name in results: what `rbr_ppo` makes with `algorithm=GRPO` is `rbr_grpo`."""
+        """The name in results: what `rbr_ppo` makes with `algorithm=grpo` is `rbr_grpo`."""
         return f"{self.name.removesuffix('_ppo')}_{algorithm.value}" if self.is_ppo else self.name
 
     @property

@@ -50,7 +50,7 @@ class Source(str, Enum):
 
 @dataclass
 class DataConfig:
-    source: Source = Source.SANDBOX
+    source: Source = Source.SANDBOX  # sandbox or real
     root: str | None = None  # folder of the real data sets
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
 @dataclass
 class CapabilityConfig:
     tasks: list[str] = field(default_factory=lambda: list(SANDBOX_TASKS))  # []: none is measured
-    root: str | None = None  # folder with the real tasks' files; None: the sandbox's own tasks
+    root: str | None = None  # folder with the real tasks' files; null: the sandbox's own tasks
     limit: int = 400  # items a task
     batch_size: int = 128  # requests at once; changes speed only
 
@@ -93,7 +93,7 @@ class RunConfig:
     results: str = "results"  # root folder of results
     seed: int = 0  # of the world, of every model and of every sample
     threads: int = 2  # processor threads
-    methods: list[str] = field(default_factory=lambda: list(DEFAULT))
+    methods: list[str] = field(default_factory=lambda: list(DEFAULT))  # those that are compared, by name
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     data: DataConfig = field(default_factory=DataConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
@@ -104,11 +104,11 @@ class RunConfig:
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: GraderTrainingConfig = field(default_factory=GraderTrainingConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    algorithm: Algorithm = Algorithm.PPO  # PPO, GRPO, RLOO, REINFORCE; their settings are those of ppo
+    algorithm: Algorithm = Algorithm.PPO  # ppo, grpo, rloo or reinforce; their settings are those of ppo
     group_size: int = 8  # responses a prompt of GRPO and RLOO
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
     renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
-    vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; None: the trainer does
+    vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; null: the trainer does
     processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
     launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate
     trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...

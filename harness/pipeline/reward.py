@@ -30,9 +30,9 @@ from trainers.reward.ranking import rewards
 from trainers.reward.reward import Reward, RewardModelTerm, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
 from trainers.reward.terms import TermParts, build_term
+from trainers.reward.weights import MAX_UNSCORED
 
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
-MAX_UNSCORED = 0.1  # of the grades that weights are fitted on
 
 
 def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm:

@@ -14,15 +14,16 @@ from conf import CONF
 from evals.judges import build_judge
 from evals.values.errors import InputError
 from evals.values.renamed import new_name
-from harness.keys.compose import compose_keys
+from harness.keys.compose import compose_keys, every_key
 from harness.keys.evaluate import EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
 from harness.keys.help import meanings
 from harness.keys.report import ReportConfig
-from harness.keys.run import RunConfig
+from harness.keys.run import RunConfig, compose_run
 from harness.keys.xstest import XSTestConfig
+from harness.report.exports.lm_eval_export import ExportConfig
 from rbrbench.cli import main
 
 
@@ -53,12 +54,42 @@ def test_an_old_name_gives_the_new_one(
 
 @pytest.mark.parametrize(
     "kind",
-    [EvaluateConfig, GoldConfig, FitConfig, RegressConfig, XSTestConfig, ReportConfig],
+    [
+        RunConfig,
+        EvaluateConfig,
+        GoldConfig,
+        FitConfig,
+        RegressConfig,
+        XSTestConfig,
+        ReportConfig,
+        ExportConfig,
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_every_key_has_its_meaning(kind: type) -> None:
     """Help listed inherited keys, `server.timeout` say, with nothing beside them."""
     assert [key for key, meaning in key_meanings(kind) if not meaning] == []
+
+
+def test_help_shows_values_as_they_are_written() -> None:
+    """`HINGE`, `None`, `True` and `['a']` are Python's: a user writes hinge, null, true and [a]."""
+    shown = {**every_key(RunConfig), **every_key(GoldConfig)}
+    assert shown["methods"] == "[helpful_ppo,human_ppo,rbr_ppo]" and shown["trackers"] == "[]"
+    assert (shown["algorithm"], shown["weights.method"], shown["metric"]) == (
+        "ppo",
+        "hinge",
+        "balanced_accuracy",
+    )
+    assert (shown["vllm"], shown["ppo.anneal"], shown["ppo.gamma"]) == ("null", "true", "1.0")
+    for key in ("algorithm", "methods", "vllm", "ppo.on_limit", "model.precision", "data.source"):
+        written = shown[key].upper() if key == "algorithm" else shown[key]  # case does not matter
+        assert str(every_value(compose_run([f"{key}={written}"]), key)) == str(every_value(RunConfig(), key))
+
+
+def every_value(config: object, key: str) -> object:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
 
 
 def key_meanings(kind: type, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -36,12 +36,12 @@ class ModelConfig:
     """Which language model. With a `path` it is loaded; without one it is made and pre-trained here."""
 
     path: str | None = None  # a Hugging Face folder or hub name
-    precision: Precision = Precision.FLOAT32
-    lora_rank: int = 0  # 0 trains every weight
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    context: int = 256  # tokens
+    precision: Precision = Precision.FLOAT32  # of the weights: float32 or bfloat16
+    lora_rank: int = 0  # of the adapters that are trained; 0 trains every weight
+    width: int = 128  # of its states; a multiple of twice the heads
+    layers: int = 2  # of a model that is made here
+    heads: int = 4  # of attention in a layer
+    context: int = 256  # tokens of prompt and response together
 
     def __post_init__(self) -> None:
         check_ranges(self, "model", {"width layers heads context": whole(1), "lora_rank": whole(0)})

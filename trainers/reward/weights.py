@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 CERTIFIED_GAP = 1e-6  # relative; what a fit must reach
+MAX_UNSCORED = 0.1  # of the completions that weights are fitted on; with more there are no weights
 TOLERANCE = 1e-7  # what the solver stops at
 
 

@@ -33,72 +33,47 @@ class OnLimit(str, Enum):
 
 @dataclass
 class PPOConfig:
-    """Defaults after lm-human-preferences and TRL where they agree.
+    """Defaults after lm-human-preferences and TRL where they agree."""
 
-    updates: rollout-and-update rounds. batch_size: responses a round, over all processes.
-    epochs, minibatches: passes over a round's responses, optimiser steps a pass.
-    micro_batch_size: responses a forward pass; changes memory and speed, never the result.
-    max_new_tokens: limit of a response. temperature: of sampling, and of every log-probability.
-    learning_rate, critic_learning_rate: of Adam (adam_eps); warmup: updates of linear rise;
-    anneal: linear fall to 0 over the run. max_grad_norm: for policy and critic, each its own.
-    kl_coef: per nat of the per-token k1 estimate, in the reward and nowhere else; kl_controller
-    adaptive moves it towards kl_target nats a response over kl_horizon responses.
-    gamma, lam: of GAE. clip, value_clip: ranges. value_coef: weight of the value loss.
-    score_clip: bound on a response's score; missing_eos_penalty: taken off it when the limit cut.
-    whiten_advantages: over all tokens of the round.
-    checkpoints, checkpoint_every: the policies of the last `checkpoints` save points are kept;
-    save points lie `checkpoint_every` updates apart, counted back from the last.
-    save_every: updates between resumable states (at most this many are lost when killed).
-    max_unscored: of a round's responses without a score; above it the run ends.
-    stop_kl: ends a round's epochs once approx_kl (nats a token) of an epoch exceeds it; None: never.
-    kl_limit, entropy_floor: of a round's samples, in nats a response (objective/kl) and nats a token
-    (objective/entropy); on_limit says what happens beyond them. None: no limit.
-    monitor_every: updates between two looks at held-out responses (0: none), of monitor_prompts
-    prompts; alarm_drop: fall of their score, from 0 to 1, that raises the alarm while the reward rises.
-    shared_trunk: the critic is a head on the policy's own trunk, not a model of its own.
-    gradient_checkpointing, offload: less memory for more time, never another result; offload keeps
-    the reference and the reward's models in main memory while they idle.
-    """
-
-    updates: int
-    batch_size: int
-    max_new_tokens: int
-    epochs: int = 4
-    minibatches: int = 1
-    micro_batch_size: int = 16
-    temperature: float = 1.0
-    learning_rate: float = 1e-5
-    critic_learning_rate: float = 1e-5
-    adam_eps: float = 1e-5
-    max_grad_norm: float = 1.0
-    warmup: int = 0
-    anneal: bool = True
-    kl_coef: float = 0.05
-    kl_controller: KLController = KLController.FIXED
-    kl_target: float = 6.0
-    kl_horizon: float = 10000.0
-    gamma: float = 1.0
-    lam: float = 0.95
-    clip: float = 0.2
-    value_clip: float = 0.2
-    value_coef: float = 0.1
-    score_clip: float = 10.0
-    missing_eos_penalty: float = 1.0
-    whiten_advantages: bool = True
-    checkpoints: int = 5
-    checkpoint_every: int = 1
-    save_every: int = 10
-    max_unscored: float = 0.1
-    stop_kl: float | None = None
-    kl_limit: float | None = None
-    entropy_floor: float | None = None
-    on_limit: OnLimit = OnLimit.STOP
-    monitor_every: int = 10
-    monitor_prompts: int = 128
-    alarm_drop: float = 0.15
-    shared_trunk: bool = False
-    gradient_checkpointing: bool = False
-    offload: bool = False
+    updates: int  # rounds of rollout and update
+    batch_size: int  # responses a round, over all processes
+    max_new_tokens: int  # limit of a response
+    epochs: int = 4  # passes over a round's responses
+    minibatches: int = 1  # optimiser steps a pass
+    micro_batch_size: int = 16  # responses a forward pass; changes memory and speed, never the result
+    temperature: float = 1.0  # of sampling, and of every log-probability
+    learning_rate: float = 1e-5  # of the policy's Adam
+    critic_learning_rate: float = 1e-5  # of the critic's
+    adam_eps: float = 1e-5  # of both
+    max_grad_norm: float = 1.0  # for policy and critic, each its own
+    warmup: int = 0  # updates of linear rise
+    anneal: bool = True  # linear fall to 0 over the run
+    kl_coef: float = 0.05  # per nat of the per-token k1 estimate, in the reward and nowhere else
+    kl_controller: KLController = KLController.FIXED  # adaptive moves kl_coef towards kl_target
+    kl_target: float = 6.0  # nats a response, of the adaptive controller
+    kl_horizon: float = 10000.0  # responses over which it moves
+    gamma: float = 1.0  # discount of GAE
+    lam: float = 0.95  # lambda of GAE
+    clip: float = 0.2  # range of the policy's ratio
+    value_clip: float = 0.2  # range of the critic's change
+    value_coef: float = 0.1  # weight of the value loss
+    score_clip: float = 10.0  # bound on a response's score
+    missing_eos_penalty: float = 1.0  # taken off the score where the limit cut the response
+    whiten_advantages: bool = True  # over all tokens of the round
+    checkpoints: int = 5  # last save points whose policies are kept
+    checkpoint_every: int = 1  # updates between save points, counted back from the last
+    save_every: int = 10  # updates between resumable states; at most this many are lost when killed
+    max_unscored: float = 0.1  # share of a round's responses without a score; above it the run ends
+    stop_kl: float | None = None  # approx_kl (nats a token) beyond which a round's epochs end; null: never
+    kl_limit: float | None = None  # of a round's samples, nats a response (objective/kl); null: no limit
+    entropy_floor: float | None = None  # the same, nats a token (objective/entropy)
+    on_limit: OnLimit = OnLimit.STOP  # stop or rollback, beyond kl_limit or entropy_floor
+    monitor_every: int = 10  # updates between two looks at held-out responses; 0: none
+    monitor_prompts: int = 128  # of each look
+    alarm_drop: float = 0.15  # fall of their score, of 1, that raises the alarm while the reward rises
+    shared_trunk: bool = False  # the critic is a head on the policy's own trunk, not a model of its own
+    gradient_checkpointing: bool = False  # less memory for more time, never another result
+    offload: bool = False  # the same: reference and reward's models wait in main memory while idle
     seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
 
     def __post_init__(self) -> None:

@@ -40,14 +40,11 @@ LEAST = 8  # comparisons; with fewer, from a policy that says one thing only, no
 
 @dataclass
 class RenewalConfig:
-    """every: updates between two renewals; 0: never. pairs: compared each time.
+    """When the reward model is trained anew, and by whose comparisons."""
 
-    labels: a folder with comparisons-UPDATE.jsonl, written by people; None: the sandbox's annotators.
-    """
-
-    every: int = 0
-    pairs: int = 256
-    labels: str | None = None
+    every: int = 0  # updates between two renewals; 0: never
+    pairs: int = 256  # compared each time
+    labels: str | None = None  # folder of people's comparisons-UPDATE.jsonl; null: the sandbox's annotators
 
     def __post_init__(self) -> None:
         check_ranges(self, "renewal", {"every": whole(0), "pairs": whole(LEAST)})

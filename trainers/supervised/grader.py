@@ -29,19 +29,18 @@ MISSING = -1
 class GraderTrainingConfig:
     """How to fine-tune a grader.
 
-    `propositions_per_step`: questions drawn at random for each batch, 0 for all; fewer are cheaper.
     `balance`: 0 counts every label once; 1 gives true and false answers of a proposition the same
     total weight; between them, a power. Above 0 the probabilities lean towards the rarer answer.
     """
 
-    learning_rate: float = 1e-3
-    epochs: int = 3
-    batch_size: int = 32
-    warmup: float = 0.05  # share of the steps
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    propositions_per_step: int = 8
-    balance: float = 0.0
+    learning_rate: float = 1e-3  # at its highest
+    epochs: int = 3  # passes over the labels
+    batch_size: int = 32  # responses
+    warmup: float = 0.05  # share of the steps, in which the learning rate rises
+    weight_decay: float = 0.01  # of AdamW
+    max_grad_norm: float = 1.0  # a longer gradient is cut to it
+    propositions_per_step: int = 8  # questions drawn at random for each batch, 0 for all; fewer are cheaper
+    balance: float = 0.0  # power that evens out true and false answers; see above
     seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own
     prompt: GraderPrompt = field(default_factory=lambda: PLAIN)
 

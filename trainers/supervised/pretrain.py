@@ -20,11 +20,11 @@ from trainers.supervised.progress import Progress, StepProgress, quieten, steps_
 class PretrainConfig:
     block: int = 128  # tokens of one training row
     batch_size: int = 32  # rows
-    epochs: float = 8.0
+    epochs: float = 8.0  # passes over the text
     max_steps: int = 0  # 0: as many as the epochs take
-    learning_rate: float = 3e-3
-    warmup_share: float = 0.05
-    weight_decay: float = 0.01
+    learning_rate: float = 3e-3  # at its highest
+    warmup_share: float = 0.05  # of the steps, in which the learning rate rises
+    weight_decay: float = 0.01  # of AdamW
 
     def __post_init__(self) -> None:
         check_ranges(

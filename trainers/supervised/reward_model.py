@@ -23,9 +23,9 @@ from trainers.supervised.progress import Progress, StepProgress, quieten, steps_
 @dataclass
 class RewardModelConfig:
     batch_size: int = 32  # comparisons
-    epochs: float = 2.0
-    learning_rate: float = 1e-3
-    warmup_share: float = 0.05
+    epochs: float = 2.0  # passes over the comparisons
+    learning_rate: float = 1e-3  # at its highest
+    warmup_share: float = 0.05  # of the steps, in which the learning rate rises
     max_length: int = 128  # tokens of prompt and response; longer rows are left out and counted
     center_coef: float = 0.01  # pulls the mean reward to zero (arXiv 2312.09244)
 

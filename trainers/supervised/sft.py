@@ -23,9 +23,9 @@ from trainers.supervised.progress import Progress, StepProgress, quieten, steps_
 @dataclass
 class SFTConfig:
     batch_size: int = 32  # demonstrations
-    epochs: float = 3.0
-    learning_rate: float = 1e-3
-    warmup_share: float = 0.05
+    epochs: float = 3.0  # passes over the demonstrations
+    learning_rate: float = 1e-3  # at its highest
+    warmup_share: float = 0.05  # of the steps, in which the learning rate rises
     max_length: int = 128  # tokens of prompt and response; longer rows are cut and counted
 
     def __post_init__(self) -> None:

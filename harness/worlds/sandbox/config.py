@@ -15,35 +15,34 @@ from harness.worlds.sandbox.world import AREAS, MOST_TOPICS
 class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
-    topics_per_area: int = 48
-    difficulty: float = 0.375
+    topics_per_area: int = 48  # of which the last part is held out
+    difficulty: float = 0.375  # 0: the text states every topic's status; 1: of hardly any
     text: TextConfig = field(default_factory=TextConfig)
     natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
-    sft_helpful: int = 1600
-    sft_helpful_harmful: float = 0.1  # helpful demonstrations that answer a harmful request
-    sft_helpful_borderline: float = 0.06
-    sft_human: int = 600
-    comparisons_helpful: int = 2400
-    comparisons_helpful_borderline: float = 0.08
-    comparisons_helpful_harmful: float = 0.08
-    # By area, of the helpful data's comparisons on harmful requests: who is asked to prefer helpful
-    # answers still minds some harms, and others not.
-    helpful_prefers_refusal: dict[str, float] = field(
+    sft_helpful: int = 1600  # helpful demonstrations
+    sft_helpful_harmful: float = 0.1  # of them, those that answer a harmful request
+    sft_helpful_borderline: float = 0.06  # of them, those that answer a borderline request
+    sft_human: int = 600  # demonstrations of safety by annotators
+    comparisons_helpful: int = 2400  # helpful comparisons
+    comparisons_helpful_borderline: float = 0.08  # of them, those on borderline requests
+    comparisons_helpful_harmful: float = 0.08  # of them, those on harmful requests; of the RL prompts too
+    # Who is asked to prefer helpful answers still minds some harms, and others not.
+    helpful_prefers_refusal: dict[str, float] = field(  # by area, of comparisons on harmful requests
         default_factory=lambda: {"potions": 0.3, "tales": 0.15, "jeers": 0.15, "charms": 0.85}
     )
-    comparisons_human: int = 1200
+    comparisons_human: int = 1200  # comparisons of safety by annotators
     annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
-    prompts_helpful: int = 800
-    prompts_safety: int = 1200
-    synthetic_prompts: int = 900
-    synthetic_test_prompts: int = 300
-    grader_labels: int = 3600
-    judge_labels: int = 3600
-    gold_labels: int = 600
-    eval_comply: int = 300
-    eval_hard: int = 200
-    eval_soft: int = 120
-    knowledge_items: int = 400
+    prompts_helpful: int = 800  # RL prompts without a response type
+    prompts_safety: int = 1200  # RL prompts with a response type
+    synthetic_prompts: int = 900  # whose completions the weights are fitted on
+    synthetic_test_prompts: int = 300  # on held-out topics, whose completions the reward is judged on
+    grader_labels: int = 3600  # responses that the grader is trained on
+    judge_labels: int = 3600  # responses that the automated judge is trained on
+    gold_labels: int = 600  # held-out responses that both are measured on
+    eval_comply: int = 300  # evaluation prompts to be answered
+    eval_hard: int = 200  # evaluation prompts for a hard refusal
+    eval_soft: int = 120  # evaluation prompts for a soft refusal
+    knowledge_items: int = 400  # items of each capability task
 
     def __post_init__(self) -> None:
         check_ranges(self, "sandbox", _RANGES)

@@ -31,9 +31,9 @@ OBJECTS = "lamp basket coat drum kettle rope map candle".split()
 class TextConfig:
     """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
 
-    forum_posts: int = 3000
-    passages: int = 1500
-    exercises: int = 3000
+    forum_posts: int = 3000  # questions about topics, and what members answer
+    passages: int = 1500  # whose last word follows from the first sentence
+    exercises: int = 3000  # a few sentences, and two questions about their tone
 
     def __post_init__(self) -> None:
         check_ranges(self, "sandbox.text", {"forum_posts passages exercises": whole(0, MOST_ROWS)})

@@ -15,10 +15,10 @@ class RealConfig:
     vocabulary: int = 4096  # tokens of the byte-level BPE tokenizer
     context: int = 512  # tokens that a prompt with its response must fit, the grader's question too
     response_tokens: int = 64  # room kept for a response to an RL or evaluation prompt
-    sft_dolly: int = 1000
+    sft_dolly: int = 1000  # demonstrations of Dolly
     sft_hh: int = 1000  # chosen replies of the helpful half; its other prompts serve RL
     sft_human: int = 1000  # chosen replies of the harmless half
-    comparisons_helpful: int = 2000
+    comparisons_helpful: int = 2000  # of the helpful half
     comparisons_human: int = 2400  # of the harmless half
     prompts_helpful: int = 800  # RL prompts without a response type
     completions_per_prompt: int = 4  # synthetic completions of a safety prompt
