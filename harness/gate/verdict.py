@@ -74,8 +74,8 @@ def decide(
 
 
 def tolerance_of(group: Group, config: RegressConfig) -> float | None:
-    value = getattr(config.tolerance, group.measure)
-    return None if value is None else float(value)
+    allowed = config.tolerance
+    return {"ranking_error": allowed.ranking_error, "class_error": allowed.class_error}[group.measure]
 
 
 def _adjusted(groups: Sequence[Group], changes: Sequence[Change], config: RegressConfig) -> list[float]:

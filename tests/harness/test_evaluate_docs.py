@@ -84,6 +84,7 @@ def test_every_command_of_the_page_runs(
 
 def test_every_key_of_the_page_exists() -> None:
     """A key that was renamed lives on in the guide."""
+    from evals.judges import judge_settings
     from harness.keys.compose import every_key
     from harness.keys.evaluate import EvaluateConfig, SourceKeys
     from harness.report.exports.lm_eval_export import ExportConfig
@@ -95,6 +96,7 @@ def test_every_key_of_the_page_exists() -> None:
         "suites.NAME.path",
         "judges.NAME.KEY",
         "judges.NAME.kind",
+        *(f"judges.NAME.{key}" for key in judge_settings("harmbench")),
     }
     named = re.findall(r"`((?:[a-z_]+\.)?[a-z_]+(?:\.NAME\.[a-zA-Z]+)?)=", PAGE.read_text(encoding="utf-8"))
     assert len(named) > 12

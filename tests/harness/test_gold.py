@@ -261,7 +261,11 @@ def test_a_record_that_was_not_finished_is_not_drawn(
     """Guards: half of a new record under the manifest of the old one, drawn as if it were whole."""
     rows = labelled(8)
     path = record(tmp_path / "g.jsonl", "x", rows, [[0.1, 0.9]] * 8)
-    keys = "grader.kind=recorded", f"grader.path={path}", f"gold.test={write_labels(tmp_path / 't.jsonl', rows)}"
+    keys = (
+        "grader.kind=recorded",
+        f"grader.path={path}",
+        f"gold.test={write_labels(tmp_path / 't.jsonl', rows)}",
+    )
     assert gold(tmp_path, rulebook, *keys) == 0
 
     def refuses(*_: object) -> None:

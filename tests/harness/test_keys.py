@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import ClassVar, get_type_hints
 
 import pytest
@@ -24,7 +26,19 @@ from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
 from harness.keys.xstest import XSTestConfig
 from harness.report.exports.lm_eval_export import ExportConfig
+from harness.storage.provenance import FLOORS, ROOT
 from rbrbench.cli import main
+
+COMMANDS = (
+    RunConfig,
+    EvaluateConfig,
+    GoldConfig,
+    FitConfig,
+    RegressConfig,
+    XSTestConfig,
+    ReportConfig,
+    ExportConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,20 +66,7 @@ def test_an_old_name_gives_the_new_one(
     assert capsys.readouterr().err == f"rbrbench: field '{key}': has a new name; write {new}\n"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        RunConfig,
-        EvaluateConfig,
-        GoldConfig,
-        FitConfig,
-        RegressConfig,
-        XSTestConfig,
-        ReportConfig,
-        ExportConfig,
-    ],
-    ids=lambda kind: kind.__name__,
-)
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
 def test_every_key_has_its_meaning(kind: type) -> None:
     """Help listed inherited keys, `server.timeout` say, with nothing beside them."""
     assert [key for key, meaning in key_meanings(kind) if not meaning] == []
@@ -170,3 +171,46 @@ def test_a_name_that_became_a_group_moves_alone() -> None:
 
     assert new_name(Keys, "grader") == "grader.kind"
     assert new_name(Keys, "grader.kind") is None
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_every_key_is_read(kind: type) -> None:
+    """A key that nothing reads is accepted, kept in the record and does nothing; a check of it is no use of it."""
+    assert [f"{owner.__name__}.{name}" for owner, name in keys_of(kind) if name not in product()] == []
+
+
+def keys_of(kind: type) -> Iterator[tuple[type, str]]:
+    """(class, name) of every key."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        yield kind, field.name
+        if is_dataclass(hints[field.name]):
+            yield from keys_of(hints[field.name])
+
+
+@cache
+def product() -> set[str]:
+    files = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
+    return set().union(*(names_read(path.read_text(encoding="utf-8")) for path in files))
+
+
+def names_read(source: str) -> set[str]:
+    """Attributes that a module's code reads, but for what only checks a class's own fields."""
+    tree = ast.parse(source)
+    checked = {
+        node
+        for check in ast.walk(tree)
+        if isinstance(check, ast.FunctionDef) and re.match("__post_init__|_?check|require", check.name)
+        for node in ast.walk(check)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self"
+    }
+    read = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load))
+    return {node.attr for node in read if node not in checked}
+
+
+def test_a_key_that_is_only_checked_is_not_read() -> None:
+    """Checks name every key, so that each would have counted as read by itself."""
+    source = (
+        "class Keys:\n  def __post_init__(self): assert self.asked\n  def total(self): return self.used\n"
+    )
+    assert names_read(f"{source}keys.set_only = given.taken") == {"used", "taken"}
