@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ def render(
     context: Mapping[str, Any],
     *,
     html: bool,
-    filters: Mapping[str, Callable[..., Any]] | None = None,
 ) -> bytes:
     """The filled template as UTF-8. A name that `context` lacks raises; nothing is left blank in silence."""
     environment = Environment(
@@ -40,7 +39,6 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters["md"] = markdown_text
-    environment.filters |= dict(filters or {})
     return environment.get_template(template).render(**context).encode("utf-8")
 
 
