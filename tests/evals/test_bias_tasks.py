@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from hub_rows import redirect
 from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_rows import redirect
 
 from evals.capability import CapabilityScore, CapabilityTask, lm_eval_tasks, load_tasks, score_tasks
 from evals.values.errors import InputError

@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import sys
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +17,12 @@ import lm_eval.api.task
 import numpy as np
 import pytest
 import torch
+from hub_rows import redirect, write_rows
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_rows import redirect, write_rows
 
 from evals.capability import (
     CapabilityScore,

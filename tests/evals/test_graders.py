@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import (
     BertConfig,
@@ -59,9 +60,6 @@ from evals.values.conversation import Message, Prompt, Response, ResponseType, u
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, Unscored, check_unscored
 from evals.values.kinds import find_kind
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here
 
 WORDS = (
     "yes no sorry i can not help you bake the blue cake today is there an apology does it refuse ok".split()

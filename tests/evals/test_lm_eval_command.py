@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from hub_rows import redirect, write_rows
 
 from evals.capability import load_tasks, real_tasks, score_tasks

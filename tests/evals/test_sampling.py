@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from ppo_world import EOS, PAD, make_policy, make_prompts, make_tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from evals.models.sampling import (
@@ -19,9 +17,6 @@ from evals.models.sampling import (
 )
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "trainers"))
-from ppo_world import EOS, PAD, make_policy, make_prompts, make_tokenizer
 
 
 def sharp_policy(**changes: object) -> torch.nn.Module:

@@ -6,12 +6,9 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import make_model, serving
 
 from harness.storage.provenance import ROOT

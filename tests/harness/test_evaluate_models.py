@@ -14,9 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 from evaluation_world import evaluate, make_model, metrics_of, serving, write_suite
 from hub_rows import redirect, write_rows
 

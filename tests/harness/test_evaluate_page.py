@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from browser import CHROMIUM, MISSING, Page, browsing
 from evaluation_world import evaluate, write_responses, write_suite
 

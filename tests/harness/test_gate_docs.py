@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from gate_world import read_json
 
 from harness.storage.digest import digest_files
 from harness.storage.provenance import ROOT
 from harness.subjects.completions import SETS, find_completions, read_completions, set_rulebook
 from rbrbench.cli import main
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gate_world import read_json
 
 PAGE = ROOT / "docs" / "gate.md"
 WORKFLOW = ROOT / ".github" / "workflows" / "reward-gate.yml"

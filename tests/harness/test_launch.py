@@ -29,7 +29,6 @@ run_in_processes({PROGRAM!r}, ['wait', %r], 2, 'one_node', print)
 @pytest.fixture(autouse=True)
 def paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE)]))
-    monkeypatch.syspath_prepend(str(HERE))
 
 
 def run(what: str, folder: Path) -> list[tuple[str, Any]]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import ANSWER, DATA, REFUSAL, evaluate, make_model, metrics_of, write_suite
 
 from rbrbench.cli import main

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import evaluate, write_responses, write_suite
 
 from evals.judges import Judgement

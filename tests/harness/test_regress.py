@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from gate_world import RULES, edited_rules, read_json, write_description, write_world
 
 from evals.graders.recorded import write_grades
 from evals.rules.features import feature_names
@@ -20,9 +21,6 @@ from evals.values.grades import Grades
 from harness.storage.provenance import ROOT
 from rbrbench.cli import main
 from trainers.reward.weights import RewardWeights, fixed_weights, save_weights
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gate_world import RULES, edited_rules, read_json, write_description, write_world
 
 QUICK = ["draws=200", "sign_flips=2000"]
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gate_world import SANDBOX, edited_rules, read_json, write_description
 
 from evals.graders.calibration import gold_labels
 from evals.rules.rulebook import load_rulebook
@@ -29,9 +30,6 @@ from harness.worlds.sandbox.world import make_world
 from rbrbench.cli import main
 from trainers.supervised.encoder_config import EncoderFitConfig
 from trainers.supervised.encoder_grader import EncodedResponses, fit_head
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gate_world import SANDBOX, edited_rules, read_json, write_description
 
 SERVER = Path(__file__).parent / "grader_server_process.py"
 RULES = """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from gate_world import RULES, labelled
 
 from evals.statistics import holm, weighted_holm
 from evals.values.conversation import ResponseType
@@ -21,9 +21,6 @@ from harness.keys.gate import RegressConfig
 from harness.subjects.completions import CompletionSet
 from trainers.reward.ranking import ranking_error
 from trainers.reward.reward import Breakdown
-
-sys.path.insert(0, str(Path(__file__).parent))
-from gate_world import RULES, labelled
 
 
 def errors(baseline: list[float], candidate: list[float], trials: list[float]) -> Errors:

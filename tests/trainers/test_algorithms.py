@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ppo_world import TextReward, eager_to_end, make_policy, make_prompts, make_tokenizer
 
 from evals.models.load import load_causal_lm, save_model
 from evals.models.sampling import Decoding, sample_responses
@@ -23,9 +23,6 @@ from trainers.rl.config import Algorithm, PPOConfig, check_algorithm
 from trainers.rl.group_relative import Bounded, metrics_row, train_group_relative
 from trainers.rl.monitor import HeldOut, HeldOutScores
 from trainers.rl.reinforce import leave_one_out, train_reinforce
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import TextReward, eager_to_end, make_policy, make_prompts, make_tokenizer
 
 WORTH = {"w3": 1.0, "w5": 0.5}
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ppo_world import (
+    PAD,
+    TextReward,
+    distinct_words,
+    eager_to_end,
+    make_critic,
+    make_policy,
+    make_prompts,
+    make_tokenizer,
+)
 
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.values.conversation import Response
@@ -22,20 +32,6 @@ from trainers.rl.learner import Learner, improve, minibatch_rows
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import micro_batches
-
-sys.path.insert(0, str(Path(__file__).parent))
-import itertools
-
-from ppo_world import (
-    PAD,
-    TextReward,
-    distinct_words,
-    eager_to_end,
-    make_critic,
-    make_policy,
-    make_prompts,
-    make_tokenizer,
-)
 
 
 def config(**changes: Any) -> PPOConfig:

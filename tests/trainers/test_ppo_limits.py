@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
 
 from evals.values.errors import InputError
 from trainers.rl import checkpoint as ppo_checkpoint
 from trainers.rl.alarm import crossed_limit
 from trainers.rl.ppo import Models, PPOConfig, train_ppo
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
 
 
 def config(**changes: Any) -> PPOConfig:

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, LlamaForCausalLM
-
-from evals.models.load import load_causal_lm, load_reward_model
-from evals.values.errors import InputError
-from trainers.devices.processes import Processes
-from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
-from trainers.rl.learner import Learner, improve
-from trainers.rl.ppo import Models, PPOConfig, train_ppo
-from trainers.rl.rollout import Experience, prompt_set, sample
-from trainers.rl.token_batch import LanguageModelPass, micro_batches
-
-sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
     BOS,
     EOS,
@@ -33,6 +20,16 @@ from ppo_world import (
     make_prompts,
     make_tokenizer,
 )
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, LlamaForCausalLM
+
+from evals.models.load import load_causal_lm, load_reward_model
+from evals.values.errors import InputError
+from trainers.devices.processes import Processes
+from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
+from trainers.rl.learner import Learner, improve
+from trainers.rl.ppo import Models, PPOConfig, train_ppo
+from trainers.rl.rollout import Experience, prompt_set, sample
+from trainers.rl.token_batch import LanguageModelPass, micro_batches
 
 
 def config(**changes: Any) -> PPOConfig:

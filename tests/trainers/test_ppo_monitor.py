@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ppo_world import TextReward, make_critic, make_policy, make_prompts, make_tokenizer
 
 from evals.values.conversation import Response
 from trainers.rl.alarm import reward_hacking
 from trainers.rl.monitor import HeldOut, HeldOutScores, Monitor
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import TextReward, make_critic, make_policy, make_prompts, make_tokenizer
 
 
 def rows(rewards: Sequence[float], scores: dict[int, float], stderr: float = 0.02) -> list[dict[str, Any]]:

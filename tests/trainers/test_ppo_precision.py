@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
 
 from trainers.devices.optimizer import MasterAdam, adam, optimizer_tensors, set_optimizer_tensors
 from trainers.rl.ppo import Models, PPOConfig, train_ppo
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
 
 RATE = 1e-6
 

@@ -14,6 +14,8 @@ import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from ppo_two_processes import config, train, train_all
+from ppo_world import TextReward, distinct_words, eager_to_end
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -22,10 +24,6 @@ from trainers.devices.processes import Processes, current_processes, zero_stage
 from trainers.devices.zero import one_precision
 from trainers.rl.config import PPOConfig
 from trainers.rl.ppo import Options, _check_batch, _check_processes
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_two_processes import config, train, train_all
-from ppo_world import TextReward, distinct_words, eager_to_end
 
 PROGRAM = Path(__file__).parent / "ppo_two_processes.py"
 ROOT = PROGRAM.parents[2]

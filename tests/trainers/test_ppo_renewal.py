@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make_tokenizer
 
 from evals.models.load import load_reward_model, save_model
 from evals.models.sampling import Decoding
@@ -28,9 +28,6 @@ from trainers.rl.renewal import (
     split,
 )
 from trainers.supervised.reward_model import RewardModelConfig, train_reward_model
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make_tokenizer
 
 TOKENIZER, PROMPTS = make_tokenizer(), make_prompts(24, seed=4)
 

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ppo_world import NoisyReward, train_noisily
 
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from trainers.reward.reward import Breakdown
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import NoisyReward, train_noisily
 
 ROOT = Path(__file__).parents[2]
 

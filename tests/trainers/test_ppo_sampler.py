@@ -5,22 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-from evals.models.sampling import Generation, generate
-from evals.values.errors import InputError
-from trainers.rl import formulas
-from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
-from trainers.rl.vllm import VLLMSampler, generation
-
-sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
     EOS,
     PAD,
@@ -32,6 +22,13 @@ from ppo_world import (
     make_prompts,
     make_tokenizer,
 )
+from torch import Tensor
+
+from evals.models.sampling import Generation, generate
+from evals.values.errors import InputError
+from trainers.rl import formulas
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
+from trainers.rl.vllm import VLLMSampler, generation
 
 
 class Elsewhere:

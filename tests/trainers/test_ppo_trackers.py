@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
 
 from evals.values.errors import InputError
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.trackers import NAMES, check_trackers
-
-sys.path.insert(0, str(Path(__file__).parent))
-from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
 
 
 def test_an_unknown_tracker_is_refused() -> None:

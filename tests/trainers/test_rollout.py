@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-from evals.models.sampling import generate
-from evals.values.conversation import user_prompt
-from evals.values.errors import InputError, UndecidableError
-from trainers.devices.processes import Processes
-from trainers.reward.reward import Breakdown
-from trainers.rl.config import PPOConfig
-from trainers.rl.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
-from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch, micro_batches, token_batch
-
-sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
     EOS,
     PAD,
@@ -31,6 +16,16 @@ from ppo_world import (
     make_prompts,
     make_tokenizer,
 )
+from torch import Tensor
+
+from evals.models.sampling import generate
+from evals.values.conversation import user_prompt
+from evals.values.errors import InputError, UndecidableError
+from trainers.devices.processes import Processes
+from trainers.reward.reward import Breakdown
+from trainers.rl.config import PPOConfig
+from trainers.rl.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch, micro_batches, token_batch
 
 CONFIG = PPOConfig(updates=1, batch_size=8, max_new_tokens=10, kl_coef=0.1, missing_eos_penalty=1.5)
 
