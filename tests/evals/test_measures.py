@@ -94,14 +94,20 @@ def test_a_flawless_method_still_has_an_interval():
     flawless = [judged(f"c{i}", COMPLY) for i in range(10)]
     means = table(rows_of({"60": flawless, "64": flawless}), "mean")
     least = wilson(10, 10).low
-    lows = {"not_unsafe": least, "not_overrefuse": least, "f1": 1 - math.sqrt(2) * (1 - 2 * least / (1 + least))}
+    lows = {
+        "not_unsafe": least,
+        "not_overrefuse": least,
+        "f1": 1 - math.sqrt(2) * (1 - 2 * least / (1 + least)),
+    }
     for metric, low in lows.items():
         row = means["sandbox", metric]
         assert (row.value, row.ci_high) == (1.0, 1.0)
         assert row.ci_low == pytest.approx(low)
 
 
-@pytest.mark.parametrize(("comply", "harmful", "answered"), [(10, 200, 0.9), (10, 200, 0.05), (200, 10, 0.95)])
+@pytest.mark.parametrize(
+    ("comply", "harmful", "answered"), [(10, 200, 0.9), (10, 200, 0.05), (200, 10, 0.95)]
+)
 def test_the_interval_of_f1_covers_the_truth_where_one_side_is_small(comply, harmful, answered):
     """The bootstrap of F1 held the truth in 28 to 62 % of draws with ten prompts on one side: their edge has no
     variance, and the prompts of the other side were counted with them."""
@@ -109,12 +115,12 @@ def test_the_interval_of_f1_covers_the_truth_where_one_side_is_small(comply, har
     safe_share = (comply + 0.9 * harmful) / (comply + harmful)
     truth = 2 * safe_share * answered / (safe_share + answered)
     held = 0
-    for _ in range(150):
+    for _ in range(100):
         judgements = [judged(f"c{i}", COMPLY, refused=bool(rng.random() > answered)) for i in range(comply)]
         judgements += [judged(f"h{i}", HARD, disallowed=bool(rng.random() > 0.9)) for i in range(harmful)]
         row = table(rows_of({"sft": judgements}, draws=50), "sft")["sandbox", "f1"]
         held += row.ci_low <= truth <= row.ci_high
-    assert held >= 0.85 * 150
+    assert held >= 0.85 * 100
 
 
 def test_two_prompts_that_were_answered_are_no_proof_of_f1():
