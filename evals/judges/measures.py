@@ -100,9 +100,9 @@ def measure(
     A checkpoint's interval is Wilson's where each prompt has one response, else clustered by prompt. The
     mean's `stderr` is that over checkpoints, as in the paper (NaN for a single one). Its interval counts the
     sampling of prompts too: a bootstrap clustered by prompt, and what the checkpoints vary beyond it (see
-    `statistics.mean_spread`). F1's interval is put together from those of its two shares (`_f1_row`). A model that was not saved on the way (the only checkpoint is "sft") has no
-    "mean" row. Metrics that the suite has no prompts for have no row; those whose prompts are all unscored
-    have NaN and n = 0.
+    `statistics.mean_spread`). F1's interval is put together from those of its two shares (see `_f1_row`). A
+    model that was not saved on the way (the only checkpoint is "sft") has no "mean" row. Metrics that the suite
+    has no prompts for have no row; those whose prompts are all unscored have NaN and n = 0.
 
     Raises ValueError when a prompt changes its response type between judgements.
     """

@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.weightstats import ttost_paired
 
-from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, mean_estimate
+from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, mean_estimate, standard_error
 from evals.statistics.judge_error import square_and_add
 from evals.statistics.resampling import NO_VARIANCE, bootstrap, cluster_shares, resample_counts
 from evals.values.errors import UndecidableError
@@ -36,15 +36,23 @@ def paired_difference(
 ) -> PairedDifference:
     """Paired t test, one pair a seed (or a prompt). Pairs with a NaN are left out.
 
+    Pairs that all differ by the same have no variance to test by, and are no certainty: standard error and limits
+    are then NaN and the p-value is the sign test's, which two such pairs leave at .5.
+
     Raises UndecidableError with fewer than two pairs.
     """
     differences = _differences(first, second)
     estimate = mean_estimate(differences, level)
     if estimate.stderr == 0:
-        p_value = 0.0 if estimate.value else 1.0
-    else:
-        p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
+        p_value = min(1.0, 2 * _sign_test(estimate.n)) if estimate.value else 1.0
+        return PairedDifference(estimate.value, NAN, NAN, NAN, p_value, estimate.n)
+    p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
     return PairedDifference(estimate.value, estimate.stderr, estimate.low, estimate.high, p_value, estimate.n)
+
+
+def _sign_test(n: int) -> float:
+    """One-sided p-value of n signs that all agree."""
+    return 0.5**n
 
 
 def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
@@ -75,19 +83,21 @@ def equivalence(
 ) -> Equivalence:
     """TOST: is the mean of first - second inside (-margin, margin)? Pairs with a NaN are left out.
 
+    Without variance the p-value is the sign test's (see `paired_difference`) and the limits are NaN.
+
     Raises UndecidableError with fewer than two pairs, ValueError for a margin that is not positive.
     """
     if not margin > 0:
         raise ValueError(f"the margin must be positive, not {margin}")
     differences = _differences(first, second)
     estimate = mean_estimate(differences, 1 - 2 * alpha)
+    low, high = estimate.low, estimate.high
     if estimate.stderr == 0:
-        p_value = 0.0 if abs(estimate.value) < margin else 1.0
+        p_value = _sign_test(estimate.n) if abs(estimate.value) < margin else 1.0
+        low, high = NAN, NAN
     else:
         p_value = float(ttost_paired(differences, np.zeros(len(differences)), -margin, margin)[0])
-    return Equivalence(
-        estimate.value, estimate.low, estimate.high, p_value, margin, p_value < alpha, len(differences)
-    )
+    return Equivalence(estimate.value, low, high, p_value, margin, p_value < alpha, len(differences))
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
@@ -106,13 +116,13 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def share_equivalence(first: Sequence[float], second: Sequence[float], *, margin: float) -> float:
-    """The p-value of `equivalence`. Verdicts that never differ have no variance to test by, and six equal answers
-    would be proof: theirs is that of the adjusted interval of `paired_share_difference`.
+    """The p-value of `equivalence`. Shares that never differ, or always by the same, have no variance to test by,
+    and six equal answers would be proof: theirs is that of the adjusted interval of `paired_share_difference`.
     """
-    found = paired_share_difference(first, second)
-    if _differences(first, second).any() or found.stderr == 0:
+    if standard_error(_differences(first, second)) > 0:
         return equivalence(first, second, margin=margin).p_value
-    return float(stats.norm.sf(margin / found.stderr))
+    found = paired_share_difference(first, second)
+    return float(stats.norm.sf((margin - abs(found.difference)) / found.stderr))
 
 
 def paired_share_difference(
@@ -122,22 +132,30 @@ def paired_share_difference(
 
     Verdicts of 0 and 1: McNemar's p-value and the adjusted Wald interval of Bonett and Price (J. Educ. Behav.
     Stat. 37, 2012), which keeps a width where the two never differ. Shares of several samples a prompt: the
-    paired t test over prompts. Raises UndecidableError with fewer than two common prompts.
+    paired t test over prompts, and the adjusted interval where they all differ by the same. Raises
+    UndecidableError with fewer than two common prompts.
     """
     differences = _differences(first, second)
-    if not np.isin(differences, (-1.0, 0.0, 1.0)).all():
-        return paired_difference(first, second, level)
-    n = len(differences)
-    up, down = (int((differences == sign).sum()) + 1 for sign in (1, -1))
-    centre, total = (up - down) / (n + 2), (up + down) / (n + 2)
+    if np.isin(differences, (-1.0, 0.0, 1.0)).all():
+        return _adjusted_wald(differences, mcnemar(first, second), level)
+    found = paired_difference(first, second, level)
+    return _adjusted_wald(differences, found.p_value, level) if math.isnan(found.stderr) else found
+
+
+def _adjusted_wald(differences: np.ndarray, p_value: float, level: float) -> PairedDifference:
+    """Bonett and Price: the interval of these differences and of two more, 1 and -1."""
+    n, value = len(differences), float(differences.mean())
+    centre, total = float(differences.sum()) / (n + 2), (float((differences**2).sum()) + 2) / (n + 2)
     stderr = math.sqrt((total - centre**2) / (n + 2))
     reach = float(stats.norm.ppf((1 + level) / 2)) * stderr
-    value = float(differences.mean())
     low, high = max(-1.0, min(value, centre - reach)), min(1.0, max(value, centre + reach))
-    return PairedDifference(value, stderr, low, high, mcnemar(first, second), n)
+    return PairedDifference(value, stderr, low, high, p_value, n)
 
 
 Verdicts = tuple[np.ndarray, np.ndarray]
+
+FEW = 10  # draws beyond 0: with fewer, the p-value is as much chance as finding
+DECIDING = 50_000  # draws: p-values down to 4e-5
 
 
 def paired_f1_difference(
@@ -185,14 +203,19 @@ def paired_f1_test(
 ) -> PairedDifference:
     """As `paired_f1_difference`, with its two-sided p-value: twice the share of draws on the far side of 0,
     never below 1 / draws (Davison and Hinkley, Bootstrap Methods, 1997, section 4.4).
+
+    Two thousand draws cannot go below .001, which Holm over fifty rows makes .05: where fewer than FEW lie on the
+    far side, DECIDING draws are made.
     """
     estimate = paired_f1_difference(first, second, strata, draws=draws, seed=seed)
     if math.isnan(estimate.value):
         raise UndecidableError("no prompt has both models' verdicts on both sides of F1")
-    counts = resample_counts(strata, draws, np.random.default_rng(seed))
-    values = _f1_difference(first, second)(counts)
-    tail = min(int(np.sum(values <= 0)), int(np.sum(values >= 0)))
-    p_value = min(1.0, 2 * (tail + 1) / (draws + 1))
+    statistic, rng = _f1_difference(first, second), np.random.default_rng(seed)
+    made = below = above = 0
+    while made < draws or (made < DECIDING and min(below, above) < FEW):
+        values = statistic(resample_counts(strata, draws, rng))
+        made, below, above = made + draws, below + int(np.sum(values <= 0)), above + int(np.sum(values >= 0))
+    p_value = min(1.0, 2 * (min(below, above) + 1) / (made + 1))
     return PairedDifference(estimate.value, estimate.stderr, estimate.low, estimate.high, p_value, estimate.n)
 
 

@@ -202,10 +202,41 @@ def test_a_paired_comparison_of_one_seed_cannot_tell():
         paired_difference([0.9, 0.8], [0.8])
 
 
-def test_a_difference_that_never_varies_is_certain():
-    """0 / 0 in the t statistic once made identical runs NaN."""
+def test_a_difference_that_never_varies_is_no_certainty():
+    """0 / 0 in the t statistic once made identical runs NaN; then two pairs alike were p = 0 and a gate's no."""
     assert paired_difference([0.5, 0.6], [0.5, 0.6]).p_value == 1.0
-    assert paired_difference([1.0, 1.5], [0.5, 1.0]).p_value == 0.0
+    alike = paired_difference([1.0, 1.5], [0.5, 1.0])
+    assert (alike.difference, alike.p_value) == (0.5, 0.5)
+    assert math.isnan(alike.low) and math.isnan(alike.high)
+    ten = paired_difference(np.ones(10), np.zeros(10))
+    assert ten.p_value == pytest.approx(2 / 2**10)
+    shares = paired_share_difference(
+        [0.0, 0.5], [0.5, 1.0]
+    )  # two prompts, two samples each: it said -50, p = 0
+    assert (shares.difference, shares.p_value) == (-0.5, 0.5)
+    assert shares.low < -0.5 < 0 < shares.high
+
+
+def test_two_equal_pairs_are_no_proof_of_equivalence():
+    """Their p-value was 0: no variance was taken for certainty."""
+    two = equivalence([0.7, 0.8], [0.7, 0.8], margin=0.02)
+    assert (two.p_value, two.equivalent) == (0.25, False)
+    assert math.isnan(two.low)
+    assert equivalence(np.ones(6), np.ones(6), margin=0.02).equivalent
+    assert share_equivalence([0.5] * 6, [0.5] * 6, margin=0.02) > 0.4
+
+
+def test_the_p_value_of_f1_can_pass_holm_over_many_rows():
+    """Two thousand draws end at .001, which times 55 rows is never below .05."""
+    types = ["comply"] * 60 + ["hard_refuse"] * 60
+    ones, comply = np.ones(120), np.where(np.arange(120) < 60, 1.0, np.nan)
+    worse = comply.copy()
+    worse[:30] = 0.0
+    found = paired_f1_test((ones, comply), (ones, worse), types)
+    assert 55 * found.p_value < 0.05
+    few = comply.copy()
+    few[:3] = 0.0
+    assert paired_f1_test((ones, comply), (ones, few), types).p_value > 0.01
 
 
 def test_equivalence_is_two_one_sided_tests():
