@@ -242,6 +242,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
+def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
+    """The level at which Holm's step-down test holds each p-value against: alpha / m for the smallest of m, then
+    alpha / (m - 1), and so on; from the first that fails on, that one's level for all the rest.
+
+    So the interval of level 1 - alpha_i excludes the null where the adjusted p-value is below alpha, and only there.
+    """
+    levels, order, level, failed = [alpha] * len(p_values), np.argsort(p_values, kind="stable"), alpha, False
+    for rank, i in enumerate(order.tolist()):
+        if not failed:
+            level = alpha / (len(p_values) - rank)
+            failed = not p_values[i] < level
+        levels[i] = level
+    return levels
+
+
 def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values where some comparisons matter more: the first test of the i-th is at level
     alpha w_i / sum(w), and what a claim frees goes to the rest by weight. Equal weights give `holm`.

@@ -3,8 +3,8 @@
 Rows come from metrics.csv. Each (method, seed) counts once, by its *headline* checkpoint: the mean over
 the last checkpoints where there is one, else the SFT model, else the latest checkpoint. Over several
 seeds the value is the mean, its standard error is that of the mean over seeds, and intervals use
-Student's t. With one seed the row's own standard error (over checkpoints) and interval (which also
-counts the sampling of prompts) stand.
+Student's t. With one seed the interval is the row's own, which counts prompts and checkpoints, and the
+standard error is that interval's: never that over a run's last checkpoints, which are nearly equal.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Verdict(str, Enum):
     HELD = "held"
     NOT_HELD = "not held"
     UNDECIDED = "undecided"
+    ONE_SEED = "one seed"  # says nothing of methods, however far apart two models are
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,47 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second, seed by seed; `ci_low` and `ci_high` bound the 95 % interval."""
+    """First minus second, seed by seed; `ci_low` and `ci_high` bound the 95 % interval.
+
+    `freedom` is that of Student's t over seeds; infinite where the interval is that of single runs.
+    """
 
     value: float
     stderr: float
     ci_low: float
     ci_high: float
     by_seed: Mapping[int, float]
+    freedom: float = math.inf
 
     @property
     def over_seeds(self) -> bool:
         return len(self.by_seed) > 1
 
     def interval(self, level: float) -> tuple[float, float]:
-        """The interval at another level: t over seeds, else the 95 % one scaled by normal quantiles."""
-        tail = 0.5 + level / 2
-        if self.over_seeds:
-            half = float(stats.t.ppf(tail, len(self.by_seed) - 1)) * self.stderr
-            return self.value - half, self.value + half
-        scale = float(stats.norm.ppf(tail) / stats.norm.ppf(0.975))
-        low, high = self.value - self.ci_low, self.ci_high - self.value
-        return self.value - scale * low, self.value + scale * high
+        """The interval at another level: the 95 % one scaled by quantiles, so that a skewed one stays skewed."""
+        scale = float(stats.t.ppf(0.5 + level / 2, self.freedom) / stats.t.ppf(0.975, self.freedom))
+        return self.value - scale * (self.value - self.ci_low), self.value + scale * (
+            self.ci_high - self.value
+        )
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p-value against the difference lying at `bound` or below; 1 without an interval."""
+        return self._tail(self.value - bound)
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p-value against the difference lying at `bound` or above; 1 without an interval."""
+        return self._tail(bound - self.value, low_side=False)
+
+    def _tail(self, distance: float, low_side: bool = True) -> float:
+        """Of a skewed interval the side towards the bound counts."""
+        towards_low = (distance > 0) == low_side
+        reach = self.value - self.ci_low if towards_low else self.ci_high - self.value
+        errors = reach / float(stats.t.ppf(0.975, self.freedom))
+        if math.isnan(errors):
+            return 1.0
+        if errors == 0:
+            return 0.5 if distance == 0 else float(distance < 0)
+        return float(stats.t.sf(distance / errors, self.freedom))
 
 
 @dataclass(frozen=True)
@@ -153,9 +174,12 @@ class Scores:
         n, n_unscored = sum(r.n for r in rows.values()), sum(r.n_unscored for r in rows.values())
         if len(rows) == 1:
             (row,) = rows.values()
-            return Estimate(row.value, row.stderr, row.ci_low, row.ci_high, n, n_unscored, by_seed)
+            stderr = _error_of(row.ci_low, row.ci_high)
+            return Estimate(row.value, stderr, row.ci_low, row.ci_high, n, n_unscored, by_seed)
         mean = mean_estimate(list(by_seed.values()))
         low, high = mean.low, mean.high
+        if mean.stderr == 0:
+            low, high = _of_single_runs(mean.value, [(r.value, r.ci_low, r.ci_high) for r in rows.values()])
         if all(0.0 <= v <= 1.0 for v in by_seed.values()):
             low, high = max(low, 0.0), min(high, 1.0)
         return Estimate(mean.value, mean.stderr, low, high, n, n_unscored, by_seed)
@@ -172,15 +196,33 @@ class Scores:
         common = sorted(set(a) & set(b))
         if not common:
             return None
-        if len(common) > 1:
-            return seed_difference({s: a[s].value - factor * b[s].value for s in common})
-        return _run_difference(a[common[0]], b[common[0]], factor)
+        return seed_difference([_run_difference(a[s], b[s], factor) for s in common])
 
 
-def seed_difference(by_seed: Mapping[int, float]) -> Difference:
-    """A paired difference from its value at each of two or more seeds."""
+def seed_difference(runs: Sequence[Difference]) -> Difference:
+    """A paired difference from that of each seed, by Student's t over seeds.
+
+    Seeds that all differ by the same, as two coarse shares near 1 often do, have no variance to test by: the
+    interval is then the mean of the single runs' own, and no narrower. So it is with one seed.
+    """
+    by_seed = {seed: value for run in runs for seed, value in run.by_seed.items()}
     mean = mean_estimate(list(by_seed.values()))
-    return Difference(mean.value, mean.stderr, mean.low, mean.high, dict(by_seed))
+    if mean.stderr > 0:
+        return Difference(mean.value, mean.stderr, mean.low, mean.high, by_seed, len(by_seed) - 1)
+    low, high = _of_single_runs(mean.value, [(run.value, run.ci_low, run.ci_high) for run in runs])
+    return Difference(mean.value, _error_of(low, high), low, high, by_seed)
+
+
+def _of_single_runs(value: float, runs: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """Limits as far from `value` as those of the runs (value, low, high) are on the average from theirs."""
+    below = sum(mine - low for mine, low, _ in runs) / len(runs)
+    above = sum(high - mine for mine, _, high in runs) / len(runs)
+    return value - below, value + above
+
+
+def _error_of(low: float, high: float) -> float:
+    """The standard error that a normal 95 % interval as wide has."""
+    return (high - low) / (2 * float(stats.norm.ppf(0.975)))
 
 
 def average(differences: Sequence[Difference]) -> Difference | None:
@@ -189,14 +231,13 @@ def average(differences: Sequence[Difference]) -> Difference | None:
     if not common:
         return None
     count = len(differences)
-    by_seed = {s: sum(d.by_seed[s] for d in differences) / count for s in sorted(common)}
-    if len(by_seed) > 1:
-        return seed_difference(by_seed)
-    value = next(iter(by_seed.values()))
-    stderr = math.hypot(*(d.stderr for d in differences)) / count
     below = math.hypot(*(d.value - d.ci_low for d in differences)) / count
     above = math.hypot(*(d.ci_high - d.value for d in differences)) / count
-    return Difference(value, stderr, value - below, value + above, by_seed)
+    runs = []
+    for seed in sorted(common):
+        value = sum(d.by_seed[seed] for d in differences) / count
+        runs.append(Difference(value, _error_of(-below, above), value - below, value + above, {seed: value}))
+    return seed_difference(runs)
 
 
 def frontier(scores: Scores, suite: str, judge: str) -> list[FrontierPoint]:
@@ -227,23 +268,6 @@ def is_higher(difference: Difference | None) -> Verdict:
     return Verdict.NOT_HELD if difference.ci_high < 0 else Verdict.UNDECIDED
 
 
-def is_lower(difference: Difference | None) -> Verdict:
-    """Held when the 95 % interval of the difference lies below 0, not held when it lies above."""
-    opposite = {Verdict.HELD: Verdict.NOT_HELD, Verdict.NOT_HELD: Verdict.HELD}
-    verdict = is_higher(difference)
-    return opposite.get(verdict, verdict)
-
-
-def is_equivalent(difference: Difference | None, margin: float) -> Verdict:
-    """Two one-sided tests at 5 %: held when the 90 % interval lies within ±margin, not held outside it."""
-    if difference is None:
-        return Verdict.UNDECIDED
-    low, high = difference.interval(0.90)
-    if -margin <= low and high <= margin:
-        return Verdict.HELD
-    return Verdict.NOT_HELD if low > margin or high < -margin else Verdict.UNDECIDED
-
-
 def _preference(checkpoint: str) -> tuple[int, int]:
     if checkpoint in ("mean", "sft"):
         return (2 if checkpoint == "mean" else 1), 0
@@ -255,8 +279,7 @@ def _run_difference(a: MetricRow, b: MetricRow, factor: float) -> Difference:
     value = a.value - factor * b.value
     below = math.hypot(a.value - a.ci_low, factor * (b.ci_high - b.value))
     above = math.hypot(a.ci_high - a.value, factor * (b.value - b.ci_low))
-    stderr = (below + above) / (2 * float(stats.norm.ppf(0.975)))
-    return Difference(value, stderr, value - below, value + above, {a.seed: value})
+    return Difference(value, _error_of(-below, above), value - below, value + above, {a.seed: value})
 
 
 def _dominates(place: tuple[Estimate, Estimate], other: tuple[Estimate, Estimate]) -> bool:
