@@ -1,6 +1,6 @@
 """How often the gate cries wolf, and how often it sees one: simulated rewards whose true change is known.
 
-    python benchmarks/gate_simulation.py [--resamplings 200] [--prompts 500] [--seed 0] [--only TEXT]
+    python benchmarks/gate_simulation.py [--resamplings 200] [--prompts 500] [--seed 0] [--only TEXT] [--limits]
 
 Each resampling draws a new set of prompts, one to four completions worse than the ideal one, and two
 rewards that share most of their noise, then asks the gate (default tolerances, all its tests). Under no
@@ -11,6 +11,8 @@ Targets: "worse" in at most 5 % of 200 resamplings without a change; a rise of 3
 least 80 % on 500 prompts. Exit code 1 where one is missed. One pair a prompt, 500 pairs in all, is shown
 for what it is and has no target of its own; so is a rise of the margin in one small response type, where
 "no worse" is nominally said in 5 %.
+
+--limits shows that level alone, at every size: how often a true rise of the margin, by whole prompts, is ruled out.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from evals.statistics import wilson
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from harness.gate.gate import judge
 from harness.gate.measures import Pairs
+from harness.gate.paired import Errors, rise_limit
 from harness.gate.rewards import Side
 from harness.gate.verdict import GateVerdict
 from harness.keys.gate import RegressConfig
@@ -76,7 +79,7 @@ SCENARIOS = (
     Scenario("a rise of 3 points", 0.03),
     Scenario("a rise of 3 points, rewards far apart", 0.03, shared=0.3, own=0.55),
     Scenario("a rise of 3 points, one pair a prompt", 0.03, others=1),
-    Scenario("a rise of 3 points, all in hard refusals", 0.03, only=ResponseType.HARD_REFUSE),
+    Scenario("a rise of 3 points: 7.5 of hard refusals", 0.03, only=ResponseType.HARD_REFUSE),
     Scenario("a rise of 5 points in 50 of 500 prompts", 0.005, only=ResponseType.SAFE_REFUSE_1),
     Scenario("the same, one pair a prompt", 0.005, others=1, only=ResponseType.SAFE_REFUSE_1),
 )
@@ -157,13 +160,39 @@ def side(reward: np.ndarray) -> Side:
     return Side("simulated", "recorded", Breakdown(total, {"simulated": total}))
 
 
+SIZES = (30, 40, 60, 80, 100, 150, 200, 500)
+TURNED = ((0.05, 0.0), (0.10, 0.05), (0.20, 0.15))  # prompts that turn wrong, and right: 5 points in all
+
+
+def ruled_out(prompts: int, turned: float, back: float, sets: int, rng: np.random.Generator) -> float:
+    """The share of `sets` in which a rise of the margin, which is there, is ruled out; three pairs a prompt."""
+    draws, trials = rng.random((sets, prompts)), np.full(prompts, 3.0)
+    limits = [rise_limit(Errors(3.0 * (d > 1 - back), 3.0 * (d < turned), trials), 0.95) for d in draws]
+    return float(np.mean([limit <= 0.05 for limit in limits]))
+
+
+def show_limits(seed: int, sets: int = 2000) -> None:
+    print(f"A true rise of 5 points is ruled out (nominal 5 %), {sets} sets of each size, seed {seed}")
+    print(f"{'turned wrong, right':24}" + "".join(f"{size:>8}" for size in SIZES))
+    rng = np.random.default_rng(seed)
+    for turned, back in TURNED:
+        shares = [ruled_out(size, turned, back, sets, rng) for size in SIZES]
+        print(f"{turned:9.0%} {back:7.0%}{'':7}" + "".join(f"{share:8.1%}" for share in shares), flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Error rates of the gate on simulated rewards.")
     parser.add_argument("--resamplings", type=int, default=200)
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="scenarios whose name has this text")
+    parser.add_argument(
+        "--limits", action="store_true", help="only how often a rise of the margin is ruled out"
+    )
     options = parser.parse_args()
+    if options.limits:
+        show_limits(options.seed)
+        return 0
     print(f"{options.prompts} prompts, {options.resamplings} resamplings, seed {options.seed}")
     print(f"{'':42}    worse (95 % interval)   no worse   cannot tell")
     missed = []

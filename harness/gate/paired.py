@@ -1,4 +1,5 @@
-"""Paired comparison of two error rates over prompts: intervals by bootstrap, tests by sign flips. Pure.
+"""Paired comparison of two error rates over prompts: intervals by bootstrap, tests by sign flips, limits of a rise
+by counts of prompts. Pure.
 
 One prompt's completions were made together and are judged together, so the prompt is the unit of
 everything: a draw takes whole prompts, a sign flip exchanges the two rewards on a whole prompt.
@@ -6,10 +7,12 @@ everything: a draw takes whole prompts, a sign flip exchanges the two rewards on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from evals.statistics import resample_counts
 
@@ -38,8 +41,8 @@ class Errors:
 class Change:
     """Error rates as shares of trials; `low` to `high` is the change's interval at the level asked for.
 
-    `upper` is the one-sided limit of the same level: a rise above it is ruled out. `p_value` is one-sided,
-    against a rise of the tolerance or less.
+    `upper` is the one-sided limit of the same level: a rise above it is ruled out (the larger of the bootstrap's
+    and `rise_limit`). `p_value` is one-sided, against a rise of the tolerance or less.
     """
 
     baseline: float
@@ -94,9 +97,33 @@ def compare(
         drawn = changes[:, column][~np.isnan(changes[:, column])]
         low, high, upper = np.quantile(drawn, tails).tolist()
         before, after = float(a[:, column].sum() / total), float(b[:, column].sum() / total)
-        p_value = float(p_values[column])
+        p_value, upper = float(p_values[column]), max(upper, rise_limit(group, level))
         found.append(Change(before, after, low, high, upper, p_value, group.prompts, round(total)))
     return found
+
+
+def rise_limit(errors: Errors, level: float) -> float:
+    """The one-sided limit of the rise of the error rate, from how many prompts turned wrong and how many right.
+
+    A bootstrap cannot draw what the set lacks: where a rise of 5 points turns whole prompts, none of 40 is turned in
+    one set of eight, and every resampling agrees. The trials that turned wrong, and those that turned right, are
+    weighted sums of rare prompts with the gamma limits of Fay and Feuer (Stat. Med. 16, 1997), which add one unseen
+    prompt of the largest weight; both are put together by square-and-add (Newcombe, Stat. Med. 17, 1998). NaN
+    without a trial. The chance of a limit below the true rise: benchmarks/gate_simulation.py --limits.
+    """
+    total = float(errors.trials.sum())
+    if not total:
+        return math.nan
+    change = (errors.candidate - errors.baseline) / total
+    up, down, unseen = np.maximum(change, 0.0), np.maximum(-change, 0.0), float(errors.trials.max()) / total
+    most = _gamma_limit(float(up.sum()) + unseen, float((up**2).sum()) + unseen**2, level)
+    least = _gamma_limit(float(down.sum()), float((down**2).sum()), 1.0 - level) if down.any() else 0.0
+    return float(change.sum()) + math.hypot(most - float(up.sum()), float(down.sum()) - least)
+
+
+def _gamma_limit(mean: float, variance: float, quantile: float) -> float:
+    """A quantile of the gamma distribution of this mean and variance."""
+    return float(stats.gamma.ppf(quantile, mean**2 / variance, scale=variance / mean))
 
 
 def _bootstrap(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
+from evals.judges.measures import SOFT_REFUSE
 from evals.statistics import benjamini_hochberg, weighted_holm
 from harness.gate.measures import CLASS_ERROR, RANKING_ERROR, Group
-from harness.gate.paired import Change
+from harness.gate.paired import Change, Errors, rise_limit
 from harness.keys.gate import Correction, RegressConfig
 
 NEEDED = {
     RANKING_ERROR: "an ideal completion and another",
     CLASS_ERROR: "a completion",
 }
-TRIALS = {RANKING_ERROR: "pairs", CLASS_ERROR: "completions"}
 
 
 class GateVerdict(str, Enum):
@@ -58,10 +58,12 @@ def decide(
 
     Worse: a check whose adjusted p-value is below 1 - level, its null a rise of the tolerance or less.
     Cannot tell: too few prompts, or a rise of the margin is not ruled out; asked of the whole set and of
-    each response type, and not of single classes. No worse: the rest.
+    each response type, and not of single classes. Soft refusals that are too few alone are asked together, as
+    other measures count them. No worse: the rest.
     """
     adjusted = _adjusted(groups, changes, config)
-    checks = tuple(_check(g, c, p, config) for g, c, p in zip(groups, changes, adjusted, strict=True))
+    asked = _asked(groups, changes, config)
+    checks = tuple(_check(*row, config) for row in zip(groups, changes, asked, adjusted, strict=True))
     worse = tuple(f"{_name(t)}: {t.reason}" for t in checks if t.verdict is GateVerdict.WORSE)
     open_ = tuple(f"{_name(t)}: {t.reason}" for t in checks if t.verdict is GateVerdict.CANNOT_TELL)
     if unscored:
@@ -102,13 +104,41 @@ def _weights(groups: Sequence[Group]) -> list[float]:
     return [(0.5 if whole else 0.25) / levels.count((m, whole, c)) for m, whole, c in levels]
 
 
-def _check(group: Group, change: Change, p: float, config: RegressConfig) -> Check:
+@dataclass(frozen=True)
+class _Asked:
+    """What a group's "no worse" rests on: prompts with trials, and the one-sided limit of the rise."""
+
+    prompts: int
+    upper: float
+    together: bool = False
+
+
+def _asked(groups: Sequence[Group], changes: Sequence[Change], config: RegressConfig) -> list[_Asked]:
+    """Each group by itself, but soft refusals with fewer than `least_prompts` by both kinds together."""
+    soft: dict[str, list[Errors]] = {}
+    for group in groups:
+        if group.response_type in SOFT_REFUSE and group.completion_class is None:
+            soft.setdefault(group.measure, []).append(group.errors)
+    found = []
+    for group, change in zip(groups, changes, strict=True):
+        alone = _Asked(change.prompts, change.upper)
+        few = group.response_type in SOFT_REFUSE and change.prompts < least_prompts(config)
+        if few and len(both := soft.get(group.measure, [])) > 1:
+            errors = Errors(*(sum(getattr(e, f.name) for e in both) for f in fields(Errors)))
+            alone = _Asked(errors.prompts, rise_limit(errors, config.level), together=True)
+        found.append(alone)
+    return found
+
+
+def _check(group: Group, change: Change, asked: _Asked, p: float, config: RegressConfig) -> Check:
     tolerance = tolerance_of(group, config)
-    verdict, reason = _judge(group, change, p, config)
+    verdict, reason = _judge(group, change, asked, p, config)
     return Check(group.measure, group.label, change, group.unscored, tolerance, p, verdict, reason)
 
 
-def _judge(group: Group, change: Change, p: float, config: RegressConfig) -> tuple[GateVerdict, str]:
+def _judge(
+    group: Group, change: Change, asked: _Asked, p: float, config: RegressConfig
+) -> tuple[GateVerdict, str]:
     tolerance = tolerance_of(group, config)
     if tolerance is None:
         return GateVerdict.NOT_TESTED, "no tolerance is set"
@@ -118,35 +148,34 @@ def _judge(group: Group, change: Change, p: float, config: RegressConfig) -> tup
             f"rose by {100 * change.change:.1f} points ({limits}), more than {100 * tolerance:g}, adjusted p {p:.2g}"
         )
     is_class = group.completion_class is not None
-    for problem in _gaps(group, change, config):
+    for problem in _gaps(group, change, asked, config):
         return (GateVerdict.NOT_TESTED if is_class else GateVerdict.CANNOT_TELL), problem
     return GateVerdict.NO_WORSE, ""
 
 
-def _gaps(group: Group, change: Change, config: RegressConfig) -> Iterator[str]:
+def _gaps(group: Group, change: Change, asked: _Asked, config: RegressConfig) -> Iterator[str]:
+    together = " of both soft refusals together" if asked.together else ""
     if change.prompts < config.min_prompts:
         count = f"{change.prompts} prompts have" if change.prompts else "no prompt has"
         yield f"{count} {NEEDED[group.measure]} that both rewards scored; {config.min_prompts} are needed"
-    elif change.trials < (least := least_trials(config)):
+    elif asked.prompts < (least := least_prompts(config)):
         yield (
-            f"a rise of {100 * config.margin:g} points may leave no trace in {change.trials} "
-            f"{TRIALS[group.measure]}; {least} are needed"
+            f"a rise of {100 * config.margin:g} points may leave no trace in {asked.prompts} prompts{together}; "
+            f"{least} are needed"
         )
-    elif change.upper > config.margin:
+    elif asked.upper > config.margin:
         yield (
-            f"a rise of {100 * config.margin:g} points is not ruled out: with {change.prompts} prompts it may "
-            f"be {100 * change.upper:.1f}"
+            f"a rise of {100 * config.margin:g} points is not ruled out: with {asked.prompts} prompts{together} it "
+            f"may be {100 * asked.upper:.1f}"
         )
 
 
-def least_trials(config: RegressConfig) -> int:
-    """Trials in which a rise of the margin shows at least once, with the chance `level`.
+def least_prompts(config: RegressConfig) -> int:
+    """Prompts in which a rise of the margin shows at least once, with the chance `level`: its pairs turn together.
 
     With fewer, two rewards that agree on all of them rule nothing out, though every resampling agrees too.
     """
-    return (
-        math.ceil(math.log(1.0 - config.level) / math.log(1.0 - config.margin)) if config.margin < 1.0 else 1
-    )
+    return math.ceil(-math.log(1.0 - config.level) / config.margin)
 
 
 def _name(check: Check) -> str:

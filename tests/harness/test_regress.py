@@ -22,7 +22,7 @@ from harness.storage.provenance import ROOT
 from rbrbench.cli import main
 from trainers.reward.weights import RewardWeights, fixed_weights, save_weights
 
-QUICK = ["draws=200", "sign_flips=2000"]
+QUICK = ["draws=200", "sign_flips=2000", "margin=0.1"]  # 40 prompts a type can rule out 10 points, not 5
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 # An ideal hard refusal may now judge, threaten, insult, and so on: the rule's edit that the gate is for.
 BAD_TRAITS = """    meta_commentary: false
@@ -378,7 +378,15 @@ def test_recorded_grades_need_no_torch_and_little_time(world: Path, tmp_path: Pa
     arguments = [f"baseline={big / 'reward.yaml'}", f"candidate={big / 'reward.yaml'}", f"results={tmp_path}"]
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", program, "regress", *arguments, f"on={big / 'completions.jsonl'}"],
+        [
+            sys.executable,
+            "-c",
+            program,
+            "regress",
+            *arguments,
+            f"on={big / 'completions.jsonl'}",
+            "margin=0.1",
+        ],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -71,7 +71,16 @@ def gate(world: Path, baseline: Path, candidate: Path, name: str, *more: str) ->
         "results": world / "results",
         "name": name,
     }
-    return main(["regress", *(f"{k}={v}" for k, v in given.items()), "draws=200", "sign_flips=2000", *more])
+    return main(
+        [
+            "regress",
+            *(f"{k}={v}" for k, v in given.items()),
+            "draws=200",
+            "sign_flips=2000",
+            "margin=0.1",
+            *more,
+        ]
+    )
 
 
 @contextmanager
