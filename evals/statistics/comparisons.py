@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, mean_estimate, standard_error
 from evals.statistics.judge_error import square_and_add
 from evals.statistics.resampling import NO_VARIANCE, bootstrap, cluster_shares, resample_counts
 from evals.values.errors import UndecidableError
+
+
+EXACT_BELOW = 25  # discordant prompts
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def equivalence(
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
     """Two-sided p-value that two models' shares are equal, from verdicts (0, 1, NaN) on the same prompts.
 
-    The exact binomial form below 25 discordant prompts, else the chi-square with continuity correction.
+    The exact binomial form below EXACT_BELOW discordant prompts, else the chi-square with continuity correction.
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     scored = ~(np.isnan(a) | np.isnan(b))
@@ -112,7 +115,7 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
     table = [[0, only_first], [only_second, 0]]
     if only_first + only_second == 0:
         return 1.0
-    return float(statsmodels_mcnemar(table, exact=only_first + only_second < 25).pvalue)
+    return float(statsmodels_mcnemar(table, exact=only_first + only_second < EXACT_BELOW).pvalue)
 
 
 def share_equivalence(first: Sequence[float], second: Sequence[float], *, margin: float) -> float:
@@ -279,20 +282,33 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="fdr_bh")[1]] if len(p_values) else []
 
 
-def detectable_drop(n: int, baseline: float, *, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest drop below `baseline` that a two-sided test sees with n prompts a model (Cohen's h).
+def mcnemar_power(n: int, baseline: float, drop: float, alpha: float = 0.05) -> float:
+    """The chance that `mcnemar` on n prompts has p < alpha, where a share of `baseline` has fallen by `drop`.
 
-    NaN where no drop is large enough to be seen.
+    The two models err independently of one another, which is cautious: models that err on the same prompts differ
+    on fewer, and are told apart sooner. Exact: a sum over how many prompts differ.
     """
-    effect = float(NormalIndPower().solve_power(nobs1=n, alpha=alpha, power=power, ratio=1.0))
-    angle = 2 * math.asin(math.sqrt(baseline)) - effect
-    return baseline - math.sin(angle / 2) ** 2 if angle > 0 else NAN
+    after = baseline - drop
+    lost, won = baseline * (1 - after), after * (1 - baseline)
+    differ = np.arange(n + 1)
+    weight = stats.binom.pmf(differ, n, lost + won)
+    differ, weight = differ[weight > 1e-12], weight[weight > 1e-12]
+    exact = differ - stats.binom.ppf(alpha / 2, differ, 0.5) + 1  # one more than the last that is too likely
+    exact += 2 * stats.binom.sf(exact - 1, differ, 0.5) >= alpha
+    corrected = np.floor((differ + np.sqrt(stats.chi2.isf(alpha, 1) * differ) + 1) / 2) + 1
+    least = np.where(differ < EXACT_BELOW, exact, corrected)
+    share = lost / (lost + won) if lost + won else 0.0
+    rejected = stats.binom.sf(least - 1, differ, share) + stats.binom.cdf(differ - least, differ, share)
+    return float(np.sum(weight * rejected))
 
 
-def power_table(sizes: Sequence[int], baselines: Sequence[float]) -> list[dict[str, float]]:
-    """Rows {n, baseline, detectable_drop}: "with n prompts you can see a drop of d"."""
-    return [
-        {"n": n, "baseline": baseline, "detectable_drop": detectable_drop(n, baseline)}
-        for n in sizes
-        for baseline in baselines
-    ]
+def detectable_drop(
+    n: int, baseline: float, *, power: float = 0.8, alpha: float = 0.05, rows: int = 1
+) -> float:
+    """The smallest drop below `baseline` that McNemar's test on n prompts sees with this power, as one of `rows`
+    that Holm corrects (the first of them, at alpha / rows). NaN where no drop is large enough to be seen.
+    """
+    if mcnemar_power(n, baseline, baseline, alpha / rows) < power:
+        return NAN
+    short_by = lambda drop: mcnemar_power(n, baseline, drop, alpha / rows) - power  # noqa: E731
+    return float(brentq(short_by, 0.0, baseline, xtol=1e-4))

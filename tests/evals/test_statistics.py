@@ -24,13 +24,13 @@ from evals.statistics import (
     holm,
     jeffreys,
     mcnemar,
+    mcnemar_power,
     mean_estimate,
     mean_spread,
     paired_difference,
     paired_f1_difference,
     paired_f1_test,
     paired_share_difference,
-    power_table,
     prediction_powered,
     prediction_powered_f1,
     resample_counts,
@@ -370,12 +370,20 @@ def test_corrections_are_benjaminis_and_hochbergs():
     assert holm(p_values)[:4] == pytest.approx([0.0015, 0.0056, 0.0247, 0.114])
 
 
-def test_the_power_table_is_cohens():
-    """Cohen 1988, table 6.4.1: h = 0.5 needs 63 a group at 80 % power and the two-sided 5 % level."""
-    low = math.sin((math.pi / 2 - 0.5) / 2) ** 2
-    assert detectable_drop(63, 0.5) == pytest.approx(0.5 - low, abs=1e-3)
-    rows = power_table([100, 400], [0.9])
-    assert rows[0]["detectable_drop"] > rows[1]["detectable_drop"] > 0
+def test_the_power_is_that_of_the_test_that_is_used():
+    """The table promised 80 % by a test of independent groups where McNemar's with Holm over 12 rows had 37 %."""
+    rng = np.random.default_rng(0)
+    for alpha in (0.05, 0.05 / 12):
+        pairs = ((rng.random(200) < 0.9, rng.random(200) < 0.8) for _ in range(400))
+        rejected = np.mean([mcnemar(a * 1.0, b * 1.0) < alpha for a, b in pairs])
+        assert mcnemar_power(200, 0.9, 0.1, alpha) == pytest.approx(rejected, abs=0.06)
+    # By hand: of six prompts all differ; the exact test needs all six on one side, and .5**6 * 2 = .03.
+    assert mcnemar_power(6, 1.0, 1.0) == pytest.approx(1.0)
+    assert mcnemar_power(5, 1.0, 1.0) == 0.0
+    for rows in (1, 12):
+        drop = detectable_drop(200, 0.9, rows=rows)
+        assert mcnemar_power(200, 0.9, drop, 0.05 / rows) == pytest.approx(0.8, abs=0.01)
+    assert detectable_drop(200, 0.9, rows=12) > detectable_drop(200, 0.9) > detectable_drop(800, 0.9) > 0
     assert math.isnan(detectable_drop(5, 0.05))
 
 
