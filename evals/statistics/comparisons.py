@@ -18,7 +18,6 @@ from evals.statistics.judge_error import square_and_add
 from evals.statistics.resampling import NO_VARIANCE, bootstrap, cluster_shares, resample_counts
 from evals.values.errors import UndecidableError
 
-
 EXACT_BELOW = 25  # discordant prompts
 
 
