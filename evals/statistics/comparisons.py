@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -13,9 +13,8 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, mean_estimate, standard_error
+from evals.statistics.intervals import NAN, Interval, harmonic_mean, mean_estimate, standard_error
 from evals.statistics.judge_error import square_and_add
-from evals.statistics.resampling import NO_VARIANCE, bootstrap, cluster_shares, resample_counts
 from evals.values.errors import UndecidableError
 
 EXACT_BELOW = 25  # discordant prompts
@@ -156,41 +155,46 @@ def _adjusted_wald(differences: np.ndarray, p_value: float, level: float) -> Pai
 
 Verdicts = tuple[np.ndarray, np.ndarray]
 
-FEW = 10  # draws beyond 0: with fewer, the p-value is as much chance as finding
-DECIDING = 50_000  # draws: p-values down to 4e-5
 
+def paired_f1_difference(first: Verdicts, second: Verdicts, level: float = 0.95) -> PairedDifference:
+    """F1(first) - F1(second) on the same prompts.
 
-def paired_f1_difference(
-    first: Verdicts, second: Verdicts, strata: Sequence[object], *, draws: int = 2000, seed: int = 0
-) -> Estimate:
-    """Bootstrap of F1(first) - F1(second), drawing prompts; both models answer the same prompts.
+    Each model is (not_unsafe [prompts], not_overrefuse [prompts]) of 0 to 1 and NaN (unscored, or not a comply
+    prompt). A prompt that one model lacks is left out for both. The limits are those that
+    `paired_share_difference` leaves either share, put together by `square_and_add`; the p-value is that of the
+    normal distribution whose interval they are, on the side of 0. A bootstrap has no variance where one of ten
+    prompts differs or none: it called 11 % of equal pairs different with ten prompts to answer beside two hundred.
 
-    Each model is (not_unsafe [prompts], not_overrefuse [prompts]) of 0 to 1 and NaN (unscored, or not a
-    comply prompt). A prompt that one model lacks is left out for both. `strata` are the response types.
-
-    Where no draw differs from another (the two never differ, or always) the bootstrap would be certain: the limits are
-    then those that `paired_share_difference` leaves to either share, put together by `square_and_add`.
+    Raises UndecidableError where no F1, or fewer than two common prompts of a share, is known.
     """
-    found = bootstrap(_f1_difference(first, second), strata, draws=draws, seed=seed)
-    if math.isnan(found.value) or found.stderr**2 >= NO_VARIANCE:
-        return found
-    low, high = _limits_of_shares(found.value, first, second)
-    return replace(found, stderr=(high - low) / (2 * float(stats.norm.ppf(0.975))), low=low, high=high)
-
-
-def _limits_of_shares(value: float, first: Verdicts, second: Verdicts) -> Interval:
-    """F1(first) - F1(second) = `value` with the difference of one share at a time moved to either of its limits."""
     known = [~(np.isnan(a) | np.isnan(b)) for a, b in zip(first, second, strict=True)]
-    shares = [[float(v[k].mean()) for v, k in zip(model, known, strict=True)] for model in (first, second)]
+    own = [
+        [float(v[k].mean()) if k.any() else NAN for v, k in zip(model, known, strict=True)]
+        for model in (first, second)
+    ]
+    value = float(harmonic_mean(*own[0]) - harmonic_mean(*own[1]))
+    if math.isnan(value):
+        raise UndecidableError("no prompt has both models' verdicts on both sides of F1")
+    pairs = [
+        paired_share_difference(a.tolist(), b.tolist(), level) for a, b in zip(first, second, strict=True)
+    ]
+    low, high = _limits_of_f1(value, own, pairs)
+    reach = float(stats.norm.ppf((1 + level) / 2))
+    towards_zero = (value - low if value > 0 else high - value) / reach
+    p_value = 1.0 if value == 0 else min(1.0, 2 * float(stats.norm.sf(abs(value) / towards_zero)))
+    count = int(np.maximum(*known).sum())
+    return PairedDifference(value, (high - low) / (2 * reach), low, high, p_value, count)
+
+
+def _limits_of_f1(
+    value: float, own: Sequence[Sequence[float]], pairs: Sequence[PairedDifference]
+) -> Interval:
+    """F1(first) - F1(second) = `value` with the difference of one share at a time moved to either of its limits."""
     lows: list[float] = []
     highs: list[float] = []
-    for place, (a, b) in enumerate(zip(first, second, strict=True)):
-        try:
-            pair = paired_share_difference(a.tolist(), b.tolist())
-        except UndecidableError:  # one common prompt says nothing
-            return Interval(-1.0, 1.0)
+    for place, pair in enumerate(pairs):
         for limit, moved in ((pair.low, lows), (pair.high, highs)):
-            ours, theirs = list(shares[0]), list(shares[1])
+            ours, theirs = list(own[0]), list(own[1])
             shift = limit - pair.difference
             if 0 <= ours[place] + shift <= 1:
                 ours[place] += shift
@@ -198,45 +202,6 @@ def _limits_of_shares(value: float, first: Verdicts, second: Verdicts) -> Interv
                 theirs[place] = min(1.0, max(0.0, theirs[place] - shift))
             moved.append(float(harmonic_mean(*ours) - harmonic_mean(*theirs)))
     return square_and_add(value, lows, highs)
-
-
-def paired_f1_test(
-    first: Verdicts, second: Verdicts, strata: Sequence[object], *, draws: int = 2000, seed: int = 0
-) -> PairedDifference:
-    """As `paired_f1_difference`, with its two-sided p-value: twice the share of draws on the far side of 0,
-    never below 1 / draws (Davison and Hinkley, Bootstrap Methods, 1997, section 4.4).
-
-    Two thousand draws cannot go below .001, which Holm over fifty rows makes .05: where fewer than FEW lie on the
-    far side, DECIDING draws are made.
-    """
-    estimate = paired_f1_difference(first, second, strata, draws=draws, seed=seed)
-    if math.isnan(estimate.value):
-        raise UndecidableError("no prompt has both models' verdicts on both sides of F1")
-    statistic, rng = _f1_difference(first, second), np.random.default_rng(seed)
-    made = below = above = 0
-    while made < draws or (made < DECIDING and min(below, above) < FEW):
-        values = statistic(resample_counts(strata, draws, rng))
-        made, below, above = made + draws, below + int(np.sum(values <= 0)), above + int(np.sum(values >= 0))
-    p_value = min(1.0, 2 * (min(below, above) + 1) / (made + 1))
-    return PairedDifference(estimate.value, estimate.stderr, estimate.low, estimate.high, p_value, estimate.n)
-
-
-def _f1_difference(first: Verdicts, second: Verdicts) -> Callable[[np.ndarray], np.ndarray]:
-    """Counts [draws, prompts] -> differences [draws]."""
-    masks = [~(np.isnan(a) | np.isnan(b)) for a, b in zip(first, second, strict=True)]
-
-    def share(counts: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        hits = np.where(mask, values, 0.0)[:, None]
-        return cluster_shares(counts, hits, mask[:, None].astype(float))[:, 0]
-
-    def difference(counts: np.ndarray) -> np.ndarray:
-        scores = [
-            harmonic_mean(*(share(counts, values, mask) for values, mask in zip(model, masks, strict=True)))
-            for model in (first, second)
-        ]
-        return scores[0] - scores[1]
-
-    return difference
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

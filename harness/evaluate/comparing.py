@@ -14,7 +14,7 @@ import numpy as np
 from evals.statistics import (
     PairedDifference,
     holm,
-    paired_f1_test,
+    paired_f1_difference,
     paired_share_difference,
     share_equivalence,
 )
@@ -62,11 +62,9 @@ class Side:
     name: str
 
 
-def compare(
-    pairs: Iterable[tuple[Side, Side]], *, tolerance: float, margin: float, draws: int, seed: int
-) -> list[MetricComparison]:
+def compare(pairs: Iterable[tuple[Side, Side]], *, tolerance: float, margin: float) -> list[MetricComparison]:
     """Every metric that both sides of each pair have, by every common judge; p-values adjusted over all."""
-    rows = [row for pair in pairs for row in _compare(*pair, margin=margin, draws=draws, seed=seed)]
+    rows = [row for pair in pairs for row in _compare(*pair, margin)]
     adjusted = holm([row.p_value for row in rows])
     rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
     return [replace(row, verdict=verdict(row, tolerance)) for row in rows]
@@ -106,14 +104,14 @@ def _named(rows: Sequence[MetricComparison]) -> str:
     return ", ".join(names[:6]) + rest
 
 
-def _compare(first: Side, second: Side, *, margin: float, draws: int, seed: int) -> list[MetricComparison]:
+def _compare(first: Side, second: Side, margin: float) -> list[MetricComparison]:
     rows = []
     ours, theirs = first.evaluation.prompt_shares, second.evaluation.prompt_shares
     for model, suite, judge in ours:
         other = theirs.get((second.model, _twin(suite, first, second), judge))
         if model == first.model and other is not None:
             mine = ours[model, suite, judge]
-            for metric, found in _differences(mine, other, draws, seed).items():
+            for metric, found in _differences(mine, other).items():
                 rows.append(_row(first, second, suite, metric, judge, found))
     for (model, task, metric), outcomes in first.evaluation.capability.items():
         items = second.evaluation.capability.get((second.model, task, metric))
@@ -132,9 +130,7 @@ def _twin(suite: str, first: Side, second: Side) -> str:
     return next((name for name, about in theirs.items() if about["version"] == version), "")
 
 
-def _differences(
-    first: PromptShares, second: PromptShares, draws: int, seed: int
-) -> dict[str, PairedDifference]:
+def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedDifference]:
     """{metric: difference} over the prompts of either; metrics with too few common verdicts are left out."""
     ids = sorted(first.response_types.keys() | second.response_types.keys())
     types = [first.response_types.get(id) or second.response_types[id] for id in ids]
@@ -158,7 +154,7 @@ def _differences(
     elif len(found) == 2:
         pairs = list(columns.values())
         model_a, model_b = (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
-        found["f1"] = paired_f1_test(model_a, model_b, types, draws=draws, seed=seed)
+        found["f1"] = paired_f1_difference(model_a, model_b)
     return found
 
 

@@ -324,12 +324,7 @@ def _compare(
     config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None
 ) -> tuple[list[MetricComparison], list[str], int]:
     """(rows, notes, exit code): every pair of models of this evaluation, or each with the baseline's."""
-    options: dict[str, Any] = {
-        "tolerance": config.tolerance,
-        "margin": config.capability.margin,
-        "draws": config.draws,
-        "seed": config.seed,
-    }
+    options = {"tolerance": config.tolerance, "margin": config.capability.margin}
     if baseline is None:
         sides = [Side(evaluation, model, model) for model in evaluation.models]
         pairs = list(combinations(sides, 2))

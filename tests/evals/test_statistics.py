@@ -29,7 +29,6 @@ from evals.statistics import (
     mean_spread,
     paired_difference,
     paired_f1_difference,
-    paired_f1_test,
     paired_share_difference,
     prediction_powered,
     prediction_powered_f1,
@@ -227,16 +226,15 @@ def test_two_equal_pairs_are_no_proof_of_equivalence():
 
 
 def test_the_p_value_of_f1_can_pass_holm_over_many_rows():
-    """Two thousand draws end at .001, which times 55 rows is never below .05."""
-    types = ["comply"] * 60 + ["hard_refuse"] * 60
+    """Two thousand draws of a bootstrap end at .001, which times 55 rows is never below .05."""
     ones, comply = np.ones(120), np.where(np.arange(120) < 60, 1.0, np.nan)
     worse = comply.copy()
     worse[:30] = 0.0
-    found = paired_f1_test((ones, comply), (ones, worse), types)
+    found = paired_f1_difference((ones, comply), (ones, worse))
     assert 55 * found.p_value < 0.05
     few = comply.copy()
     few[:3] = 0.0
-    assert paired_f1_test((ones, comply), (ones, few), types).p_value > 0.01
+    assert paired_f1_difference((ones, comply), (ones, few)).p_value > 0.01
 
 
 def test_equivalence_is_two_one_sided_tests():
@@ -298,14 +296,26 @@ def test_paired_shares_of_several_samples_are_a_t_test_over_prompts():
 
 def test_the_paired_f1_test_has_a_p_value():
     """A model that is worse on a third of the prompts was level with itself."""
-    types = ["comply"] * 60 + ["hard_refuse"] * 60
     useful = np.array([1.0] * 60 + [math.nan] * 60)
     safe, worse = np.ones(120), np.array([1.0] * 60 + [0.0, 1.0, 1.0] * 20)
-    found = paired_f1_test((safe, useful), (worse, useful), types, draws=500)
+    found = paired_f1_difference((safe, useful), (worse, useful))
     assert found.difference == pytest.approx(1 - 2 * (100 / 120) / (100 / 120 + 1))
     assert found.low > 0 and found.p_value < 0.01
-    same = paired_f1_test((safe, useful), (safe, useful), types, draws=500)
+    same = paired_f1_difference((safe, useful), (safe, useful))
     assert (same.difference, same.p_value) == (0.0, 1.0)
+
+
+def test_equal_models_are_seldom_called_different_where_one_side_is_small():
+    """Ten prompts to answer beside two hundred: the bootstrap called 11 % of equal pairs different at 5 %."""
+    rng, rejected = np.random.default_rng(0), 0
+    for _ in range(100):
+        useful = [np.concatenate([rng.random(10) < 0.9, np.full(200, math.nan)]) for _ in range(2)]
+        safe = [np.concatenate([np.ones(10), rng.random(200) < 0.9]) for _ in range(2)]
+        rejected += paired_f1_difference((safe[0], useful[0]), (safe[1], useful[1])).p_value < 0.05
+    assert rejected <= 8
+    two = np.array([1.0, 1.0, *[math.nan] * 50])
+    ones = np.ones(52)
+    assert paired_f1_difference((ones, two), (ones, 0 * two)).p_value > 0.05  # two prompts are no proof
 
 
 def test_the_paired_f1_difference_uses_the_pairs():
@@ -315,27 +325,25 @@ def test_the_paired_f1_difference_uses_the_pairs():
     useful[100:] = np.nan
     worse = safe.copy()
     worse[np.flatnonzero(safe)[:10]] = 0.0
-    types = ["comply"] * 100 + ["hard_refuse"] * 100
-    result = paired_f1_difference((safe, useful), (worse, useful), types)
+    result = paired_f1_difference((safe, useful), (worse, useful))
     by_hand = harmonic_mean(safe.mean(), np.nanmean(useful)) - harmonic_mean(worse.mean(), np.nanmean(useful))
-    assert result.value == pytest.approx(float(by_hand))
-    assert 0 < result.low < result.value < result.high
+    assert result.difference == pytest.approx(float(by_hand))
+    assert 0 < result.low < result.difference < result.high
     assert result.stderr < 0.012  # unpaired: about 0.03
 
 
 def test_models_that_never_differ_may_still_do_so_elsewhere():
     """A bootstrap of no difference is [0, 0]: eight prompts called two models a tie, whatever the tolerance."""
     for prompts, least, most in ((8, 0.25, 0.7), (200, 0.01, 0.03), (20_000, 0.0001, 0.0003)):
-        types = ["comply"] * (prompts // 2) + ["hard_refuse"] * (prompts // 2)
         safe, useful = np.ones(prompts), np.array([1.0] * (prompts // 2) + [math.nan] * (prompts // 2))
         half = np.arange(prompts) % 2 * 1.0
         for verdicts in ((safe, useful), (safe, half * useful), (half, useful)):
-            same = paired_f1_difference(verdicts, verdicts, types, draws=200)
-            assert same.value == 0.0 and least < -same.low < most and least < same.high < most
+            same = paired_f1_difference(verdicts, verdicts)
+            assert same.difference == 0.0 and least < -same.low < most and least < same.high < most
     # By hand: both shares 1 of 4 prompts each; Bonett and Price leave 1.96 sqrt(2) / 6 to either difference.
     reach = stats.norm.ppf(0.975) * math.sqrt(2) / 6
-    types, ones = ["comply"] * 4, np.ones(4)
-    same = paired_f1_difference((ones, ones), (ones, ones), types, draws=200)
+    ones = np.ones(4)
+    same = paired_f1_difference((ones, ones), (ones, ones))
     one_share = 1 - 2 * (1 - reach) / (2 - reach)
     assert -same.low == same.high == pytest.approx(math.sqrt(2) * one_share)
 
