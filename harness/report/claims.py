@@ -12,7 +12,7 @@ from harness.findings.wording import REWARDS, judge_label, method_label, points
 from harness.report.document import NOTHING, Aside, Cell, Item, Items, Row, Table, Text, Where
 from harness.report.tables import in_error
 
-SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?"}
+SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?", Verdict.ONE_SEED: "–"}
 ABSENT = "None of the methods that the claims compare were measured."
 
 
@@ -45,6 +45,8 @@ def in_brief(claims: Claims) -> Aside:
         return Aside(title, (Text(ABSENT),))
     counts = Counter(result.verdict for result in claims.results)
     told = ", ".join(f"{counts[v]} {v.value}" for v in (Verdict.HELD, Verdict.UNDECIDED, Verdict.NOT_HELD))
+    if counts[Verdict.ONE_SEED]:
+        told = f"{counts[Verdict.ONE_SEED]} measured on one seed, which decides nothing about a method"
     lines = tuple(Item(_statement(result), _chip(result.verdict)) for result in claims.results)
     return Aside(title, (Text(f"{told}, by {judge_label(claims.judge)}."), Items(lines, Where.PAGE)))
 
@@ -60,7 +62,7 @@ def claim_table(claims: Claims) -> Table:
             rows.append(Row(_statement(result), told, "detail" if part.detail else "", rows=span))
     by = (f"by {judge_label(judge)}" for judge in claims.others)
     words = ("Verdict", *by, "Comparison", "of")
-    columns = (*words, "difference, points", "SE", "95 % interval")
+    columns = (*words, "difference, points", "SE", "interval that decides, 95 % or as said")
     return Table("Claim", columns, tuple(rows), ("Claim", *words), wide=True, where=Where.PAGE)
 
 
@@ -91,7 +93,7 @@ def _told(part: Part) -> tuple[str, str, str, str, str]:
     """Comparison, of what, difference, standard error, interval."""
     first, second = (REWARDS.get(name) or method_label(name) for name in (part.first, part.second))
     low, high = part.interval
-    level = "" if part.level == 0.95 else f", {100 * part.level:.0f} %"
+    level = "" if part.level == 0.95 else f", {round(100 * part.level, 1):g} %"
     difference = part.difference
     return (
         f"{first} − {second}",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from scipy import stats
+
 from harness.findings.claims import capability_metrics
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
-from harness.findings.wording import algorithm_of, judge_label, method_label, metric_label, percent, plain
+from harness.findings.wording import judge_label, method_label, metric_label, percent, plain
 from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
 from trainers.rl.alarm import ALARM_TEXT, LIMIT, ROLLBACKS
@@ -15,6 +17,7 @@ from trainers.rl.alarm import ALARM_TEXT, LIMIT, ROLLBACKS
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition
 FAR = 0.05  # difference between two judges
+SEED_SPREAD = "3.4 to 5.8"  # of F1 in results/reference, by method; tests/harness/test_report.py works it out
 
 
 def notes(results: ResultsFolder, suite: str) -> list[str]:
@@ -57,17 +60,17 @@ def _seeds(results: ResultsFolder) -> Iterator[str]:
     seeds = len(results.scores.seeds)
     if seeds == 1:
         yield (
-            "One seed: intervals count prompts and checkpoints, not the luck of training; differences "
-            "between methods take the two runs as independent. Run several seeds before believing a small "
-            f"difference. ± of a model after {algorithm_of(row.method for row in results.metrics)} is over its "
-            "last checkpoints, ± of an SFT model over prompts."
+            "One seed: intervals and ± count prompts and checkpoints, not the luck of training, so they compare these "
+            "models and not their methods; differences take the two runs as independent. In the five seeds of the "
+            f"sandbox's reference run a method's F1 varied by a standard deviation of {SEED_SPREAD} points."
         )
-    elif seeds < 5:
-        yield f"{seeds} seeds: Student's t makes the intervals wide; five or more seeds decide more."
-    if seeds > 1:
+    else:
+        least = float(stats.t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
         yield (
-            "± is the standard error over seeds. An interval without width means that every seed gave the "
-            "same value, not that the value is certain."
+            f"{seeds} seeds: a difference must be {least:.1f} times its standard deviation over seeds to be seen at "
+            "all (5 %, one claim; more of several). ± is the standard error over seeds; seeds that all agree take "
+            "the interval of a single run. A new seed varies by more than these intervals of the mean: see the "
+            "prediction interval in docs/results.md."
         )
 
 

@@ -69,8 +69,8 @@ JUDGED = (
     "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same."
 )
 POWER = (
-    "Two-sided test at 5 % of two models, each on its own draw of so many prompts; the paired tests above see less "
-    "where models agree on most prompts."
+    "McNemar's two-sided test at 5 % of two models on the same prompts, as one of {rows} rows that Holm corrects, of "
+    "models that err independently of one another; models that err on the same prompts are told apart sooner."
 )
 WARNING = (
     "Content warning: these prompts ask for harmful things on purpose, and some responses are harmful. They are shown "
@@ -102,7 +102,9 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
         name=folder.name,
         command="rbrbench evaluation",
         title="evaluation",
-        headline=verdict_sentence(scores, paired[0]) if paired else _plain_verdict(scores, suites),
+        headline=verdict_sentence(scores, paired[0], of_methods=False)
+        if paired
+        else _plain_verdict(scores, suites),
         sections=(*sections, _configuration(evaluation)),
         notes=tuple(map(str, folder.manifest.get("notes", []))),
         footer=FOOTER,
@@ -127,7 +129,8 @@ def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[F
     capability = tuple(table for table in (capability_table(scores), other_scores_table(scores)) if table)
     unmeasured = Text("Not measured; capability.root=FOLDER measures it for local models.")
     yield Section("capability", "Capability", "Capability", capability or (unmeasured,))
-    power = (power_table(scores, suites), Text(POWER)) if suites else none
+    compared = max(1, len(_compared_rows(evaluation)))
+    power = (power_table(scores, suites, compared), Text(POWER.format(rows=compared))) if suites else none
     yield Section("power", "Power", "What these suites can show", power)
     yield Section("samples", "Samples", "What the models wrote", _samples(evaluation) or none)
 
@@ -209,17 +212,21 @@ def heat_map(scores: Scores, suite: str) -> tuple[Heading, Table]:
     return Heading(f"{suite}, by {judge_label(judge)}"), table
 
 
+def _compared_rows(evaluation: Evaluation) -> list[MetricComparison]:
+    path = evaluation.folder.path / "comparisons.csv"
+    return read_comparisons(str(path)) if path.is_file() else []
+
+
 def _comparisons(evaluation: Evaluation) -> tuple[Part, ...]:
-    manifest, path = evaluation.folder.manifest, evaluation.folder.path / "comparisons.csv"
-    rows = read_comparisons(str(path)) if path.is_file() else []
+    manifest, rows = evaluation.folder.manifest, _compared_rows(evaluation)
     if not rows:
         return (Text("One model and no baseline: nothing to compare."),)
     tolerance, margin = (percent(float(manifest.get(name, math.nan))) for name in ("tolerance", "margin"))
     how = (
-        "Prompt by prompt: McNemar's test of shares, paired bootstrap of F1, paired t test where a prompt has several "
-        "samples; Holm's correction over all rows. Win, lose: significant after correction and more than "
-        f"{tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: two one-sided tests within "
-        f"± {margin}."
+        "Prompt by prompt: McNemar's test of shares, F1 by the paired intervals of its two shares, paired t test where "
+        "a prompt has several samples; Holm's correction over all rows. Win, lose: significant after correction and "
+        f"more than {tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: two one-sided tests "
+        f"within ± {margin}."
     )
     return comparison_table(rows), Text(how)
 
@@ -290,8 +297,10 @@ def _rate(rate: Rate) -> str:
     return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
-def power_table(scores: Scores, suites: Sequence[str]) -> Table:
-    """By metric of a suite: its prompts, and the smallest drop that would be seen from each of POWER_BASELINES."""
+def power_table(scores: Scores, suites: Sequence[str], compared: int) -> Table:
+    """By metric of a suite: its prompts, and the smallest drop that would be seen from each of POWER_BASELINES as
+    one of `compared` rows.
+    """
     rows = []
     for suite in suites:
         judge = scores.judges_of_shares(suite)[0]
@@ -299,7 +308,7 @@ def power_table(scores: Scores, suites: Sequence[str]) -> Table:
             found = [scores.estimate(m, suite, metric, judge) for m in scores.methods(suite, metric, judge)]
             n = min((e.n for e in found if e), default=0)
             if n > 1:
-                drops = (Cell(percent(detectable_drop(n, base))) for base in POWER_BASELINES)
+                drops = (Cell(percent(detectable_drop(n, base, rows=compared))) for base in POWER_BASELINES)
                 rows.append(Row(f"{suite}: {metric_label(metric)}", (Cell(str(n)), *drops)))
     columns = ("prompts", *(percent(base, 0) for base in POWER_BASELINES))
     title = "smallest drop seen with power 80 %, from"

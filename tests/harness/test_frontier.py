@@ -200,8 +200,10 @@ def test_one_seed_is_no_claim_about_a_method():
         == {Verdict.ONE_SEED}
     )
     assert short_verdict(three_methods((0.95, 0.95), seeds=1), "sandbox").startswith(
-        "One seed, so of these models only"
+        "Of these models (one seed), RBR-PPO balances"
     )
+    models = short_verdict(three_methods((0.95, 0.95), seeds=1), "sandbox", of_methods=False)
+    assert models.startswith("RBR-PPO balances")
 
 
 def test_claims_are_held_to_the_level_that_holm_leaves_them():
