@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from evals.judges import Judge, Judgement, build_judge
-from evals.suites import Suite, load_suite, suite_source
+from evals.judges import Judge, Judgement
+from evals.suites import Suite, suite_source
 from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import check_unscored
@@ -31,17 +31,23 @@ from harness.evaluate.comparing import (
     pair_with_baseline,
     write_comparisons,
 )
-from harness.evaluate.judging import judgements_of
-from harness.evaluate.measuring import Judged, check_names, metric_rows, unscored_share
+from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
+from harness.evaluate.measuring import (
+    Judged,
+    check_names,
+    metric_rows,
+    missing_note,
+    sample_rows,
+    unscored_share,
+)
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind
-from harness.record.samples import sample_row
 from harness.runtime.console import Console
-from harness.runtime.libraries import no_progress_bars, own_threads
+from harness.runtime.libraries import own_threads
 from harness.storage.digest import digest, figures
 from harness.storage.disk import write_json, writing
 from harness.storage.lock import locked
@@ -50,8 +56,6 @@ from harness.storage.store import claim_results
 from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
 from harness.subjects.recorded_model import RecordedModel
-
-LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
     Raises InputError and UndecidableError as one line each.
     """
     baseline = Evaluation(config.baseline) if config.baseline else None
-    suites = [load_suite(name, config.data.root, config.suite_path(name)) for name in config.suites]
-    judges = _judges(config)
+    suites = asked_suites(config, config.data.root)
+    judges = asked_judges(config)
     sources = {name: _with_weights(source) for name, source in config.sources().items()}
     check_names(list(sources))
     models = [
@@ -108,13 +112,6 @@ def _with_weights(source: SourceKeys) -> SourceKeys:
     address = RunAddress.parse(source.run)
     folder = model_folder(address, Evaluation(source.run).record["models"])
     return replace(source, subject=replace(source.subject, path=str(folder)), run=None)
-
-
-def _judges(config: EvaluateConfig) -> dict[str, Judge]:
-    settings = {name: config.settings_of_judge(name) for name in config.judges}
-    if {keys.get("kind", name) for name, keys in settings.items()} - LIGHT:
-        no_progress_bars()
-    return {name: build_judge(name, keys) for name, keys in settings.items()}
 
 
 def _write_all(
@@ -299,24 +296,6 @@ def _write_samples(folder: Path, judged: Sequence[Judged], show_prompts: bool) -
         )
 
 
-def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
-    """One row a response."""
-    prompts = {prompt.id: prompt for prompt in judged.suite.prompts}
-    return [
-        sample_row(
-            judged.suite.name,
-            prompts[outcome.prompt_id],
-            {judge: judgements[place] for judge, judgements in judged.judgements.items()},
-            response=outcome.text,
-            finished=outcome.finished,
-            sample=outcome.sample,
-            unscored=outcome.reason,
-            show_prompt=show_prompts,
-        )
-        for place, outcome in enumerate(judged.outcomes)
-    ]
-
-
 # --- comparisons, notes ----------------------------------------------------------------------
 
 
@@ -368,13 +347,7 @@ def _notes(models: Sequence[Model], judged: Sequence[Judged]) -> list[str]:
     notes = []
     for one in judged:
         where = f"{one.model} on {one.suite.name}"
-        if one.n_without_response:
-            reasons = [outcome.reason for outcome in one.outcomes if outcome.text is None]
-            commonest = max(dict.fromkeys(reasons), key=reasons.count)
-            notes.append(
-                f"{where}: {one.n_without_response} of {len(one.outcomes)} responses are missing and unscored; "
-                f"the commonest reason is: {commonest}."
-            )
+        notes += missing_note(where, one.outcomes)
         cut = sum(not outcome.finished and outcome.text is not None for outcome in one.outcomes)
         if cut:
             notes.append(

@@ -7,16 +7,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.judges import Judge, Judgement
+from evals.judges import Judge, Judgement, build_judge
 from evals.judges.judgement import response_type_of
-from evals.suites import Suite
+from evals.suites import Suite, load_suite
 from evals.values.conversation import Prompt, Response
+from harness.keys.evaluate import JudgingKeys
 from harness.runtime.console import Console
+from harness.runtime.libraries import no_progress_bars
 from harness.storage.digest import digest
 from harness.subjects.outcome import AppendLog, Outcome
 
 BATCH = 128  # responses judged between two writes; a kill loses no more
 VERDICTS = ("disallowed", "refused", "ideal_style", "reason")
+
+
+LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
+
+
+def asked_suites(keys: JudgingKeys, root: str | None) -> list[Suite]:
+    """Raises InputError for a suite whose files are not there, or do not fit."""
+    return [load_suite(name, root, keys.suite_path(name)) for name in keys.suites]
+
+
+def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:
+    """Raises InputError for settings that do not fit the judge."""
+    settings = {name: keys.settings_of_judge(name) for name in keys.judges}
+    if {given.get("kind", name) for name, given in settings.items()} - LIGHT:
+        no_progress_bars()
+    return {name: build_judge(name, given) for name, given in settings.items()}
 
 
 def judgements_of(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from evals.judges import Judgement
 from evals.judges.judgement import tells_refusals_only
@@ -12,6 +13,7 @@ from evals.suites import Suite
 from evals.suites.suite import OVERREFUSAL_METRICS
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow
+from harness.record.samples import sample_row
 from harness.subjects.outcome import Outcome
 
 CATEGORY = "/category/"  # xstest/category/homonyms
@@ -27,22 +29,68 @@ class Judged:
     outcomes: tuple[Outcome, ...]
     judgements: dict[str, list[Judgement]]
 
-    @property
-    def n_without_response(self) -> int:
-        return sum(outcome.text is None for outcome in self.outcomes)
+
+def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
+    """One row a response."""
+    prompts = {prompt.id: prompt for prompt in judged.suite.prompts}
+    return [
+        sample_row(
+            judged.suite.name,
+            prompts[outcome.prompt_id],
+            {judge: judgements[place] for judge, judgements in judged.judgements.items()},
+            response=outcome.text,
+            finished=outcome.finished,
+            sample=outcome.sample,
+            unscored=outcome.reason,
+            show_prompt=show_prompts,
+        )
+        for place, outcome in enumerate(judged.outcomes)
+    ]
+
+
+def missing_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """What a reader must know of responses that are not there; [] where all are."""
+    reasons = [outcome.reason for outcome in outcomes if outcome.text is None]
+    if not reasons:
+        return []
+    commonest = max(dict.fromkeys(reasons), key=reasons.count)
+    return [
+        f"{where}: {len(reasons)} of {len(outcomes)} responses are missing and unscored; "
+        f"the commonest reason is: {commonest}."
+    ]
 
 
 def metric_rows(judged: Judged, *, seed: int, checkpoint: str, draws: int) -> list[MetricRow]:
     """Every metric of the suite, and of each category, by every judge. `checkpoint` says how it was answered."""
     rows = []
     for judge, judgements in judged.judgements.items():
-        of_judge = _measure(judged.model, judged.suite.name, judge, judgements, seed, draws)
-        for category, members in _by_category(judged.suite, judgements).items():
-            name = f"{judged.suite.name}{CATEGORY}{category}"
-            of_category = _measure(judged.model, name, judge, members, seed, CATEGORY_DRAWS)
-            of_judge += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
-        rows += meaningful(of_judge, judged.suite, judgements)
-    return [replace(row, checkpoint=checkpoint) for row in rows if row.n or row.n_unscored]
+        rows += checkpoint_rows(judged.suite, {SFT: judgements}, judged.model, judge, seed, draws)
+    return [replace(row, checkpoint=checkpoint) for row in rows]
+
+
+def checkpoint_rows(
+    suite: Suite,
+    by_checkpoint: Mapping[str, Sequence[Judgement]],
+    method: str,
+    judge: str,
+    seed: int,
+    draws: int,
+) -> list[MetricRow]:
+    """Every metric of the suite, and of each category, by one judge: one row a checkpoint and, as
+    `measures.measure` says, their mean.
+    """
+    rows = _measure(by_checkpoint, method, suite.name, judge, seed, draws)
+    everything = [judgement for of in by_checkpoint.values() for judgement in of]
+    categories = {prompt.id: prompt.category for prompt in suite.prompts}
+    for category in sorted(set(categories.values())) if len(set(categories.values())) > 1 else ():
+        name = f"{suite.name}{CATEGORY}{category}"
+        members = {
+            checkpoint: [j for j in of if categories[j.prompt_id] == category]
+            for checkpoint, of in by_checkpoint.items()
+        }
+        of_category = _measure(members, method, name, judge, seed, CATEGORY_DRAWS)
+        rows += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
+    return [row for row in meaningful(rows, suite, everything) if row.n or row.n_unscored]
 
 
 def meaningful(rows: list[MetricRow], suite: Suite, judgements: Sequence[Judgement]) -> list[MetricRow]:
@@ -59,24 +107,17 @@ ONE_SIDED = ("not_unsafe", "not_overrefuse")
 
 
 def _measure(
-    model: str, suite: str, judge: str, judgements: Sequence[Judgement], seed: int, draws: int
+    by_checkpoint: Mapping[str, Sequence[Judgement]],
+    method: str,
+    suite: str,
+    judge: str,
+    seed: int,
+    draws: int,
 ) -> list[MetricRow]:
-    rows = measure({SFT: judgements}, method=model, seed=seed, suite=suite, judge=judge, draws=draws)
+    rows = measure(by_checkpoint, method=method, seed=seed, suite=suite, judge=judge, draws=draws)
     scored = {row.metric for row in rows if row.n}
     # Style has no value under a judge that only tells refusals: no row, rather than one of nothing.
     return [row for row in rows if row.metric in scored or not row.metric.endswith("_style")]
-
-
-def _by_category(suite: Suite, judgements: Sequence[Judgement]) -> dict[str, list[Judgement]]:
-    """{category: judgements}; none where the suite has only one."""
-    of_prompt = {prompt.id: prompt.category for prompt in suite.prompts}
-    names = sorted(set(of_prompt.values()))
-    if len(names) < 2:
-        return {}
-    groups: dict[str, list[Judgement]] = {name: [] for name in names}
-    for judgement in judgements:
-        groups[of_prompt[judgement.prompt_id]].append(judgement)
-    return groups
 
 
 def unscored_share(judged: Sequence[Judged], labels_by: str | None = None) -> tuple[int, int]:

@@ -22,7 +22,6 @@ from evals.values.conversation import write_jsonl
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow, write_metrics
-from harness.evaluate.engine import sample_rows
 from harness.evaluate.labelled_models import (
     FILES,
     Encoder,
@@ -33,7 +32,7 @@ from harness.evaluate.labelled_models import (
     recorded_models,
     with_encoder,
 )
-from harness.evaluate.measuring import CATEGORY, Judged, metric_rows
+from harness.evaluate.measuring import CATEGORY, Judged, metric_rows, sample_rows
 from harness.evaluate.trust import PEOPLE, corrected_metric_rows
 from harness.keys.evaluate import DataKeys
 from harness.keys.xstest import XSTestConfig

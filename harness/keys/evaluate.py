@@ -16,7 +16,7 @@ from evals.models.server import WHICH, ServerSettings, as_before
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
-from evals.values.ranges import SHARE, check_ranges
+from evals.values.ranges import SHARE, check_ranges, whole
 from harness.keys.compose import compose_command
 from harness.keys.shared import check_least, check_name, file_name
 
@@ -149,6 +149,8 @@ class CapabilityKeys:
 class CardKeys:
     """Each judge is measured on people's labels before it is used; the card stands beside its scores."""
 
+    PLACE: ClassVar[str] = ""  # what stands before these names on the command line
+
     labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, or none
     path: str | None = None  # their folder or file; else they are searched below data.root
     limit: int = 300  # responses that a judge reads for it, drawn at random
@@ -157,23 +159,27 @@ class CardKeys:
         if self.labels != "none" and self.labels not in LABELLED:
             raise InputError(
                 f"unknown labels {self.labels!r}",
-                field="card.labels",
+                field=f"{self.PLACE}card.labels",
                 fix=f"use one of {', '.join(LABELLED)}, or none",
             )
         if self.limit < 1:
-            raise InputError(f"is {self.limit}", field="card.limit", fix="give at least 1")
+            raise InputError(f"is {self.limit}", field=f"{self.PLACE}card.limit", fix="give at least 1")
 
 
 @dataclass
 class CorrectionKeys:
     """Scores corrected for a judge's mistakes by people's labels on a random few of the same responses."""
 
+    PLACE: ClassVar[str] = ""
+
     by: str | None = None  # the judge whose verdicts are those labels, one of judges=[...]
     labels: int = 0  # how many of them are used, drawn at random; 0: all
 
     def __post_init__(self) -> None:
         if self.labels < 0:
-            raise InputError(f"is {self.labels}", field="correction.labels", fix="give 0 (all) or more")
+            raise InputError(
+                f"is {self.labels}", field=f"{self.PLACE}correction.labels", fix="give 0 (all) or more"
+            )
 
 
 @dataclass
@@ -182,7 +188,66 @@ class DataKeys:
 
 
 @dataclass
-class EvaluateConfig:
+class JudgingKeys:
+    """What is asked and who judges it: of `evaluate`, and of `run` below `evaluation.`"""
+
+    suites: list[str] = field(default_factory=list)  # names of suites
+    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
+    judges: list[str] = field(default_factory=list)  # who reports, the first leads
+    judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
+    card: CardKeys = field(default_factory=CardKeys)
+    correction: CorrectionKeys = field(default_factory=CorrectionKeys)
+    tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
+    draws: int = 2000  # of the bootstrap
+
+    def check_numbers(self, place: str = "") -> None:
+        check_ranges(self, place.rstrip("."), {"tolerance": SHARE, "draws": whole(100)})
+
+    def check_judging(
+        self, place: str = "", own_suites: Sequence[str] = (), own_judges: Sequence[str] = ()
+    ) -> None:
+        """Raises InputError for names and settings that do not fit; a run's own suite and judges need no asking."""
+        self.check_numbers(place)
+        for name in self.suites:
+            suite_source(name)
+        for kind, names, own in (("suites", self.suites, own_suites), ("judges", self.judges, own_judges)):
+            self._check_members(place, kind, names, own)
+        by, known = self.correction.by, [*own_judges, *self.judges]
+        field = f"{place}correction.by"
+        if by is not None and by not in known:
+            raise InputError(f"{by!r} is not in {place}judges=[...]", field=field, fix="add it")
+        if by is not None and len(known) < 2:
+            fix = "name the judge that is to be corrected in judges=[...] too"
+            raise InputError("there is no other judge to correct", field=field, fix=fix)
+
+    def _check_members(self, place: str, kind: str, names: Sequence[str], own: Sequence[str]) -> None:
+        if len(set(names)) != len(names):
+            raise InputError("a name stands twice", field=f"{place}{kind}", fix="name each once")
+        if taken := [name for name in names if name in own]:
+            fix = "leave it out" + (
+                ", or give another name and judges.NAME.kind=" if kind == "judges" else ""
+            )
+            raise InputError(f"a run has {taken[0]!r} in any case", field=f"{place}{kind}", fix=fix)
+        if others := sorted(set(getattr(self, MEMBERS[kind])) - set(names)):
+            raise InputError(
+                f"settings for {others[0]!r}, which is not in {place}{kind}=[...]",
+                field=f"{place}{kind}.{others[0]}",
+                fix=f"add it to {place}{kind}, or remove the setting",
+            )
+
+    def suite_path(self, name: str) -> str | None:
+        return path_of_suite(self.suite_paths, name)
+
+    def settings_of_judge(self, name: str) -> dict[str, Any]:
+        settings = self.judge_settings.get(name, {})
+        if not isinstance(settings, dict):
+            raise InputError("is not a group", field=f"judges.{name}", fix=f"give judges.{name}.KEY=VALUE")
+        return settings
+
+
+@dataclass
+class EvaluateConfig(JudgingKeys):
+    judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
     name: str = "evaluation"  # results/NAME
     results: str = "results"  # root folder of results
     seed: int = 0  # of samples, bootstrap and capability items
@@ -193,20 +258,12 @@ class EvaluateConfig:
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained: results/NAME, with :METHOD:SEED where it has several
     models: dict[str, Any] = field(default_factory=dict)  # several: models.NAME.subject.path=FOLDER, ...
-    suites: list[str] = field(default_factory=list)  # names of suites
-    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
-    judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
-    judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
-    card: CardKeys = field(default_factory=CardKeys)
-    correction: CorrectionKeys = field(default_factory=CorrectionKeys)
     data: DataKeys = field(default_factory=DataKeys)
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
     baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
-    tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
     compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
     max_unscored: float = 0.1  # share of unscored responses beyond which the exit code is 3
-    draws: int = 2000  # of the bootstrap
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     RENAMED: ClassVar[dict[str, str]] = {
@@ -217,8 +274,8 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        check_least(self, seed=0, threads=1, draws=100)
-        check_ranges(self, "", {"tolerance max_unscored": SHARE})
+        check_least(self, seed=0, threads=1)
+        check_ranges(self, "", {"max_unscored": SHARE})
         self._check_lists()
         for name, source in self.sources().items():
             source.check(f"models.{name}." if self.models else "")
@@ -230,25 +287,7 @@ class EvaluateConfig:
                 field="suites",
                 fix="give suites=[xstest,...], capability.root= or capability.tasks=",
             )
-        for name in self.suites:
-            suite_source(name)
-        for kind, names in (("suites", self.suites), ("judges", self.judges)):
-            if len(set(names)) != len(names):
-                raise InputError("a name stands twice", field=kind, fix="name each once")
-            others = set(getattr(self, MEMBERS[kind])) - set(names)
-            if others:
-                raise InputError(
-                    f"settings for {sorted(others)[0]!r}, which is not in {kind}=[...]",
-                    field=f"{kind}.{sorted(others)[0]}",
-                    fix=f"add it to {kind}, or remove the setting",
-                )
-        if self.correction.by is not None and self.correction.by not in self.judges:
-            raise InputError(
-                f"{self.correction.by!r} is not in judges=[...]", field="correction.by", fix="add it"
-            )
-        if self.correction.by is not None and len(self.judges) < 2:
-            fix = "name the judge that is to be corrected in judges=[...] too"
-            raise InputError("there is no other judge to correct", field="correction.by", fix=fix)
+        self.check_judging()
         if self.suites and not self.judges:
             raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
         for name in self.models:
@@ -268,15 +307,6 @@ class EvaluateConfig:
             )
         # Server and column settings outside `models` are the defaults of those inside.
         return {name: _with_defaults(_source(name, keys), single) for name, keys in self.models.items()}
-
-    def suite_path(self, name: str) -> str | None:
-        return path_of_suite(self.suite_paths, name)
-
-    def settings_of_judge(self, name: str) -> dict[str, Any]:
-        settings = self.judge_settings.get(name, {})
-        if not isinstance(settings, dict):
-            raise InputError("is not a group", field=f"judges.{name}", fix=f"give judges.{name}.KEY=VALUE")
-        return settings
 
     def identity(self) -> dict[str, Any]:
         """What decides the results; speed, budget and retries do not."""
@@ -336,9 +366,9 @@ def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:
     return compose_command("evaluate", EvaluateConfig, [member_key(text) for text in overrides])
 
 
-def member_key(override: str) -> str:
-    """`suites.xstest.path=F` as Hydra must be told it: `+suite_paths.xstest.path=F`."""
+def member_key(override: str, place: str = "") -> str:
+    """`suites.xstest.path=F` as Hydra must be told it: `+suite_paths.xstest.path=F`; so below `place`, "a."."""
     if override.startswith("capability.num_fewshot."):
         return f"+{override}"
-    found = re.match(r"\+*(suites|judges|models)\.(.+)", override, re.DOTALL)
-    return f"+{MEMBERS[found[1]]}.{found[2]}" if found else override
+    found = re.match(rf"\+*{re.escape(place)}(suites|judges|models)\.(.+)", override, re.DOTALL)
+    return f"+{place}{MEMBERS[found[1]]}.{found[2]}" if found else override

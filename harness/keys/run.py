@@ -15,8 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from evals.values.errors import InputError
-from evals.values.ranges import check_ranges, whole
+from evals.values.ranges import POSITIVE, check_ranges, whole
 from harness.keys.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
+from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys, member_key
 from harness.keys.methods import DEFAULT, chosen
 from harness.keys.shared import check_name
 from harness.runtime.launch import read_launch
@@ -65,14 +66,39 @@ class DataConfig:
 
 
 @dataclass
-class EvaluationConfig:
+class RunCardKeys(CardKeys):
+    """As evaluate's, and by default no judge is measured."""
+
+    PLACE: ClassVar[str] = "evaluation."
+    labels: str = "none"  # xstest, gptfuzz, rbr_gold, or none
+
+
+@dataclass
+class RunCorrectionKeys(CorrectionKeys):
+    """As evaluate's: one of the run's own judges may be named too."""
+
+    PLACE: ClassVar[str] = "evaluation."
+
+
+@dataclass
+class EvaluationConfig(JudgingKeys):
+    """What every checkpoint is asked beside the run's own suite, and who judges beside the run's own judges."""
+
+    card: RunCardKeys = field(default_factory=RunCardKeys)
+    correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
+    comparisons: bool = False  # of every two methods, in comparisons.csv
     max_new_tokens: int = 40  # limit of a response
     batch_size: int = 128  # responses at once; changes speed only
 
     def __post_init__(self) -> None:
+        self.check_numbers("evaluation.")
         check_ranges(self, "evaluation", {"max_new_tokens batch_size": whole(1)})
 
 
+# What a run measures in any case.
+OWN_SUITE = {Source.SANDBOX: "sandbox", Source.REAL: "xstest"}
+ORACLE, AUTO, STRING_MATCH = "oracle", "auto", "string_match"
+OWN_JUDGES = {Source.SANDBOX: (ORACLE, AUTO), Source.REAL: (STRING_MATCH, AUTO)}
 SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
 
 
@@ -82,9 +108,10 @@ class CapabilityConfig:
     root: str | None = None  # folder with the real tasks' files; null: the sandbox's own tasks
     limit: int = 400  # items a task
     batch_size: int = 128  # requests at once; changes speed only
+    margin: float = 0.02  # in comparisons, two methods within this much are equivalent
 
     def __post_init__(self) -> None:
-        check_ranges(self, "capability", {"limit batch_size": whole(1)})
+        check_ranges(self, "capability", {"limit batch_size": whole(1), "margin": POSITIVE})
 
 
 @dataclass
@@ -130,6 +157,8 @@ class RunConfig:
                 "group_size": whole(2),
             },
         )
+        source = self.data.source
+        self.evaluation.check_judging("evaluation.", [OWN_SUITE[source]], OWN_JUDGES[source])
         self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()
@@ -229,7 +258,7 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
-    return compose_keys("config", RunConfig, overrides)
+    return compose_keys("config", RunConfig, [member_key(text, "evaluation.") for text in overrides])
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:

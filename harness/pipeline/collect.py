@@ -9,26 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from evals.capability import CapabilityScore, capability_rows
-from evals.judges.measures import measure
+from evals.judges.card import JudgeCard
+from evals.judges.measures import MEAN, Judgement, measure
+from evals.suites import Suite
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.evaluate.knowledge import capability_record, outcome_rows
-from harness.keys.evaluate import DecodingKeys
+from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, missing_note, sample_rows
+from harness.evaluate.trust import corrected_metric_rows
+from harness.keys.evaluate import CorrectionKeys, DecodingKeys
 from harness.keys.methods import Method, chosen
+from harness.keys.run import OWN_JUDGES
 from harness.pipeline.context import Context
 from harness.pipeline.judging import (
     capability_tasks,
     stored_judgements,
     stored_outcomes,
-    world_suite,
 )
 from harness.pipeline.order import Outcome
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
+from harness.record.diagnosis_files import TABLES, WORST
 from harness.record.evaluation import CAPABILITY
-from harness.record.reward_rows import TABLES, WORST
-from harness.record.samples import VERDICTS, sample_row, verdict_row
+from harness.record.samples import VERDICTS, verdict_row
+from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.subjects.local_model import template_of
 
@@ -49,6 +54,8 @@ class Collected:
     diagnosis: dict[str, list[dict[str, Any]]]  # by file name
     verdicts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by method
     models: list[dict[str, Any]] = field(default_factory=list)  # what a comparison with each must know
+    notes: list[str] = field(default_factory=list)  # of responses that are missing
+    cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
     items: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of capability tasks, by method
 
 
@@ -61,18 +68,20 @@ def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
     suffix = f"[{variant}]" if variant else ""
     methods = {method.name: method for method in chosen(context.config.methods)}
     names = {name: methods[name].named(context.config.algorithm) + suffix for name in outcome.models}
-    rows = {name: _sample_rows(outcome, name) for name in outcome.models}
+    rows = {name: _sample_rows(outcome, name) for name in names}
     return Collected(
         metrics=list(_metrics(context, outcome, names, suffix)),
         training=list(_training(outcome, methods, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
-        samples={names[name]: _spread(_last(rows[name]), SAMPLES) for name in outcome.models},
+        samples={names[name]: _samples(_last(rows[name])) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed, variant) for label, artifact in context.done],
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
         verdicts={names[name]: _verdicts(rows[name], seed) for name in outcome.models},
         models=[_model(context, outcome, methods[name], names[name], list(rows[name])[-1]) for name in names],
+        notes=_notes(outcome, names),
+        cards=outcome.cards,
         items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
     )
 
@@ -89,6 +98,12 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
     write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
     write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
+    if any(part.cards for part in parts):
+        several = len(parts) > 1
+        cards = {
+            f"{n}-{i}" if several else n: c for i, part in enumerate(parts) for n, c in part.cards.items()
+        }
+        write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
     (folder / "samples").mkdir(exist_ok=True)
     for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
         write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
@@ -109,16 +124,52 @@ def _write_packed(folder: Path, parts: Sequence[Mapping[str, list[dict[str, Any]
 def _metrics(
     context: Context, outcome: Outcome, names: Mapping[str, str], suffix: str
 ) -> Iterable[MetricRow]:
-    seed, suite = context.config.seed, str(summary_of(outcome.data)["suite"])
-    for (name, judge), artifact in outcome.judged.items():
-        yield from measure(
-            stored_judgements(artifact), method=names[name], seed=seed, suite=suite, judge=judge
-        )
+    seed, keys = context.config.seed, context.config.evaluation
+    own = {(outcome.suites[0].name, judge) for judge in OWN_JUDGES[context.config.data.source]}
+    suites = {suite.name: suite for suite in outcome.suites}
+    for (name, suite, judge), artifact in outcome.judged.items():
+        said = stored_judgements(artifact)
+        if (suite, judge) in own:
+            yield from measure(said, method=names[name], seed=seed, suite=suite, judge=judge)
+        else:
+            rows = checkpoint_rows(suites[suite], said, names[name], judge, seed, keys.draws)
+            yield from (row for row in rows if CATEGORY not in row.suite)
+    if keys.correction.by is not None:
+        for name, suite in outcome.responses:
+            yield from _corrected(outcome, name, suites[suite], names[name], keys.correction, seed)
     for name, artifact in outcome.capability.items():
         yield from capability_rows(_scores(artifact), method=names[name], seed=seed)
     if outcome.ranking is not None:
         for row in read_metrics(outcome.ranking.path / "ranking.csv"):
             yield replace(row, method=row.method + suffix)
+
+
+def _corrected(
+    outcome: Outcome, name: str, suite: Suite, method: str, keys: CorrectionKeys, seed: int
+) -> Iterable[MetricRow]:
+    """Of each checkpoint, and of all of them together where there are several."""
+    outcomes = stored_outcomes(outcome.responses[name, suite.name])
+    judged = _judged(outcome, name, suite.name)
+    several = {MEAN: list(outcomes)} if len(outcomes) > 1 else {}
+    for label, checkpoints in {**{checkpoint: [checkpoint] for checkpoint in outcomes}, **several}.items():
+        said = {judge: [j for c in checkpoints for j in of[c]] for judge, of in judged.items()}
+        one = Judged(method, suite, tuple(o for c in checkpoints for o in outcomes[c]), said)
+        rows = corrected_metric_rows(one, str(keys.by), keys.labels, seed=seed, checkpoint=label)
+        yield from (row for row in rows if CATEGORY not in row.suite)
+
+
+def _judged(outcome: Outcome, name: str, suite: str) -> dict[str, dict[str, list[Judgement]]]:
+    """{judge: {checkpoint: judgements}} of a method's responses to a suite."""
+    mine = {judge: a for (*of, judge), a in outcome.judged.items() if of == [name, suite]}
+    return {judge: stored_judgements(artifact) for judge, artifact in mine.items()}
+
+
+def _notes(outcome: Outcome, names: Mapping[str, str]) -> list[str]:
+    notes: list[str] = []
+    for (name, suite), artifact in outcome.responses.items():
+        responses = [said for of in stored_outcomes(artifact).values() for said in of]
+        notes += missing_note(f"{names[name]} on {suite}", responses)
+    return notes
 
 
 def _scores(artifact: Artifact) -> dict[str, list[CapabilityScore]]:
@@ -169,34 +220,22 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
 
 def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]:
     """{checkpoint: one row a response}, with every judge's verdict; real prompts stand there by id only."""
-    suite = world_suite(outcome.data)
-    prompts = {prompt.id: prompt for prompt in suite.prompts}
-    judged = {
-        j: stored_judgements(artifact) for (method, j), artifact in outcome.judged.items() if method == name
-    }
-    return {
-        checkpoint: [
-            sample_row(
-                suite.name,
-                prompts[said.prompt_id],
-                {judge: judgements[checkpoint][place] for judge, judgements in judged.items()},
-                response=said.text,
-                finished=said.finished,
-                unscored=said.reason,
-                show_prompt=suite.name == "sandbox",
-            )
-            for place, said in enumerate(outcomes)
-        ]
-        for checkpoint, outcomes in stored_outcomes(outcome.responses[name]).items()
-    }
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for suite in outcome.suites:
+        judged = _judged(outcome, name, suite.name)
+        for checkpoint, outcomes in stored_outcomes(outcome.responses[name, suite.name]).items():
+            said = {judge: of[checkpoint] for judge, of in judged.items()}
+            one = Judged(name, suite, tuple(outcomes), said)
+            rows.setdefault(checkpoint, []).extend(sample_rows(one, show_prompts=suite.name == "sandbox"))
+    return rows
 
 
 def _model(context: Context, outcome: Outcome, method: Method, named: str, checkpoint: str) -> dict[str, Any]:
     """A method's last checkpoint as the manifest names it: see `harness.record.evaluation`."""
     artifact, config = outcome.models[method.name], context.config
     folder = checkpoints_of(method, artifact)[checkpoint]
-    suite = world_suite(outcome.data)
-    judged = {judge: a for (of, judge), a in outcome.judged.items() if of == method.name}
+    first = outcome.suites[0].name
+    judged = {judge: a for (*of, judge), a in outcome.judged.items() if of == [method.name, first]}
     tasks = capability_tasks(context, outcome.data)
     inside = "" if folder == artifact.path else folder.name
     return {
@@ -206,7 +245,7 @@ def _model(context: Context, outcome: Outcome, method: Method, named: str, check
         "artifact": {"stage": artifact.stage, "key": artifact.key, "folder": inside},
         "template": template_of(folder),
         "decoding": DecodingKeys(config.evaluation.max_new_tokens).identity(config.seed),
-        "suites": {suite.name: {"version": suite.version, "prompts": len(suite.prompts)}},
+        "suites": {s.name: {"version": s.version, "prompts": len(s.prompts)} for s in outcome.suites},
         "judges": {judge: {"identity": a.results.get("identity", "")} for judge, a in judged.items()},
         CAPABILITY: capability_record(tasks, config.capability.limit, config.seed) if tasks else {},
     }
@@ -228,6 +267,12 @@ def _items(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
 
 def _last(rows: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
     return rows[list(rows)[-1]]
+
+
+def _samples(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """At most SAMPLES of each suite."""
+    suites = dict.fromkeys(row["suite"] for row in rows)
+    return [row for suite in suites for row in _spread([r for r in rows if r["suite"] == suite], SAMPLES)]
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:

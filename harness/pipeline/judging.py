@@ -5,22 +5,25 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evals.capability import CapabilityTask, load_tasks, real_tasks
+from evals.judges.card import JudgeCard
 from evals.judges.judgement import Judge
 from evals.judges.measures import SFT, Judgement
 from evals.suites import Suite
 from evals.suites.suite import make_suite
 from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompts, write_jsonl
 from evals.values.errors import InputError
-from harness.evaluate.judging import judgements_of
+from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
 from harness.evaluate.knowledge import scores_of
 from harness.evaluate.respond import responses_of
+from harness.evaluate.trust import find_labels, judge_cards
 from harness.keys.evaluate import DecodingKeys, LocalKeys
 from harness.keys.methods import Method
-from harness.keys.run import SANDBOX_TASKS, CapabilityConfig, RunConfig, Source
+from harness.keys.run import AUTO, ORACLE, SANDBOX_TASKS, STRING_MATCH, CapabilityConfig, RunConfig, Source
 from harness.pipeline.context import Context
 from harness.pipeline.graders import load_grader
 from harness.pipeline.reinforcement import checkpoints_of
@@ -30,7 +33,6 @@ from harness.storage.store import Artifact
 from harness.subjects.local_model import LocalModel
 from harness.subjects.outcome import Outcome
 
-ORACLE, AUTO, STRING_MATCH = "oracle", "auto", "string_match"
 LOGS = "logs"  # of a stage that is not finished: a killed one goes on from them
 
 
@@ -118,14 +120,35 @@ class Reporter:
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
     modules: Sequence[str] = ()
     identity: str = ""
+    logs: Path | None = None  # where verdicts are kept for other runs and evaluations; None: in the stage
 
 
 def reporters(context: Context, data: Artifact, judge: Artifact) -> list[Reporter]:
-    """Who reports on the world: the sandbox's oracle, or the field's string matcher on real prompts; and the
-    judge that the run has trained.
+    """Who reports: the sandbox's oracle, or the field's string matcher on real prompts; the judge that the run
+    has trained; and the judges that were asked for, whose verdicts depend on their identity alone.
     """
     sandbox = context.config.data.source is Source.SANDBOX
-    return [_oracle(context, data) if sandbox else _string_match(), _auto(context, judge)]
+    own = [_oracle(context, data) if sandbox else _string_match(), _auto(context, judge)]
+    logs = context.store.root / "judgements"
+    return own + [
+        Reporter(name, partial(_itself, asked), identity=asked.identity, logs=logs)
+        for name, asked in asked_judges(context.config.evaluation).items()
+    ]
+
+
+def _itself(judge: Judge) -> Judge:
+    return judge
+
+
+def cards_of(context: Context, by: Sequence[Reporter]) -> dict[str, JudgeCard]:
+    """Each judge on people's labels, where `evaluation.card` names some."""
+    config = context.config
+    labels, _ = find_labels(config.evaluation.card, config.data.root)
+    if labels is None:
+        return {}
+    judges = {one.name: one.make() for one in by}
+    shelf = context.store.root / "cards"
+    return judge_cards(judges, labels, config.evaluation.card.limit, config.seed, shelf, context.console)
 
 
 def _oracle(context: Context, data: Artifact) -> Reporter:
@@ -163,10 +186,10 @@ def judge_responses(
     def build(out: Path) -> dict[str, Any]:
         judge = by.make()
         for checkpoint, outcomes in stored_outcomes(responses).items():
-            said = judgements_of(judge, by.identity, suite, outcomes, out / LOGS, context.console)
+            said = judgements_of(judge, by.identity, suite, outcomes, by.logs or out / LOGS, context.console)
             rows = (asdict(j) | {"response_type": j.response_type.value} for j in said)
             write_jsonl(out / f"{checkpoint}.jsonl", rows)
-        shutil.rmtree(out / LOGS)
+        shutil.rmtree(out / LOGS, ignore_errors=True)
         return {"identity": judge.identity}
 
     return context.stage(
@@ -218,6 +241,16 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
     )
 
 
+def check_evaluation(config: RunConfig) -> None:
+    """Raises InputError, before anything is trained, for suites, judges or labels that are not there."""
+    keys = config.evaluation
+    asked_suites(keys, config.data.root)
+    asked_judges(keys)
+    if keys.card.labels != "none" and find_labels(keys.card, config.data.root)[0] is None:
+        why = find_labels(keys.card, config.data.root)[1]
+        raise InputError(why, field="evaluation.card", fix="give evaluation.card.path, or labels=none")
+
+
 def check_capability(config: RunConfig) -> None:
     """Raises InputError, before anything is trained, for tasks that this run could not measure at its end."""
     tasks, root = config.capability.tasks, config.capability.root
@@ -245,7 +278,7 @@ def check_capability(config: RunConfig) -> None:
 
 def capability_settings(config: CapabilityConfig) -> dict[str, Any]:
     """What decides the scores: of real tasks' files the contents, not where they lie. Raises InputError."""
-    settings = {k: v for k, v in asdict(config).items() if k != "batch_size"}
+    settings = {k: v for k, v in asdict(config).items() if k not in ("batch_size", "margin")}
     if config.root is not None:
         tasks = real_tasks(config.root, config.tasks)
         settings["root"] = digest_files([task.path for task in tasks if task.path is not None])

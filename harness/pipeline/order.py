@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from evals.judges.card import JudgeCard
+from evals.suites import Suite
+from harness.evaluate.judging import asked_suites
 from harness.keys.methods import Data, Method, chosen
 from harness.pipeline.context import Context
 from harness.pipeline.graders import GRADER, JUDGE, measure_grader, train_grader_stage
-from harness.pipeline.judging import judge_responses, reporters, respond, test_capability, world_suite
+from harness.pipeline.judging import (
+    cards_of,
+    judge_responses,
+    reporters,
+    respond,
+    test_capability,
+    world_suite,
+)
 from harness.pipeline.language_models import fine_tune, pretrain_base, train_reward
 from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
@@ -23,9 +33,11 @@ class Outcome:
     gold: dict[str, Artifact]  # grader and judge
     ranking: Artifact | None
     models: dict[str, Artifact]
-    responses: dict[str, Artifact]
-    judged: dict[tuple[str, str], Artifact]  # method, judge
-    capability: dict[str, Artifact]
+    suites: list[Suite]  # the world's own first
+    responses: dict[tuple[str, str], Artifact] = field(default_factory=dict)  # method, suite
+    judged: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)  # method, suite, judge
+    capability: dict[str, Artifact] = field(default_factory=dict)
+    cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
 
 
 def run_stages(context: Context) -> Outcome:
@@ -56,19 +68,21 @@ def run_stages(context: Context) -> Outcome:
             kind = method.reward_model
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
             models[method.name] = reinforce(context, method, data, *parts)
-    return _evaluated(context, methods, Outcome(data, gold, ranking, models, {}, {}, {}), judge)
+    suites = [world_suite(data), *asked_suites(context.config.evaluation, context.config.data.root)]
+    return _evaluated(context, methods, Outcome(data, gold, ranking, models, suites), judge)
 
 
 def _evaluated(context: Context, methods: list[Method], outcome: Outcome, judge: Artifact) -> Outcome:
-    suite = world_suite(outcome.data)
+    judges = reporters(context, outcome.data, judge)
+    outcome.cards.update(cards_of(context, judges))
     for method in methods:
         model = outcome.models[method.name]
-        responses = respond(context, method, outcome.data, model, suite)
-        outcome.responses[method.name] = responses
-        for by in reporters(context, outcome.data, judge):
-            outcome.judged[method.name, by.name] = judge_responses(
-                context, method, outcome.data, responses, suite, by
-            )
+        for suite in outcome.suites:
+            responses = respond(context, method, outcome.data, model, suite)
+            outcome.responses[method.name, suite.name] = responses
+            for by in judges:
+                judged = judge_responses(context, method, outcome.data, responses, suite, by)
+                outcome.judged[method.name, suite.name, by.name] = judged
         if context.config.capability.tasks:
             outcome.capability[method.name] = test_capability(context, method, outcome.data, model)
     return outcome

@@ -6,17 +6,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import yaml
 
 from evals.rules.rulebook import load_rulebook
+from harness.evaluate.comparing import MetricComparison, Side, compare, write_comparisons
 from harness.keys.run import RunConfig, compose_run, expand_sweep
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
-from harness.pipeline.judging import check_capability
+from harness.pipeline.judging import check_capability, check_evaluation
 from harness.pipeline.order import run_stages
-from harness.record.evaluation import MEASURED, measured
+from harness.record.evaluation import MEASURED, Evaluation, measured
 from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
@@ -51,6 +53,7 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
     configs = [compose_run(combination) for combination in combinations]
     for config in configs:
         check_capability(config)
+        check_evaluation(config)
     folder = Path(configs[0].results) / configs[0].name
     contents = [_content(config) for config in configs]
     # Claimed when there is something to write: a run that fails leaves its name free.
@@ -85,7 +88,21 @@ def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collecte
             text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
             (new / "config.yaml").write_text(text, encoding="utf-8")
             _describe(new, configs, parts)
+            if configs[0].evaluation.comparisons:
+                write_comparisons(new / "comparisons.csv", _comparisons(new, configs[0]))
     return Ran(folder, made_of, fresh=False)
+
+
+def _comparisons(folder: Path, config: RunConfig) -> list[MetricComparison]:
+    """Of every two methods of one seed, by the mean of their checkpoints, as the report ranks them."""
+    record = Evaluation(folder, every_checkpoint=True)
+    seeds = {name: about["seed"] for name, about in record.record["models"].items()}
+    sides = [Side(record, name, name) for name in record.models]
+    return compare(
+        [pair for pair in combinations(sides, 2) if seeds[pair[0].model] == seeds[pair[1].model]],
+        tolerance=config.evaluation.tolerance,
+        margin=config.capability.margin,
+    )
 
 
 def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> None:
@@ -101,7 +118,7 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
             "methods": configs[0].methods,
             "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
             "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
-            "notes": list(parts[0].world.get("notes", [])),
+            "notes": [*parts[0].world.get("notes", []), *(note for part in parts for note in part.notes)],
             MEASURED: measured([model for part in parts for model in part.models]),
         },
     )

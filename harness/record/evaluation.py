@@ -48,10 +48,12 @@ class PromptShares:
 
 class Evaluation:
     """Reads each file on first use. `place` is a folder of results, of a run perhaps with METHOD and SEED (see
-    `RunAddress`). Raises InputError for a folder that is no finished evaluation, and for a run without verdicts.
+    `RunAddress`); a run's model is its last checkpoint or, with `every_checkpoint`, the mean of all that were
+    measured. Raises InputError for a folder that is no finished evaluation, and for a run without verdicts.
     """
 
-    def __init__(self, place: Path | str) -> None:
+    def __init__(self, place: Path | str, *, every_checkpoint: bool = False) -> None:
+        self.every_checkpoint = every_checkpoint
         address = RunAddress.parse(str(place))
         self.folder = ResultsFolder(address.folder)
         record = self.folder.manifest.get(KIND) or self.folder.manifest.get(MEASURED)
@@ -111,32 +113,37 @@ class Evaluation:
     def _of_run(self, kept: str, about: JsonRow, fields: Mapping[str, type]) -> list[JsonRow]:
         """The rows of a run's model in a folder that has those of every seed and checkpoint."""
         rows = self.folder.rows(f"{kept}/{about['method']}.jsonl.gz", {"seed": int, **fields})
-        wanted = about["seed"], about["checkpoint"]
-        return [row for row in rows if (row["seed"], row.get("checkpoint")) == wanted]
+        mine = [row for row in rows if row["seed"] == about["seed"]]
+        return [r for r in mine if self.every_checkpoint or r.get("checkpoint") == about["checkpoint"]]
 
     @cached_property
     def capability(self) -> dict[tuple[str, str, str], dict[str, float]]:
         """{item: outcome} by (model, task, metric)."""
         return {
-            key: {str(item): float(value) for item, value in row["outcomes"].items()}
-            for key, row in self._capability_rows.items()
+            key: {
+                str(item): _mean([float(row["outcomes"][item]) for row in rows])
+                for item in rows[0]["outcomes"]
+            }
+            for key, rows in self._capability_rows.items()
         }
 
     def about_metric(self, model: str, task: str, metric: str) -> dict[str, Any]:
         """`higher_is_better` and `num_fewshot` of a capability task's metric, as far as they are known."""
-        row = self._capability_rows.get((model, task, metric))
-        return {} if row is None else {k: v for k, v in row.items() if k in ABOUT}
+        rows = self._capability_rows.get((model, task, metric), [])
+        return {k: v for row in rows[:1] for k, v in row.items() if k in ABOUT}
 
     @cached_property
-    def _capability_rows(self) -> dict[tuple[str, str, str], JsonRow]:
+    def _capability_rows(self) -> dict[tuple[str, str, str], list[JsonRow]]:
+        """One row a checkpoint."""
         fields: dict[str, type] = {"task": str, "metric": str, "outcomes": dict}
-        found: dict[tuple[str, str, str], JsonRow] = {}
+        found: dict[tuple[str, str, str], list[JsonRow]] = {}
         for model, about in self.record["models"].items():
             if "method" in about:
                 rows = self._of_run(CAPABILITY, about, fields)
             else:
                 rows = self.folder.rows(f"{CAPABILITY}/{model}.jsonl", fields)
-            found |= {(model, row["task"], row["metric"]): row for row in rows}
+            for row in rows:
+                found.setdefault((model, row["task"], row["metric"]), []).append(row)
         return found
 
 
