@@ -111,7 +111,7 @@ def answer(completion: Any, min_mass: float) -> float | Unscored:
     try:
         listed = completion.choices[0].logprobs.content[0].top_logprobs
         pairs = [(str(item.token), float(item.logprob)) for item in listed]
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError):
         return Unscored("the answer has no log-probabilities")
     if not pairs or any(math.isnan(logprob) or logprob > 1e-3 for _, logprob in pairs):
         return Unscored("the answer's log-probabilities are not valid")

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.server import CHAT_MARKERS
 from evals.judges.judgement import identity_of
+from evals.models.chat_answer import refusal_of
 from evals.models.chat_server import ChatServer
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate, response_texts, stop_token_ids
@@ -130,15 +131,17 @@ class ServerBackend:
 
 
 def _text(completion: Any) -> str | Unscored:
-    """The answer's text. A filtered or missing one is no verdict."""
+    """The answer's text. A filtered, refused or missing one is no verdict."""
     if isinstance(completion, Unscored):
         return completion
     try:
         choice = completion.choices[0]
         text = choice.message.content if hasattr(choice, "message") else choice.text
         filtered = choice.finish_reason == "content_filter"
-    except (AttributeError, IndexError, TypeError):
+    except (AttributeError, LookupError, TypeError):
         return Unscored("the server's answer is malformed")
+    if refusal_of(choice) is not None:
+        return Unscored("the judge's model refused to answer")
     if filtered:
         return Unscored("the server's filter withheld the judge's answer")
     return text if isinstance(text, str) else Unscored("the judge's answer has no text")

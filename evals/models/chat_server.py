@@ -1,5 +1,6 @@
 """A chat with any OpenAI-compatible endpoint: concurrency, retries with jitter, a budget, keys from the
-environment. Every failure comes back as Unscored with its reason; none raises.
+environment. Every failure comes back as Unscored with its reason; none raises. What can never succeed (a wrong
+key, a wrong address, a setting that the server does not take) is asked a few times and no more.
 """
 
 from __future__ import annotations
@@ -13,19 +14,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import openai
+from openai.types import Completion
+from openai.types.chat import ChatCompletion
 
 from evals.models.server import ServerSettings
+from evals.models.server_failure import Hopeless, describe, retry_after
+from evals.models.whole_request import LateAnswer, MalformedAnswer, read_object, within
 from evals.values.grades import Unscored
 
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 
 RETRIED = (
+    LateAnswer,
     openai.APITimeoutError,
     openai.APIConnectionError,
     openai.RateLimitError,
     openai.InternalServerError,
 )
+# What a hostile answer makes of the client's own reading, a nesting of thousands in an error's body for one.
+CANNOT_BE_READ = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 class ChatServer:
@@ -34,15 +42,12 @@ class ChatServer:
     def __init__(self, config: ServerSettings, sleep: Callable[[float], None] = time.sleep) -> None:
         config.require()
         self.config = config
-        self._client = openai.OpenAI(
-            base_url=config.url,
-            api_key=os.environ.get(config.key_variable) or "no-key",
-            timeout=config.timeout,
-            max_retries=0,  # retried here, where the budget is counted
-        )
+        self._key = os.environ.get(config.key_variable) or "no-key"
         self._sleep = sleep
         self._random = random.Random()
         self._lock = threading.Lock()
+        self._clients: list[openai.OpenAI] = []  # those that nobody uses now
+        self._hopeless = Hopeless(str(config.url), config.key_variable)
         self._requests = 0
 
     @property
@@ -60,29 +65,74 @@ class ChatServer:
 
         `options` are those of the endpoint: `max_tokens`, `temperature`, `seed`, `logprobs`, ...
         """
-        create: Any = self._client.chat.completions.create
-        return self._attempt(lambda: create(model=str(self.config.model), messages=list(messages), **options))
+
+        def ask(client: openai.OpenAI) -> ChatCompletion:
+            create: Any = client.chat.completions.with_streaming_response.create
+            with create(model=str(self.config.model), messages=list(messages), **options) as response:
+                return ChatCompletion.construct(**read_object(response))
+
+        return self._attempt(ask)
 
     def complete_text(self, prompt: str, **options: Any) -> Any:
         """The same for a text that is in the model's own format already (the completions endpoint)."""
-        create: Any = self._client.completions.create
-        return self._attempt(lambda: create(model=str(self.config.model), prompt=prompt, **options))
 
-    def _attempt(self, call: Callable[[], Any]) -> Any:
+        def ask(client: openai.OpenAI) -> Completion:
+            create: Any = client.completions.with_streaming_response.create
+            with create(model=str(self.config.model), prompt=prompt, **options) as response:
+                return Completion.construct(**read_object(response))
+
+        return self._attempt(ask)
+
+    def _attempt(self, ask: Callable[[openai.OpenAI], Answer]) -> Answer | Unscored:
         reason = ""
         for attempt in range(self.config.attempts):
+            if self._hopeless.reason:
+                return Unscored(self._hopeless.reason)
             if not self._spend():
                 return Unscored(f"the budget of {self.config.max_requests} requests is spent")
             try:
-                return call()
+                answer = self._ask_in_time(ask)
             except RETRIED as error:
-                reason = describe(error)
+                reason = describe(error, self._key)
                 if attempt + 1 < self.config.attempts:
                     self._sleep(self._delay(attempt, error))
-            except (openai.OpenAIError, ValueError) as error:
-                return Unscored(describe(error))
+            except (openai.OpenAIError, MalformedAnswer, *CANNOT_BE_READ) as error:
+                self._hopeless.failed(error, self._key)
+                return Unscored(describe(error, self._key))
+            else:
+                self._hopeless.succeeded()
+                return answer
         attempts = self.config.attempts
         return Unscored(f"{reason}, {attempts} time{'s' if attempts > 1 else ''}")
+
+    def _ask_in_time(self, ask: Callable[[openai.OpenAI], Answer]) -> Answer:
+        """A client is one request's alone: where that is late, its connections are closed, and nobody else's."""
+        client = self._client()
+        try:
+            answer = within(self.config.timeout, lambda: ask(client))
+        except LateAnswer:
+            client.close()
+            raise
+        except BaseException:
+            self._give_back(client)
+            raise
+        self._give_back(client)
+        return answer
+
+    def _client(self) -> openai.OpenAI:
+        with self._lock:
+            if self._clients:
+                return self._clients.pop()
+        return openai.OpenAI(
+            base_url=self.config.url,
+            api_key=self._key,
+            timeout=self.config.timeout,
+            max_retries=0,  # retried here, where the budget is counted
+        )
+
+    def _give_back(self, client: openai.OpenAI) -> None:
+        with self._lock:
+            self._clients.append(client)
 
     def _spend(self) -> bool:
         with self._lock:
@@ -91,29 +141,9 @@ class ChatServer:
             self._requests += 1
             return True
 
-    def _delay(self, attempt: int, error: openai.OpenAIError) -> float:
+    def _delay(self, attempt: int, error: Exception) -> float:
         """Exponential with jitter, so that waiting clients do not come back all at once."""
         with self._lock:
             jitter = self._random.uniform(0.5, 1.5)
-        wished = _retry_after(error)
+        wished = retry_after(error)
         return min(max(self.config.first_delay * 2**attempt * jitter, wished), self.config.longest_delay)
-
-
-def describe(error: Exception) -> str:
-    """A reason without the server's text, which may echo the key or the conversation."""
-    if isinstance(error, openai.APIStatusError):
-        return f"the server answered {error.status_code}"
-    if isinstance(error, openai.APITimeoutError):
-        return "the server did not answer in time"
-    if isinstance(error, openai.APIConnectionError):
-        return "the server could not be reached"
-    return "the server's answer is malformed"
-
-
-def _retry_after(error: openai.OpenAIError) -> float:
-    """Seconds that a 429 or 503 asks to wait; 0 where it does not say."""
-    response = getattr(error, "response", None)
-    try:
-        return max(float(response.headers["retry-after"]), 0.0) if response is not None else 0.0
-    except (KeyError, ValueError):
-        return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, check_ranges, whole
@@ -21,7 +22,7 @@ class ServerSettings:
     revision: str = ""  # names the weights, where the server's name of the model does not
     key_variable: str = "OPENAI_API_KEY"  # the environment variable that holds the key
     concurrency: int = 8  # requests at once
-    timeout: float = 60.0  # seconds to wait for an answer
+    timeout: float = 60.0  # seconds that a request may take, from its start to the answer's last byte
     attempts: int = 5  # tries of one request
     first_delay: float = 0.5  # seconds before the second try; doubled with each further one
     longest_delay: float = 30.0  # seconds between two tries at most
@@ -37,10 +38,8 @@ class ServerSettings:
             "max_requests": whole(0),
         }
         check_ranges(self, "server", ranges)
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise InputError(
-                f"{self.url!r} is no address of a server", field="server.url", fix="give http://..."
-            )
+        if self.url:
+            check_address(self.url)
 
     def require(self, place: str = "server") -> None:
         """Raises InputError where the server, or its model, is not named; `place` is its group's key."""
@@ -57,6 +56,22 @@ class GraderServerSettings(ServerSettings):
 
     top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
     min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
+
+
+def check_address(url: str) -> None:
+    """Raises InputError for what can be no server's address, and for one that holds a password."""
+    fix = "give http://host:port/v1 or https://..."
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half a bracket
+        sound = False
+    else:
+        if parts.username is not None or parts.password is not None:
+            problem = "has a name or a password in it, and addresses are written to records"
+            raise InputError(problem, field="server.url", fix="name the key's variable: server.key_variable=")
+    if not sound or not url.isprintable() or any(character.isspace() for character in url):
+        raise InputError(f"{url!r} is no address of a server", field="server.url", fix=fix)
 
 
 def moved_key(key: str) -> str | None:

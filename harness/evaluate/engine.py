@@ -38,6 +38,7 @@ from harness.evaluate.measuring import (
     metric_rows,
     missing_note,
     sample_rows,
+    unscored_reasons,
     unscored_share,
 )
 from harness.evaluate.respond import responses_of
@@ -156,9 +157,10 @@ def _write_all(
 
 def _too_much_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> UndecidableError | None:
     unscored, total = unscored_share(judged, config.correction.by)
-    then = "the report says why, and the same command asks for the missing ones"
+    then = "the same command asks for the missing ones"
+    what, reasons = "responses are unscored", unscored_reasons(judged, config.correction.by)
     try:
-        check_unscored(unscored, total, config.max_unscored, "responses are unscored", then=then)
+        check_unscored(unscored, total, config.max_unscored, what, reasons, then)
     except UndecidableError as error:
         return error  # told when the record stands
     return None

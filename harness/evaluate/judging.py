@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import Judge, Judgement, build_judge
-from evals.judges.judgement import response_type_of
+from evals.judges.judgement import from_refusal, response_type_of
 from evals.suites import Suite, load_suite
 from evals.values.conversation import Prompt, Response
 from harness.keys.evaluate import JudgingKeys
@@ -40,13 +40,15 @@ def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:
 def judgements_of(
     judge: Judge, identity: str, suite: Suite, outcomes: Sequence[Outcome], store: Path, console: Console
 ) -> list[Judgement]:
-    """One judgement an outcome, in order; an outcome without a response is unscored for its own reason.
+    """One judgement an outcome, in order; an outcome without a response is unscored for its own reason, and one
+    that the server's API calls a refusal is a refusal, whatever its words.
 
     `store` is the folder of logs, one a (judge, suite); rows are found by prompt, sample and response. Verdicts
     that it has are not asked for again; what was unscored is.
     """
     prompts = {prompt.id: prompt for prompt in suite.prompts}
-    responses = [(o, r) for o in outcomes if (r := o.response(prompts[o.prompt_id])) is not None]
+    answers = [outcome for outcome in outcomes if not outcome.refused]
+    responses = [(o, r) for o in answers if (r := o.response(prompts[o.prompt_id])) is not None]
     header = {"judge": identity, "suite": suite.name, "version": suite.version}
     with AppendLog(store / digest(header) / "judgements.jsonl", header, shared=True) as log:
         known = _verdicts(log)
@@ -96,6 +98,8 @@ def _decided(row: dict[str, Any]) -> bool:
 
 def _judgement(outcome: Outcome, prompt: Prompt, row: dict[str, Any] | None) -> Judgement:
     kind = response_type_of(Response(prompt, ""))
+    if outcome.refused:
+        return from_refusal(Response(prompt, outcome.text or ""), True, "the server's own refusal")
     if outcome.text is None or row is None:
         return Judgement(prompt.id, kind, None, None, None, outcome.reason or "was not judged")
     return Judgement(prompt.id, kind, *(row[name] for name in VERDICTS))

@@ -122,11 +122,25 @@ def _measure(
 
 def unscored_share(judged: Sequence[Judged], labels_by: str | None = None) -> tuple[int, int]:
     """(unscored, all) judgements of the leading judge; `labels_by` is one that is to label a few only."""
-    flat = []
+    flat = _leading(judged, labels_by)
+    return sum(_is_unscored(said) for said in flat), len(flat)
+
+
+def unscored_reasons(judged: Sequence[Judged], labels_by: str | None = None) -> list[str]:
+    """Why each of these is unscored, as far as it is said."""
+    return [said.reason for said in _leading(judged, labels_by) if _is_unscored(said) and said.reason]
+
+
+def _leading(judged: Sequence[Judged], labels_by: str | None) -> list[Judgement]:
+    flat: list[Judgement] = []
     for one in judged:
         others = [said for name, said in one.judgements.items() if name != labels_by]
         flat += others[0] if others else []
-    return sum(j.disallowed is None and j.refused is None for j in flat), len(flat)
+    return flat
+
+
+def _is_unscored(said: Judgement) -> bool:
+    return said.disallowed is None and said.refused is None
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -22,13 +22,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """`text` is None where the model gave no response, and `reason` says why."""
+    """`text` is None where the model gave no response, and `reason` says why.
+
+    `refused`: a server's API says itself that the response, which may be without words, is a refusal.
+    """
 
     prompt_id: str
     sample: int = 0
     text: str | None = None
     finished: bool = True
     reason: str = ""
+    refused: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -38,7 +42,8 @@ class Outcome:
         return None if self.text is None else Response(prompt, self.text, self.sample, self.finished)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        kept = asdict(self)
+        return kept if self.refused else {name: kept[name] for name in kept if name != "refused"}
 
 
 class AppendLog:

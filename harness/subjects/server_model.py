@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from evals.models.chat_answer import refusal_of, text_of
 from evals.models.server import ServerSettings
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
@@ -20,7 +22,7 @@ class ServerModel:
 
     No response, and so unscored: no answer, an answer without text or that is no chat completion, one that
     the server withheld, and one that it cut before `max_new_tokens`. One that reached that limit counts, as
-    unfinished.
+    unfinished. A refusal that the API reports beside the text is one, with words or without.
     """
 
     template = "the server's own"
@@ -75,8 +77,7 @@ class ServerModel:
         read = completion if isinstance(completion, Unscored) else read_answer(completion, limit)
         if isinstance(read, Unscored):
             return Outcome(prompt.id, sample, None, False, read.reason)
-        text, finished = read
-        return Outcome(prompt.id, sample, text, finished)
+        return Outcome(prompt.id, sample, read.text, read.finished, refused=read.refused)
 
     def _request_seed(self, prompt: Prompt, sample: int) -> int:
         """31 bits, as servers take them, so that samples differ and a second run draws the same."""
@@ -84,20 +85,32 @@ class ServerModel:
         return int.from_bytes(hashlib.sha256(name).digest()[:4]) >> 1
 
 
-def read_answer(completion: Any, limit: int) -> tuple[str, bool] | Unscored:
-    """(text, whether it ended by itself) of a chat completion that may write `limit` tokens."""
+@dataclass(frozen=True)
+class Answer:
+    """`finished`: it ended by itself. `refused`: the API itself says that the model refused, in these words or none."""
+
+    text: str
+    finished: bool
+    refused: bool = False
+
+
+def read_answer(completion: Any, limit: int) -> Answer | Unscored:
+    """What a chat completion that may write `limit` tokens says."""
     try:
         choice = completion.choices[0]
-        text, reason = choice.message.content, choice.finish_reason
-    except (AttributeError, IndexError, TypeError):
+        text, refusal, reason = text_of(choice), refusal_of(choice), choice.finish_reason
+    except (AttributeError, LookupError, TypeError):
         return Unscored("the server's answer is malformed")
+    if refusal is not None:
+        said = [part for part in (text, refusal) if part and part.strip()]
+        return Answer(clean("\n".join(said)), True, refused=True)
     if reason == "content_filter":
         return Unscored("the server withheld the response (content filter)")
-    if not isinstance(text, str) or not text.strip():
+    if text is None or not text.strip():
         return Unscored("the server's answer has no text")
     if reason != "length":
-        return clean(text), True
+        return Answer(clean(text), True)
     written = getattr(getattr(completion, "usage", None), "completion_tokens", None)
     if isinstance(written, int) and written < limit:
         return Unscored(f"the server cut the response after {written} of {limit} tokens")
-    return clean(text), False
+    return Answer(clean(text), False)

@@ -70,6 +70,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(1.0)
         if text in ("429", "500", "401") or (text == "recovers" and tries < 3):
             self.send(int(text) if text.isdigit() else 429, json.dumps({"error": {"message": f"no, {KEY}"}}))
+        elif text == "413":
+            self.send(413, json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}))
         elif text == "malformed":
             self.send(200, '{"choices": [{')
         elif text == "other":
@@ -237,3 +239,24 @@ def test_settings_that_cannot_work_are_refused(endpoint: Endpoint) -> None:
         grader(endpoint, timeout=float("nan"))
     with pytest.raises(InputError, match="asked in a turn"):
         ServerGrader(GraderServerSettings(endpoint.url, "m"), prompt=PLAIN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/v1", "localhost:8000", "http://", "http:///v1", "http://h:port/v1", "http://[::1/v1", "host",
+     "https://host:99999/v1", "http://a b/v1", "http://h/v1\n", "file:///etc/hosts", "http://user:pass@h/v1"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_at_once(url: str) -> None:
+    """Some were asked for a minute before they were refused; a password in one was written to the record."""
+    with pytest.raises(InputError, match=r"field 'server.url'") as error:
+        GraderServerSettings(url, "m")
+    assert "pass" not in str(error.value).replace("password", "")
+    for sound in ("http://h", "HTTP://H:80/v1", "https://[::1]:8000/v1", "http://h/a?version=1"):
+        GraderServerSettings(sound, "m")
+
+
+def test_a_moment_of_trouble_does_not_stop_the_rest(endpoint: Endpoint) -> None:
+    """Failures between answers, and those of one prompt's own, say nothing of the prompts to come."""
+    asking = grader(endpoint, concurrency=1)
+    grades = asking.grade(responses(*["401", "401", "401", "fine"] * 3, *["413"] * 8, "fine!"), RULES[:1])
+    assert [i for i, p in enumerate(grades.probability[:, 0]) if p == p] == [3, 7, 11, 20]

@@ -281,6 +281,85 @@ def test_every_trouble_of_a_server_is_unscored(tmp_path: Path) -> None:
     assert asked.count("prune fine") == 1, "what had an answer is not asked again"
 
 
+def samples_of(tmp_path: Path, name: str) -> dict[str, dict]:
+    lines = (tmp_path / f"results/{name}/samples/served.jsonl").read_text().splitlines()
+    return {row["prompt_id"]: row for row in map(json.loads, lines)}
+
+
+def test_a_refusal_that_the_api_reports_is_a_refusal(tmp_path: Path) -> None:
+    """A refusal in the message's `refusal` field, or as the reason of the end, was unscored: it is what the
+    string matcher would have said of words that refuse, with words or without. A filter's answer stays unscored.
+    """
+    words = ["refuse-field", "refuse-ended", "refuse-parts", "refuse-filtered", "withheld", "fine"]
+    with serving(tmp_path / "log") as server:
+        for _ in range(2):  # the second time from the store
+            assert ask(tmp_path, server.url, suite_of(tmp_path, words), "refused", "max_unscored=0.2") == 0
+            rows = samples_of(tmp_path, "refused")
+            assert [word for word in words if "unscored" in rows[word]] == ["withheld"]
+            refused = {word: row["string_match"]["refused"] for word, row in rows.items()}
+            assert refused == {
+                w: w.startswith("refuse-") or (None if w == "withheld" else False) for w in words
+            }
+            assert not any(row["string_match"]["disallowed"] for row in rows.values())
+            assert (
+                rows["refuse-field"]["response"] == "This asks for harm."
+                and rows["refuse-parts"]["response"] == "No."
+            )
+        assert sum("refuse" in text for text in server.asked) == 4
+    row = metrics_of(tmp_path, "refused")["served", "prompt_file", "not_overrefuse", "string_match"]
+    assert (row["value"], row["n"], row["n_unscored"]) == ("0.200000", "5", "1")
+
+
+def test_an_answer_that_is_no_answer_is_one_reason(tmp_path: Path) -> None:
+    """`choices` that is a map, or JSON nested deep, was a traceback; an answer that drips was never cut."""
+    shapes = ["map", "list", "null", "deep", "nested", "digits", "number"]
+    words = [*(f"shape-{shape}" for shape in shapes), "drip", "drip-head", "fine"]
+    start = time.monotonic()
+    with serving(tmp_path / "log") as server:
+        settings = ["server.timeout=0.5", "server.attempts=1", "max_unscored=1", "server.concurrency=10"]
+        assert ask(tmp_path, server.url, suite_of(tmp_path, words), "shapes", *settings) == 0
+    rows = samples_of(tmp_path, "shapes")
+    said = {word: row.get("unscored", "") for word, row in rows.items()}
+    late = "the server did not answer in time, 1 time"
+    assert said.pop("fine") == "" and said.pop("drip") == said.pop("drip-head") == late
+    no_text, malformed = "the server's answer has no text", "the server's answer is malformed"
+    assert said.pop("shape-number") == no_text and set(said.values()) == {malformed}
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "advice"),
+    [
+        (401, "/v1", "look at the key in OPENAI_API_KEY"),
+        (404, "", "most servers' addresses end in /v1"),
+        (400, "/v1", ""),
+    ],
+)
+def test_what_can_never_succeed_is_asked_a_few_times(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    path: str,
+    advice: str,
+) -> None:
+    """A wrong key, an address without /v1 or a setting that the server refuses asked every prompt, and the screen
+    said no reason.
+    """
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    suite = suite_of(tmp_path, [f"status {status} {k}" for k in range(40)])
+    with serving(tmp_path / "log") as server:
+        assert ask(tmp_path, server.url.removesuffix("/v1") + path, suite, "never") == 3
+        assert 5 <= len(server.requests) <= 5 + 3, (
+            "four at once: three may be on their way when the fifth fails"
+        )
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"the server answered {status} (code bad_value, parameter max_tokens)" in said and advice in said
+    for file in (tmp_path / "results").rglob("*"):
+        assert not file.is_file() or b"sk-very-secret" not in file.read_bytes()
+    assert "sk-very-secret" not in said
+
+
 def test_a_server_that_dies_leaves_the_rest_intact(tmp_path: Path) -> None:
     """A dead server lost the answers that it had given; the second run paid for all of them again."""
     suite = write_suite(tmp_path, 12, 12)
