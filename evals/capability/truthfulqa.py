@@ -8,24 +8,20 @@ is likeliest) and of mc2 (probability of the right choices among all).
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evals.capability.form import Document, Form, Part
-from evals.values.csv_rows import read_text
 from evals.values.errors import InputError
+from evals.values.json_text import read_json
 
 TARGETS = ("mc1_targets", "mc2_targets")
 FIX = "give the released mc_task.json"
 
 
 def read(name: str, path: Path, *, task: str) -> list[Part]:
-    try:
-        rows = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"no JSON ({error.msg})", path=path, line=error.lineno, fix=FIX) from None
+    rows = read_json(path, FIX)
     if not isinstance(rows, list) or not rows:
         raise InputError("is not a list of questions", path=path, fix=FIX)
     documents = [_document(path, number, row) for number, row in enumerate(rows)]

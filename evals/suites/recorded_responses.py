@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evals.suites import Suite, suite_source
 from evals.values.conversation import Prompt, Response, Row, read_jsonl
-from evals.values.csv_rows import check_is_text, read_csv, read_text
+from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 
 
@@ -94,10 +94,8 @@ def _match(path: Path, rows: Sequence[Row], suite: Suite, columns: ResponseColum
 def _rows(path: Path, columns: ResponseColumns) -> list[Row]:
     names = (columns.id, columns.response, columns.prompt, columns.sample, columns.suite)
     needed = [name for name in names if name]
-    if path.suffix == ".csv":
+    if path.name.endswith((".csv", ".csv.gz")):
         return read_csv(path, needed)
-    if path.suffix == ".jsonl":
-        check_is_text(path, read_text(path), "JSONL")  # tells the line of a byte that is not UTF-8
     if path.name.endswith((".jsonl", ".jsonl.gz")):
         return read_jsonl(path, lambda row: _check(row, needed, columns.response))
     raise InputError("neither CSV nor JSONL", path=path, fix="name a file that ends in .csv or .jsonl")

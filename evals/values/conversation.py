@@ -15,7 +15,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,7 +22,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evals.values.data_file import lines_of, not_utf8, open_data
 from evals.values.errors import InputError
+from evals.values.json_text import parse_json, said
+from evals.values.looks import as_no_jsonl
 
 Item = TypeVar("Item")
 
@@ -122,9 +124,9 @@ def prompt_id(messages: Iterable[Message]) -> str:
 
 
 def read_jsonl(path: Path | str, parse: Callable[[Row], Item]) -> list[Item]:
-    """Parse every line of a .jsonl or .jsonl.gz file.
+    """Parse every line of a JSONL file, packed by gzip or not.
 
-    Raises InputError, naming file, line and field, for a missing or empty file, malformed JSON,
+    Raises InputError, naming file, line and field, for a missing or empty file, another format, malformed JSON,
     a row that is not an object, and whatever `parse` finds.
     """
     path = Path(path)
@@ -202,13 +204,20 @@ class Row:
 
     def prompt(self) -> Prompt:
         messages = self.messages("prompt")
-        given = self.values.get("id")
+        given = self.name("id")
         return Prompt(
-            id=str(given) if given is not None else prompt_id(messages),
+            id=given if given is not None else prompt_id(messages),
             messages=messages,
             response_type=self.response_type(),
-            category=str(self.values.get("category", "none")),
+            category=self.name("category") or "none",
         )
+
+    def name(self, field: str) -> str | None:
+        """A text, or a number as text; None where there is none. Raises InputError for a list or an object."""
+        value = self.values.get(field)
+        if isinstance(value, list | dict):
+            raise self.error(field, f"is {type(value).__name__}, not a text", "write one name")
+        return None if value is None else str(value)
 
     def response_type(self) -> ResponseType | None:
         name = self.values.get("response_type")
@@ -246,7 +255,7 @@ class Row:
                 f"propositions.{missing[0]}", "is missing", "label every proposition of the rulebook"
             )
         response = Response(self.prompt(), self.completion("completion"))
-        return LabelledResponse(response, labels, self.values.get("completion_class"))
+        return LabelledResponse(response, labels, self.name("completion_class"))
 
 
 def _is_message(value: Any) -> bool:
@@ -258,42 +267,35 @@ def _is_message(value: Any) -> bool:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rb") as file:  # type: ignore[operator]
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield Row(path, number, _object(path, number, _decoded(path, number, line)))
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot be read ({error})", path=path, fix="check the path and the file") from None
+    found = False
+    with open_data(path) as file:
+        for number, line in enumerate(lines_of(path, file), start=1):
+            if line.strip():
+                text = _decoded(path, number, line)
+                yield Row(path, number, _object(path, number, text, is_first=not found))
+                found = True
 
 
 def _decoded(path: Path, number: int, line: bytes) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        problem = f"byte 0x{line[error.start]:02x} is not UTF-8 (mixed or another encoding)"
-        fix = "save the whole file as UTF-8"
-        raise InputError(problem, path=path, line=number, fix=fix) from None
+        raise not_utf8(path, number, line[error.start]) from None
 
 
-def _object(path: Path, number: int, text: str) -> dict[str, Any]:
+def _object(path: Path, number: int, text: str, is_first: bool) -> dict[str, Any]:
+    """A row's object. The first row tells a file that is none of JSONL."""
+    problem, fix = "the row is not a JSON object", "write one {...} a line"
     try:
-        value = json.loads(text)
-        if "\\ud" in text.lower():  # half of a surrogate pair is no character, and no file takes it
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-        page = text.lstrip().startswith("<")
-        raise InputError(
-            f"malformed JSON ({what})",
-            path=path,
-            line=number,
-            fix="download the raw file, not the page that shows it" if page else "mend or remove the line",
-        ) from None
-    if not isinstance(value, dict):
-        raise InputError("the row is not a JSON object", path=path, line=number, fix="write one {...} a line")
-    return value
+        value = parse_json(text)
+        if isinstance(value, dict):
+            return value
+    except ValueError as error:
+        problem, fix = f"malformed JSON ({said(error)})", "mend or remove the line"
+    other = as_no_jsonl(text) if is_first else None
+    if other is not None:
+        problem, fix = f"the file is {other[0]}, not JSONL", other[1]
+    raise InputError(problem, path=path, line=number, fix=fix)
 
 
 # --- rows out --------------------------------------------------------------------------------

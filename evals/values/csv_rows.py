@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evals.values.conversation import Row
+from evals.values.data_file import read_text
 from evals.values.errors import InputError
+from evals.values.looks import as_no_csv, as_table
 
 # Whole books stand in some fields (HarmBench's context column); csv's own limit is 128 KiB.
 MAX_FIELD_CHARS = 16 * 1024 * 1024
-WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_csv(
@@ -32,7 +32,7 @@ def read_csv(
     """
     path = Path(path)
     text = read_text(path)
-    check_is_text(path, text, "CSV")
+    _check_is_csv(path, text)
     rows = _parse(path, text, columns, rename or str, quote_header)
     if not rows:
         raise InputError(
@@ -64,26 +64,6 @@ def six_decimals(row: Mapping[str, object]) -> dict[str, object]:
     return {k: f"{round(v, 6) + 0.0:.6f}" if isinstance(v, float) else v for k, v in row.items()}
 
 
-def read_text(path: Path) -> str:
-    """The file's text, a byte order mark removed. Raises InputError with the line that is not UTF-8."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", path=path, fix="check the path") from None
-    if raw.startswith(WIDE_MARKS):
-        raise InputError("the file is UTF-16", path=path, fix="save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8 (mixed or another encoding)",
-            path=path,
-            line=line,
-            fix="save the whole file as UTF-8",
-        ) from None
-
-
 def check_unique(rows: Iterable[Row], field: str) -> None:
     """Raises InputError for the first empty or repeated value of `field`, naming both lines."""
     seen: dict[str, int] = {}
@@ -106,20 +86,14 @@ def filled(row: Row, field: str) -> str:
     return text
 
 
-def check_is_text(path: Path, text: str, kind: str) -> None:
-    """Raises InputError for what a failed download or copy leaves under the name of a `kind` file."""
-    start = text[:1000].lstrip().lower()
+def _check_is_csv(path: Path, text: str) -> None:
+    """Raises InputError for what a failed download, a copy or another name leaves under the name of a CSV file."""
+    start = text[:1000].lstrip()
     if not start:
         raise InputError("the file is empty", path=path, fix="download it again")
-    if start.startswith(("<!doctype", "<html", "<?xml", "<head")):
-        raise InputError(
-            f"the file is a web page, not {kind}",
-            path=path,
-            line=1,
-            fix="download the raw file, not the page that shows it",
-        )
-    if start.startswith("version https://git-lfs"):
-        raise InputError("the file is a Git LFS pointer", path=path, line=1, fix="run 'git lfs pull'")
+    other = as_no_csv(start)
+    if other is not None:
+        raise InputError(f"the file is {other[0]}, not CSV", path=path, line=1, fix=other[1])
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise InputError("the file has a NUL byte", path=path, line=line, fix="save it as plain UTF-8 text")
@@ -153,6 +127,10 @@ def _parse(
 def _check_header(path: Path, header: list[str], columns: Sequence[str], quote: bool) -> list[str]:
     missing = [name for name in columns if name not in header]
     if missing:
+        table = as_table(header[0]) if len(header) == 1 else None
+        if table is not None:
+            fix = "save it with commas between the columns"
+            raise InputError(f"the file is {table[0]}, not CSV", path=path, line=1, fix=fix)
         found = f"; the file has: {', '.join(header)[:200]}" if quote else ""
         raise InputError(
             f"column is missing{found}",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from evals.values.visible import visible
 
+LONGEST_PATH = 1024  # characters
+
 
 class InputError(ValueError):
     """Bad input or configuration: one line that names file, line, field and fix. Exit code 2."""
@@ -25,7 +27,7 @@ class InputError(ValueError):
         place = "".join(
             part
             for part in (
-                str(path) if path is not None else "",
+                _short(str(path)) if path is not None else "",
                 f":{line}" if line is not None else "",
                 f": field '{field}'" if field is not None else "",
             )
@@ -39,6 +41,11 @@ class InputError(ValueError):
         field = ".".join(filter(None, (group, self.field))) or None
         path, line = path or self.path, self.line if line is None else line
         return InputError(self.problem, fix=self.fix, path=path, line=line, field=field)
+
+
+def _short(path: str) -> str:
+    """A name of thousands of characters would bury what is wrong with it."""
+    return path if len(path) <= LONGEST_PATH else f"{path[:200]}...{path[-200:]}"
 
 
 class UndecidableError(RuntimeError):

@@ -104,7 +104,7 @@ def test_a_byte_order_mark_and_a_web_page(tmp_path: Path) -> None:
     assert [prompt.id for prompt in read_prompts(path)] == ["a", "b"]
     path.write_text("\n<!DOCTYPE html>\n")
     with pytest.raises(
-        InputError, match=r"p.jsonl:2: malformed JSON .*; download the raw file, not the page"
+        InputError, match=r"p.jsonl:2: the file is a web page, not JSONL; download the raw file, not the page"
     ):
         read_prompts(path)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evals.values.csv_rows import read_text
+from evals.values.data_file import read_text
 from evals.values.errors import InputError
 from harness.worlds.sources.sample import sample
 
