@@ -25,6 +25,8 @@ from evals.graders.build import GraderSpec
 from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
 from evals.graders.look_alikes import READING
 from evals.graders.recorded import OTHER_QUESTION
+from evals.models.folder import check_folder
+from evals.models.load import check_loaded
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
@@ -32,6 +34,7 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 
 HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
+UNUSED = "pooler."  # of an encoder: a head that no feature is read from
 UNLEARNED = "the encoder was fitted to no label of this proposition"
 
 
@@ -169,8 +172,13 @@ class EncoderGrader:
 def load_encoder(path: Path | str, layers: int | None = None) -> PreTrainedModel:
     """A Hugging Face encoder from safetensors, in evaluation mode, cut after `layers` layers if given."""
     options: dict[str, Any] = {} if layers is None else {"num_hidden_layers": layers}
-    model: PreTrainedModel = _load(AutoModel, path, use_safetensors=True, dtype=torch.float32, **options)
-    return model.eval()
+    options |= {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    model, told = _load(AutoModel, path, **options)
+    # What is left over may be a head of the training before, or layers that are cut off.
+    missing = [name for name in told["missing_keys"] if not name.startswith(UNUSED)]
+    check_loaded(model, {"missing_keys": missing}, path)
+    encoder: PreTrainedModel = model.eval()
+    return encoder
 
 
 def load_encoder_tokenizer(path: Path | str) -> PreTrainedTokenizerBase:
@@ -184,8 +192,12 @@ def encoder_depth(path: Path | str) -> int:
 
 def _load(kind: Any, path: Path | str, **options: Any) -> Any:
     try:
+        check_folder(path)
         return kind.from_pretrained(str(path), trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except InputError as error:
+        problem = f"no encoder could be loaded ({error.problem})"
+        raise InputError(problem, path=error.path, field=error.field, fix=error.fix) from None
+    except Exception as error:  # the folder is a stranger's, and the libraries raise of all kinds
         raise InputError(
             f"no encoder could be loaded ({type(error).__name__})",
             path=path,

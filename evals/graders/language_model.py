@@ -193,5 +193,5 @@ def _forms(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
 
 def build(spec: GraderSpec, rulebook: Rulebook | None) -> LanguageModelGrader:
     """The model in the folder, or of the hub name, `spec.path`. Raises InputError for what does not load."""
-    model, tokenizer = load_causal_lm(spec.path), load_tokenizer(spec.path)
+    model, tokenizer = load_causal_lm(spec.path), load_tokenizer(spec.path, needs_padding=False)
     return LanguageModelGrader(model, tokenizer, spec.name or spec.kind, spec.prompt)

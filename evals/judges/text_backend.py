@@ -159,4 +159,4 @@ def make_backend(model: str = "", server: ServerSettings | None = None, batch_si
     if not model:
         fix = "give a folder or hub name, or server.url and server.model"
         raise InputError("the judge has no model", field="model", fix=fix)
-    return LocalBackend(load_causal_lm(model), load_tokenizer(model), batch_size)
+    return LocalBackend(load_causal_lm(model), load_tokenizer(model, needs_padding=False), batch_size)

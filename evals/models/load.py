@@ -1,8 +1,8 @@
 """Load models and tokenizers, safely, and turn prompts into tokens.
 
-Only safetensors weights are loaded and remote code never runs. PAD must be a token of its own:
-a PAD that equals EOS is masked away with the padding and the model never learns to stop
-(arXiv 2403.17031).
+Only safetensors weights are loaded and remote code never runs. For training PAD must be
+a token of its own: a PAD that equals EOS is masked away with the padding and the model never learns to
+stop (arXiv 2403.17031). A model that is only read needs none: the mask hides the padding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -22,32 +21,41 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from evals.models.folder import check_folder, check_tokenizer, embedding_rows
 from evals.values.conversation import Message, Prompt
 from evals.values.errors import InputError
 
 
 def load_tokenizer(path: str | Path, *, needs_padding: bool = True) -> PreTrainedTokenizerBase:
-    """Raises InputError when the folder has no tokenizer, or its PAD is missing or is EOS.
+    """Raises InputError when the folder has no tokenizer, or its PAD is missing, is EOS or is beyond the embedding.
 
-    With `needs_padding` False, for models that are only read, a missing PAD is EOS: the mask hides it.
+    With `needs_padding` False, for models that are only read, such a PAD is no fault: EOS stands in for one that
+    is missing or beyond, since the mask hides the padding.
     """
     _check_folder(path)
+    rows = None
+    if (folder := Path(path).expanduser()).is_dir():
+        check_tokenizer(folder)
+        rows = embedding_rows(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a tokenizer's files are a stranger's, and the libraries raise of all kinds
         raise InputError(
             f"no tokenizer could be loaded ({_first_line(error)})",
             path=path,
             fix="name a Hugging Face folder or hub id",
         ) from None
     if needs_padding or tokenizer.eos_token_id is None:
-        check_padding(tokenizer, path)
-    if tokenizer.pad_token_id is None:
+        check_padding(tokenizer, path, rows)
+    if tokenizer.pad_token_id is None or (rows is not None and tokenizer.pad_token_id >= rows):
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def check_padding(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+def check_padding(
+    tokenizer: PreTrainedTokenizerBase, path: str | Path, embedding_rows: int | None = None
+) -> None:
+    """Raises InputError without EOS, and where PAD is no token of its own that the embedding knows."""
     if tokenizer.eos_token_id is None:
         raise InputError(
             "the tokenizer has no EOS token", path=path, fix="set eos_token in tokenizer_config.json"
@@ -57,7 +65,16 @@ def check_padding(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
             "the tokenizer's PAD token is missing or is its EOS token",
             path=path,
             field="pad_token",
-            fix="give PAD a token of its own in tokenizer_config.json",
+            fix="give PAD a token of its own that the model knows, such as an unused one of its vocabulary, "
+            "in tokenizer_config.json",
+        )
+    if embedding_rows is not None and tokenizer.pad_token_id >= embedding_rows:
+        raise InputError(
+            f"the tokenizer's PAD token has the id {tokenizer.pad_token_id}, the model knows those below "
+            f"{embedding_rows}",
+            path=path,
+            field="pad_token",
+            fix="name a token that the model has, such as an unused one, or call model.resize_token_embeddings",
         )
 
 
@@ -113,13 +130,15 @@ def context_length(model: PreTrainedModel) -> int:
 
 def _load(kind: Any, path: str | Path, dtype: torch.dtype, **options: object) -> PreTrainedModel:
     _check_folder(path)
-    _check_weights(path)
+    check_folder(path, with_tokenizer=False)
     settings = {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
     try:
         model, told = kind.from_pretrained(
             str(path), dtype=dtype, output_loading_info=True, **settings, **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # the folder is a stranger's, and the libraries raise of all kinds
         raise InputError(
             f"no safetensors model could be loaded ({_first_line(error)})",
             path=path,
@@ -162,20 +181,6 @@ def _check_folder(path: str | Path) -> None:
     looks_local = Path(path).is_absolute() or str(path).startswith((".", "~"))
     if looks_local and not Path(path).expanduser().is_dir():
         raise InputError("no such folder", path=path, fix="name a Hugging Face folder or hub id")
-
-
-def _check_weights(path: str | Path) -> None:
-    folder = Path(path)
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-    if pickled:
-        raise InputError(
-            f"the folder has pickled weights only ({pickled[0].name})",
-            path=path,
-            fix="convert them to safetensors; pickles can run code and are never loaded",
-        )
-    raise InputError("the folder has no weights", path=path, fix="add model.safetensors")
 
 
 def _first_line(error: BaseException) -> str:

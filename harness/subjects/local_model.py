@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evals.models.folder import check_folder
 from evals.suites import Suite
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
@@ -32,6 +33,7 @@ class LocalModel:
         self.name, self._decoding, self._seed, self._threads = name, decoding, seed, threads
         self._precision = keys.precision
         self.folder = local_folder(str(keys.path))
+        check_folder(self.folder)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:

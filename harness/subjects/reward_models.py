@@ -15,4 +15,5 @@ def load_reward_model_term(spec: RewardModelSpec) -> Reward:
     from evals.models.load import load_reward_model, load_tokenizer
 
     no_progress_bars()
-    return RewardModelTerm(load_reward_model(spec.path), load_tokenizer(spec.path), **spec.options)
+    tokenizer = load_tokenizer(spec.path, needs_padding=False)
+    return RewardModelTerm(load_reward_model(spec.path), tokenizer, **spec.options)

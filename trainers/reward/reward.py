@@ -127,12 +127,23 @@ class RewardModelTerm:
     def _forward(self, rows: list[list[int]]) -> np.ndarray:
         import torch
 
-        width = max(len(row) for row in rows)
-        ids = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+        width, pad = max(len(row) for row in rows), self._padding(rows)
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
         lengths = torch.tensor([len(row) for row in rows])
         ids, lengths = ids.to(self.model.device), lengths.to(self.model.device)
         with torch.no_grad():
             return self._last_scores(ids, lengths).double().cpu().numpy()
+
+    def _padding(self, rows: list[list[int]]) -> int:
+        """PAD, or a token that is in no row where PAD is in one, as it is where EOS is PAD.
+
+        Transformers scores the last token that is not padding: a row's end would be taken for padding.
+        """
+        used, pad = set().union(*rows), int(self.tokenizer.pad_token_id)
+        if pad in used:
+            pad = next(token for token in range(len(used) + 1) if token not in used)
+        self.model.config.pad_token_id = pad
+        return pad
 
     def _last_scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """The score at each row's last token, of ids [batch, width] padded on the right."""
