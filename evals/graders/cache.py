@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,9 +21,12 @@ import numpy as np
 
 from evals.graders import Grader
 from evals.rules.propositions import Proposition
+from evals.values.checked_line import CHECK, DamagedLine, checked_line, read_checked
 from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+
+log = logging.getLogger(__name__)
 
 
 class GradeCache:
@@ -54,7 +58,7 @@ class GradeCache:
         with self._locked() as file:
             self._take_in(file)
             new = {key: float(p) for key, p in grades.items() if key not in self._grades}
-            file.write("".join(json.dumps({"key": key, "p": p}) + "\n" for key, p in new.items()).encode())
+            file.write("".join(checked_line({"key": k, "p": p}) + "\n" for k, p in new.items()).encode())
             file.flush()
             os.fsync(file.fileno())
             self._end, self._lines = file.tell(), self._lines + len(new)
@@ -74,19 +78,23 @@ class GradeCache:
         content = file.read()
         complete = content.rfind(b"\n") + 1
         lines = content[:complete].decode("utf-8", errors="replace").splitlines()
-        self._grades |= dict(self._parse(self._lines + n, line) for n, line in enumerate(lines, start=1))
+        parsed = [self._parse(self._lines + n, line) for n, line in enumerate(lines, start=1)]
+        self._grades |= dict(grade for grade in parsed if grade is not None)
         self._end, self._lines = self._end + complete, self._lines + len(lines)
         file.truncate(self._end)
         file.seek(self._end)
 
-    def _parse(self, number: int, line: str) -> tuple[str, float]:
+    def _parse(self, number: int, line: str) -> tuple[str, float] | None:
+        """None for a line that was one and is damaged: it is graded again."""
         try:
-            row = json.loads(line)
+            row, _ = read_checked(line)
             key, p = row["key"], row["p"]
             if isinstance(key, str) and 0 <= p <= 1:
                 return key, float(p)
-        except (ValueError, KeyError, TypeError):
-            pass  # told below, with its place
+        except (DamagedLine, KeyError, TypeError):
+            if f'"{CHECK}": "' in line:
+                log.warning("%s: line %d is damaged; it is graded again", self.path, number)
+                return None
         raise InputError(
             "is no line of a grade cache",
             path=self.path,

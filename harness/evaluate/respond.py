@@ -27,7 +27,7 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
         "decoding": dict(model.decoding),
     }
     with AppendLog(store / digest(header) / "outcomes.jsonl", header) as log:
-        found = {outcome.key: outcome for outcome in (Outcome(**row) for row in log.rows)}
+        found = {outcome.key: outcome for outcome in map(Outcome.of_row, log.rows) if outcome is not None}
         missing = [(p, s) for p, s in expected if (p.id, s) not in found or found[p.id, s].text is None]
         if missing:
             label = f"responses: {model.name} {suite.name}"

@@ -36,11 +36,12 @@ def digest_files(paths: Iterable[Path | str]) -> str:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             name = file.relative_to(path).as_posix()
-            total.update(f"{name}\0{_file_digest(file)}\0".encode())
+            total.update(f"{name}\0{file_digest(file)}\0".encode())
     return total.hexdigest()[:16]
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits. Raises InputError."""
     total = hashlib.sha256()
     try:
         with path.open("rb") as stream:

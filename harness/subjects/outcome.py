@@ -7,14 +7,15 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from evals.values.checked_line import DamagedLine, checked_line, read_checked
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
-from harness.storage.disk import writing
+from harness.storage.disk import write_whole, writing
 from harness.storage.lock import locked
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,12 @@ class Outcome:
     def response(self, prompt: Prompt) -> Response | None:
         return None if self.text is None else Response(prompt, self.text, self.sample, self.finished)
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Outcome | None:
+        """None for a row, of before rows had digests, that is damaged."""
+        known = {field.name for field in fields(cls)}
+        return cls(**row) if "prompt_id" in row and row.keys() <= known else None
+
     def as_json(self) -> dict[str, Any]:
         kept = asdict(self)
         return kept if self.refused else {name: kept[name] for name in kept if name != "refused"}
@@ -50,9 +57,9 @@ class AppendLog:
     """Rows of JSON in one file, each on the disk before `append` returns; use it as a context.
 
     The first line says what the rows belong to. A line that a kill cut in two is dropped when the log is
-    opened or written again. Another process that opens it waits until this one is done; with `shared`, both
-    have it open, and each writes while it holds `alone`. Raises InputError where the disk refuses, and for a
-    log that belongs to something else.
+    opened or written again; so is one that is not what was written, with a warning. Another process that opens it
+    waits until this one is done; with `shared`, both have it open, and each writes while it holds `alone`. Raises
+    InputError where the disk refuses, and for a log that belongs to something else.
     """
 
     def __init__(self, path: Path, header: Mapping[str, Any], *, shared: bool = False) -> None:
@@ -90,7 +97,7 @@ class AppendLog:
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write whole lines in one call, then bring them to the disk. Raises RuntimeError outside `alone`."""
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = "".join(checked_line(row) + "\n" for row in rows)
         if not text:
             return
         if not self._held:
@@ -113,15 +120,32 @@ class AppendLog:
                 self.path.write_bytes(b"")
             self._write(json.dumps(self.header) + "\n")
             return []
+        self._check_header(whole[0])
+        rows, kept, checked = [], whole[:1], False
+        for line in whole[1:]:
+            try:
+                row, has_check = read_checked(line)
+            except DamagedLine:
+                continue
+            if checked and not has_check:
+                continue  # its digest's name is what was damaged: lines of before digests stand first
+            checked |= has_check
+            rows.append(row)
+            kept.append(line)
+        if len(kept) < len(whole):
+            log.warning("%s: %d damaged rows; they are made again", self.path, len(whole) - len(kept))
+            write_whole(self.path, b"".join(line + b"\n" for line in kept))
+        return rows
+
+    def _check_header(self, line: bytes) -> None:
         try:
-            header, *rows = [json.loads(line) for line in whole]
+            header = json.loads(line)
         except ValueError as error:
             raise InputError(
                 f"malformed JSON ({error})", path=self.path, fix="remove the file; its rows are made again"
             ) from None
         if header != json.loads(json.dumps(self.header)):
             raise InputError("belongs to another evaluation", path=self.path, line=1, fix="remove the file")
-        return rows
 
     def _whole_lines(self) -> list[bytes]:
         """The file's lines, what follows the last line break cut off the file."""

@@ -195,3 +195,15 @@ def test_a_large_table_is_looked_up_quickly(tmp_path: Path) -> None:
     start = time.perf_counter()
     grader.grade(responses, rules)
     assert time.perf_counter() - start < 2
+
+
+def test_a_flipped_byte_is_graded_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One digit flipped in a kept grade was another reward, without a word; lines of before digests are read."""
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"key": "old", "p": 0.25}\n')
+    GradeCache(path).add({"new": 0.75})
+    path.write_text(path.read_text().replace("0.75", "0.15"))
+    cache = GradeCache(path)
+    assert cache.get("old") == 0.25 and np.isnan(cache.get("new")) and "line 2 is damaged" in caplog.text
+    cache.add({"new": 0.75})
+    assert GradeCache(path).get("new") == 0.75

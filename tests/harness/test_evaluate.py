@@ -310,6 +310,36 @@ def test_a_line_that_a_kill_cut_is_dropped(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"fine", b"fune"), (b'"a"', b'"b"'), (b'"check"', b'"chick"'), (b"}", b"|")]
+)
+def test_a_row_with_a_flipped_byte_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: bytes, new: bytes
+) -> None:
+    """One byte flipped in a response was judged as it was, and one in a key was a KeyError."""
+    path = tmp_path / "log" / "outcomes.jsonl"
+    with AppendLog(path, {"of": "this"}) as log:
+        log.append([{"a": "sound"}, {"a": "fine"}])
+    head, first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(head + first + second.replace(old, new, 1))
+    with AppendLog(path, {"of": "this"}) as log:
+        assert log.rows == [{"a": "sound"}] and "1 damaged rows" in caplog.text
+        log.append([{"a": "fine"}])
+    caplog.clear()
+    with AppendLog(path, {"of": "this"}) as log:
+        assert log.rows == [{"a": "sound"}, {"a": "fine"}] and not caplog.text
+
+
+def test_a_log_of_before_digests_is_read(tmp_path: Path) -> None:
+    """Responses that were paid for are not asked for again because rows have a digest since."""
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text('{"of": "this"}\n{"a": 1}\n')
+    with AppendLog(path, {"of": "this"}) as log:
+        log.append([{"a": 2}])
+    with AppendLog(path, {"of": "this"}) as log:
+        assert log.rows == [{"a": 1}, {"a": 2}]
+
+
 def test_two_processes_judge_at_once(tmp_path: Path) -> None:
     """A second evaluation that shared a judge and a suite ended with an error; or lost lines, or cut some."""
     program = f"""

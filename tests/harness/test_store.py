@@ -415,3 +415,32 @@ def test_results_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"other files lie here, and no manifest\.json"):
         claim_results(tmp_path, "aaaa")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "manifest.json"])
+def test_a_flipped_byte_is_not_believed(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """Sizes alone were checked: one byte flipped in a model's weights, or a figure in its manifest, was believed."""
+
+    def build(folder: Path) -> dict[str, float]:
+        (folder / "weights.bin").write_bytes(b"0123456789")
+        return {"loss": 1.5}
+
+    store = Store(tmp_path)
+    made = store.get("sft", {"steps": 1}, {}, {}, build)
+    file = made.path / name
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b"1.5", b"1.7") if name == "manifest.json" else whole.replace(b"5", b"4"))
+    again = store.get("sft", {"steps": 1}, {}, {}, build)
+    assert not again.cached and again.results == {"loss": 1.5} and again.key == made.key
+    assert (again.path / "weights.bin").read_bytes() == b"0123456789"
+    assert f"{name} is not what was written; it is computed again" in caplog.text
+
+
+def test_an_artifact_of_before_digests_is_read(tmp_path: Path) -> None:
+    """Stores that people have were made before digests: nothing of them is computed anew for that."""
+    store = Store(tmp_path)
+    made = store.get("sft", {}, {}, {}, lambda folder: {"n": (folder / "a").write_text("x")})
+    path = made.path / "manifest.json"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("digests", "digest")}
+    path.write_text(json.dumps(old))
+    assert store.find("sft", made.key) is not None
