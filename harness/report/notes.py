@@ -9,6 +9,7 @@ from scipy import stats
 
 from harness.findings.claims import capability_metrics
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
+from harness.findings.nonsense import unfinished_notes
 from harness.findings.wording import judge_label, method_label, metric_label, percent, plain
 from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
@@ -28,6 +29,7 @@ def notes(results: ResultsFolder, suite: str) -> list[str]:
         *given,
         *_training(results),
         *_seeds(results),
+        *unfinished_notes(results.samples),
         *_unscored(results),
         *_judges(results, suite),
         *_headroom(results, suite),

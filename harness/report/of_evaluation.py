@@ -13,6 +13,7 @@ from harness.evaluate.comparing import MetricComparison, read_comparisons
 from harness.evaluate.measuring import CATEGORY
 from harness.evaluate.trust import PEOPLE
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
+from harness.findings.nonsense import doubt, unfinished_notes
 from harness.findings.verdict import verdict_sentence
 from harness.findings.wording import judge_label, metric_label, percent, plain, points
 from harness.keys.shared import file_name
@@ -102,11 +103,9 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
         name=folder.name,
         command="rbrbench evaluation",
         title="evaluation",
-        headline=verdict_sentence(scores, paired[0], of_methods=False)
-        if paired
-        else _plain_verdict(scores, suites),
+        headline=_verdict(evaluation, paired, suites),
         sections=(*sections, _configuration(evaluation)),
-        notes=tuple(map(str, folder.manifest.get("notes", []))),
+        notes=(*map(str, folder.manifest.get("notes", [])), *unfinished_notes(folder.samples)),
         footer=FOOTER,
         about=folder.commit,
         basis=_basis(scores, paired or suites),
@@ -133,6 +132,15 @@ def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[F
     power = (power_table(scores, suites, compared), Text(POWER.format(rows=compared))) if suites else none
     yield Section("power", "Power", "What these suites can show", power)
     yield Section("samples", "Samples", "What the models wrote", _samples(evaluation) or none)
+
+
+def _verdict(evaluation: Evaluation, paired: Sequence[str], suites: Sequence[str]) -> str:
+    folder = evaluation.folder
+    if nonsense := doubt(folder.samples):
+        return f"{nonsense}."
+    if paired:
+        return verdict_sentence(folder.scores, paired[0], of_methods=False)
+    return _plain_verdict(folder.scores, suites)
 
 
 def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:

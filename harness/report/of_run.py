@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evals.values.errors import InputError
 from harness.findings.frontier import SAFETY, USEFULNESS
+from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, verdict_sentence
 from harness.findings.wording import in_order, judge_label, method_label
 from harness.keys.shared import file_name
@@ -121,6 +122,8 @@ def run_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Docum
 def _verdict(folder: ResultsFolder, suite: str) -> str:
     if not suite:
         return "No safety suite was measured."
+    if nonsense := doubt(folder.samples):
+        return f"{nonsense}."
     return f"{NO_VERDICT}." if folder.warning else verdict_sentence(folder.scores, suite)
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evals.judges.measures import MetricRow
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, FrontierPoint, frontier
+from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, short_verdict
 from harness.findings.wording import algorithm_of, judge_label, sft_of
 from harness.keys.shared import file_name
@@ -63,7 +64,7 @@ def draw(results: ResultsFolder, suite: str) -> Figure:
     looks = appearances(list(dict.fromkeys(p.method for points in panels.values() for p in points)))
     limits = _limits([p for points in panels.values() for p in points])
     width, body = 0.9 + 4.35 * len(panels), 4.75
-    title = NO_VERDICT if results.warning else short_verdict(scores, suite)
+    title = doubt(results.samples) or (NO_VERDICT if results.warning else short_verdict(scores, suite))
     figure, top = titled_figure(width, body, title, _note(results, panels, suite))
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     figure.subplots_adjust(
