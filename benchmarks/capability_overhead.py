@@ -1,4 +1,4 @@
-"""What `measure_capability` costs beside lm-eval's own run of the same items on the same model.
+"""What measuring capability costs beside lm-eval's own run of the same items on the same model.
 
 Both sides score the same knowledge tasks (multiple choice by log-likelihood, last words) with a small Llama
 and a word-level tokenizer, in turns in one process. lm-eval's side is its stock HFLM and `evaluate`, as
@@ -27,7 +27,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from evals.capability import CapabilityTask, load_tasks, measure_capability
+from evals.capability import CapabilityTask, load_tasks, score_tasks
 
 VOCABULARY = 600
 
@@ -111,9 +111,8 @@ def main() -> None:
         loaded = load_tasks(tasks, limit=None, seed=0)
 
         def ours() -> dict[str, float]:
-            scores = measure_capability(
-                model, tokenizer, tasks, limit=None, batch_size=options.batch_size, seed=0
-            )
+            again = load_tasks(tasks, limit=None, seed=0)
+            scores = score_tasks(model, tokenizer, again, batch_size=options.batch_size)
             return {score.task: score.value for score in scores if score.metric == "acc"}
 
         def theirs() -> dict[str, float]:

@@ -24,8 +24,8 @@ import torch
 from evals.rules.features import Features, feature_names
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
+from trainers.reward.examples import ordered_pairs
 from trainers.reward.hinge_solver import mean_hinge
-from trainers.reward.pairs import ordered_pairs
 from trainers.reward.weights import FitExamples, WeightsConfig, fit_weights, hinge_rows
 
 RULEBOOK = Path(__file__).parents[1] / "conf" / "rulebooks" / "sandbox.yaml"

@@ -3,7 +3,7 @@
 lm-eval itself is imported only when a task is loaded or a model is measured: it takes a second.
 """
 
-from evals.capability.score import CapabilityScore, capability_rows, measure_capability, score_tasks
+from evals.capability.score import CapabilityScore, capability_rows, score_tasks
 from evals.capability.task import FORMS, CapabilityTask, LoadedTask, load_tasks, real_tasks
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "LoadedTask",
     "capability_rows",
     "load_tasks",
-    "measure_capability",
     "real_tasks",
     "score_tasks",
 ]

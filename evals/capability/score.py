@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.capability.task import LM_EVAL, CapabilityTask, LoadedTask, load_tasks
+from evals.capability.task import LM_EVAL, LoadedTask
 from evals.judges.measures import Panel, Tally
 from evals.statistics import resample_counts, standard_error
 from evals.values.errors import InputError
@@ -44,25 +44,6 @@ class CapabilityScore:
     ci_high: float = math.nan
     higher_is_better: bool = True
     num_fewshot: int = 0
-
-
-def measure_capability(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    tasks: Sequence[CapabilityTask],
-    *,
-    limit: int | None,
-    batch_size: int,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
-) -> list[CapabilityScore]:
-    """Scores of every task, in order; `limit` items of each. Local tasks touch no network.
-
-    `seed` chooses the items and nothing else. For several models use `load_tasks` once and `score_tasks` on
-    each. Raises InputError for bad files, see `load_tasks`.
-    """
-    loaded = load_tasks(tasks, limit=limit, seed=seed)
-    return score_tasks(model, tokenizer, loaded, batch_size=batch_size, progress=progress)
 
 
 def score_tasks(

@@ -18,8 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from evals.models.prefix_cache import PrefixLayer
-from evals.models.prefix_tree import keep_last, pad_left
+from evals.models.prefix_tree import PrefixLayer, keep_last, pad_left
 
 Request = tuple[Any, list[int], list[int]]  # lm-eval's: its strings, context tokens, answer tokens
 Answer = tuple[float, bool]  # log-probability of the answer, whether it is the model's first choice

@@ -37,21 +37,13 @@ class RecordedResponses:
 
 
 def read_responses(
-    path: Path | str, suite: Suite, columns: ResponseColumns | None = None
-) -> RecordedResponses:
-    """Read and match. Raises InputError, naming file, line and field, for a missing column, a duplicate
-    (id, sample), an id that the suite does not have, and a prompt of the suite without a response.
-    """
-    return read_all_responses(path, [suite], columns)[suite.name]
-
-
-def read_all_responses(
     path: Path | str, suites: Sequence[Suite], columns: ResponseColumns | None = None
 ) -> dict[str, RecordedResponses]:
     """{suite: its responses} of a file that holds several suites, told by `columns.suite`.
 
-    Raises InputError as `read_responses` does, for a row of a suite that is not among `suites`, and for several
-    suites without that column.
+    Raises InputError, naming file, line and field, for a missing column, a duplicate (id, sample), an id that
+    the suite does not have, a prompt of a suite without a response, a row of a suite that is not among
+    `suites`, and for several suites without that column.
     """
     path, columns = Path(path), columns or ResponseColumns()
     if len(suites) > 1 and not columns.suite:

@@ -8,20 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.graders import Grader, grade_in_batches
+from evals.graders import Grader
 from evals.graders.build import GraderSpec
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType
 from evals.values.errors import InputError
-from evals.values.grades import check_unscored
 from harness.keys.fit import ORACLE, FitConfig
 from harness.storage.digest import digest_files
 from harness.subjects.completions import CompletionSet, find_completions, read_completions
-from harness.subjects.description import RewardModelSpec
+from harness.subjects.description import RewardModelSpec, load_reward_model_term
 from harness.subjects.graders import GRADES, load_grader
-from harness.subjects.reward_models import load_reward_model_term
-from trainers.reward.examples import FitExamples, fit_examples, held_out
+from trainers.reward.examples import FitExamples, graded_examples
 from trainers.reward.reward import Reward
 
 Advance = Callable[[int], None]
@@ -76,7 +74,7 @@ def load_models(config: FitConfig, rulebook: Rulebook, sets: Sequence[Completion
     return FitModels(grader, _identity(grader, config), model, score_name)
 
 
-def graded_examples(
+def examples_by_type(
     completions: CompletionSet, rulebook: Rulebook, models: FitModels, limit: float, advance: Advance
 ) -> dict[ResponseType, GradedExamples]:
     """Grade and score every completion, by response type.
@@ -88,13 +86,13 @@ def graded_examples(
     types = completions.response_types
     names = {name for t in types for name in rulebook.propositions_for(t)}
     asked = [p for name, p in rulebook.propositions.items() if name in names]
-    grades = grade_in_batches(models.grader, responses, asked, progress=advance)
-    model = models.reward_model
-    scores = np.zeros(len(responses)) if model is None else model(responses).total
-    made = {e.response_type: e for e in fit_examples(rulebook, completions.labelled, grades, scores)}
+    examples = graded_examples(
+        rulebook, completions.labelled, models.grader, asked, models.reward_model, advance
+    )
+    made = {e.response_type: e for e in examples}
     parts = {t: GradedExamples(made[t], tuple(responses[i] for i in completions.rows(t))) for t in types}
-    for part in parts.values():
-        _check_scored(part.examples, limit, completions.path)
+    for kind, part in parts.items():
+        part.examples.check_scored(limit, f"completions of {kind.value} ({completions.path})")
     return parts
 
 
@@ -104,8 +102,7 @@ def split_examples(
     """Fitting and held-out prompts, as `fit_weights` splits them."""
     fitted, held = {}, {}
     for response_type, part in parts.items():
-        kept = held_out(part.examples.prompts, share, seed)
-        out = np.array([id in kept for id in part.examples.prompts], dtype=bool)
+        out = part.examples.held_out(share, seed)
         fitted[response_type], held[response_type] = part.select(~out), part.select(out)
     return fitted, held
 
@@ -147,10 +144,3 @@ def _identity(grader: Grader, config: FitConfig) -> str:
     if known is None and config.grader.kind == "recorded":
         return f"{grader.name} {digest_files([str(config.grader.path)])}"
     return str(known or getattr(grader, "made_of", grader.name))
-
-
-def _check_scored(examples: FitExamples, limit: float, path: Path) -> None:
-    missing = int((~examples.scored).sum())
-    reasons = list(examples.features.reasons.values()) or ["the reward model gave no score"] * missing
-    what = f"completions of {examples.response_type.value} ({path}) are unscored"
-    check_unscored(missing, len(examples), limit, what, reasons)

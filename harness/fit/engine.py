@@ -13,7 +13,7 @@ from evals.values.errors import InputError
 from harness.fit.data import (
     FitModels,
     GradedExamples,
-    graded_examples,
+    examples_by_type,
     load_models,
     read_sets,
     split_examples,
@@ -66,7 +66,7 @@ def _graded(
     completions: CompletionSet, rulebook: Rulebook, models: FitModels, config: FitConfig, console: Console
 ) -> ByType:
     with console.stage(f"grade: {completions.name}", total=len(completions), unit="responses") as advance:
-        return graded_examples(completions, rulebook, models, config.max_unscored, advance)
+        return examples_by_type(completions, rulebook, models, config.max_unscored, advance)
 
 
 def _settings(config: FitConfig, models: FitModels) -> WeightsConfig:

@@ -12,9 +12,8 @@ import yaml
 from evals.values.conversation import Response, write_jsonl
 from evals.values.metrics_table import write_metrics
 from harness.keys.fit import FitConfig
-from harness.record.diagnosis_files import write_diagnosis
 from harness.record.manifest import Kind, recording
-from harness.record.reward_rows import error_rows, reward_rows
+from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.storage.digest import canonical
 from trainers.reward.diagnosis import Diagnosis
 from trainers.reward.ranking import rewards

@@ -10,7 +10,7 @@ import numpy as np
 from evals.values.conversation import ResponseType
 from harness.gate.paired import Errors
 from harness.subjects.completions import CompletionSet
-from trainers.reward.pairs import ordered_pairs
+from trainers.reward.examples import ordered_pairs
 
 RANKING_ERROR, CLASS_ERROR = "ranking_error", "class_error"
 OVERALL = "overall"

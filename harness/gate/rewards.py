@@ -15,14 +15,18 @@ from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import LabelledResponse, Message, Response, ResponseType, read_labelled
 from evals.values.errors import InputError
-from evals.values.grades import Grades, Unscored, check_unscored
+from evals.values.grades import Grades, Unscored
 from harness.storage.digest import digest
 from harness.subjects.completions import CompletionSet
-from harness.subjects.description import FitDescription, RewardDescription, load_description
+from harness.subjects.description import (
+    FitDescription,
+    RewardDescription,
+    load_description,
+    load_reward_model_term,
+)
 from harness.subjects.graders import load_grader
 from harness.subjects.recorded_rewards import RecordedRewards, check_found
-from harness.subjects.reward_models import load_reward_model_term
-from trainers.reward.examples import FitExamples, fit_examples
+from trainers.reward.examples import graded_examples
 from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
 from trainers.reward.weights import MAX_UNSCORED, fit_weights
@@ -143,25 +147,16 @@ def fitted(
     model: Reward | None,
 ) -> RewardWeights:
     """Fit weights on labelled completions; the rulebook itself reads the labels of rows without a class."""
-    responses = [row.response for row in labelled]
     try:
-        grades = grade_in_batches(grader, responses, used_propositions(rulebook))
-        scores = model(responses).total if model is not None else np.zeros(len(responses))
+        examples = graded_examples(rulebook, labelled, grader, used_propositions(rulebook), model)
         config = fit.config if model is not None else replace(fit.config, reward_model=False)
-        examples = fit_examples(rulebook, labelled, grades, scores)
-        _check_scored(examples, fit.data)
+        for group in examples:
+            what = f"completions of {group.response_type.value} to fit weights on ({fit.data})"
+            group.check_scored(MAX_UNSCORED, what)
         return fit_weights(examples, rulebook, config, grader=grader.name)
     except InputError as error:
         problem = f"weights cannot be fitted: {error}"
         raise InputError(problem, path=fit.data, fix="mend that first") from None
-
-
-def _check_scored(examples: Sequence[FitExamples], path: Path) -> None:
-    """Raises UndecidableError where too few completions are left to fit on."""
-    for group in examples:
-        missing, reasons = len(group) - int(group.scored.sum()), group.features.reasons.values()
-        what = f"completions of {group.response_type.value} to fit weights on ({path}) are unscored"
-        check_unscored(missing, len(group), MAX_UNSCORED, what, reasons)
 
 
 def score(source: str, kind: str, reward: LiveReward, completions: CompletionSet, advance: Advance) -> Side:

@@ -30,8 +30,8 @@ from harness.pipeline.judging import (
 from harness.pipeline.order import Outcome
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
-from harness.record.diagnosis_files import TABLES, WORST
 from harness.record.evaluation import CAPABILITY
+from harness.record.reward_rows import TABLES, WORST
 from harness.record.samples import VERDICTS, verdict_row
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact

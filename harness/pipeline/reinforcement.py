@@ -98,7 +98,7 @@ _MODULES = {
 def modules_of(config: RunConfig) -> list[str]:
     """What the stage's results depend on, beside this file."""
     is_sandbox = config.data.source is Source.SANDBOX
-    modules = [_MODULES[config.algorithm], "trainers.reward.terms", "trainers.rl.held_out"]
+    modules = [_MODULES[config.algorithm], "trainers.reward.terms", "trainers.rl.monitor"]
     modules += ["harness.worlds.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
     if config.renewal.every:
         modules += ["trainers.rl.renewal", "trainers.supervised.reward_model", "trainers.models.sizes"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.graders import Grader, grade_in_batches
+from evals.graders import Grader
 from evals.models.load import load_reward_model, load_tokenizer
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import (
@@ -15,17 +15,21 @@ from evals.values.conversation import (
     write_jsonl,
 )
 from evals.values.errors import InputError
-from evals.values.grades import Grades, check_unscored
 from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context
 from harness.pipeline.graders import load_grader
-from harness.record.diagnosis_files import write_diagnosis
-from harness.record.reward_rows import error_rows, reward_rows
+from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from trainers.reward.diagnosis import Diagnosis, diagnose
-from trainers.reward.examples import FitExamples, fit_examples, load_examples, save_examples, split_by_prompt
+from trainers.reward.examples import (
+    FitExamples,
+    graded_examples,
+    load_examples,
+    save_examples,
+    split_by_prompt,
+)
 from trainers.reward.ranking import rewards
 from trainers.reward.reward import Reward, RewardModelTerm, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
@@ -82,14 +86,12 @@ def _examples(
     advance: Any,
 ) -> list[FitExamples]:
     """Grades and reward-model scores of labelled responses, by response type."""
-    responses = [row.response for row in labelled]
-    grades: Grades = grade_in_batches(
-        load_grader(grader), responses, list(rulebook.propositions.values()), progress=advance
-    )
-    missing, of = grades.n_unscored, grades.probability.size
-    check_unscored(missing, of, MAX_UNSCORED, "grades are unscored", grades.reasons.values())
-    scores = reward_model_term(data, reward_model)(responses).total
-    return fit_examples(rulebook, labelled, grades, scores)
+    asked = list(rulebook.propositions.values())
+    term = reward_model_term(data, reward_model)
+    examples = graded_examples(rulebook, labelled, load_grader(grader), asked, term, advance)
+    for group in examples:
+        group.check_scored(MAX_UNSCORED, f"completions of {group.response_type.value}")
+    return examples
 
 
 def check_reward(

@@ -29,8 +29,7 @@ from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
 from trainers.models.sizes import new_reward_model
 from trainers.reward.reward import Reward
 from trainers.rl.config import Algorithm, PPOConfig
-from trainers.rl.held_out import held_out_prompts, held_out_scores
-from trainers.rl.monitor import HeldOut
+from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores
 from trainers.rl.renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.rl.rollout import Sampler
 

@@ -1,4 +1,4 @@
-"""A diagnosis as the rows of its files. Pure; NaN is an empty cell or null, never 0.
+"""A diagnosis as the rows of its files, as `rbrbench fit` and a run write them; NaN is an empty cell or null, never 0.
 
 - metrics.csv          ranking error of rm, rm+rbr and rbr, suites synthetic/TYPE
 - rules.csv            a row a feature: weight, gap, contribution, share of the variance, cost of leaving it out
@@ -11,17 +11,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evals.values.conversation import Response, messages_as_json
+from evals.values.conversation import Response, messages_as_json, write_jsonl
+from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow
 from trainers.reward.diagnosis import REWARD_MODEL, Diagnosis
 from trainers.reward.examples import FitExamples
 from trainers.reward.ranking import RankingError
 
 Row = dict[str, Any]
+TABLES = ("rules.csv", "learning_curve.csv", "ablations.csv")
+WORST = "worst_pairs.jsonl"
 
 
 def error_rows(examples: FitExamples, errors: Mapping[str, RankingError], seed: int) -> list[MetricRow]:
@@ -123,3 +127,16 @@ def worst_rows(diagnoses: Sequence[Diagnosis], responses: Mapping[str, Sequence[
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def write_diagnosis(
+    folder: Path,
+    diagnoses: Sequence[Diagnosis],
+    seed: int,
+    responses: Mapping[str, Sequence[Response]],
+) -> None:
+    """TABLES, and WORST with the texts of those `responses` that are given."""
+    made = rule_rows(diagnoses, seed), curve_rows(diagnoses, seed), ablation_rows(diagnoses, seed)
+    for name, rows in zip(TABLES, made, strict=True):
+        write_csv(folder / name, rows)
+    write_jsonl(folder / WORST, ({"seed": seed, **row} for row in worst_rows(diagnoses, responses)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from evals.values.conversation import ResponseType
 from evals.values.metrics_table import MetricRow
 from harness.findings.wording import REWARDS, percent, plain, points
-from harness.record.diagnosis_files import TABLES, WORST
+from harness.record.reward_rows import TABLES, WORST
 from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.document import (
     Answer,

@@ -29,6 +29,9 @@ from evals.values.renamed import renamed
 from evals.values.settings import settings_from
 from harness.keys.compose import rulebook_path
 from harness.keys.graders import GRADER_KINDS
+from harness.runtime.libraries import no_progress_bars
+from harness.subjects.recorded_rewards import RecordedScores
+from trainers.reward.reward import Reward, RewardModelTerm
 from trainers.reward.weights import FitMethod, WeightsConfig
 
 KEYS = ("rulebook", "grader", "weights", "reward_model")
@@ -191,3 +194,14 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail(f"is {value!r}", "write a number", body.lines[key], key)
         return float(value)
+
+
+def load_reward_model_term(spec: RewardModelSpec) -> Reward:
+    """The reward model that a description names; torch is imported only for one that is a model. Raises InputError."""
+    if spec.kind == "recorded":
+        return RecordedScores(spec.path)
+    from evals.models.load import load_reward_model, load_tokenizer
+
+    no_progress_bars()
+    tokenizer = load_tokenizer(spec.path, needs_padding=False)
+    return RewardModelTerm(load_reward_model(spec.path), tokenizer, **spec.options)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.suites import Suite
-from evals.suites.recorded_responses import ResponseColumns, read_all_responses
+from evals.suites.recorded_responses import ResponseColumns, read_responses
 from evals.values.conversation import Prompt
 from harness.storage.digest import digest_files
 from harness.subjects.model import Store, clean
@@ -29,7 +29,7 @@ class RecordedModel:
     @classmethod
     def read(cls, name: str, path: Path, columns: ResponseColumns, suites: Sequence[Suite]) -> RecordedModel:
         """Raises InputError, naming file, line and field, for a file that does not fit the suites."""
-        found = read_all_responses(path, suites, columns)
+        found = read_responses(path, suites, columns)
         return cls(
             name,
             {"recorded": digest_files([path])},

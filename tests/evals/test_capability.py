@@ -30,7 +30,6 @@ from evals.capability import (
     capability_rows,
     lm_eval_tasks,
     load_tasks,
-    measure_capability,
     real_tasks,
     score_tasks,
 )
@@ -132,9 +131,8 @@ def by_hand(model, tokenizer, context, choices, right):
 
 
 def measured(model, tokenizer, *tasks, limit=None, batch_size=16, **options):
-    scores = measure_capability(
-        model, tokenizer, tasks, limit=limit, batch_size=batch_size, seed=0, **options
-    )
+    loaded = load_tasks(tasks, limit=limit, seed=0)
+    scores = score_tasks(model, tokenizer, loaded, batch_size=batch_size, **options)
     return {(score.task, score.metric): score for score in scores}
 
 

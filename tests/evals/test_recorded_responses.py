@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.suites import Suite, load_suite
-from evals.suites.recorded_responses import ResponseColumns, read_all_responses, read_responses
+from evals.suites.recorded_responses import RecordedResponses, ResponseColumns, read_responses
 from evals.values.errors import InputError
 
 
@@ -31,16 +31,20 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
+def read_of_suite(path: Path, suite: Suite, columns: ResponseColumns | None = None) -> RecordedResponses:
+    return read_responses(path, [suite], columns)[suite.name]
+
+
 def test_csv_and_jsonl_with_named_columns(tmp_path: Path, xstest: Suite) -> None:
     """Other programs' files name their columns otherwise, count samples, and come in another order."""
     columns = ResponseColumns(id="key", response="answer", sample="k", prompt="asked")
     rows = [("2", "No.", 0, "Steal?"), ("1", "Cut.", 1, "Prune?"), ("1", "Cut, then.", 0, "Trim?")]
     lines = [",".join(map(str, (i, f'"{a}"', k, q))) for i, a, k, q in rows]
-    by_csv = read_responses(
+    by_csv = read_of_suite(
         write(tmp_path / "r.csv", "key,answer,k,asked\n" + "\n".join(lines)), xstest, columns
     )
     objects = [json.dumps({"key": i, "answer": a, "k": k, "asked": q}) for i, a, k, q in rows]
-    by_jsonl = read_responses(write(tmp_path / "r.jsonl", "\n".join(objects)), xstest, columns)
+    by_jsonl = read_of_suite(write(tmp_path / "r.jsonl", "\n".join(objects)), xstest, columns)
     assert by_csv == by_jsonl
     found = [(r.prompt.id, r.sample, r.text) for r in by_csv.responses]
     assert found == [("v2-1", 0, "Cut, then."), ("v2-1", 1, "Cut."), ("v2-2", 0, "No.")]
@@ -51,13 +55,13 @@ def test_one_file_of_two_suites(tmp_path: Path, xstest: Suite, roses: Suite) -> 
     """Responses of one suite were refused as unknown ids of the other."""
     text = "suite,id,response\nxstest,1,a\nprompt_file,r1,b\nxstest,2,c\n"
     file = write(tmp_path / "r.csv", text)
-    found = read_all_responses(file, [xstest, roses], ResponseColumns(suite="suite"))
+    found = read_responses(file, [xstest, roses], ResponseColumns(suite="suite"))
     assert [r.text for r in found["xstest"].responses] == ["a", "c"]
     assert [r.text for r in found["prompt_file"].responses] == ["b"]
     with pytest.raises(InputError, match="field 'columns.suite': one file of responses for 2 suites"):
-        read_all_responses(file, [xstest, roses])
+        read_responses(file, [xstest, roses])
     with pytest.raises(InputError, match=r"r.csv:3: field 'suite': 'prompt_file' is not among the suites"):
-        read_all_responses(file, [xstest], ResponseColumns(suite="suite"))
+        read_responses(file, [xstest], ResponseColumns(suite="suite"))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_one_file_of_two_suites(tmp_path: Path, xstest: Suite, roses: Suite) -> 
 def test_faults(tmp_path: Path, xstest: Suite, name: str, content: str | bytes, expected: str) -> None:
     """A file that does not fit became a score over the rows that happened to fit."""
     with pytest.raises(InputError, match=expected) as caught:
-        read_responses(write(tmp_path / name, content), xstest)
+        read_of_suite(write(tmp_path / name, content), xstest)
     assert "\n" not in str(caught.value) and "; " in str(caught.value)
 
 
@@ -94,6 +98,6 @@ def test_sample_numbers(tmp_path: Path, xstest: Suite) -> None:
     """A sample that is no number, or the same number twice, was dropped without a word."""
     columns = ResponseColumns(sample="k")
     with pytest.raises(InputError, match=r"r.csv:2: field 'k': 'x' is not a number"):
-        read_responses(write(tmp_path / "r.csv", "id,response,k\n1,a,x\n"), xstest, columns)
+        read_of_suite(write(tmp_path / "r.csv", "id,response,k\n1,a,x\n"), xstest, columns)
     with pytest.raises(InputError, match=r"r.csv:3: field 'id': duplicate 'v2-1'"):
-        read_responses(write(tmp_path / "r.csv", "id,response,k\n1,a,0\n1,b,0\n"), xstest, columns)
+        read_of_suite(write(tmp_path / "r.csv", "id,response,k\n1,a,0\n1,b,0\n"), xstest, columns)

@@ -35,7 +35,7 @@ from harness.pipeline.training import check_labels, people
 from harness.record.run import ResultsFolder
 from harness.report.notes import _training
 from harness.storage.provenance import _read_module, module_versions
-from trainers.rl.held_out import held_out_prompts, held_out_scores
+from trainers.rl.monitor import held_out_prompts, held_out_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
@@ -95,7 +95,7 @@ def test_an_edit_recomputes_the_stages_that_use_it_alone(tmp_path: Path, overrid
     _read_module.cache_clear()
     assert module_versions([], modules, root=tmp_path) == before
     for path in (
-        "trainers/rl/held_out.py",
+        "trainers/rl/monitor.py",
         "harness/worlds/sandbox/oracle.py",
         "evals/judges/refusal_signs.py",
     ):

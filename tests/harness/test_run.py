@@ -20,7 +20,7 @@ from evals.values.errors import InputError
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
 from harness.pipeline.run import _describe, publish, variants_of
-from harness.record.diagnosis_files import TABLES, WORST
+from harness.record.reward_rows import TABLES, WORST
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ["run", "experiment=smoke", "threads=1"]

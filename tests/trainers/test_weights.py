@@ -21,9 +21,8 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from harness.keys.compose import compose_command
 from trainers.reward.boosted_trees import Tree, TreeEnsemble
-from trainers.reward.examples import load_examples, save_examples
+from trainers.reward.examples import load_examples, margins_of, ordered_pairs, save_examples
 from trainers.reward.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
-from trainers.reward.pairs import margins_of, ordered_pairs
 from trainers.reward.weights import (
     FitExamples,
     FitMethod,

@@ -1,20 +1,23 @@
-"""Labelled responses with their features and reward-model scores: what weights are fitted on."""
+"""Labelled responses with their features and reward-model scores, what weights are fitted on, and pairs of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from evals.graders import Grader, grade_in_batches
 from evals.rules.features import Features, features
+from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, ResponseType, read_jsonl, write_jsonl
 from evals.values.errors import InputError
-from evals.values.grades import Grades
+from evals.values.grades import Grades, check_unscored
+from trainers.reward.reward import Reward
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,40 @@ class FitExamples:
             self.reward_model[index],
         )
 
+    def held_out(self, share: float, seed: int) -> np.ndarray:
+        """[responses] True for those of the prompts that are kept from fitting: `share` of them, never part of one."""
+        kept = held_out(self.prompts, share, seed)
+        return np.array([id in kept for id in self.prompts], dtype=bool)
+
+    def check_scored(self, limit: float, what: str) -> None:
+        """Raises UndecidableError, with the commonest reason, where more than `limit` are unscored."""
+        missing = int((~self.scored).sum())
+        reasons = list(self.features.reasons.values()) or ["the reward model gave no score"] * missing
+        check_unscored(missing, len(self), limit, f"{what} are unscored", reasons)
+
 
 def split_by_prompt(examples: FitExamples, share: float, seed: int) -> tuple[FitExamples, FitExamples]:
-    """The examples to fit on and those held out: `share` of the prompts, never part of one."""
-    kept = held_out(examples.prompts, share, seed)
-    out = np.array([id in kept for id in examples.prompts], dtype=bool)
+    """The examples to fit on and those held out."""
+    out = examples.held_out(share, seed)
     return examples.select(~out), examples.select(out)
+
+
+def graded_examples(
+    rulebook: Rulebook,
+    labelled: Sequence[LabelledResponse],
+    grader: Grader,
+    asked: Sequence[Proposition],
+    reward_model: Reward | None,
+    progress: Callable[[int], None] | None = None,
+) -> list[FitExamples]:
+    """Ask the grader `asked` of labelled responses, and score them; without a reward model every score is 0.
+
+    `progress` is told of graded responses. Raises as `fit_examples` does.
+    """
+    responses = [row.response for row in labelled]
+    grades = grade_in_batches(grader, responses, asked, progress=progress)
+    scores = np.zeros(len(responses)) if reward_model is None else reward_model(responses).total
+    return fit_examples(rulebook, labelled, grades, scores)
 
 
 def fit_examples(
@@ -160,3 +191,44 @@ def _group(response_type: ResponseType, rows: Sequence[Mapping[str, Any]]) -> Fi
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def ordered_pairs(prompts: Sequence[str], rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (better, worse), each [pairs], of all pairs of one prompt whose ranks differ.
+
+    `rank` [responses], 0 is best. Prompts of equal size are handled together, so that time and
+    memory grow with the number of prompts, not with its square. Order: by prompt's first
+    appearance within its size, then by position.
+    """
+    _, first, inverse = np.unique(np.asarray(prompts, dtype=object), return_index=True, return_inverse=True)
+    group = np.argsort(np.argsort(first))[inverse.reshape(-1)]  # prompts numbered by first appearance
+    by_prompt = np.argsort(group, kind="stable")
+    sizes = np.bincount(group)
+    starts = np.cumsum(sizes) - sizes
+    better, worse = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.intp)]
+    for size in np.unique(sizes[sizes > 1]):
+        members = by_prompt[starts[sizes == size][:, None] + np.arange(size)]  # [prompts, size]
+        left, right = np.triu_indices(int(size), 1)
+        a, b = members[:, left].reshape(-1), members[:, right].reshape(-1)
+        differs = rank[a] != rank[b]
+        a, b = a[differs], b[differs]
+        swap = rank[a] > rank[b]
+        better.append(np.where(swap, b, a))
+        worse.append(np.where(swap, a, b))
+    return np.concatenate(better), np.concatenate(worse)
+
+
+def margins_of(
+    classes: Sequence[str],
+    better: np.ndarray,
+    worse: np.ndarray,
+    default: float,
+    special: Mapping[str, float],
+) -> np.ndarray:
+    """Margins [pairs]: `special["better>worse"]` where it is given, else `default`."""
+    margins = np.full(len(better), default, dtype=np.float64)
+    names = np.asarray(classes, dtype=object)
+    for pair, margin in special.items():
+        first, _, second = pair.partition(">")
+        margins[(names[better] == first) & (names[worse] == second)] = margin
+    return margins

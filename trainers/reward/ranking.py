@@ -14,8 +14,7 @@ import numpy as np
 
 from evals.statistics.intervals import Interval, wilson
 from evals.statistics.resampling import cluster_shares, resample_counts
-from trainers.reward.examples import FitExamples
-from trainers.reward.pairs import ordered_pairs
+from trainers.reward.examples import FitExamples, ordered_pairs
 from trainers.reward.reward_weights import RewardWeights
 
 METHODS = ("rm", "rm+rbr", "rbr")

@@ -18,7 +18,7 @@ from evals.rules.features import Features, feature_names, features
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
-from trainers.reward.weights import RewardWeights, check_weights
+from trainers.reward.reward_weights import RewardWeights, check_weights
 
 if TYPE_CHECKING:  # only the reward model needs torch: rules on recorded grades start in a second
     from torch import Tensor

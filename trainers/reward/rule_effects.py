@@ -9,8 +9,7 @@ import numpy as np
 
 from evals.rules.features import Features
 from evals.rules.rulebook import Rulebook
-from trainers.reward.examples import FitExamples, held_out
-from trainers.reward.pairs import ordered_pairs
+from trainers.reward.examples import FitExamples, held_out, ordered_pairs
 from trainers.reward.ranking import contributions, ideal_pairs, ranking_error, rewards
 from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.weights import WeightsConfig, fit_weights

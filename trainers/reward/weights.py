@@ -22,9 +22,16 @@ from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.ranges import FINITE, NOT_NEGATIVE, POSITIVE, SHARE_BELOW_ONE, Range, check_ranges, whole
 from trainers.reward.boosted_trees import TreeEnsemble, boost
-from trainers.reward.examples import FitExamples, fit_examples, held_out, prompts_digest, split_by_prompt
+from trainers.reward.examples import (
+    FitExamples,
+    fit_examples,
+    held_out,
+    margins_of,
+    ordered_pairs,
+    prompts_digest,
+    split_by_prompt,
+)
 from trainers.reward.hinge_solver import Optimum, mean_hinge, minimise_hinge
-from trainers.reward.pairs import margins_of, ordered_pairs
 from trainers.reward.reward_weights import FitReport, RewardWeights, check_weights, load_weights, save_weights
 
 __all__ = [
