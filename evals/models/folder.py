@@ -115,6 +115,18 @@ def embedding_rows(path: str | Path) -> int | None:
     return rows if type(rows) is int else None
 
 
+def context_of(path: str | Path) -> int | None:
+    """How many tokens the model in a folder takes, by its configuration; None where that is not said."""
+    file = Path(path).expanduser() / CONFIG
+    config = _json(file) if file.is_file() else {}
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for name in ("max_position_embeddings", "n_positions"):
+            if type(part.get(name)) is int:
+                return int(part[name])
+    return None
+
+
 def check_tokenizer(folder: Path, *, needed: bool = True) -> None:
     """Raises InputError for a tokenizer's files that hold nonsense, and where there are none."""
     if needed and not any(any(folder.glob(pattern)) for pattern in TOKENIZERS):

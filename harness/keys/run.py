@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from evals.models.folder import check_folder, context_of
 from evals.values.errors import InputError
 from evals.values.ranges import POSITIVE, check_ranges, whole
 from harness.keys.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
@@ -216,7 +217,11 @@ class RunConfig:
                 raise InputError(problem, field=key, fix="change it, or leave processes out")
 
     def _check_context(self) -> None:
-        """What can be known before any prompt is: a model given by path tells its context when loaded."""
+        """What can be known before any prompt; of a hub's name nothing is."""
+        context: int | None = self.model.context
+        if self.model.path is not None:
+            check_folder(self.model.path)
+            context = context_of(self.model.path)
         limits = {
             "sft.max_length": self.sft.max_length,
             "reward_model.max_length": self.reward_model.max_length,
@@ -224,11 +229,16 @@ class RunConfig:
             "evaluation.max_new_tokens": self.evaluation.max_new_tokens,
         }
         for name, limit in limits.items():
-            if self.model.path is None and limit > self.model.context:
+            room = (
+                context if context is None or name.endswith("max_length") else context - 1
+            )  # for the prompt
+            if room is not None and limit > room:
                 raise InputError(
-                    f"is {limit}, beyond the model's context of {self.model.context} tokens",
+                    f"is {limit}, beyond the model's context of {context} tokens"
+                    if limit > (context or 0)
+                    else f"is {limit}, the model's whole context: no prompt has room",
                     field=name,
-                    fix="lower it or raise model.context",
+                    fix="lower it" if self.model.path else "lower it or raise model.context",
                 )
 
     def _check_real_lengths(self) -> None:

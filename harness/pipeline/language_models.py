@@ -19,11 +19,7 @@ from trainers.models.sizes import new_causal_lm, new_reward_model
 
 
 def pretrain_base(context: Context, data: Artifact) -> Artifact:
-    """A model pre-trained here from scratch, or the one at `model.path`, copied as it is."""
-    return _given_base(context) if context.config.model.path else _pretrained_base(context, data)
-
-
-def _pretrained_base(context: Context, data: Artifact) -> Artifact:
+    """A model pre-trained here from scratch."""
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
@@ -50,8 +46,8 @@ def _pretrained_base(context: Context, data: Artifact) -> Artifact:
     )
 
 
-def _given_base(context: Context) -> Artifact:
-    """Checks and re-saves the given model, so that every later stage starts from a known copy."""
+def given_base(context: Context) -> Artifact:
+    """Checks and re-saves the model at `model.path`, so that every later stage starts from a known copy."""
     model = context.config.model
 
     def build(out: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from harness.pipeline.judging import (
     test_capability,
     world_suite,
 )
-from harness.pipeline.language_models import fine_tune, pretrain_base, train_reward
+from harness.pipeline.language_models import fine_tune, given_base, pretrain_base, train_reward
 from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
 from harness.pipeline.world import make_data
@@ -43,8 +43,10 @@ class Outcome:
 def run_stages(context: Context) -> Outcome:
     """Every stage in order; finished ones come from the store."""
     methods = chosen(context.config.methods)
+    # A given model is loaded first: one that does not load is told before anything is made.
+    given = given_base(context) if context.config.model.path else None
     data = make_data(context)
-    base = pretrain_base(context, data)
+    base = given or pretrain_base(context, data)
     sft = {kind: fine_tune(context, data, base, kind) for kind in Data if any(m.sft is kind for m in methods)}
     kinds = {m.reward_model for m in methods} - {None}
     if any(m.rule_based for m in methods):

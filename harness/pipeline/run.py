@@ -12,10 +12,13 @@ from pathlib import Path
 import yaml
 
 from evals.rules.rulebook import load_rulebook
+from evals.values.errors import InputError
 from harness.evaluate.comparing import MetricComparison, Side, compare, write_comparisons
+from harness.keys.methods import chosen
 from harness.keys.run import RunConfig, compose_run, expand_sweep
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
+from harness.pipeline.given_model import check_given_model
 from harness.pipeline.judging import check_capability, check_evaluation
 from harness.pipeline.order import run_stages
 from harness.record.evaluation import MEASURED, Evaluation, measured
@@ -56,9 +59,12 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
         check_evaluation(config)
     folder = Path(configs[0].results) / configs[0].name
     contents = [_content(config) for config in configs]
+    check_distinct(combinations, configs)
     # Claimed when there is something to write: a run that fails leaves its name free.
     check_results(folder, digest(contents))
     quiet_libraries(configs[0].threads)
+    for given in {config.model.path: config for config in configs}.values():
+        check_given_model(given, console)
     variants = variants_of(combinations, overrides)
     parts = []
     for config, variant in zip(configs, variants, strict=True):
@@ -69,6 +75,32 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
         )
         parts.append(collect(context, run_stages(context), variant))
     return publish(folder, configs, parts)
+
+
+def check_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> None:
+    """Raises InputError where two runs of a sweep are one, by another spelling too: it would count twice."""
+    found: dict[str, Sequence[str]] = {}
+    for combination, config in zip(combinations, configs, strict=True):
+        content = {**_content(config), "methods": [method.name for method in chosen(config.methods)]}
+        key = digest(_resolved(content))
+        if key in found:
+            twice = sorted({o for o in [*found[key], *combination] if any(o not in c for c in combinations)})
+            shown = " and ".join(twice or sorted(set(combination)))
+            raise InputError(
+                f"two runs of the sweep are the same ({shown})", fix="name each value once, by one spelling"
+            )
+        found[key] = combination
+
+
+def _resolved(value: object) -> object:
+    """Paths that are there, as one spelling of them."""
+    if isinstance(value, dict):
+        return {key: _resolved(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_resolved(part) for part in value]
+    if isinstance(value, str) and "/" in value and Path(value).exists():
+        return str(Path(value).resolve())
+    return value
 
 
 def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> Ran:

@@ -17,6 +17,8 @@ from evaluation_world import evaluate, make_model, write_suite
 
 from evals.models.folder import ROPE_TYPES, check_folder
 from evals.values.errors import InputError
+from harness.runtime.console import Console
+from rbrbench.cli import main
 
 Damage = Callable[[Path], object]
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -265,3 +267,126 @@ def test_evaluate_tells_before_it_writes(
     assert evaluate(tmp_path, write_suite(tmp_path, 3, 3), f"subject.path={folder}") == 2
     assert not (tmp_path / "results").exists()
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+RUN = ("experiment=smoke", "model=hf", "threads=1")
+
+
+@pytest.mark.parametrize(
+    ("damage", "override", "told"),
+    [
+        (HOSTILE["weights: half a file"], "name=a", "no whole safetensors file"),
+        (lambda folder: None, "ppo.max_new_tokens=128", "ppo.max_new_tokens"),
+        (lambda folder: None, "evaluation.max_new_tokens=4000", "evaluation.max_new_tokens"),
+        (setting("tokenizer_config.json", "pad_token", value="<|eos|>"), "name=a", "PAD token"),
+        (
+            setting("tokenizer_config.json", "pad_token", value="<|new|>"),
+            "name=a",
+            "the model knows those below",
+        ),
+        (
+            lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}"),
+            "name=a",
+            "no",
+        ),
+        (setting("config.json", "num_hidden_layers", value=3), "name=a", "have no "),
+        (
+            header(lambda h: h.update({"x": h.pop("model.norm.weight")})),
+            "name=a",
+            "have no model.norm.weight",
+        ),
+    ],
+    ids=[
+        "cut",
+        "ppo's context",
+        "evaluation's context",
+        "PAD is EOS",
+        "PAD beyond",
+        "template",
+        "layers",
+        "name",
+    ],
+)
+def test_a_run_tells_before_its_first_stage(
+    damage: Damage,
+    override: str,
+    told: str,
+    whole: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each was told after stages, up to all of supervised training, reward models, grader and judge."""
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    damage(folder)
+    results = tmp_path / "results"
+    assert main(["run", *RUN, f"model.path={folder}", f"results={results}", override]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told in line and line.startswith("rbrbench: ")
+    assert not list(results.rglob("manifest.json")), line
+
+
+@pytest.mark.parametrize("values", ["seed=0,0", "seed=0,1,0", "ppo.kl_coef=0.1,0.10", "ppo.kl_coef=0.1,1e-1"])
+def test_a_sweep_s_runs_are_told_apart(
+    values: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One run counted as two, or a table of two equal names was refused after all training."""
+    command = ["run", "-m", "experiment=smoke", f"results={tmp_path}/results", values]
+    assert main(command) == 2
+    assert "two runs of the sweep are the same" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_model_without_chat_template_is_said(whole: Path, tmp_path: Path) -> None:
+    """`evaluate` took plain lines and said so; `run` did not say it."""
+    from harness.keys.run import compose_run
+    from harness.pipeline.given_model import PLAIN, check_given_model
+
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    (folder / "chat_template.jinja").unlink()
+    said: list[str] = []
+    console = Console(live=False)
+    console.say = said.append  # type: ignore[method-assign]
+    check_given_model(compose_run([*RUN, f"model.path={folder}"]), console)
+    assert said == [PLAIN]
+
+
+@pytest.mark.parametrize("pad", ["<|eos|>", "<|unknown|>"])
+def test_what_is_only_read_needs_no_padding_of_its_own(pad: str, whole: Path, tmp_path: Path) -> None:
+    """Judges, graders and reward models whose PAD is EOS, or beyond the embedding, were refused."""
+    from evals.models.load import load_tokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(whole, folder)
+    setting("tokenizer_config.json", "pad_token", value=pad)(folder)
+    tokenizer = load_tokenizer(folder, needs_padding=False)
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    with pytest.raises(InputError, match="PAD token"):
+        load_tokenizer(folder)
+
+
+def test_a_reward_model_scores_the_end_also_where_it_is_padding(whole: Path, tmp_path: Path) -> None:
+    """Transformers takes trailing EOS for padding where the two are one, and scores the token before."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    from evals.models.load import load_reward_model, load_tokenizer
+    from evals.values.conversation import Response, user_prompt
+    from trainers.reward.reward import RewardModelTerm
+
+    folder = tmp_path / "reward"
+    own = load_tokenizer(whole)
+    # No Llama: those are scored by a way of the project's own.
+    GPT2ForSequenceClassification(
+        GPT2Config(vocab_size=len(own), n_embd=16, n_layer=1, n_head=2, num_labels=1, n_positions=64)
+    ).save_pretrained(folder)
+    own.save_pretrained(folder)
+    responses = [
+        Response(user_prompt(str(i), "rose"), text, finished=True) for i, text in enumerate(["a", "a rose"])
+    ]
+    scores = RewardModelTerm(load_reward_model(folder), own).scores(responses)
+    setting("tokenizer_config.json", "pad_token", value="<|eos|>")(folder)
+    merged = load_tokenizer(folder, needs_padding=False)
+    again = RewardModelTerm(load_reward_model(folder), merged).scores(responses)
+    assert merged.pad_token_id == merged.eos_token_id
+    assert again == pytest.approx(scores, abs=1e-6)
