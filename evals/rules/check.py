@@ -16,12 +16,31 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 
+MOST_STEPS = 1_000_000  # conditions decided in all searches of one check: seconds
+SHOWN = 10  # findings of a kind; the others are counted
+
+
+class TooManySteps(Exception):
+    """A search would take longer than anybody waits."""
+
+
+class Steps:
+    """The steps that the searches of one check may still take."""
+
+    def __init__(self, most: int = MOST_STEPS) -> None:
+        self.left = most
+
+    def take(self, conditions: int) -> None:
+        self.left -= conditions
+        if self.left < 0:
+            raise TooManySteps
+
 
 @dataclass(frozen=True)
 class Finding:
     """One fault of a rulebook. `example` maps propositions to truth values that show it."""
 
-    kind: str  # "overlap", "gap", "empty", "unused" or "same question"
+    kind: str  # "overlap", "gap", "unchecked", "empty", "unused" or "same question"
     problem: str
     fix: str
     line: int | None = None
@@ -30,8 +49,8 @@ class Finding:
 
     @property
     def is_error(self) -> bool:
-        """True where some response would have no class, or two; else the finding is a warning."""
-        return self.kind in ("overlap", "gap")
+        """True where some response would have no class, or two, or may have; else the finding is a warning."""
+        return self.kind in ("overlap", "gap", "unchecked")
 
     def as_error(self, rulebook: Rulebook) -> InputError:
         shown = f", for example when {describe(self.example)}" if self.example else ""
@@ -44,27 +63,32 @@ def describe(truth: Mapping[str, bool]) -> str:
 
 
 def check_rulebook(rulebook: Rulebook) -> list[Finding]:
-    """All findings: by response type overlaps, gaps and empty classes, then what nothing uses."""
-    found = [f for t in rulebook.response_types for f in _check_type(rulebook, t)]
-    return [*found, *_unused(rulebook), *_same_questions(rulebook)]
+    """All findings: by response type overlaps, gaps and empty classes, then what nothing uses.
+
+    A check that would take more than MOST_STEPS ends with a finding of kind "unchecked".
+    """
+    return [*_check_types(rulebook), *_unused(rulebook), *_same_questions(rulebook)]
 
 
 def require_sound(rulebook: Rulebook) -> None:
     """Raises InputError, with an example, for the first overlap or gap."""
-    for finding in check_rulebook(rulebook):
+    for finding in _check_types(rulebook):
         if finding.is_error:
             raise finding.as_error(rulebook)
 
 
-def find_truth(goals: Sequence[tuple[Condition, bool]]) -> dict[str, bool] | None:
+def find_truth(goals: Sequence[tuple[Condition, bool]], steps: Steps | None = None) -> dict[str, bool] | None:
     """Truths of simple propositions under which each condition has its wanted value, or None.
 
-    Only the propositions that decide it are in the answer.
+    Only the propositions that decide it are in the answer. Raises TooManySteps where `steps` do not suffice.
     """
-    return _search(goals, {})
+    return _search(goals, {}, steps or Steps())
 
 
-def _search(goals: Sequence[tuple[Condition, bool]], known: dict[str, bool]) -> dict[str, bool] | None:
+def _search(
+    goals: Sequence[tuple[Condition, bool]], known: dict[str, bool], steps: Steps
+) -> dict[str, bool] | None:
+    steps.take(len(goals))
     open_goals = []
     for condition, wanted in goals:
         value = condition.decide(known)
@@ -78,7 +102,7 @@ def _search(goals: Sequence[tuple[Condition, bool]], known: dict[str, bool]) -> 
     condition, wanted = min(open_goals, key=lambda goal: _open_names(goal[0], known))
     name, value = next(_suggestions(condition, wanted, known))
     for choice in (value, not value):
-        found = _search(open_goals, known | {name: choice})
+        found = _search(open_goals, known | {name: choice}, steps)
         if found is not None:
             return found
     return None
@@ -98,11 +122,28 @@ def _suggestions(condition: Condition, wanted: bool, known: Mapping[str, bool]) 
             yield from _suggestions(part, not wanted, known)
 
 
-def _check_type(rulebook: Rulebook, response_type: ResponseType) -> Iterator[Finding]:
+def _check_types(rulebook: Rulebook) -> Iterator[Finding]:
+    steps = Steps()
+    for response_type in rulebook.response_types:
+        try:
+            yield from _check_type(rulebook, response_type, steps)
+        except TooManySteps:
+            yield Finding(
+                "unchecked",
+                f"the classes of {response_type.value} are too many, or too entangled, to be checked to the end",
+                "make fewer classes, of fewer propositions",
+                rulebook.lines.get("completion_classes"),
+                response_type,
+            )
+
+
+def _check_type(rulebook: Rulebook, response_type: ResponseType, steps: Steps) -> Iterator[Finding]:
     conditions = rulebook.conditions_for(response_type)
     where = response_type.value
     for first, second in combinations(conditions, 2):
-        example = find_truth([(conditions[first], True), (conditions[second], True)])
+        if _contradict(conditions[first], conditions[second]):
+            continue
+        example = find_truth([(conditions[first], True), (conditions[second], True)], steps)
         if example is not None:
             yield Finding(
                 "overlap",
@@ -112,7 +153,7 @@ def _check_type(rulebook: Rulebook, response_type: ResponseType) -> Iterator[Fin
                 response_type,
                 example,
             )
-    example = find_truth([(condition, False) for condition in conditions.values()])
+    example = find_truth([(condition, False) for condition in conditions.values()], steps)
     if example is not None:
         yield Finding(
             "gap",
@@ -123,7 +164,7 @@ def _check_type(rulebook: Rulebook, response_type: ResponseType) -> Iterator[Fin
             example,
         )
     for name, condition in conditions.items():
-        if find_truth([(condition, True)]) is None:
+        if find_truth([(condition, True)], steps) is None:
             yield Finding(
                 "empty",
                 f"class '{name}' of {where} can never hold",
@@ -131,6 +172,11 @@ def _check_type(rulebook: Rulebook, response_type: ResponseType) -> Iterator[Fin
                 rulebook.lines.get(f"class:{name}"),
                 response_type,
             )
+
+
+def _contradict(first: Condition, second: Condition) -> bool:
+    """Whether one wants a proposition true that the other wants false: the common case, told without a search."""
+    return any(second.literals.get(name, wanted) is not wanted for name, wanted in first.literals.items())
 
 
 def _unused(rulebook: Rulebook) -> Iterator[Finding]:

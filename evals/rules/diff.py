@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from evals.rules.check import find_truth
+from evals.rules.check import Steps, TooManySteps, find_truth
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,22 @@ def text_changes(old: Rulebook, new: Rulebook) -> list[Change]:
 def reclassifications(old: Rulebook, new: Rulebook) -> list[Reclassification]:
     """Every pair of different classes that one combination of truths has before and after.
 
-    Found by exact search, for the response types that both rulebooks have.
+    Found by exact search, for the response types that both rulebooks have. Raises InputError where that would take
+    longer than anybody waits.
     """
+    try:
+        return _reclassifications(old, new, Steps())
+    except TooManySteps:
+        fix = "compare rulebooks of fewer classes and propositions"
+        raise InputError("too much changes to follow every response", path=new.path, fix=fix) from None
+
+
+def _reclassifications(old: Rulebook, new: Rulebook, steps: Steps) -> list[Reclassification]:
     moves = []
     for response_type in (t for t in old.response_types if t in new.response_types):
         for before, was in old.conditions_for(response_type).items():
             for after, now in new.conditions_for(response_type).items():
-                example = None if before == after else find_truth([(was, True), (now, True)])
+                example = None if before == after else find_truth([(was, True), (now, True)], steps)
                 if example is not None:
                     moves.append(Reclassification(response_type, before, after, example))
     return moves

@@ -43,6 +43,11 @@ class Condition:
     negated: tuple[Condition, ...] = ()
     contradictory: bool = False
 
+    @property
+    def size(self) -> int:
+        """Literals written out, those of negated parts too."""
+        return len(self.literals) + sum(1 + part.size for part in self.negated)
+
     def names(self) -> Iterator[str]:
         yield from self.literals
         for part in self.negated:

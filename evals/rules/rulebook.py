@@ -23,6 +23,8 @@ from evals.rules.rulebook_file import read_parts
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 
+MOST_LITERALS = 1000  # of one condition over simple propositions
+
 __all__ = ["Condition", "Polarity", "Proposition", "Rulebook", "load_rulebook"]
 
 
@@ -55,24 +57,45 @@ class Rulebook:
         literals: dict[str, bool] = {}
         negated: list[Condition] = []
         contradictory = False
+        size = 0
         for part in (self._expand_one(name, value) for name, value in wanted.items()):
             contradictory |= part.contradictory or any(
                 literals.get(name, value) != value for name, value in part.literals.items()
             )
             literals |= part.literals
-            negated += [other for other in part.negated if other not in negated]
+            new = [other for other in part.negated if other not in negated]
+            size += sum(1 + other.size for other in new)
+            if size + len(literals) > MOST_LITERALS:
+                raise self._too_large(next(iter(wanted)))
+            negated += new
         return Condition(literals, tuple(negated), contradictory)
 
     def _expand_one(self, name: str, wanted: bool) -> Condition:
         if name in self.propositions:
             return Condition({name: wanted})
-        inner = self.expand(self.derived[name])
+        if name not in self._expanded:
+            self._expanded[name] = self.expand(self.derived[name])
+        inner = self._expanded[name]
         if wanted:
             return inner
         if len(inner.literals) == 1 and not inner.negated and not inner.contradictory:
             ((only, value),) = inner.literals.items()
             return Condition({only: not value})
         return Condition(negated=(inner,))
+
+    @cached_property
+    def _expanded(self) -> dict[str, Condition]:
+        """Derived propositions that were written out before: one that many name is written out once."""
+        return {}
+
+    def _too_large(self, name: str) -> InputError:
+        return InputError(
+            f"a condition on '{name}' grows to more than {MOST_LITERALS} propositions when it is written out",
+            path=self.path,
+            line=self.lines.get(name),
+            field=name,
+            fix="derive from fewer propositions, or ask what is meant in one simple proposition",
+        )
 
     @cached_property
     def conditions(self) -> dict[ResponseType, dict[str, Condition]]:
@@ -131,10 +154,13 @@ def load_rulebook(path: Path | str) -> Rulebook:
     """Read a rulebook file. Raises InputError, with file and line, for anything malformed.
 
     Refused: malformed YAML, keys given twice, unknown keys, names that no proposition or class
-    bears, circles among derived propositions. Overlaps and gaps among the classes are findings of
-    `evals.rules.check.check_rulebook`, not errors: a draft must load to be reviewed.
+    bears, circles among derived propositions, and what is beyond the limits of a rulebook. Overlaps
+    and gaps among the classes are findings of `evals.rules.check.check_rulebook`, not errors: a draft
+    must load to be reviewed.
     """
-    return Rulebook(**read_parts(Path(path)))
+    rulebook = Rulebook(**read_parts(Path(path)))
+    _ = rulebook.conditions  # what grows without bound when it is written out is found here
+    return rulebook
 
 
 def _digest(rulebook: Rulebook) -> str:

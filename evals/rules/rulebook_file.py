@@ -18,6 +18,7 @@ SECTIONS = (
     "simple_propositions",
 )
 CLASS_PREFIX = "class:"  # of the features that stand for classes
+MOST = {"simple_propositions": 1000, "derived_propositions": 5000, "completion_classes": 500}
 DEEPEST = 100  # derived propositions inside each other
 
 
@@ -70,6 +71,11 @@ class _Reader:
             return LocatedMapping()
         if not isinstance(value, LocatedMapping) or not value:
             self.fail("is missing or is not a mapping", f"add '{name}:'", top.lines.get(name), name)
+        if len(value) > MOST[name]:
+            fix = "a grader answers each for each response: keep those that decide"
+            self.fail(
+                f"has {len(value)} entries, and {MOST[name]} are the most", fix, top.lines.get(name), name
+            )
         return value
 
     def distinct(self, simple: LocatedMapping, derived: LocatedMapping) -> None:
@@ -203,15 +209,17 @@ class _Reader:
         names = top.get(field)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self.fail("is missing or is not a list of classes", "list the classes, best first", line, field)
+        listed: set[str] = set()
         for name in names:
             if name not in classes:
                 self.fail(
                     f"unknown class '{name}'", "add it to completion_classes or mend its name", line, field
                 )
-            if names.count(name) > 1:
+            if name in listed:
                 self.fail(f"class '{name}' is listed twice", "list each class once", line, field)
+            listed.add(name)
         for name in classes:
-            if name not in names:
+            if name not in listed:
                 self.fail(f"class '{name}' has no place in the order", "list it", classes.lines[name], field)
         return tuple(names)
 

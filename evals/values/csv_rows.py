@@ -14,6 +14,8 @@ from evals.values.looks import as_no_csv, as_table
 
 # Whole books stand in some fields (HarmBench's context column); csv's own limit is 128 KiB.
 MAX_FIELD_CHARS = 16 * 1024 * 1024
+# What programs write into a cell that holds nothing; in lower case.
+NOTHING = ("", "nan", "null", "none", "<na>")
 
 
 def read_csv(
@@ -62,6 +64,11 @@ def six_decimals(row: Mapping[str, object]) -> dict[str, object]:
     More decimals would show what differs in the last bits between two machines' sums; + 0.0 turns -0 into 0.
     """
     return {k: f"{round(v, 6) + 0.0:.6f}" if isinstance(v, float) else v for k, v in row.items()}
+
+
+def is_absent(cell: str) -> bool:
+    """Whether a cell is empty or reads `nan`, `null`, `None` or `<NA>` alone: what programs write for nothing."""
+    return cell.strip().lower() in NOTHING
 
 
 def check_unique(rows: Iterable[Row], field: str) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from evals.rules.check import Finding, check_rulebook, describe
+from evals.rules.check import SHOWN, Finding, check_rulebook, describe
 from evals.rules.diff import Change, Reclassification, reclassifications, text_changes
 from evals.rules.propositions import Polarity
 from evals.rules.rulebook import Rulebook, load_rulebook
@@ -54,8 +54,10 @@ def show_rulebook(rulebook: Rulebook, console: Console) -> None:
 
 
 def show_findings(rulebook: Rulebook, findings: Sequence[Finding], console: Console) -> None:
-    """One line each, and a last line that counts them."""
-    for finding in findings:
+    """One line each of the first ten errors and of the first ten warnings, and a last line that counts them all."""
+    grave = [finding for finding in findings if finding.is_error]
+    light = [finding for finding in findings if not finding.is_error]
+    for finding in [*grave[:SHOWN], *light[:SHOWN]]:
         label, colour = ("error", "red") if finding.is_error else ("warning", "yellow")
         shown = f", for example when {describe(finding.example)}" if finding.example else ""
         place = f"line {finding.line}: " if finding.line is not None else ""
@@ -63,8 +65,10 @@ def show_findings(rulebook: Rulebook, findings: Sequence[Finding], console: Cons
             f"{place}{finding.problem}{shown}; {finding.fix}", "default"
         )
         console.print(line)
-    errors = sum(finding.is_error for finding in findings)
-    counts = f"{errors} errors, {len(findings) - errors} warnings"
+    left = sum(max(0, len(kind) - SHOWN) for kind in (grave, light))
+    counts = f"{len(grave)} errors, {len(light)} warnings" + (
+        f"; {left} of them are not shown" if left else ""
+    )
     console.print(f"{len(rulebook.propositions)} propositions, {len(rulebook.class_order)} classes: {counts}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from evals.suites import Suite
 from evals.suites.recorded_responses import ResponseColumns, read_responses
 from evals.values.conversation import Prompt
+from evals.values.csv_rows import is_absent
 from harness.storage.digest import digest_files
 from harness.subjects.model import Store, clean
 from harness.subjects.outcome import Outcome
@@ -17,7 +18,9 @@ from harness.subjects.outcome import Outcome
 
 @dataclass(frozen=True)
 class RecordedModel:
-    """`outcomes` by suite; an empty response is none. `reworded`: prompts whose recorded wording differs."""
+    """`outcomes` by suite; an empty response is none, nor is a cell of CSV that reads `nan`, `null` or `None` alone.
+
+    `reworded`: prompts whose recorded wording differs."""
 
     name: str
     identity: Mapping[str, Any]
@@ -30,11 +33,12 @@ class RecordedModel:
     def read(cls, name: str, path: Path, columns: ResponseColumns, suites: Sequence[Suite]) -> RecordedModel:
         """Raises InputError, naming file, line and field, for a file that does not fit the suites."""
         found = read_responses(path, suites, columns)
+        of = _outcome_of_cell if path.name.endswith((".csv", ".csv.gz")) else _outcome
         return cls(
             name,
             {"recorded": digest_files([path])},
             {
-                suite: [_outcome(r.prompt.id, r.sample, r.text) for r in recorded.responses]
+                suite: [of(r.prompt.id, r.sample, r.text) for r in recorded.responses]
                 for suite, recorded in found.items()
             },
             {suite: recorded.reworded for suite, recorded in found.items() if recorded.reworded},
@@ -47,6 +51,12 @@ class RecordedModel:
     def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
         wanted = {(prompt.id, sample) for prompt, sample in missing}
         store([outcome for outcome in self.outcomes[suite.name] if outcome.key in wanted])
+
+
+def _outcome_of_cell(prompt_id: str, sample: int, text: str) -> Outcome:
+    if text.strip() and is_absent(text):
+        return Outcome(prompt_id, sample, None, reason=f"the recorded cell reads {text.strip()!r} alone")
+    return _outcome(prompt_id, sample, text)
 
 
 def _outcome(prompt_id: str, sample: int, text: str) -> Outcome:

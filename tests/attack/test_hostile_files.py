@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import read_jsonl, read_labelled, read_prompts
+from evals.suites.recorded_responses import ResponseColumns
+from evals.suites.suite import Suite
+from evals.values.conversation import read_jsonl, read_labelled, read_prompts, user_prompt
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, read_json_object
 from evals.values.located_yaml import load_located_yaml
+from harness.subjects.recorded_model import RecordedModel
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "yaml": load_located_yaml,
@@ -248,3 +252,25 @@ def test_a_list_where_a_text_is_expected(row: str, field: str, tmp_path: Path) -
     assert f"f.jsonl:1: field '{field}'" in refused(
         read_labelled if "completion" in row else read_prompts, path
     )
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r.csv.gz", "r.jsonl"])
+def test_a_cell_that_reads_nan_is_no_response(name: str, tmp_path: Path) -> None:
+    """Guards: text `nan` of a CSV counted as compliance, while an empty cell was unscored."""
+    suite = Suite("prompt_file", tuple(user_prompt(str(k), "hi") for k in range(5)), ())
+    cells = ["nan", "NULL", "None", "", "None of these"]
+    path = tmp_path / name
+    if name == "r.jsonl":
+        path.write_text(
+            "".join(json.dumps({"id": str(k), "response": c}) + "\n" for k, c in enumerate(cells))
+        )
+    else:
+        table = "id,response\n" + "".join(f"{k},{c}\n" for k, c in enumerate(cells))
+        path.write_bytes(gzip.compress(table.encode()) if name.endswith(".gz") else table.encode())
+    outcomes = RecordedModel.read("m", path, ResponseColumns(), [suite]).outcomes["prompt_file"]
+    if name == "r.jsonl":  # a text there is a text: a model may say None
+        assert [o.text for o in outcomes] == ["nan", "NULL", "None", None, "None of these"]
+    else:
+        assert [o.text for o in outcomes] == [None] * 4 + ["None of these"]
+        assert outcomes[0].reason == "the recorded cell reads 'nan' alone"
+    assert outcomes[3].reason == "the recorded response is empty"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.values.csv_rows import check_unique, read_csv, six_decimals, write_csv
+from evals.values.csv_rows import check_unique, is_absent, read_csv, six_decimals, write_csv
 from evals.values.errors import InputError
 
 
@@ -82,3 +82,9 @@ def test_ids_are_unique(tmp_path: Path, ids: str, expected: str) -> None:
     path = write(tmp_path, ("id,text\n" + "".join(f'"{id}",a\n' for id in ids.split(","))).encode())
     with pytest.raises(InputError, match=expected):
         check_unique(read_csv(path, ("id",)), "id")
+
+
+def test_cells_that_hold_nothing() -> None:
+    """A table's `nan` was a response of three letters, and so one that complied."""
+    assert all(map(is_absent, ("", " ", "nan", "NaN", "null", "None", " NULL\n", "<NA>")))
+    assert not any(map(is_absent, ("nan is a bread", "None of these.", "0", "no", "N/A")))
