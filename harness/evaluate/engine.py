@@ -53,7 +53,8 @@ from harness.storage.digest import digest, figures
 from harness.storage.disk import write_json, writing
 from harness.storage.lock import locked
 from harness.storage.provenance import git_commit
-from harness.storage.store import claim_results
+from harness.storage.store import MANIFEST, claim_results
+from harness.storage.whole_folder import replacing
 from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
 from harness.subjects.recorded_model import RecordedModel
@@ -99,11 +100,12 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
             cards = judge_cards(judges, labels, keys.limit, config.seed, store / "cards", console)
         elif suites:
             notes = [f"No judge was measured on people's labels: {why_not}."]
-        with writing(folder):
-            write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
-        return _write_all(
-            config, console, folder, record, models, suites, judges, baseline, list(command), notes
-        )
+        with replacing(folder) as new:
+            with writing(folder):
+                write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})
+            asked = models, suites, judges, baseline
+            finished = _write_all(config, console, new, record, *asked, list(command), notes)
+        return replace(finished, evaluation=Evaluation(folder))
 
 
 def _with_weights(source: SourceKeys) -> SourceKeys:
@@ -208,10 +210,10 @@ def _publish(
     notes: Sequence[str],
     command: Sequence[str],
 ) -> Evaluation:
-    """Write manifest.json anew around what claimed the folder; the evaluation as it reads back."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest |= {
+    """Write manifest.json with what claimed the folder; the evaluation as it reads back."""
+    path = folder / MANIFEST
+    manifest = {
+        "config_digest": digest({"evaluate": config.identity()}),
         "kind": Kind.EVALUATION.value,
         "name": config.name,
         "command": shlex.join(["rbrbench", "evaluate", *command]),

@@ -105,19 +105,19 @@ def _write(
         "labels": config.labels,
         MEASURED: measured([_about(model, config.seed) for model in models]),
     }
-    with recording(folder, Kind.XSTEST, config.name, _command(config), [NOTE], **about):
-        write_metrics(folder / "metrics.csv", score_rows(judged, config.labels, config.draws, config.seed))
-        write_csv(folder / "labels.csv", map(six_decimals, label_rows(models)))
-        write_csv(folder / "agreement.csv", map(six_decimals, agreement_rows(judged)))
+    with recording(folder, Kind.XSTEST, config.name, _command(config), [NOTE], **about) as new:
+        write_metrics(new / "metrics.csv", score_rows(judged, config.labels, config.draws, config.seed))
+        write_csv(new / "labels.csv", map(six_decimals, label_rows(models)))
+        write_csv(new / "agreement.csv", map(six_decimals, agreement_rows(judged)))
         cards = cards_of(models, judged)
-        write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
-        (folder / VERDICTS).mkdir(exist_ok=True)
+        write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})
+        (new / VERDICTS).mkdir(exist_ok=True)
         for one in judged:
             rows = (verdict_row(row, config.seed, RECORDED) for row in sample_rows(one, show_prompts=False))
-            write_jsonl(folder / VERDICTS / f"{one.model}.jsonl.gz", rows)
+            write_jsonl(new / VERDICTS / f"{one.model}.jsonl.gz", rows)
         if encoder is not None:
-            (folder / "judge").mkdir(exist_ok=True)
-            encoder.judge.save(folder / "judge")
+            (new / "judge").mkdir(exist_ok=True)
+            encoder.judge.save(new / "judge")
 
 
 def _about(model: LabelledModel, seed: int) -> dict[str, Any]:

@@ -30,18 +30,18 @@ def write_record(
     command: Sequence[str],
 ) -> None:
     """`responses` are the held-out ones by response type. The same results give the same bytes."""
-    with recording(folder, Kind.FIT, config.name, command, notes):
-        save_weights(weights, folder / "weights.json")
-        (folder / "config.yaml").write_text(
+    with recording(folder, Kind.FIT, config.name, command, notes) as new:
+        save_weights(weights, new / "weights.json")
+        (new / "config.yaml").write_text(
             yaml.safe_dump(canonical(asdict(config)), sort_keys=False), encoding="utf-8"
         )
         write_metrics(
-            folder / "metrics.csv",
+            new / "metrics.csv",
             [row for d in diagnoses for row in error_rows(d.held, d.errors, config.seed)],
         )
-        write_diagnosis(folder, diagnoses, config.seed, responses)
+        write_diagnosis(new, diagnoses, config.seed, responses)
         rows = (row for d in diagnoses for row in reward_rows(d.held, _shown(d, weights)))
-        write_jsonl(folder / "rewards.jsonl", ({"seed": config.seed, **row} for row in rows))
+        write_jsonl(new / "rewards.jsonl", ({"seed": config.seed, **row} for row in rows))
 
 
 def _shown(d: Diagnosis, weights: RewardWeights) -> Mapping[str, Any]:

@@ -29,10 +29,10 @@ GATE = "gate.json"
 def write_record(report: GateReport, command: Sequence[str]) -> Path:
     """Write the folder, whose path it returns. Raises InputError where another command's results lie."""
     folder = Path(report.config.results) / report.config.name
-    with recording(folder, Kind.GATE, report.config.name, command, report.notes):
+    with recording(folder, Kind.GATE, report.config.name, command, report.notes) as new:
         for name, side in report.sides.items():
-            write_jsonl(folder / f"{name}.jsonl", recorded_rows(report.completions, side))
-        write_json(folder / GATE, json_figures(report))
+            write_jsonl(new / f"{name}.jsonl", recorded_rows(report.completions, side))
+        write_json(new / GATE, json_figures(report))
     return folder
 
 

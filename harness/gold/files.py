@@ -50,16 +50,16 @@ def write_record(folder: Path, judged: Judged, config: GoldConfig, command: Sequ
     """The same results give the same bytes. Raises InputError where another command's results lie."""
     results = judged.results
     graders = {result.name: _about(result) for result in results}
-    with recording(folder, Kind.GOLD, config.name, command, judged.notes, graders=graders):
-        write_csv(folder / "calibration.csv", _calibration_rows(results, judged.counts, config.few))
-        write_csv(folder / "reliability.csv", _rows_of(results, "curve"), CURVE_COLUMNS)
-        write_csv(folder / "hostile.csv", _rows_of(results, "movements"), HOSTILE_COLUMNS)
-        _write_agreements(folder / "teacher.csv", judged.agreements)
-        write_json(folder / "thresholds.json", _thresholds(results, config))
+    with recording(folder, Kind.GOLD, config.name, command, judged.notes, graders=graders) as new:
+        write_csv(new / "calibration.csv", _calibration_rows(results, judged.counts, config.few))
+        write_csv(new / "reliability.csv", _rows_of(results, "curve"), CURVE_COLUMNS)
+        write_csv(new / "hostile.csv", _rows_of(results, "movements"), HOSTILE_COLUMNS)
+        _write_agreements(new / "teacher.csv", judged.agreements)
+        write_json(new / "thresholds.json", _thresholds(results, config))
         rows = _first_of_each(judged.splits)
         responses = [judged.splits.judged[i].response for i in rows]
         for result, grader in zip(results, judged.graders, strict=True):
-            place = folder / "graders" / file_name(result.name)
+            place = new / "graders" / file_name(result.name)
             place.mkdir(parents=True, exist_ok=True)
             given = result.grades.rows(rows), judged.splits.propositions, grader.template
             write_grades(place / "grades.jsonl", result.name, responses, *given)

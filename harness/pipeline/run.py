@@ -26,9 +26,10 @@ from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical, digest
-from harness.storage.disk import all_or_none, write_json, writing
+from harness.storage.disk import write_json, writing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store, check_results, claim_results
+from harness.storage.whole_folder import replacing
 
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go, not what they are. Threads stay: they change the order of sums.
@@ -115,7 +116,7 @@ def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collecte
     claim_results(folder, digest([_content(config) for config in configs]))
     with writing(folder):
         stamp.unlink(missing_ok=True)
-        with all_or_none(folder, last=MANIFEST) as new:
+        with replacing(folder) as new:
             write_results(new, parts)
             text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
             (new / "config.yaml").write_text(text, encoding="utf-8")

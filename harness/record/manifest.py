@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness.record.finished_run import is_run
 from harness.storage.disk import write_json, writing
 from harness.storage.provenance import git_commit
 from harness.storage.store import MANIFEST, claim_results, command_digest
+from harness.storage.whole_folder import replacing, settle
 
 
 class Kind(str, Enum):
@@ -46,22 +47,24 @@ OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST)
 @contextmanager
 def recording(
     folder: Path, kind: Kind, name: str, command: Sequence[str], notes: Sequence[str], **about: Any
-) -> Iterator[None]:
-    """Around the writing of a record of OVERWRITING: claims the folder, and writes its manifest at the end.
+) -> Iterator[Path]:
+    """Around the writing of a record of OVERWRITING, to the folder that it gives: claims `folder`, writes the manifest,
+    and puts all in its place together. Until then the older record stands.
 
     `command` is what followed `rbrbench`. Raises InputError where other results lie, and for a disk that refuses.
     """
     claim_results(folder, kind.owner)
     start = {"config_digest": kind.owner, "commit": git_commit()}
-    with writing(folder):
-        write_json(folder / MANIFEST, start)  # of a record that is written over: unfinished until the end
-        yield
+    with writing(folder), replacing(folder) as new:
+        yield new
         said = {"kind": kind.value, "name": name, "command": shlex.join(["rbrbench", *command])}
-        write_json(folder / MANIFEST, {**said, **start, "notes": list(notes), **about})
+        write_json(new / MANIFEST, {**said, **start, "notes": list(notes), **about})
 
 
 def read_manifest(folder: Path) -> Mapping[str, Any]:
     """Empty where there is none. Raises InputError for a damaged one."""
+    with suppress(OSError):
+        settle(folder)
     return read_object(folder / MANIFEST) or {}
 
 

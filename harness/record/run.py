@@ -29,6 +29,7 @@ from evals.values.errors import InputError
 from harness.findings.frontier import Scores
 from harness.record.manifest import read_manifest, read_object
 from harness.storage.disk import write_whole
+from harness.storage.whole_folder import check_whole
 
 JsonRow = Mapping[str, Any]
 
@@ -56,6 +57,7 @@ class ResultsFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        check_whole(self.path)
         if not (self.path / "metrics.csv").is_file() and "kind" not in self.manifest:
             raise InputError(
                 "there is no metrics.csv here", path=self.path, fix="give the folder of a finished run"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,26 +37,6 @@ def write_whole(path: Path, content: bytes) -> Path:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(problem, path=path, fix="free space or give another folder") from None
     return path
-
-
-@contextmanager
-def all_or_none(folder: Path, last: str = "") -> Iterator[Path]:
-    """A new folder whose files take their places in `folder` once all are written, `last` as the last of them.
-
-    None does after a failure.
-    """
-    new = folder / ".new"
-    shutil.rmtree(new, ignore_errors=True)  # what a kill left
-    new.mkdir()
-    try:
-        yield new
-        files = [path for path in new.rglob("*") if path.is_file()]
-        for file in sorted(files, key=lambda file: (file.name == last, file)):
-            place = folder / file.relative_to(new)
-            place.parent.mkdir(exist_ok=True)
-            os.replace(file, place)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def sync(path: Path) -> None:
