@@ -201,7 +201,7 @@ class RunConfig:
             return
         kind = str(read_launch(self.launch)["distributed_type"])
         if kind == "DEEPSPEED" and find_spec("deepspeed") is None:
-            fix = "pip install 'rbrbench[deepspeed]', or take launch=fsdp"
+            fix = "pip install -e '.[deepspeed]' in the checkout, or take launch=fsdp"
             raise InputError("asks for DeepSpeed, which is not installed", field="launch", fix=fix)
         splits = kind == "FSDP"
         lacking = {

@@ -159,7 +159,7 @@ def import_deepspeed() -> Any:
         raise InputError(
             "the launch asks for DeepSpeed, which is not installed or too old",
             field="distributed_type",
-            fix="pip install 'rbrbench[deepspeed]', or launch with conf/accelerate/fsdp.yaml or one_node.yaml",
+            fix="pip install -e '.[deepspeed]' here, or launch with conf/accelerate/fsdp.yaml or one_node.yaml",
         ) from None
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)  # Each engine has pages to say.
     return deepspeed

@@ -48,7 +48,9 @@ def check_trackers(names: Sequence[str]) -> None:
             )
         if find_spec(name) is None:
             raise InputError(
-                f"{name} is not installed", field="trackers", fix="pip install 'rbrbench[trackers]'"
+                f"{name} is not installed",
+                field="trackers",
+                fix="pip install -e '.[trackers]' in the checkout",
             )
 
 

@@ -40,7 +40,7 @@ class VLLMSampler:
             raise InputError(
                 f"no vLLM server can be used at {url} ({str(error).strip().splitlines()[0]})",
                 field="vllm",
-                fix="pip install 'rbrbench[vllm]', start `trl vllm-serve`, and train on a CUDA device",
+                fix="pip install -e '.[vllm]' in the checkout, start `trl vllm-serve`, and train on a CUDA device",
             ) from None
         self._tokenizer = tokenizer
 
