@@ -251,7 +251,7 @@ def test_a_launch_without_deepspeed_installed_is_one_line(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "deepspeed", None)  # as Python has it for what cannot be imported
     for name, value in (DEEPSPEED | {"WORLD_SIZE": "2", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "1"}).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=r"field 'distributed_type'.*pip install 'rbrbench\[deepspeed\]'"):
+    with pytest.raises(InputError, match=r"field 'distributed_type'.*pip install -e '.\[deepspeed\]'"):
         current_processes()
 
 
