@@ -467,7 +467,7 @@ def test_the_right_choice_is_known(release):
             "field 'mc1_targets': question 0 has",
         ),
         ("truthfulqa/mc_task.json", ('"Is it?"', '""'), "field 'question': question 0 has no text"),
-        ("truthfulqa/mc_task.json", ("[{", "{"), "no JSON"),
+        ("truthfulqa/mc_task.json", ("[{", "{"), "malformed JSON"),
         (
             "arc/ARC-Challenge-Test.jsonl",
             ('Key": "2"', 'Key": "3"'),

@@ -255,7 +255,7 @@ def test_the_page_is_drawn_again_from_the_record_alone(tmp_path: Path, rulebook:
     assert (manifest["kind"], manifest["name"]) == ("gold", "gold") and "rbrbench gold" in manifest["command"]
 
 
-def test_a_record_that_was_not_finished_is_not_drawn(
+def test_a_record_that_could_not_be_written_leaves_the_older_one(
     tmp_path: Path, rulebook: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards: half of a new record under the manifest of the old one, drawn as if it were whole."""
@@ -271,11 +271,17 @@ def test_a_record_that_was_not_finished_is_not_drawn(
     def refuses(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    older = {
+        p.name: p.read_bytes()
+        for p in (tmp_path / "gold").iterdir()
+        if p.suffix in (".csv", ".json", ".html")
+    }
     monkeypatch.setattr("harness.gold.files.write_grades", refuses)
     assert gold(tmp_path, rulebook, *keys) == 2
+    assert older == {name: (tmp_path / "gold" / name).read_bytes() for name in older}
     capsys.readouterr()
-    assert main(["report", str(tmp_path / "gold")]) == 2
-    assert "`rbrbench gold` made this folder; run that command again" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "gold")]) == 0
+    assert older == {name: (tmp_path / "gold" / name).read_bytes() for name in older}
 
 
 # --- hostile responses -----------------------------------------------------------------------

@@ -64,9 +64,7 @@ class PPOConfig:
     checkpoint_every: int = 1  # updates between save points, counted back from the last
     save_every: int = 10  # updates between resumable states; at most this many are lost when killed
     max_unscored: float = 0.1  # share of a round's responses without a score; above it the run ends
-    stop_kl: float | None = (
-        None  # approx_kl (nats a token) that ends a round's epochs of the policy, not the critic's; null: never
-    )
+    stop_kl: float | None = None  # approx_kl (nats a token) that ends a round's policy epochs; null: never
     kl_limit: float | None = None  # of a round's samples, nats a response (objective/kl); null: no limit
     entropy_floor: float | None = None  # the same, nats a token (objective/entropy)
     on_limit: OnLimit = OnLimit.STOP  # stop or rollback, beyond kl_limit or entropy_floor
