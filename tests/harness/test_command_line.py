@@ -23,6 +23,11 @@ RULEBOOK = str(ROOT / "conf/rulebooks/sandbox.yaml")
 SHELL = f"{sys.executable} -m rbrbench"
 
 
+def hears_interrupts() -> None:
+    """In a child: a test run's own SIGINT may be ignored, which children inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def shell(line: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", line],
@@ -32,6 +37,7 @@ def shell(line: str, cwd: Path = ROOT, **environment: str) -> subprocess.Complet
         text=True,
         check=False,
         timeout=300,
+        preexec_fn=hears_interrupts,
     )
 
 
@@ -138,6 +144,7 @@ def test_interrupts_in_the_first_second_end_with_130() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hears_interrupts,
         )
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
