@@ -274,6 +274,8 @@ def test_interrupted_run_says_so(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
+        # A test run's own SIGINT may be ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     # In a stage: libraries swallow an interrupt while they are imported.
     while not list(tmp_path.glob("results/.store/data/*/manifest.json")) and process.poll() is None:
