@@ -26,7 +26,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_training() -> None:
     missing = [name for name in NAMES if find_spec(name) is None]
     if not missing:
         pytest.skip("every tracker is installed here")
-    with pytest.raises(InputError, match=rf"{missing[0]} is not installed.*rbrbench\[trackers\]"):
+    with pytest.raises(InputError, match=rf"{missing[0]} is not installed.*pip install -e .\.\[trackers\]"):
         check_trackers([missing[0]])
 
 
