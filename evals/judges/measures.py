@@ -22,6 +22,7 @@ import numpy as np
 from evals.statistics import (
     cluster_shares,
     clustered_interval,
+    error_of,
     harmonic_mean,
     mean_spread,
     resample_counts,
@@ -36,7 +37,6 @@ __all__ = ["Judgement", "MetricRow", "measure", "read_metrics", "write_metrics"]
 
 SFT = "sft"
 MEAN = "mean"
-NORMAL_LIMIT = 1.959963984540054  # an interval of 95 % reaches so many standard errors
 SOFT_REFUSE = (ResponseType.SAFE_REFUSE_1, ResponseType.SAFE_REFUSE_2)
 GROUPS: dict[str, tuple[ResponseType, ...]] = {
     "": tuple(ResponseType),
@@ -263,7 +263,7 @@ def _f1_row(blank: MetricRow, value: float, safe: MetricRow, useful: MetricRow) 
         blank,
         checkpoint=safe.checkpoint,
         value=value,
-        stderr=(high - low) / (2 * NORMAL_LIMIT),
+        stderr=error_of(low, high),
         ci_low=float(np.clip(low, 0.0, 1.0)),
         ci_high=float(np.clip(high, 0.0, 1.0)),
         n=0 if math.isnan(value) else safe.n,

@@ -23,6 +23,7 @@ from evals.statistics.comparisons import (
 from evals.statistics.intervals import (
     Estimate,
     Interval,
+    error_of,
     exact,
     harmonic_mean,
     jeffreys,
@@ -60,6 +61,7 @@ __all__ = [
     "clustered_interval",
     "detectable_drop",
     "equivalence",
+    "error_of",
     "exact",
     "harmonic_mean",
     "holm",

@@ -62,6 +62,11 @@ def harmonic_mean(first: np.ndarray | float, second: np.ndarray | float) -> np.n
     return np.divide(2 * product, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0)
 
 
+def error_of(low: float, high: float, level: float = 0.95) -> float:
+    """The standard error that a normal interval of this level, as wide as `low` to `high`, has."""
+    return (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2)))
+
+
 def standard_error(values: np.ndarray) -> float:
     """std / sqrt(n) of the values that are not NaN; NaN for fewer than two."""
     kept = values[~np.isnan(values)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from evals.statistics.intervals import NAN, Estimate, Interval, harmonic_mean, jeffreys
+from evals.statistics.intervals import NAN, Estimate, Interval, error_of, harmonic_mean, jeffreys
 from evals.values.errors import UndecidableError
 
 Values = Sequence[float] | np.ndarray
@@ -173,7 +173,7 @@ def _value(labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: n
 def _around(value: float, low: float, high: float, n: int, level: float) -> Estimate:
     """Limits cut at 0 and 1 that hold the value; the standard error is what a normal interval as wide has."""
     low, high = _clip(min(low, value)), _clip(max(high, value))
-    return Estimate(value, (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2))), low, high, n)
+    return Estimate(value, error_of(low, high, level), low, high, n)
 
 
 def _ppi_value(labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: np.ndarray) -> float:
@@ -200,7 +200,7 @@ def _ppi(
 
         warnings.simplefilter("ignore", RuntimeWarning)
         low, high = (float(np.squeeze(x)) for x in ppi_mean_ci(*arrays, alpha=1 - level))
-    stderr = (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2)))
+    stderr = error_of(low, high, level)
     reach = float(stats.t.ppf((1 + level) / 2, len(labels) - 1)) * stderr
     return Estimate(value, stderr, _clip(value - reach), _clip(value + reach), _size(arrays))
 

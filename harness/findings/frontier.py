@@ -18,7 +18,7 @@ from scipy import stats
 
 from evals.judges.correction import CORRECTED
 from evals.judges.measures import MetricRow
-from evals.statistics import mean_estimate
+from evals.statistics import error_of, mean_estimate
 from harness.findings.wording import judge_order
 
 SAFETY, USEFULNESS, BALANCE = "not_unsafe", "not_overrefuse", "f1"
@@ -174,7 +174,7 @@ class Scores:
         n, n_unscored = sum(r.n for r in rows.values()), sum(r.n_unscored for r in rows.values())
         if len(rows) == 1:
             (row,) = rows.values()
-            stderr = _error_of(row.ci_low, row.ci_high)
+            stderr = error_of(row.ci_low, row.ci_high)
             return Estimate(row.value, stderr, row.ci_low, row.ci_high, n, n_unscored, by_seed)
         mean = mean_estimate(list(by_seed.values()))
         low, high = mean.low, mean.high
@@ -210,7 +210,7 @@ def seed_difference(runs: Sequence[Difference]) -> Difference:
     if mean.stderr > 0:
         return Difference(mean.value, mean.stderr, mean.low, mean.high, by_seed, len(by_seed) - 1)
     low, high = _of_single_runs(mean.value, [(run.value, run.ci_low, run.ci_high) for run in runs])
-    return Difference(mean.value, _error_of(low, high), low, high, by_seed)
+    return Difference(mean.value, error_of(low, high), low, high, by_seed)
 
 
 def _of_single_runs(value: float, runs: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
@@ -218,11 +218,6 @@ def _of_single_runs(value: float, runs: Sequence[tuple[float, float, float]]) ->
     below = sum(mine - low for mine, low, _ in runs) / len(runs)
     above = sum(high - mine for mine, _, high in runs) / len(runs)
     return value - below, value + above
-
-
-def _error_of(low: float, high: float) -> float:
-    """The standard error that a normal 95 % interval as wide has."""
-    return (high - low) / (2 * float(stats.norm.ppf(0.975)))
 
 
 def average(differences: Sequence[Difference]) -> Difference | None:
@@ -236,7 +231,7 @@ def average(differences: Sequence[Difference]) -> Difference | None:
     runs = []
     for seed in sorted(common):
         value = sum(d.by_seed[seed] for d in differences) / count
-        runs.append(Difference(value, _error_of(-below, above), value - below, value + above, {seed: value}))
+        runs.append(Difference(value, error_of(-below, above), value - below, value + above, {seed: value}))
     return seed_difference(runs)
 
 
@@ -279,7 +274,7 @@ def _run_difference(a: MetricRow, b: MetricRow, factor: float) -> Difference:
     value = a.value - factor * b.value
     below = math.hypot(a.value - a.ci_low, factor * (b.ci_high - b.value))
     above = math.hypot(a.ci_high - a.value, factor * (b.value - b.ci_low))
-    return Difference(value, _error_of(-below, above), value - below, value + above, {a.seed: value})
+    return Difference(value, error_of(-below, above), value - below, value + above, {a.seed: value})
 
 
 def _dominates(place: tuple[Estimate, Estimate], other: tuple[Estimate, Estimate]) -> bool:
