@@ -114,21 +114,21 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
 
 
 def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[Figure]) -> Iterator[Section]:
-    scores = evaluation.folder.scores
+    scores, rows = evaluation.folder.scores, _compared_rows(evaluation)
     none: tuple[Part, ...] = (Text("No suite was evaluated."),)
     shares = [part for suite in suites for part in _shares(evaluation, suite, figures)] or none
     yield Section("table", "Table", "Where each model lands", (*shares, Text(SHARES)), "")
     maps = [part for suite in suites if _categories(scores, suite) for part in heat_map(scores, suite)]
     one = Text("No suite has more than one category.")
     yield Section("categories", "Categories", "By category", tuple(maps) or (one,))
-    yield Section("comparisons", "Comparisons", "Paired comparisons", _comparisons(evaluation))
+    yield Section("comparisons", "Comparisons", "Paired comparisons", _comparisons(evaluation, rows))
     judges = judge_table(evaluation)
     told = (judges, Text(JUDGED)) if judges.rows else (Text("Nothing was judged."),)
     yield Section("judges", "Judges", "The judges", told)
     capability = tuple(table for table in (capability_table(scores), other_scores_table(scores)) if table)
     unmeasured = Text("Not measured; capability.root=FOLDER measures it for local models.")
     yield Section("capability", "Capability", "Capability", capability or (unmeasured,))
-    compared = max(1, len(_compared_rows(evaluation)))
+    compared = max(1, len(rows))
     power = (power_table(scores, suites, compared), Text(POWER.format(rows=compared))) if suites else none
     yield Section("power", "Power", "What these suites can show", power)
     yield Section("samples", "Samples", "What the models wrote", _samples(evaluation) or none)
@@ -225,8 +225,8 @@ def _compared_rows(evaluation: Evaluation) -> list[MetricComparison]:
     return read_comparisons(str(path)) if path.is_file() else []
 
 
-def _comparisons(evaluation: Evaluation) -> tuple[Part, ...]:
-    manifest, rows = evaluation.folder.manifest, _compared_rows(evaluation)
+def _comparisons(evaluation: Evaluation, rows: Sequence[MetricComparison]) -> tuple[Part, ...]:
+    manifest = evaluation.folder.manifest
     if not rows:
         return (Text("One model and no baseline: nothing to compare."),)
     tolerance, margin = (percent(float(manifest.get(name, math.nan))) for name in ("tolerance", "margin"))
