@@ -72,7 +72,10 @@ def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
     for key, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and key not in given:
             raise InputError("is missing", field=f"judges.{name}.{key}", fix="give it")
-    judge: Judge = builder(name, **given)
+    try:
+        judge: Judge = builder(name, **given)
+    except InputError as error:  # one without a file is of a setting, by its own name
+        raise (error if error.path else error.inside(f"judges.{name}")) from None
     return FromOutside(judge, kind) if is_outside(kind) else judge  # type: ignore[return-value]
 
 

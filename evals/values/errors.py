@@ -36,11 +36,13 @@ class InputError(ValueError):
         text = f"{place}: {problem}" if place else problem
         super().__init__(visible(f"{' '.join(text.split())}; {' '.join(fix.split())}"))
 
-    def inside(self, group: str = "", path: Path | str | None = None, line: int | None = None) -> InputError:
+    def inside(
+        self, group: str = "", path: Path | str | None = None, line: int | None = None, fix: str = ""
+    ) -> InputError:
         """The same of a field that lies in `group`, or in a file."""
         field = ".".join(filter(None, (group, self.field))) or None
         path, line = path or self.path, self.line if line is None else line
-        return InputError(self.problem, fix=self.fix, path=path, line=line, field=field)
+        return InputError(self.problem, fix=fix or self.fix, path=path, line=line, field=field)
 
 
 def _short(path: str) -> str:

@@ -26,15 +26,17 @@ LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
 
 def asked_suites(keys: JudgingKeys, root: str | None) -> list[Suite]:
     """Raises InputError for a suite whose files are not there, or do not fit."""
-    return [load_suite(name, root, keys.suite_path(name)) for name in keys.suites]
+    with keys.as_typed():
+        return [load_suite(name, root, keys.suite_path(name)) for name in keys.suites]
 
 
 def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:
     """Raises InputError for settings that do not fit the judge."""
-    settings = {name: keys.settings_of_judge(name) for name in keys.judges}
-    if {given.get("kind", name) for name, given in settings.items()} - LIGHT:
-        no_progress_bars()
-    return {name: build_judge(name, given) for name, given in settings.items()}
+    with keys.as_typed():
+        settings = {name: keys.settings_of_judge(name) for name in keys.judges}
+        if {given.get("kind", name) for name, given in settings.items()} - LIGHT:
+            no_progress_bars()
+        return {name: build_judge(name, given) for name, given in settings.items()}
 
 
 def judgements_of(

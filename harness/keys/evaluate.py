@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -191,6 +192,8 @@ class DataKeys:
 class JudgingKeys:
     """What is asked and who judges it: of `evaluate`, and of `run` below `evaluation.`"""
 
+    PLACE: ClassVar[str] = ""  # what stands before these names on the command line
+
     suites: list[str] = field(default_factory=list)  # names of suites
     suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
     judges: list[str] = field(default_factory=list)  # who reports, the first leads
@@ -200,39 +203,52 @@ class JudgingKeys:
     tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
     draws: int = 2000  # of the bootstrap
 
-    def check_numbers(self, place: str = "") -> None:
-        check_ranges(self, place.rstrip("."), {"tolerance": SHARE, "draws": whole(100)})
+    @contextmanager
+    def as_typed(self) -> Iterator[None]:
+        """Around what knows suites and judges by these names: a fault says the key as a person types it."""
+        try:
+            yield
+        except InputError as error:
+            known = self.PLACE and re.match(r"(suites|judges)\b", error.field or "")
+            raise (
+                error.inside(self.PLACE.rstrip("."), fix=self._typed(error.fix)) if known else error
+            ) from None
 
-    def check_judging(
-        self, place: str = "", own_suites: Sequence[str] = (), own_judges: Sequence[str] = ()
-    ) -> None:
+    def _typed(self, fix: str) -> str:
+        return re.sub(r"(?<![\w.])(?=(suites|judges)[.=])", self.PLACE, fix)
+
+    def check_numbers(self) -> None:
+        check_ranges(self, self.PLACE.rstrip("."), {"tolerance": SHARE, "draws": whole(100)})
+
+    def check_judging(self, own_suites: Sequence[str] = (), own_judges: Sequence[str] = ()) -> None:
         """Raises InputError for names and settings that do not fit; a run's own suite and judges need no asking."""
-        self.check_numbers(place)
-        for name in self.suites:
-            suite_source(name)
-        for kind, names, own in (("suites", self.suites, own_suites), ("judges", self.judges, own_judges)):
-            self._check_members(place, kind, names, own)
+        self.check_numbers()
+        with self.as_typed():
+            for name in self.suites:
+                suite_source(name)
+            self._check_members("suites", self.suites, own_suites)
+            self._check_members("judges", self.judges, own_judges)
         by, known = self.correction.by, [*own_judges, *self.judges]
-        field = f"{place}correction.by"
+        field, judges = f"{self.PLACE}correction.by", f"{self.PLACE}judges=[...]"
         if by is not None and by not in known:
-            raise InputError(f"{by!r} is not in {place}judges=[...]", field=field, fix="add it")
+            raise InputError(f"{by!r} is not in {judges}", field=field, fix="add it")
         if by is not None and len(known) < 2:
-            fix = "name the judge that is to be corrected in judges=[...] too"
+            fix = f"name the judge that is to be corrected in {judges} too"
             raise InputError("there is no other judge to correct", field=field, fix=fix)
 
-    def _check_members(self, place: str, kind: str, names: Sequence[str], own: Sequence[str]) -> None:
+    def _check_members(self, kind: str, names: Sequence[str], own: Sequence[str]) -> None:
         if len(set(names)) != len(names):
-            raise InputError("a name stands twice", field=f"{place}{kind}", fix="name each once")
+            raise InputError("a name stands twice", field=kind, fix="name each once")
         if taken := [name for name in names if name in own]:
             fix = "leave it out" + (
                 ", or give another name and judges.NAME.kind=" if kind == "judges" else ""
             )
-            raise InputError(f"a run has {taken[0]!r} in any case", field=f"{place}{kind}", fix=fix)
+            raise InputError(f"a run has {taken[0]!r} in any case", field=kind, fix=fix)
         if others := sorted(set(getattr(self, MEMBERS[kind])) - set(names)):
             raise InputError(
-                f"settings for {others[0]!r}, which is not in {place}{kind}=[...]",
-                field=f"{place}{kind}.{others[0]}",
-                fix=f"add it to {place}{kind}, or remove the setting",
+                f"settings for {others[0]!r}, which is not in {self.PLACE}{kind}=[...]",
+                field=f"{kind}.{others[0]}",
+                fix=f"add it to {kind}=[...], or remove the setting",
             )
 
     def suite_path(self, name: str) -> str | None:

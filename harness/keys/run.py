@@ -85,6 +85,8 @@ class RunCorrectionKeys(CorrectionKeys):
 class EvaluationConfig(JudgingKeys):
     """What every checkpoint is asked beside the run's own suite, and who judges beside the run's own judges."""
 
+    PLACE: ClassVar[str] = "evaluation."
+
     card: RunCardKeys = field(default_factory=RunCardKeys)
     correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
     comparisons: bool = False  # of every two methods, in comparisons.csv
@@ -92,7 +94,7 @@ class EvaluationConfig(JudgingKeys):
     batch_size: int = 128  # responses at once; changes speed only
 
     def __post_init__(self) -> None:
-        self.check_numbers("evaluation.")
+        self.check_numbers()
         check_ranges(self, "evaluation", {"max_new_tokens batch_size": whole(1)})
 
 
@@ -159,7 +161,7 @@ class RunConfig:
             },
         )
         source = self.data.source
-        self.evaluation.check_judging("evaluation.", [OWN_SUITE[source]], OWN_JUDGES[source])
+        self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
         self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()

@@ -246,9 +246,10 @@ def check_evaluation(config: RunConfig) -> None:
     keys = config.evaluation
     asked_suites(keys, config.data.root)
     asked_judges(keys)
-    if keys.card.labels != "none" and find_labels(keys.card, config.data.root)[0] is None:
-        why = find_labels(keys.card, config.data.root)[1]
-        raise InputError(why, field="evaluation.card", fix="give evaluation.card.path, or labels=none")
+    labels, why = find_labels(keys.card, config.data.root)
+    if keys.card.labels != "none" and labels is None:
+        fix = "give evaluation.card.path=, or evaluation.card.labels=none"
+        raise InputError(why, field="evaluation.card", fix=fix)
 
 
 def check_capability(config: RunConfig) -> None:

@@ -220,10 +220,25 @@ def test_asked_suites_and_judges_add_rows_and_change_none(tmp_path: Path) -> Non
     [
         (["evaluation.suites=[sandbox]"], "'evaluation.suites': a run has 'sandbox' in any case"),
         (["evaluation.judges=[auto]"], "'evaluation.judges': a run has 'auto' in any case"),
-        (["evaluation.suites=[nowhere]"], "nowhere"),
-        (["evaluation.suites=[prompt_file]"], "suites.prompt_file.path"),
+        (["evaluation.suites=[nowhere]"], "field 'evaluation.suites': unknown suite 'nowhere'"),
+        (["evaluation.suites=[prompt_file]"], "field 'evaluation.suites.prompt_file.path': suite"),
+        (
+            ["evaluation.suites=[prompt_file]", "evaluation.suites.prompt_file.file=x"],
+            "field 'evaluation.suites.prompt_file': only `path` can be set; give evaluation.suites.prompt_file.path=",
+        ),
+        (["evaluation.suites=[prompt_file,prompt_file]"], "field 'evaluation.suites': a name stands twice"),
+        (["evaluation.judges=[nobody]"], "field 'evaluation.judges': unknown judge 'nobody'"),
+        (["evaluation.judges=[human]"], "field 'evaluation.judges.human.path': is missing"),
+        (["evaluation.judges=[llama_guard]"], "field 'evaluation.judges.llama_guard.model': the judge has"),
+        (
+            ["evaluation.judges=[rulebook]", "evaluation.judges.rulebook=3"],
+            "field 'evaluation.judges.rulebook': is not a group; give evaluation.judges.rulebook.KEY=VALUE",
+        ),
         (["evaluation.judges.string_match.x=1"], "'evaluation.judges.string_match': settings for"),
-        (["evaluation.judges=[string_match]", "evaluation.judges.string_match.x=1"], "no such setting"),
+        (
+            ["evaluation.judges=[string_match]", "evaluation.judges.string_match.x=1"],
+            "field 'evaluation.judges.string_match.x': no such setting",
+        ),
         (["evaluation.correction.by=human"], "'human' is not in evaluation.judges"),
         (["evaluation.card.labels=xstest"], "'evaluation.card': data.root has no xstest/"),
         (["evaluation.tolerance=nan"], "'evaluation.tolerance': is nan"),
@@ -232,7 +247,9 @@ def test_asked_suites_and_judges_add_rows_and_change_none(tmp_path: Path) -> Non
 def test_what_cannot_be_judged_is_refused_before_anything_runs(
     tmp_path: Path, overrides: list[str], complaint: str
 ) -> None:
-    """A misspelt suite or judge would have ended the run after all its training."""
+    """A misspelt suite or judge would have ended the run after all its training; and the line said `suites.` for what
+    was typed as `evaluation.suites.`, a key that a run does not have.
+    """
     with pytest.raises(InputError) as refused:
         check_evaluation(config_of(tmp_path, *overrides))
     assert complaint in str(refused.value)
