@@ -62,32 +62,34 @@ class Side:
     name: str
 
 
-def compare(pairs: Iterable[tuple[Side, Side]], *, tolerance: float, margin: float) -> list[MetricComparison]:
+def compare(
+    pairs: Iterable[tuple[Side, Side]], *, margin: float, equivalent: float
+) -> list[MetricComparison]:
     """Every metric that both sides of each pair have, by every common judge; p-values adjusted over all."""
-    rows = [row for pair in pairs for row in _compare(*pair, margin)]
+    rows = [row for pair in pairs for row in _compare(*pair, equivalent)]
     adjusted = holm([row.p_value for row in rows])
     rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
-    return [replace(row, verdict=verdict(row, tolerance)) for row in rows]
+    return [replace(row, verdict=verdict(row, margin)) for row in rows]
 
 
-def verdict(row: MetricComparison, tolerance: float) -> str:
-    """win, lose: significant after correction, and by more than `tolerance`. tie: the 95 % interval lies within
-    ± `tolerance`. Else undecided.
+def verdict(row: MetricComparison, margin: float) -> str:
+    """win, lose: significant after correction, and by more than `margin`. tie: the 95 % interval lies within
+    ± `margin`. Else undecided.
     """
-    if row.p_adjusted < ALPHA and abs(row.difference) > tolerance and row.ci_low * row.ci_high > 0:
+    if row.p_adjusted < ALPHA and abs(row.difference) > margin and row.ci_low * row.ci_high > 0:
         return WIN if row.difference > 0 else LOSE
-    return TIE if -tolerance <= row.ci_low and row.ci_high <= tolerance else UNDECIDED
+    return TIE if -margin <= row.ci_low and row.ci_high <= margin else UNDECIDED
 
 
-def gate(rows: Sequence[MetricComparison], tolerance: float) -> tuple[int, str]:
-    """(exit code, one sentence): 1 where something is lost, 3 where a loss beyond `tolerance` cannot be ruled
+def gate(rows: Sequence[MetricComparison], margin: float) -> tuple[int, str]:
+    """(exit code, one sentence): 1 where something is lost, 3 where a loss beyond `margin` cannot be ruled
     out, 0 where everything is no worse than that.
     """
     if not rows:
         raise UndecidableError("the two evaluations have no metric in common; nothing was compared")
     lost = [row for row in rows if row.verdict == LOSE]
-    open_rows = [row for row in rows if row.verdict != LOSE and row.ci_low < -tolerance]
-    points = f"{100 * tolerance:g} points"
+    open_rows = [row for row in rows if row.verdict != LOSE and row.ci_low < -margin]
+    points = f"{100 * margin:g} points"
     if lost:
         return 1, f"Worse by more than {points}: {_named(lost)}."
     if open_rows:

@@ -220,7 +220,7 @@ def _publish(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "notes": list(notes),
-        "tolerance": config.tolerance,
+        "tolerance": config.margin,  # as older records call it
         "margin": config.capability.margin,
         KIND: dict(record),
     }
@@ -307,7 +307,7 @@ def _compare(
     config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None
 ) -> tuple[list[MetricComparison], list[str], int]:
     """(rows, notes, exit code): every pair of models of this evaluation, or each with the baseline's."""
-    options = {"tolerance": config.tolerance, "margin": config.capability.margin}
+    options = {"margin": config.margin, "equivalent": config.capability.margin}
     if baseline is None:
         sides = [Side(evaluation, model, model) for model in evaluation.models]
         pairs = list(combinations(sides, 2))
@@ -321,7 +321,7 @@ def _compare(
     pairs = pair_with_baseline(evaluation, baseline)
     found = check_comparable(pairs, config.compare_anyway)
     rows = compare(pairs, **options)
-    code, sentence = gate(rows, config.tolerance)
+    code, sentence = gate(rows, config.margin)
     notes = [f"Compared with {baseline.folder.name}. {sentence}"]
     if found:
         notes.append(f"Compared although the evaluations differ in more than the model: {'; '.join(found)}.")

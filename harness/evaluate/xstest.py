@@ -149,7 +149,7 @@ def _made_of(config: XSTestConfig, fitted: bool) -> dict[str, Any]:
 
 def _command(config: XSTestConfig) -> list[str]:
     """The command with its paths left out, and what is not the default."""
-    defaults = XSTestConfig(DataKeys("FOLDER"))
+    defaults = XSTestConfig(data=DataKeys("FOLDER"))
     values = {key: getattr(config, key) for key in ("labels", "draws", "seed", "name")}
     keys = [f"{key}={value}" for key, value in values.items() if value != getattr(defaults, key)]
     encoder = ["encoder=ENCODER"] if config.encoder else []

@@ -17,9 +17,19 @@ from evals.models.server import WHICH, ServerSettings, as_before
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
-from evals.values.ranges import SHARE, check_ranges, whole
+from evals.values.ranges import Range, whole
 from harness.keys.compose import compose_command
-from harness.keys.shared import check_least, check_name, file_name
+from harness.keys.shared import (
+    Bootstrap,
+    Checked,
+    Margin,
+    Recorded,
+    Seed,
+    Threads,
+    UnscoredLimit,
+    file_name,
+    least,
+)
 
 PRECISIONS = ("float32", "bfloat16")
 # `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command
@@ -27,7 +37,7 @@ PRECISIONS = ("float32", "bfloat16")
 MEMBERS = {"suites": "suite_paths", "judges": "judge_settings", "models": "models"}
 
 # What may change between two runs of one evaluation: none of them changes a response or a judgement.
-AFTERWARDS = ("baseline", "tolerance", "compare_anyway", "max_unscored", "show_prompts")
+AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prompts")
 
 
 @dataclass
@@ -111,8 +121,8 @@ class DecodingKeys:
         return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature} | drawn
 
 
-@dataclass
-class CapabilityKeys:
+@dataclass(kw_only=True)
+class CapabilityKeys(Margin):
     """Knowledge tasks through lm-eval, for local models."""
 
     root: str | None = None  # folder of the tasks' released files; null: by lm-eval's names, from the hub
@@ -120,18 +130,16 @@ class CapabilityKeys:
     num_fewshot: dict[str, int] = field(default_factory=dict)  # .TASK=5: examples before each question
     limit: int = 400  # items a task
     batch_size: int = 32  # requests at once; changes speed only
-    margin: float = 0.02  # two models within this much are equivalent
+
+    PLACE: ClassVar[str] = "capability."
+    RANGES: ClassVar[dict[str, Range]] = {"limit batch_size": whole(1)}
 
     @property
     def wanted(self) -> bool:
         return self.root is not None or bool(self.tasks)
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"is {getattr(self, name)}", field=f"capability.{name}", fix="give at least 1"
-                )
+        super().__post_init__()
         for name, examples in self.num_fewshot.items():
             place = f"capability.num_fewshot.{name}"
             if examples < 0:
@@ -140,17 +148,14 @@ class CapabilityKeys:
                 raise InputError(
                     "is not in capability.tasks=[...]", field=place, fix="add it, or remove this"
                 )
-        if not self.margin > 0:
-            raise InputError(
-                f"is {self.margin}", field="capability.margin", fix="give more than 0, such as 0.02"
-            )
 
 
 @dataclass
-class CardKeys:
+class CardKeys(Checked):
     """Each judge is measured on people's labels before it is used; the card stands beside its scores."""
 
-    PLACE: ClassVar[str] = ""  # what stands before these names on the command line
+    PLACE: ClassVar[str] = "card."
+    RANGES: ClassVar[dict[str, Range]] = {"limit": whole(1)}
 
     labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, or none
     path: str | None = None  # their folder or file; else they are searched below data.root
@@ -160,27 +165,21 @@ class CardKeys:
         if self.labels != "none" and self.labels not in LABELLED:
             raise InputError(
                 f"unknown labels {self.labels!r}",
-                field=f"{self.PLACE}card.labels",
+                field=f"{self.PLACE}labels",
                 fix=f"use one of {', '.join(LABELLED)}, or none",
             )
-        if self.limit < 1:
-            raise InputError(f"is {self.limit}", field=f"{self.PLACE}card.limit", fix="give at least 1")
+        super().__post_init__()
 
 
 @dataclass
-class CorrectionKeys:
+class CorrectionKeys(Checked):
     """Scores corrected for a judge's mistakes by people's labels on a random few of the same responses."""
 
-    PLACE: ClassVar[str] = ""
+    PLACE: ClassVar[str] = "correction."
+    RANGES: ClassVar[dict[str, Range]] = {"labels": least(0)}
 
     by: str | None = None  # the judge whose verdicts are those labels, one of judges=[...]
     labels: int = 0  # how many of them are used, drawn at random; 0: all
-
-    def __post_init__(self) -> None:
-        if self.labels < 0:
-            raise InputError(
-                f"is {self.labels}", field=f"{self.PLACE}correction.labels", fix="give 0 (all) or more"
-            )
 
 
 @dataclass
@@ -188,11 +187,9 @@ class DataKeys:
     root: str | None = None  # folder that holds the suites' folders
 
 
-@dataclass
-class JudgingKeys:
+@dataclass(kw_only=True)
+class JudgingKeys(Bootstrap, Margin):
     """What is asked and who judges it: of `evaluate`, and of `run` below `evaluation.`"""
-
-    PLACE: ClassVar[str] = ""  # what stands before these names on the command line
 
     suites: list[str] = field(default_factory=list)  # names of suites
     suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
@@ -200,8 +197,6 @@ class JudgingKeys:
     judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
     card: CardKeys = field(default_factory=CardKeys)
     correction: CorrectionKeys = field(default_factory=CorrectionKeys)
-    tolerance: float = 0.02  # a loss up to this much, a fraction of 1, is let through
-    draws: int = 2000  # of the bootstrap
 
     @contextmanager
     def as_typed(self) -> Iterator[None]:
@@ -217,12 +212,8 @@ class JudgingKeys:
     def _typed(self, fix: str) -> str:
         return re.sub(r"(?<![\w.])(?=(suites|judges)[.=])", self.PLACE, fix)
 
-    def check_numbers(self) -> None:
-        check_ranges(self, self.PLACE.rstrip("."), {"tolerance": SHARE, "draws": whole(100)})
-
     def check_judging(self, own_suites: Sequence[str] = (), own_judges: Sequence[str] = ()) -> None:
         """Raises InputError for names and settings that do not fit; a run's own suite and judges need no asking."""
-        self.check_numbers()
         with self.as_typed():
             for name in self.suites:
                 suite_source(name)
@@ -261,13 +252,10 @@ class JudgingKeys:
         return settings
 
 
-@dataclass
-class EvaluateConfig(JudgingKeys):
+@dataclass(kw_only=True)
+class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
-    name: str = "evaluation"  # results/NAME
-    results: str = "results"  # root folder of results
-    seed: int = 0  # of samples, bootstrap and capability items
-    threads: int = 2  # processor threads
+    name: str = "evaluation"
     subject: LocalKeys = field(default_factory=LocalKeys)
     server: ServerSettings = field(default_factory=asked_server)
     responses: str | None = None  # recorded responses, CSV or JSONL
@@ -279,19 +267,18 @@ class EvaluateConfig(JudgingKeys):
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
     baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
     compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
-    max_unscored: float = 0.1  # share of unscored responses beyond which the exit code is 3
+    max_unscored: float = 0.1
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     RENAMED: ClassVar[dict[str, str]] = {
         "unscored_limit": "max_unscored",
+        "tolerance": "margin",
         "model": "subject",
         "models.*.model": "models.*.subject",
     }
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        check_least(self, seed=0, threads=1)
-        check_ranges(self, "", {"max_unscored": SHARE})
+        super().__post_init__()
         self._check_lists()
         for name, source in self.sources().items():
             source.check(f"models.{name}." if self.models else "")

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from evals.models.server import GraderServerSettings
-from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
-from evals.values.ranges import SHARE_BELOW_ONE, check_ranges
+from evals.values.ranges import SHARE_BELOW_ONE, Range
 from harness.keys.graders import RENAMED, GraderKeys, check_grader
-from harness.keys.shared import check_least, check_name, response_types
+from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, TypesAsked, UnscoredLimit, least
 from trainers.reward.weights import MAX_UNSCORED, WeightsConfig
 
 ORACLE = "oracle"
@@ -23,8 +22,8 @@ class RewardModelSource:
     path: str | None = None  # folder or hub id of a one-output classifier, or a .jsonl of recorded scores
 
 
-@dataclass
-class FitConfig:
+@dataclass(kw_only=True)
+class FitConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit, TypesAsked):
     on: str = ""  # labelled completions (.jsonl), several a prompt, or a set of conf/gate by name
     test: str | None = None  # others to judge the reward on; without it: weights.holdout of the prompts
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
@@ -32,18 +31,18 @@ class FitConfig:
     server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
     reward_model: RewardModelSource = field(default_factory=RewardModelSource)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    response_types: list[str] = field(default_factory=list)  # only these; empty: all of the completions
     refit: bool = True  # fit anew without each rule, to say what leaving it out costs
     orders: int = 5  # random orders of the prompts for the learning curve; 0: none
     worst: int = 10  # wrongly ranked pairs shown of each response type
-    max_unscored: float = MAX_UNSCORED  # a larger share of unscored completions: exit code 3
-    draws: int = 2000  # bootstrap draws of an interval
-    threads: int = 2  # processor threads
-    seed: int = 0  # of the split, of draws, orders and trees
-    name: str = "fit"  # results/NAME
-    results: str = "results"  # root folder of results
+    max_unscored: float = MAX_UNSCORED
+    name: str = "fit"
 
     RENAMED: ClassVar[dict[str, str]] = RENAMED
+    RANGES: ClassVar[dict[str, Range]] = {
+        "orders": least(0),
+        "worst": least(0),
+        "max_unscored": SHARE_BELOW_ONE,  # with none left there is no fit
+    }
 
     def __post_init__(self) -> None:
         if not self.on:
@@ -51,8 +50,7 @@ class FitConfig:
         check_grader(self.grader.kind, self.grader.path, "grader", ("server", ORACLE))
         if self.grader.kind == "server":
             self.server.require()
-        check_least(self, orders=0, worst=0, draws=100, threads=1, seed=0)
-        check_ranges(self, "", {"max_unscored": SHARE_BELOW_ONE})  # with none left there is no fit
+        super().__post_init__()
         if self.reward_model.path is not None and not self.weights.reward_model:
             raise InputError(
                 "is false, and a reward model is given",
@@ -65,10 +63,3 @@ class FitConfig:
                 field="weights.holdout",
                 fix="give a share above 0, or other completions with test=FILE",
             )
-        check_name(self.name)
-        self.types  # noqa: B018  an unknown response type is refused at once
-
-    @property
-    def types(self) -> tuple[ResponseType, ...]:
-        """The response types that are asked for; empty for all."""
-        return response_types(self.response_types)

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
-from evals.values.ranges import SHARE, check_ranges
+from evals.values.ranges import Range
 from harness.keys.graders import RENAMED, GraderKeys, check_grader
-from harness.keys.shared import check_least, check_name
+from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, UnscoredLimit, check_name, least
 from trainers.supervised.encoder_config import EncoderFitConfig
 
 RECORDED = "recorded"
@@ -98,8 +98,8 @@ class TeacherKeys:
         return GraderChoice(self.kind, self.path)
 
 
-@dataclass
-class GoldConfig:
+@dataclass(kw_only=True)
+class GoldConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit):
     grader: GraderKeys = field(default_factory=GraderKeys)
     graders: list[GraderChoice] = field(default_factory=list)  # several: [{kind: KIND, path: PATH}, ...]
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
@@ -108,28 +108,23 @@ class GoldConfig:
     metric: ThresholdMetric = ThresholdMetric.BALANCED_ACCURACY  # of the tuned thresholds; or accuracy
     folds: int = 5  # of the prompts of gold.train
     few: int = 10  # fewer prompts with either label: too few to learn from, or to judge
-    max_unscored: float = 0.05  # a larger share of unscored grades: exit code 3
-    draws: int = 1000  # bootstrap draws of an interval
+    draws: int = 1000
     batch_size: int = 8  # responses between two writes of the grade cache; changes speed only
-    threads: int = 2  # processor threads
-    seed: int = 0  # of folds, draws and the responses that are attacked
     hostile: HostileKeys = field(default_factory=HostileKeys)
     server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
     encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
     teacher: TeacherKeys = field(default_factory=TeacherKeys)
-    name: str = "gold"  # results/NAME
-    results: str = "results"  # root folder of results
+    name: str = "gold"
 
     RENAMED: ClassVar[dict[str, str]] = {"teacher.grader": "teacher.kind", **RENAMED}
+    RANGES: ClassVar[dict[str, Range]] = {"folds": least(2), "few batch_size": least(1)}
 
     def __post_init__(self) -> None:
-        check_least(self, folds=2, few=1, draws=100, batch_size=1, threads=1, seed=0)
-        check_ranges(self, "", {"max_unscored": SHARE})
+        super().__post_init__()
         if self.teacher.kind:
             self.encoder.for_grades()
         if self.gold.train is None and self.gold.test is None:
             raise InputError("no labels", field="gold.test", fix="give labelled completions: gold.test=FILE")
-        check_name(self.name)
         names = [choice.name for choice in self.choices]
         if len(set(names)) < len(names):
             raise InputError("two graders have one name", field="graders", fix="give each a name of its own")

@@ -51,7 +51,9 @@ def _group(kind: type[Any], prefix: str, defaults: dict[str, str]) -> list[str]:
     comments = meanings(kind)
     hints = get_type_hints(kind)
     lines, inner = [], []
-    for field in fields(kind):
+    order = list(inspect.get_annotations(kind))  # a class's own keys stand before those that it shares
+    shared = len(order)
+    for field in sorted(fields(kind), key=lambda f: order.index(f.name) if f.name in order else shared):
         key, hint = f"{prefix}{field.name}", hints[field.name]
         if field.metadata.get("omegaconf_ignore"):
             continue

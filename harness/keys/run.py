@@ -16,11 +16,11 @@ from hydra.errors import HydraException
 
 from evals.models.folder import check_folder, context_of
 from evals.values.errors import InputError
-from evals.values.ranges import POSITIVE, check_ranges, whole
+from evals.values.ranges import Range, whole
 from harness.keys.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
 from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys, member_key
 from harness.keys.methods import DEFAULT, chosen
-from harness.keys.shared import check_name
+from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.runtime.launch import read_launch
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
@@ -70,7 +70,7 @@ class DataConfig:
 class RunCardKeys(CardKeys):
     """As evaluate's, and by default no judge is measured."""
 
-    PLACE: ClassVar[str] = "evaluation."
+    PLACE: ClassVar[str] = "evaluation.card."
     labels: str = "none"  # xstest, gptfuzz, rbr_gold, or none
 
 
@@ -78,10 +78,10 @@ class RunCardKeys(CardKeys):
 class RunCorrectionKeys(CorrectionKeys):
     """As evaluate's: one of the run's own judges may be named too."""
 
-    PLACE: ClassVar[str] = "evaluation."
+    PLACE: ClassVar[str] = "evaluation.correction."
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EvaluationConfig(JudgingKeys):
     """What every checkpoint is asked beside the run's own suite, and who judges beside the run's own judges."""
 
@@ -93,9 +93,7 @@ class EvaluationConfig(JudgingKeys):
     max_new_tokens: int = 40  # limit of a response
     batch_size: int = 128  # responses at once; changes speed only
 
-    def __post_init__(self) -> None:
-        self.check_numbers()
-        check_ranges(self, "evaluation", {"max_new_tokens batch_size": whole(1)})
+    RANGES: ClassVar[dict[str, Range]] = {"max_new_tokens batch_size": whole(1)}
 
 
 # What a run measures in any case.
@@ -105,24 +103,20 @@ OWN_JUDGES = {Source.SANDBOX: (ORACLE, AUTO), Source.REAL: (STRING_MATCH, AUTO)}
 SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
 
 
-@dataclass
-class CapabilityConfig:
+@dataclass(kw_only=True)
+class CapabilityConfig(Margin):
     tasks: list[str] = field(default_factory=lambda: list(SANDBOX_TASKS))  # []: none is measured
     root: str | None = None  # folder with the real tasks' files; null: the sandbox's own tasks
     limit: int = 400  # items a task
     batch_size: int = 128  # requests at once; changes speed only
-    margin: float = 0.02  # in comparisons, two methods within this much are equivalent
 
-    def __post_init__(self) -> None:
-        check_ranges(self, "capability", {"limit batch_size": whole(1), "margin": POSITIVE})
+    PLACE: ClassVar[str] = "capability."
+    RANGES: ClassVar[dict[str, Range]] = {"limit batch_size": whole(1)}
 
 
-@dataclass
-class RunConfig:
-    name: str = "demo"  # results/NAME
-    results: str = "results"  # root folder of results
-    seed: int = 0  # of the world, of every model and of every sample
-    threads: int = 2  # processor threads
+@dataclass(kw_only=True)
+class RunConfig(Recorded, Seed, Threads):
+    name: str = "demo"
     methods: list[str] = field(default_factory=lambda: list(DEFAULT))  # those that are compared, by name
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     data: DataConfig = field(default_factory=DataConfig)
@@ -145,21 +139,15 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
 
-    RENAMED: ClassVar[dict[str, str]] = {"ppo.max_unscored_share": "ppo.max_unscored"}
+    RENAMED: ClassVar[dict[str, str]] = {
+        "ppo.max_unscored_share": "ppo.max_unscored",
+        "evaluation.tolerance": "evaluation.margin",
+    }
+    RANGES: ClassVar[dict[str, Range]] = {"processes": whole(1, 1024), "group_size": whole(2)}
 
     def __post_init__(self) -> None:
         chosen(self.methods)
-        check_name(self.name)
-        # The libraries that train take no larger seed.
-        check_ranges(
-            self,
-            "",
-            {
-                "seed": whole(0, 2**32 - 1),
-                "threads processes": whole(1, 1024),
-                "group_size": whole(2),
-            },
-        )
+        super().__post_init__()
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
         self._check_algorithm()

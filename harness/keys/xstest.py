@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from evals.values.errors import InputError
+from evals.values.ranges import Range
 from harness.keys.evaluate import DataKeys
-from harness.keys.shared import check_least, check_name
+from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, least
 
 
-@dataclass
-class XSTestConfig:
+@dataclass(kw_only=True)
+class XSTestConfig(Recorded, Bootstrap, Seed, Threads):
     data: DataKeys = field(default_factory=DataKeys)
     encoder: str = ""  # an encoder's folder or hub name, fitted as a judge; empty: no encoder judge
     labels: int = 50  # human labels, drawn at random, that the corrected scores may see
-    draws: int = 2000  # bootstrap draws of an interval
-    seed: int = 0  # of the labels drawn
-    threads: int = 2  # processor threads
-    name: str = "xstest"  # results/NAME
-    results: str = "results"  # root folder of results
+    name: str = "xstest"
+
+    RANGES: ClassVar[dict[str, Range]] = {"labels": least(10)}
 
     def __post_init__(self) -> None:
-        check_least(self, labels=10, draws=100, threads=1, seed=0)
+        super().__post_init__()
         if self.data.root is None:
             raise InputError("is missing", field="data.root", fix="give the folder that holds xstest/")
-        check_name(self.name)

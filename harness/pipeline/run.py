@@ -133,8 +133,8 @@ def _comparisons(folder: Path, config: RunConfig) -> list[MetricComparison]:
     sides = [Side(record, name, name) for name in record.models]
     return compare(
         [pair for pair in combinations(sides, 2) if seeds[pair[0].model] == seeds[pair[1].model]],
-        tolerance=config.evaluation.tolerance,
-        margin=config.capability.margin,
+        margin=config.evaluation.margin,
+        equivalent=config.capability.margin,
     )
 
 

@@ -421,7 +421,7 @@ def row(difference: float, low: float, high: float, p: float = 0.001) -> MetricC
     ],
 )
 def test_verdicts(found: MetricComparison, expected: str) -> None:
-    """A loss that is noise, or smaller than the tolerance, stopped a release."""
+    """A loss that is noise, or smaller than the margin, stopped a release."""
     assert verdict(found, 0.02) == expected
 
 
@@ -433,10 +433,10 @@ def test_the_gate_by_hand(tmp_path: Path, suite: Path, careful: Path, bold: Path
     )
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=base") == 0
     base = f"baseline={tmp_path}/results/base"
-    assert evaluate(tmp_path, suite, f"responses={careful}", "name=same", base, "tolerance=0.1") == 0
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=same", base, "margin=0.1") == 0
     assert evaluate(tmp_path, suite, f"responses={bold}", "name=worse", base) == 1
     assert evaluate(tmp_path, suite, f"responses={nearly}", "name=open", base) == 3
-    assert evaluate(tmp_path, suite, f"responses={nearly}", "name=open", base, "tolerance=0.2") == 0
+    assert evaluate(tmp_path, suite, f"responses={nearly}", "name=open", base, "margin=0.2") == 0
     summary = (tmp_path / "results/worse/summary.md").read_text()
     assert "bold − careful (base)" in summary and "▼ lose" in summary
     assert "Worse by more than 2 points: prompt\\_file not\\_unsafe" in summary
@@ -456,9 +456,7 @@ def test_different_evaluations_are_not_compared_silently(
         and "compare_anyway=true" in said
     )
     assert (
-        evaluate(
-            tmp_path, suite, f"responses={careful}", "name=v2", base, "compare_anyway=true", "tolerance=.1"
-        )
+        evaluate(tmp_path, suite, f"responses={careful}", "name=v2", base, "compare_anyway=true", "margin=.1")
         == 0
     )
     assert "Compared although" in (tmp_path / "results/v2/summary.md").read_text()
@@ -581,10 +579,10 @@ def test_nothing_lost_means_something_compared() -> None:
             ["models.x.server.url=http://x/v1", "models.x.server.max_requests=-1"],
             "server.max_requests': is -1",
         ),
-        (["responses=a.csv", "+tolerence=0"], "field 'tolerence': no such key"),
+        (["responses=a.csv", "+margn=0"], "field 'margn': no such key"),
         (["responses=a.csv", "+card.limits=0"], "field 'card.limits': no such key"),
         (["responses=a.csv", "card.labels=horoscope"], "field 'card.labels': unknown labels 'horoscope'"),
-        (["responses=a.csv", "tolerance=2"], "field 'tolerance': is 2"),
+        (["responses=a.csv", "margin=2"], "field 'margin': is 2"),
         (["responses=a.csv", "baseline=nowhere"], "there is no metrics.csv here"),
         (["responses=a.csv", "capability.root=."], "field 'capability': needs a local model"),
         (
@@ -597,7 +595,7 @@ def test_nothing_lost_means_something_compared() -> None:
         ),
         (["responses=nowhere.csv"], "nowhere.csv: cannot be read"),
         (["subject.path=./nowhere"], "field 'subject.path': no such folder"),
-        (["responses=a.csv", "tolerence=0"], "did you mean 'tolerance'"),
+        (["responses=a.csv", "margn=0"], "did you mean 'margin'"),
     ],
 )
 def test_faults_are_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -17,13 +18,15 @@ from evals.judges import build_judge
 from evals.values.errors import InputError
 from evals.values.renamed import new_name
 from harness.keys.compose import compose_keys, every_key
-from harness.keys.evaluate import EvaluateConfig, compose_evaluate
+from harness.keys.evaluate import DataKeys, EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
-from harness.keys.gold import GoldConfig
+from harness.keys.gold import GoldConfig, GoldLabels
+from harness.keys.graders import GraderKeys
 from harness.keys.help import meanings
 from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
+from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, Threads, UnscoredLimit
 from harness.keys.xstest import XSTestConfig
 from harness.report.exports.lm_eval_export import ExportConfig
 from harness.storage.provenance import FLOORS, ROOT
@@ -46,6 +49,8 @@ COMMANDS = (
     [
         ("run", "ppo.max_unscored_share=0.2", "ppo.max_unscored"),
         ("evaluate", "unscored_limit=0.2", "max_unscored"),
+        ("run", "evaluation.tolerance=0.1", "evaluation.margin"),
+        ("evaluate", "tolerance=0.1", "margin"),
         ("evaluate", "model.path=x", "subject.path"),
         ("evaluate", "models.a.model.path=x", "models.a.subject.path"),
         ("gold", "model.path=x", "grader.path"),
@@ -70,6 +75,43 @@ def test_an_old_name_gives_the_new_one(
 def test_every_key_has_its_meaning(kind: type) -> None:
     """Help listed inherited keys, `server.timeout` say, with nothing beside them."""
     assert [key for key, meaning in key_meanings(kind) if not meaning] == []
+
+
+SHARED = {name: kind for kind in (Seed, Threads, Bootstrap, Margin, UnscoredLimit, Recorded) for name in
+          inspect.get_annotations(kind)}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", COMMANDS[:6], ids=lambda kind: kind.__name__)
+def test_what_commands_share_is_one_settings_class(kind: type) -> None:
+    """`tolerance` was a share in evaluate and a group in regress; a seed's bounds differed from command to command."""
+    hints = [kind, *get_type_hints(kind).values()]
+    for group in (hint for hint in hints if is_dataclass(hint) and hint.__module__.startswith("harness.")):
+        for name in {field.name for field in fields(group)} & {*SHARED} - {"name"}:
+            assert issubclass(group, SHARED[name]), f"{group.__name__}.{name}"
+    assert issubclass(kind, Recorded)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 2**32}, "'seed': is 4294967296; give 0 or more, up to 4294967295"),
+        ({"draws": 99}, "'draws': is 99; give 100 or more"),
+        ({"threads": 0}, "'threads': is 0; give a whole number from 1 to 1024"),
+        ({"results_name": "a/b"}, "'name': is 'a/b'"),
+    ],
+)
+def test_what_commands_share_has_one_check(change: dict[str, object], said: str) -> None:
+    """A seed that numpy refuses was taken by every command but run, and ended in a traceback after the sampling."""
+    given = {name.replace("results_name", "name"): value for name, value in change.items()}
+    kinds = {
+        EvaluateConfig: {"suites": ["xstest"], "responses": "x"},
+        GoldConfig: {"gold": GoldLabels(test="x"), "grader": GraderKeys("recorded", "x")},
+        FitConfig: {"on": "x"},
+        XSTestConfig: {"data": DataKeys("x")},
+    }
+    for kind, needed in kinds.items():
+        with pytest.raises(InputError, match=re.escape(said)):
+            kind(**needed, **given)
 
 
 def test_help_shows_values_as_they_are_written() -> None:

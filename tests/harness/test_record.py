@@ -181,7 +181,7 @@ def test_a_run_s_capability_is_compared_item_by_item(tmp_path: Path) -> None:
     assert theirs.capability == {("rbr_ppo-1", "mmlu", "acc"): right}
     ((first, second),) = pair_with_baseline(ours, theirs)
     assert obstacles(first, second) == []
-    compared = compare([(first, second)], tolerance=0.02, margin=0.02)
+    compared = compare([(first, second)], margin=0.02, equivalent=0.02)
     assert [row.difference for row in compared if row.suite == "capability/mmlu"] == [-1.0]
     theirs.record["capability"] = {**about, "limit": 41}
     assert obstacles(first, second) == ["items of the capability tasks (limit or seed)"]

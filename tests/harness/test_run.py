@@ -126,7 +126,7 @@ def test_a_run_s_model_is_evaluated_and_compared_with_its_run(finished: Path) ->
         "suites=[prompt_file]",
         f"suites.prompt_file.path={store}/data/{keys['data']}/eval_prompts.jsonl",
     ]
-    given += ["judges=[auto]", "decoding.max_new_tokens=40", "draws=100", "threads=1", "tolerance=1"]
+    given += ["judges=[auto]", "decoding.max_new_tokens=40", "draws=100", "threads=1", "margin=1"]
     done = rbrbench("evaluate", "name=again", f"run={run}", f"baseline={run}", *given, cwd=finished)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(finished / "results/again/comparisons.csv", newline="") as file:

@@ -241,7 +241,7 @@ def test_asked_suites_and_judges_add_rows_and_change_none(tmp_path: Path) -> Non
         ),
         (["evaluation.correction.by=human"], "'human' is not in evaluation.judges"),
         (["evaluation.card.labels=xstest"], "'evaluation.card': data.root has no xstest/"),
-        (["evaluation.tolerance=nan"], "'evaluation.tolerance': is nan"),
+        (["evaluation.margin=nan"], "'evaluation.margin': is nan"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_anything_runs(

@@ -165,7 +165,9 @@ def two_models(tmp_path: Path) -> Path:
 
 def test_everything_that_is_written(two_models: Path, tmp_path: Path) -> None:
     """Tables that disagree with the judgements, a plot that cannot be drawn for a judge of one model only."""
-    config = XSTestConfig(DataKeys(str(two_models)), labels=30, draws=100, results=str(tmp_path / "results"))
+    config = XSTestConfig(
+        data=DataKeys(str(two_models)), labels=30, draws=100, results=str(tmp_path / "results")
+    )
     folder = run_xstest(config, quiet())
     write_xstest_report(folder)
     text = (folder / "summary.md").read_text(encoding="utf-8")
@@ -205,7 +207,7 @@ def test_its_record_is_a_baseline(
 ) -> None:
     """The verdicts were thrown away: nothing could be compared with a model of this command."""
     results = tmp_path / "results"
-    config = XSTestConfig(DataKeys(str(two_models)), labels=30, draws=100, results=str(results))
+    config = XSTestConfig(data=DataKeys(str(two_models)), labels=30, draws=100, results=str(results))
     folder = run_xstest(config, quiet())
     assert Evaluation(folder).models == ["blunt", "wordy"]
     assert Evaluation(f"{folder}:wordy").models == ["wordy"]
