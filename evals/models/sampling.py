@@ -1,18 +1,15 @@
 """Sample responses from a causal language model.
 
-`generate` is the token loop, also used by the PPO rollout; `sample_responses` wraps it for prompts
-and texts. The loop keeps its key/value cache in tensors allocated once, drops a row from the batch
-as soon as it has ended, stops when none is left, and asks the model for the last position's logits
-only.
+`generate` continues token ids, also for the PPO rollout; `sample_responses` wraps it for prompts and texts. A
+model's first call finds out which loop writes for it as one pass over the whole text would: the project's own, or
+transformers' where the model has a state that no key/value cache holds.
 
 Randomness is one uniform number per row and step, turned into a token by the inverse of the
 cumulative distribution. In `sample_responses` they follow from the seed, the prompt's id and the sample's
 number, so a row's tokens depend on these alone: not on the batch size, the neighbours, the order of
 prompts or which of them a killed run had finished (up to rounding inside the model's matrix products).
 
-A greedy choice between two tokens that rounding could turn is made on logits of the row by itself, without
-padding and without cache (float32 only; see `NEAR_TIE`). A greedy response is thus the same to the last
-token in any batch.
+A greedy response is the same to the last token in any batch (float32; see `evals.models.token_loop.NEAR_TIE`).
 """
 
 from __future__ import annotations
@@ -20,20 +17,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from evals.models.chat import turn_end_id
 from evals.models.load import check_prompt_length, context_length, prompt_token_ids
+from evals.models.token_loop import TokenLoop, Writing
+from evals.models.transformers_loop import RowByRow, TransformersLoop
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 
-# Two logits nearer than this share of the row's largest are settled apart from the batch. Rounding in float32
-# moves them by some 1e-6 of it; half precisions move them by 1e-2, where no bound could be kept.
-NEAR_TIE = 5e-5
+PROBED = (
+    4  # tokens of a model's first response that a loop must continue as one pass over the whole text does
+)
+# How far logits may lie from those of one pass, as a share of their mean distance from their own mean: rounding
+# gives some 1e-6 in float32 and 1e-1 at most in half precisions, a lost state some 1.
+ROUNDING, HALF_ROUNDING = 1e-2, 0.5
+
+_loops: WeakKeyDictionary[PreTrainedModel, type[Writing]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -154,13 +158,17 @@ def generate(
     """Continue each prompt (token ids, any lengths) until a stop token or `max_new_tokens`.
 
     uniforms: [batch, max_new_tokens] numbers in [0, 1), needed unless `temperature` is 0.
-    record: also fill `log_probs` and `entropy`. The model runs in evaluation mode.
+    record: also fill `log_probs` and `entropy`. The model runs in evaluation mode. Raises InputError for a model
+    that no loop continues as one pass over the whole text does.
     """
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            loop = _Loop(model, prompts, max_new_tokens, pad_id, record)
+            kind = _loops.get(model) or _loops.setdefault(
+                model, _loop_of(model, prompts, max_new_tokens, pad_id)
+            )
+            loop = kind(model, prompts, max_new_tokens, pad_id, record)
             loop.run(temperature, stop_ids, uniforms)
     finally:
         model.train(training)
@@ -169,117 +177,48 @@ def generate(
     return Generation(*(output.clone() for output in outputs))
 
 
-class _Loop:
-    """The state of one call of `generate`; `rows` maps the live batch to the caller's rows."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        pad_id: int,
-        record: bool,
-    ) -> None:
-        batch, device = len(prompts), model.device
-        self.model, self.record = model, record
-        self.exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
-        self.tokens = torch.full((batch, max_new_tokens), pad_id, device=device)
-        self.lengths = torch.full((batch,), max_new_tokens, device=device)
-        self.finished = torch.zeros(batch, dtype=torch.bool, device=device)
-        self.log_probs = torch.zeros(batch, max_new_tokens, device=device)
-        self.entropy = torch.zeros(batch, max_new_tokens, device=device)
-        self.rows = torch.arange(batch, device=device)
-        self.prompts = prompts
-        self.input, self.mask = _left_padded(prompts, pad_id, max_new_tokens, device)
-        self.width = self.input.shape[1]
-        self.positions = (self.mask[:, : self.width].cumsum(1) - 1).clamp(min=0)
-        self.padded = not bool(self.mask.all())
-        self.cache = _cache(model, batch, self.width + max_new_tokens)
-
-    def run(self, temperature: float, stop_ids: Sequence[int], uniforms: Tensor | None) -> None:
-        stops = torch.tensor(list(stop_ids), device=self.tokens.device)
-        if uniforms is not None:
-            uniforms = uniforms.to(self.tokens.device)
-        for step in range(self.tokens.shape[1]):
-            logits = self._logits(step)
-            draws = None if uniforms is None else uniforms[self.rows, step]
-            tokens = self._choose(logits, temperature, draws, step)
-            self.tokens[self.rows, step] = tokens
-            ended = torch.isin(tokens, stops)
-            if bool(ended.any()):
-                self.lengths[self.rows[ended]] = step + 1
-                self.finished[self.rows[ended]] = True
-                if bool(ended.all()):
-                    return
-            self.input = tokens[:, None]
-            self.positions = self.positions[:, -1:] + 1
-            self._drop(ended)
-
-    def _logits(self, step: int) -> Tensor:
-        """[live, vocabulary] float32, for the position after the last token."""
-        output = self.model(
-            input_ids=self.input,
-            attention_mask=self.mask[:, : self.width + step] if self.padded else None,
-            position_ids=self.positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1].float()
-
-    def _choose(self, logits: Tensor, temperature: float, draws: Tensor | None, step: int) -> Tensor:
-        if temperature == 0:
-            return self._greedy(logits, step)
-        if draws is None:
-            raise ValueError("sampling at a temperature above 0 needs uniform numbers")
-        log_probs = (logits / temperature).log_softmax(-1)
-        probs = log_probs.exp()
-        tokens = inverse_cdf(probs, draws)
-        if self.record:
-            self.log_probs[self.rows, step] = log_probs.gather(1, tokens[:, None])[:, 0]
-            # A token of probability 0 has log-probability -inf and adds nothing to the entropy.
-            self.entropy[self.rows, step] = -(probs * log_probs.clamp(min=-1e4)).sum(-1)
-        return tokens
-
-    def _greedy(self, logits: Tensor, step: int) -> Tensor:
-        """The likeliest token [live]; near ties by the row's own logits, which no batch can change."""
-        best, tokens = logits.topk(2, dim=-1)
-        chosen = tokens[:, 0]
-        if self.exact:
-            near = (best[:, 0] - best[:, 1]) <= NEAR_TIE * logits.abs().amax(-1)
-            for i in near.nonzero()[:, 0].tolist():
-                chosen[i] = self._alone(int(self.rows[i]), step).argmax()
-        return chosen
-
-    def _alone(self, row: int, step: int) -> Tensor:
-        """[vocabulary] float32 logits after a row's prompt and first `step` tokens, by themselves."""
-        ids = [*self.prompts[row], *self.tokens[row, :step].tolist()]
-        output = self.model(
-            input_ids=torch.tensor([ids], device=self.tokens.device), use_cache=False, logits_to_keep=1
-        )
-        return output.logits[0, -1].float()
-
-    def _drop(self, ended: Tensor) -> None:
-        """Take ended rows out: live rows from the end of the batch fill their places."""
-        live = int((~ended).sum())
-        if live == len(ended):
-            return
-        keep = torch.arange(live, device=ended.device)
-        holes = ended[:live].nonzero()[:, 0]
-        keep[holes] = live + (~ended[live:]).nonzero()[:, 0]
-        self.cache.batch_select_indices(keep)
-        self.rows, self.input = self.rows[keep], self.input[keep]
-        self.positions, self.mask = self.positions[keep], self.mask[keep]
+def _loop_of(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad_id: int
+) -> type[Writing]:
+    """The loop that writes what one pass over the whole text would. Raises InputError where there is none."""
+    longest = max(prompts, key=len)
+    shorter = min(prompts, key=len)[-max(1, len(longest) // 2) :]
+    for kind in (TokenLoop, TransformersLoop, RowByRow):
+        trial = [shorter, longest, longest[::-1]]
+        loop = kind(model, trial, min(PROBED, max_new_tokens), pad_id, False)
+        loop.lengths[0] = 1  # leaves the batch first, as ended rows do
+        if _is_exact(loop):
+            return kind
+    raise InputError(
+        f"{type(model).__name__} gives other tokens one by one than in one pass over the text, with "
+        "transformers' own generation too",
+        fix="take a model that this version of transformers can generate with, or record its responses and "
+        "evaluate those",
+    )
 
 
-def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """Tokens [batch] drawn from `probs` [batch, vocabulary] by numbers [batch] in [0, 1).
+def _is_exact(loop: Writing) -> bool:
+    """Whether a greedy start of several prompts together has the logits of each text alone."""
+    share = ROUNDING if loop.exact else HALF_ROUNDING
+    exact = True
 
-    The sum runs in float64: in float32 it loses rare tokens of a large vocabulary.
-    """
-    cumulative = probs.double().cumsum(-1)
-    point = uniforms.double()[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=probs.shape[-1] - 1)
+    def compare(rows: list[int], step: int, logits: Tensor) -> None:
+        nonlocal exact
+        for row, own in zip(rows, logits, strict=True):
+            alone = loop.alone(row, step)
+            apart, spread = (own - alone).abs().mean(), (alone - alone.mean()).abs().mean()
+            exact &= bool(apart <= share * spread) or not bool(torch.isfinite(spread))
+
+    loop.watch = compare
+    try:
+        loop.run(0.0, [], None)
+    except (AttributeError, IndexError, KeyError, NotImplementedError, TypeError, ValueError):
+        return False
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        return False
+    return exact
 
 
 def _uniforms(pairs: Sequence[tuple[Prompt, int]], decoding: Decoding) -> Tensor | None:
@@ -292,69 +231,3 @@ def _uniforms(pairs: Sequence[tuple[Prompt, int]], decoding: Decoding) -> Tensor
         generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:8]) >> 1)
         rows.append(torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64))
     return torch.stack(rows)
-
-
-def _left_padded(
-    prompts: Sequence[Sequence[int]], pad_id: int, room: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Token ids [batch, width] and the attention mask [batch, width + room]."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in prompts])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * (len(row) + room) for row in prompts])
-    return ids.to(device), mask.to(device)
-
-
-# --- the key/value cache ---------------------------------------------------------------------
-
-
-def _cache(model: PreTrainedModel, batch: int, capacity: int) -> Cache:
-    """A preallocated cache where all layers are attention layers, transformers' own elsewhere."""
-    standard = DynamicCache(config=model.config)
-    if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in standard.layers):
-        return Cache(layer_class_to_replicate=lambda: _PreallocatedLayer(batch, capacity))  # type: ignore[arg-type]
-    return standard
-
-
-class _PreallocatedLayer(DynamicLayer):
-    """Keys and values in tensors [batch, heads, capacity, size] allocated once.
-
-    transformers' DynamicLayer copies the whole cache at every step; this one writes the new
-    positions and hands out views of what is filled.
-    """
-
-    def __init__(self, batch: int, capacity: int) -> None:
-        super().__init__()
-        self.batch, self.capacity, self.length = batch, capacity, 0
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys, self.values = (
-            states.new_empty(self.batch, states.shape[1], self.capacity, states.shape[3])
-            for states in (key_states, value_states)
-        )
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start, self.length = self.length, self.length + key_states.shape[2]
-        assert self.keys is not None and self.values is not None  # since lazy_initialization
-        keys, values = self.keys[: self.batch], self.values[: self.batch]
-        keys[:, :, start : self.length] = key_states
-        values[:, :, start : self.length] = value_states
-        return keys[:, :, : self.length], values[:, :, : self.length]
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Row i becomes row indices[i] >= i, in place; only rows that move are copied."""
-        self.batch = len(indices)
-        targets = (indices != torch.arange(self.batch, device=indices.device)).nonzero()[:, 0]
-        if len(targets):
-            sources = indices[targets]
-            assert self.keys is not None and self.values is not None
-            for states in (self.keys, self.values):
-                states[targets, :, : self.length] = states[sources, :, : self.length]

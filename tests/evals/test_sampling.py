@@ -5,16 +5,29 @@ from __future__ import annotations
 import pytest
 import torch
 from ppo_world import EOS, PAD, make_policy, make_prompts, make_tokenizer
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+)
 
 from evals.models.sampling import (
     Decoding,
     generate,
-    inverse_cdf,
     sample_pairs,
     sample_responses,
     stop_token_ids,
 )
+from evals.models.token_loop import inverse_cdf
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
 
@@ -228,3 +241,74 @@ def test_decoding_refuses_nonsense(changes: dict) -> None:
 def test_no_prompts_give_no_responses() -> None:
     """An empty list of prompts ended in an error about max() of nothing."""
     assert sample_responses(make_policy(), make_tokenizer(), [], Decoding(4)) == []
+
+
+def recurrent_models() -> dict[str, torch.nn.Module]:
+    torch.manual_seed(5)
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "bos_token_id": 1,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+    }
+    mamba2 = {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}
+    attention = {"intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return {
+        "mamba": MambaForCausalLM(MambaConfig(state_size=8, **sizes)),
+        "mamba2": Mamba2ForCausalLM(Mamba2Config(**mamba2, **sizes)),
+        "rwkv": RwkvForCausalLM(RwkvConfig(attention_hidden_size=32, **sizes)),
+        "convolution and attention": Lfm2ForCausalLM(
+            Lfm2Config(layer_types=["conv", "full_attention"], **attention, **sizes)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", list(recurrent_models()))
+def test_states_that_no_key_value_cache_holds(name: str) -> None:
+    """Mamba and RWKV ignored the cache: from the second token on they answered to that token alone."""
+    model, tokenizer = recurrent_models()[name].eval(), make_tokenizer()
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(4 if weights.dim() > 1 else 1)
+    ids = ids_of(make_prompts(6, 1, 9), tokenizer)
+    written = generate(model, ids, max_new_tokens=8, temperature=0.0, stop_ids=[EOS, 7], pad_id=PAD)
+    for row, prompt in enumerate(ids):
+        text = [*prompt, *written.tokens[row, : written.lengths[row]].tolist()]
+        for place in range(len(prompt), len(text)):
+            logits = model(input_ids=torch.tensor([text[:place]])).logits[0, -1]
+            assert logits[text[place]] >= logits.max() - 1e-3 * logits.abs().max()
+    drawn = generate(
+        model,
+        ids,
+        max_new_tokens=4,
+        temperature=1.0,
+        stop_ids=[EOS],
+        pad_id=PAD,
+        uniforms=torch.rand(6, 4),
+        record=True,
+    )
+    first = [model(input_ids=torch.tensor([row])).logits[0, -1].log_softmax(-1) for row in ids]
+    expected = torch.stack([of_row[token] for of_row, token in zip(first, drawn.tokens[:, 0], strict=True)])
+    torch.testing.assert_close(drawn.log_probs[:, 0], expected, atol=1e-4, rtol=0)
+
+
+def test_a_model_that_no_loop_continues_is_refused() -> None:
+    """A model whose first token of a call is another than that of its whole text answered with garbage."""
+
+    class Forgetful(type(sharp_policy())):  # type: ignore[misc]
+        def forward(self, input_ids: torch.Tensor, **rest: object) -> object:
+            (
+                rest.pop("past_key_values", None),
+                rest.pop("position_ids", None),
+                rest.pop("attention_mask", None),
+            )
+            return super().forward(
+                input_ids=input_ids[:, -1:] if rest.get("use_cache") else input_ids, **rest
+            )
+
+    model = sharp_policy()
+    model.__class__ = Forgetful
+    with pytest.raises(InputError, match="other tokens one by one than in one pass"):
+        generate(model, [[3, 4, 5, 6]], max_new_tokens=5, temperature=0.0, stop_ids=[EOS], pad_id=PAD)
