@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from evals.graders import GRADERS, Grader
 from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
-from evals.values.kinds import FromOutside, find_kind, is_outside
+from evals.values.kinds import FromOutside, find_builder, is_outside
 
 if TYPE_CHECKING:  # it loads transformers
     from evals.graders.question import GraderPrompt
@@ -39,10 +39,8 @@ def build_grader(
     The `identity` of one from outside also names its code. Raises InputError for an unknown kind, for what it
     names not being a grader's builder, and for what does not load.
     """
-    build: Callable[[GraderSpec, Rulebook | None], Grader] = find_kind("grader", spec.kind, kinds, "grader")
-    if not callable(build):
-        raise InputError(f"{spec.kind!r} cannot be called", field="grader", fix="name build(spec, rulebook)")
-    grader = build(spec, rulebook)
+    build = find_builder("grader", spec.kind, kinds, "grader", "the specification and the rulebook")
+    grader: Grader = build(spec, rulebook)
     if not isinstance(grader, Grader):
         problem = f"{spec.kind!r} gave a {type(grader).__name__}, which is no grader"
         raise InputError(

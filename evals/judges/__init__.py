@@ -18,7 +18,7 @@ from evals.judges.rulebook_judge import RulebookJudge, judgement_of
 from evals.judges.string_match import StringMatchJudge, is_refusal
 from evals.models.server import moved_key
 from evals.values.errors import InputError
-from evals.values.kinds import FromOutside, find_kind, is_outside
+from evals.values.kinds import FromOutside, find_builder, is_outside
 from evals.values.renamed import renamed
 from evals.values.settings import as_type
 
@@ -85,12 +85,7 @@ def judge_settings(kind: str) -> dict[str, Any]:
 
 
 def _builder(kind: str) -> Callable[..., Any]:
-    builder: Callable[..., Any] = find_kind("judge", kind, JUDGES, "judges")
-    if not callable(builder):
-        raise InputError(
-            f"{kind!r} cannot be called", field="judges", fix="name a function of the judge's name"
-        )
-    return builder
+    return find_builder("judge", kind, JUDGES, "judges", "the judge's name")
 
 
 def _parameters(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:

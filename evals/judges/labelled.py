@@ -13,6 +13,7 @@ from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType, read_labelled, user_prompt
 from evals.values.csv_rows import filled, read_csv
 from evals.values.errors import InputError
+from evals.values.kinds import find_builder
 
 REFUSED, DISALLOWED = "refused", "disallowed"
 
@@ -90,15 +91,19 @@ LABELLED: Mapping[str, tuple[str, Callable[[Path], LabelledResponses]]] = {
 def load_labelled(
     name: str, root: Path | str | None = None, path: Path | str | None = None
 ) -> LabelledResponses:
-    """A set of LABELLED from `path`, else from its folder below `root`. Raises InputError."""
-    if name not in LABELLED:
-        raise InputError(f"unknown labels {name!r}", field="labels", fix=f"use some of {', '.join(LABELLED)}")
-    folder, load = LABELLED[name]
+    """A set of LABELLED, or of MODULE:ATTRIBUTE, from `path`, else from its folder below `root`. Raises InputError."""
+    folder = LABELLED[name][0] if name in LABELLED else ""
+    readers = {known: load for known, (_, load) in LABELLED.items()}
+    load = find_builder("labels", name, readers, "labels", "the path of their folder or file")
     if path is None and root is None:
         raise InputError(
             f"labels {name!r} have no file", field="data.root", fix=f"give a folder with {folder}/"
         )
-    return load(Path(path) if path is not None else Path(root or ".") / folder)
+    found = load(Path(path) if path is not None else Path(root or ".") / folder)
+    if not isinstance(found, LabelledResponses):
+        problem = f"{name!r} gave a {type(found).__name__}"
+        raise InputError(problem, field="labels", fix="return LabelledResponses")
+    return found
 
 
 def _judgement(response: Response, *, refused: bool | None, disallowed: bool | None) -> Judgement:

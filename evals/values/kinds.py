@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,14 @@ def find_kind(family: str, kind: str, table: Mapping[str, Any], field: str) -> A
     check_kind(family, kind, table, field)
     member = table.get(kind, kind)
     return _attribute(family, member, field) if isinstance(member, str) else member
+
+
+def find_builder(family: str, kind: str, table: Mapping[str, Any], field: str, of: str) -> Callable[..., Any]:
+    """As `find_kind`, of a family whose members are made by functions; `of` says of what. Raises InputError."""
+    builder: Callable[..., Any] = find_kind(family, kind, table, field)
+    if not callable(builder):
+        raise InputError(f"{kind!r} cannot be called", field=field, fix=f"name a function of {of}")
+    return builder
 
 
 def code_of(kind: str) -> str:

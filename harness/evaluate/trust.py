@@ -27,9 +27,10 @@ def find_labels(keys: CardKeys, root: str | None) -> tuple[LabelledResponses | N
     """The labels to measure judges on, or None and why there are none. Raises InputError for bad files."""
     if keys.labels == "none":
         return None, "card.labels=none"
-    place = Path(keys.path) if keys.path else Path(root or ".") / LABELLED[keys.labels][0]
+    folder = LABELLED[keys.labels][0] if keys.labels in LABELLED else ""
+    place = Path(keys.path) if keys.path else Path(root or ".") / folder
     if keys.path is None and (root is None or not place.is_dir()):
-        return None, f"data.root has no {LABELLED[keys.labels][0]}/ with people's labels"
+        return None, f"data.root has no {folder}/ with people's labels"
     try:
         return load_labelled(keys.labels, path=place), ""
     except InputError as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from harness.keys.methods import METHODS, Method
@@ -22,6 +24,18 @@ METRICS = {
 }
 ALGORITHMS = tuple(algorithm.value for algorithm in Algorithm)
 RESPONSE_TYPES = ("hard_refuse", "safe_refuse_1", "safe_refuse_2", "comply")  # the paper's order
+
+_TABLE: ContextVar[Mapping[str, Method]] = ContextVar("_TABLE", default=METHODS)
+
+
+@contextmanager
+def method_table(methods: Mapping[str, Method]) -> Iterator[None]:
+    """Inside, methods are called, ordered and drawn by this table: a record's, with methods from outside."""
+    token = _TABLE.set(methods)
+    try:
+        yield
+    finally:
+        _TABLE.reset(token)
 
 
 @dataclass(frozen=True)
@@ -43,14 +57,14 @@ class MethodName:
     @property
     def method(self) -> Method | None:
         """Its row in the methods table, whose trained methods are named after PPO: `rbr_ppo` for `rbr_grpo`."""
-        return METHODS.get(f"{self.family}_ppo" if self.stage in ALGORITHMS else self.base)
+        return _TABLE.get().get(f"{self.family}_ppo" if self.stage in ALGORITHMS else self.base)
 
 
 def method_label(method: str) -> str:
     """`rbr_ppo` is RBR-PPO, a sweep's variant of it RBR-PPO (kl_coef 0.1); unknown names stay."""
     name = MethodName.parse(method)
     text = name.method.label if name.method else name.base
-    if name.method and name.stage in ALGORITHMS:
+    if text.endswith("PPO") and name.method and name.stage in ALGORITHMS:
         text = f"{text.removesuffix('PPO')}{name.stage.upper()}"
     if name.variant:
         settings = [setting.rpartition("=") for setting in name.variant.split(",")]
@@ -90,7 +104,7 @@ def sft_of(method: str, methods: Sequence[str]) -> str | None:
 
 def in_order(methods: Sequence[str]) -> list[str]:
     """SFT models first, then the trained ones; known methods in their table's order, others by name."""
-    known = list(METHODS)
+    known = [method.name for method in _TABLE.get().values()]
 
     def place(method: str) -> tuple[bool, int, str]:
         name = MethodName.parse(method)

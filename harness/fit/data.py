@@ -14,7 +14,9 @@ from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType
 from evals.values.errors import InputError
+from evals.values.kinds import code_of, is_outside
 from harness.keys.fit import ORACLE, FitConfig
+from harness.keys.graders import RewardModelKeys
 from harness.storage.digest import digest_files
 from harness.subjects.completions import CompletionSet, find_completions, read_completions
 from harness.subjects.description import RewardModelSpec, load_reward_model_term
@@ -70,7 +72,7 @@ def read_sets(config: FitConfig, rulebook: Rulebook) -> tuple[CompletionSet, Com
 def load_models(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> FitModels:
     """Load the grader and the reward model. Raises InputError where one does not load."""
     grader = _grader(config, rulebook, sets)
-    model, score_name = _reward_model(config.reward_model.path)
+    model, score_name = _reward_model(config.reward_model)
     return FitModels(grader, _identity(grader, config), model, score_name)
 
 
@@ -129,13 +131,15 @@ def label_grader(sets: Sequence[CompletionSet]) -> OracleGrader:
     return OracleGrader(look_up, "labels")
 
 
-def _reward_model(path: str | None) -> tuple[Reward | None, str]:
-    if path is None:
+def _reward_model(keys: RewardModelKeys) -> tuple[Reward | None, str]:
+    """The reward model, and which it is, by content."""
+    if not keys.kind:
         return None, ""
-    if path.endswith((".jsonl", ".jsonl.gz")):
-        recorded = load_reward_model_term(RewardModelSpec("recorded", path))
-        return recorded, f"{Path(path).name} {digest_files([path])}"
-    return load_reward_model_term(RewardModelSpec("model", path)), Path(path).name
+    path = keys.path or ""
+    model = load_reward_model_term(RewardModelSpec(keys.kind, path))
+    if is_outside(keys.kind):
+        return model, f"{keys.kind} {code_of(keys.kind)} {path}".strip()
+    return model, f"{Path(path).name} {digest_files([path])}" if keys.kind == "recorded" else Path(path).name
 
 
 def _identity(grader: Grader, config: FitConfig) -> str:

@@ -173,10 +173,7 @@ def _notes(
 
 def _use_threads(config: FitConfig) -> None:
     """Only a model needs torch, which takes seconds to load."""
-    model = config.reward_model.path
-    if config.grader.kind in ("language_model", "encoder") or (
-        model and not model.endswith((".jsonl", ".gz"))
-    ):
+    if config.grader.kind in ("language_model", "encoder") or config.reward_model.kind == "model":
         from harness.runtime.libraries import quiet_libraries
 
         quiet_libraries(config.threads)

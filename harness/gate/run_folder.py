@@ -16,8 +16,9 @@ from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
 from harness.gate.rewards import LiveReward
 from harness.keys.compose import rulebook_path
-from harness.keys.methods import METHODS
+from harness.keys.methods import Method, with_outside
 from harness.record.finished_run import RunAddress, RunStages
+from harness.record.manifest import read_manifest
 from harness.runtime.libraries import no_progress_bars
 from harness.storage.store import Artifact
 from trainers.reward.reward_weights import load_weights
@@ -79,7 +80,8 @@ def _weights(stages: RunStages, address: RunAddress) -> Artifact:
         raise InputError(
             "the run has no stage 'weights'", path=stages.folder, fix="name a run with a rule-based method"
         )
-    label = _label_of(address) if address.method else ""
+    methods = with_outside(read_manifest(stages.folder).get("outside_methods", ()))
+    label = _label_of(address, methods) if address.method else ""
     variant = address.method.partition("[")[2].removesuffix("]")
     fitting = [
         row
@@ -90,7 +92,7 @@ def _weights(stages: RunStages, address: RunAddress) -> Artifact:
     ]
     rows = list({row["key"]: row for row in fitting}.values())  # variants may share one
     if len(rows) != 1:
-        found = list(dict.fromkeys(map(_said, every)))
+        found = list(dict.fromkeys(_said(row, methods) for row in every))
         raise InputError(
             f"the run has {len(found)} rewards ({', '.join(found)}), and "
             f"{'more than one' if rows else 'none'} of them is named",
@@ -100,10 +102,10 @@ def _weights(stages: RunStages, address: RunAddress) -> Artifact:
     return stages.find("weights", rows[0]["key"])
 
 
-def _label_of(address: RunAddress) -> str:
+def _label_of(address: RunAddress, methods: Mapping[str, Method]) -> str:
     """The stage that fits a method's weights: those of one reward model are one reward."""
     name = address.method.partition("[")[0]
-    for method in METHODS.values():
+    for method in methods.values():
         if name in (method.name, *(method.named(algorithm) for algorithm in Algorithm)):
             if method.rule_based and method.reward_model is not None:
                 return f"weights: {method.reward_model.value}"
@@ -113,15 +115,15 @@ def _label_of(address: RunAddress) -> str:
                 fix="name a method that has",
             )
     raise InputError(
-        f"unknown method {address.method!r}", path=address.folder, fix=f"use {', '.join(METHODS)}"
+        f"unknown method {address.method!r}", path=address.folder, fix=f"use {', '.join(methods)}"
     )
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _said(row: Mapping[str, Any], table: Mapping[str, Method]) -> str:
     """e.g. `rbr_ppo of seed 0`, by the methods that are paid by these weights."""
     kind = str(row["stage"]).partition(": ")[2]
     methods = [
-        m.name for m in METHODS.values() if m.rule_based and m.reward_model and m.reward_model.value == kind
+        name for name, m in table.items() if m.rule_based and m.reward_model and m.reward_model.value == kind
     ]
     variant = f", {row['variant']}" if row.get("variant") else ""
     return f"{' or '.join(methods) or kind} of seed {row.get('seed', 0)}{variant}"

@@ -17,6 +17,7 @@ from evals.models.server import WHICH, ServerSettings, as_before
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
+from evals.values.kinds import check_kind, is_outside
 from evals.values.ranges import Range, whole
 from harness.keys.compose import compose_command
 from harness.keys.shared import (
@@ -157,17 +158,15 @@ class CardKeys(Checked):
     PLACE: ClassVar[str] = "card."
     RANGES: ClassVar[dict[str, Range]] = {"limit": whole(1)}
 
-    labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, or none
+    labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, none, or package.module:attribute
     path: str | None = None  # their folder or file; else they are searched below data.root
     limit: int = 300  # responses that a judge reads for it, drawn at random
 
     def __post_init__(self) -> None:
-        if self.labels != "none" and self.labels not in LABELLED:
-            raise InputError(
-                f"unknown labels {self.labels!r}",
-                field=f"{self.PLACE}labels",
-                fix=f"use one of {', '.join(LABELLED)}, or none",
-            )
+        check_kind("labels", self.labels, ("none", *LABELLED), f"{self.PLACE}labels")
+        if is_outside(self.labels) and self.path is None:
+            fix = f"say where they lie: {self.PLACE}path=PATH"
+            raise InputError("labels of your own have no folder", field=f"{self.PLACE}path", fix=fix)
         super().__post_init__()
 
 

@@ -8,18 +8,11 @@ from typing import ClassVar
 from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE_BELOW_ONE, Range
-from harness.keys.graders import RENAMED, GraderKeys, check_grader
+from harness.keys.graders import RENAMED, GraderKeys, RewardModelKeys, check_grader
 from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, TypesAsked, UnscoredLimit, least
 from trainers.reward.weights import MAX_UNSCORED, WeightsConfig
 
 ORACLE = "oracle"
-
-
-@dataclass
-class RewardModelSource:
-    """The reward model that the rules are fitted beside; without one they are fitted alone."""
-
-    path: str | None = None  # folder or hub id of a one-output classifier, or a .jsonl of recorded scores
 
 
 @dataclass(kw_only=True)
@@ -29,7 +22,7 @@ class FitConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit, TypesAsked):
     rulebook: str = "sandbox"  # a YAML file, or the name of one in conf/rulebooks
     grader: GraderKeys = field(default_factory=lambda: GraderKeys(ORACLE))
     server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
-    reward_model: RewardModelSource = field(default_factory=RewardModelSource)
+    reward_model: RewardModelKeys = field(default_factory=RewardModelKeys)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     refit: bool = True  # fit anew without each rule, to say what leaving it out costs
     orders: int = 5  # random orders of the prompts for the learning curve; 0: none
@@ -51,7 +44,7 @@ class FitConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit, TypesAsked):
         if self.grader.kind == "server":
             self.server.require()
         super().__post_init__()
-        if self.reward_model.path is not None and not self.weights.reward_model:
+        if self.reward_model.kind and not self.weights.reward_model:
             raise InputError(
                 "is false, and a reward model is given",
                 field="weights.reward_model",

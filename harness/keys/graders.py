@@ -1,4 +1,4 @@
-"""Which grader a command asks: its kind, of those of `evals.graders` and the world's own, and where it lies."""
+"""Which grader or reward model a command asks: its kind, of the product's own or from outside, and where it lies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from evals.values.errors import InputError
 from evals.values.kinds import check_kind, is_outside, kinds_known
 
 GRADER_KINDS: Mapping[str, str] = {**GRADERS, "oracle": "harness.worlds.sandbox.oracle:build"}
+REWARD_MODELS: Mapping[str, str] = {
+    "recorded": "harness.subjects.description:recorded_scores",
+    "model": "harness.subjects.description:scoring_model",
+}
 RENAMED = {"grader": "grader.kind", "model": "grader", "server.base_url": "server.url"}  # of gold and fit
 
 
@@ -19,6 +23,23 @@ class GraderKeys:
 
     kind: str = ""  # language_model, encoder, server, recorded, oracle, or package.module:attribute
     path: str | None = None  # folder or hub id; recorded: its file; oracle: the sandbox's world
+
+
+@dataclass
+class RewardModelKeys:
+    """The reward model that the rules are fitted beside; without one they are fitted alone."""
+
+    path: str | None = None  # folder or hub id of a one-output classifier, or a .jsonl of recorded scores
+    kind: str = ""  # recorded, model, or package.module:attribute; empty: what lies at the path
+
+    def __post_init__(self) -> None:
+        if self.path is not None and not self.kind:
+            self.kind = "recorded" if self.path.endswith((".jsonl", ".jsonl.gz")) else "model"
+        if self.kind:
+            check_kind("reward model", self.kind, REWARD_MODELS, "reward_model.kind")
+        if self.path is None and self.kind in REWARD_MODELS:
+            problem = f"a reward model of kind {self.kind} has no path"
+            raise InputError(problem, field="reward_model.path", fix="give its folder or file")
 
 
 def check_grader(kind: str, path: str | None, place: str, no_path: tuple[str, ...] = ("server",)) -> None:

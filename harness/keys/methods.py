@@ -5,9 +5,10 @@ Adding a method is one row here; or MODULE:ATTRIBUTE, a Method that stands elsew
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside
@@ -92,6 +93,27 @@ def chosen(kinds: Iterable[str]) -> list[Method]:
         raise InputError("two methods have one name", field="methods", fix="give each a name of its own")
     wanted = {*named, *(method.start for method in found)}
     return [m for name, m in METHODS.items() if name in wanted] + [m for m in found if m.name not in METHODS]
+
+
+def outside_rows(kinds: Iterable[str]) -> list[dict[str, Any]]:
+    """The methods of these kinds that are not the table's, as a record keeps them: it names no code to run."""
+    return [asdict(method) for method in chosen(kinds) if method.name not in METHODS]
+
+
+def with_outside(rows: Iterable[Mapping[str, Any]]) -> dict[str, Method]:
+    """The table with the methods that a record keeps, by the name that PPO's model of each has. Raises InputError."""
+    found = dict(METHODS)
+    for row in rows:
+        try:
+            given = {
+                "sft": Data(row["sft"]),
+                "reward_model": row["reward_model"] and Data(row["reward_model"]),
+            }
+            method = Method(**{**row, **given, "terms": tuple(map(str, row["terms"]))})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"is no method ({error})", field="outside_methods", fix="run it again") from None
+        found[method.named(Algorithm.PPO)] = method
+    return found
 
 
 def _method(kind: str) -> Method:

@@ -14,7 +14,7 @@ import yaml
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
 from harness.evaluate.comparing import MetricComparison, Side, compare, write_comparisons
-from harness.keys.methods import chosen
+from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import RunConfig, compose_run, expand_sweep
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
@@ -149,6 +149,7 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
             "commit": git_commit(),
             "seeds": sorted({config.seed for config in configs}),
             "methods": configs[0].methods,
+            "outside_methods": outside_rows(configs[0].methods),
             "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
             "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
             "notes": [*parts[0].world.get("notes", []), *(note for part in parts for note in part.notes)],

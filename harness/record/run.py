@@ -27,6 +27,7 @@ from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from harness.findings.frontier import Scores
+from harness.keys.methods import Method, with_outside
 from harness.record.manifest import read_manifest, read_object
 from harness.storage.disk import write_whole
 from harness.storage.whole_folder import check_whole
@@ -135,6 +136,11 @@ class ResultsFolder:
     def is_evaluation(self) -> bool:
         """Whether `rbrbench evaluate` wrote this folder, and not `rbrbench run`."""
         return isinstance(self.manifest.get("evaluation"), dict)
+
+    @cached_property
+    def methods(self) -> Mapping[str, Method]:
+        """The methods table, with those of its own that the run had."""
+        return with_outside(self.manifest.get("outside_methods", ()))
 
     @property
     def warning(self) -> str:

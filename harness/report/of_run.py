@@ -10,7 +10,7 @@ from evals.values.errors import InputError
 from harness.findings.frontier import SAFETY, USEFULNESS
 from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, verdict_sentence
-from harness.findings.wording import in_order, judge_label, method_label
+from harness.findings.wording import in_order, judge_label, method_label, method_table
 from harness.keys.shared import file_name
 from harness.record.run import JsonRow, ResultsFolder
 from harness.report.claims import ABSENT, Claims, claim_summary, claim_table, in_brief
@@ -89,7 +89,8 @@ def write_report(results: Path) -> Path:
         raise InputError(
             "the table has no rows", path=folder.path / "metrics.csv", fix="finish the run first"
         )
-    return write_pages(run_document(folder, folder_figures(results)), results, "report.html")
+    with method_table(folder.methods):
+        return write_pages(run_document(folder, folder_figures(results)), results, "report.html")
 
 
 def run_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Document:

@@ -7,7 +7,7 @@
     weights: weights.json           # what `rbrbench fit` wrote, or fitted here and now:
     # weights: {data: labelled.jsonl, l2: 0.001, sign_constraints: true}
     reward_model:                   # may be left out
-      kind: recorded                # or model: a folder or hub name of a one-output classifier
+      kind: recorded                # or model: a folder or hub name of a one-output classifier; or MODULE:ATTRIBUTE
       path: scores.jsonl
 
 Paths are relative to the file. JSON is YAML, so `.json` works too.
@@ -15,7 +15,7 @@ Paths are relative to the file. JSON is YAML, so `.json` works too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,27 +23,31 @@ from typing import Any, NoReturn
 from evals.graders.build import GraderSpec
 from evals.models.server import GraderServerSettings, moved_key
 from evals.values.errors import InputError
-from evals.values.kinds import is_outside, kinds_known
+from evals.values.kinds import check_kind, find_builder, is_outside, kinds_known
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
 from evals.values.renamed import renamed
 from evals.values.settings import settings_from
 from harness.keys.compose import rulebook_path
-from harness.keys.graders import GRADER_KINDS
+from harness.keys.graders import GRADER_KINDS, REWARD_MODELS
 from harness.runtime.libraries import no_progress_bars
 from harness.subjects.recorded_rewards import RecordedScores
 from trainers.reward.reward import Reward, RewardModelTerm
+from trainers.reward.terms import check_reward
 from trainers.reward.weights import FitMethod, WeightsConfig
 
+RECORDED = "recorded"
 KEYS = ("rulebook", "grader", "weights", "reward_model")
-REWARD_MODELS = {"recorded": ("path",), "model": ("path", "mean", "scale")}
 
 
 @dataclass(frozen=True)
 class RewardModelSpec:
-    """A reward model that is not loaded yet: its kind, where it lies, and its other keys."""
+    """A reward model that is not loaded yet: its kind, where it lies, and its other keys.
+
+    One from outside, MODULE:ATTRIBUTE, is a function of this; its `path` may be "".
+    """
 
     kind: str
-    path: str
+    path: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -110,10 +114,7 @@ class _Reader:
 
     def grader(self, top: LocatedMapping) -> GraderSpec:
         body = self.mapping(top, "grader", "write 'kind: recorded' and 'path: grades.jsonl' below it")
-        kind = self.text(body, "kind", f"use one of {kinds_known(GRADER_KINDS)}")
-        if kind not in GRADER_KINDS and not is_outside(kind):
-            fix = f"use one of {kinds_known(GRADER_KINDS)}"
-            self.fail(f"unknown grader {kind!r}", fix, body.lines["kind"], "kind")
+        kind = self.kind(body, "grader", GRADER_KINDS)
         if kind == "server":
             return GraderSpec(kind, server=self.server(body))
         self.known(body, ("kind", "path"), f"a {kind} grader")
@@ -137,13 +138,21 @@ class _Reader:
 
     def reward_model(self, top: LocatedMapping) -> RewardModelSpec:
         body = self.mapping(top, "reward_model", "write 'kind: recorded' and 'path: scores.jsonl' below it")
-        kind = self.text(body, "kind", f"use one of {', '.join(REWARD_MODELS)}")
-        if kind not in REWARD_MODELS:
-            known = ", ".join(REWARD_MODELS)
-            self.fail(f"unknown reward model {kind!r}", f"use one of {known}", body.lines["kind"], "kind")
-        self.known(body, ("kind", *REWARD_MODELS[kind]), f"a {kind} reward model")
-        options = {key: self.number(body, key) for key in ("mean", "scale") if key in body}
-        return RewardModelSpec(kind, self.place(body, kind == "recorded"), options)
+        kind = self.kind(body, "reward model", REWARD_MODELS)
+        numbers = () if kind == RECORDED else ("mean", "scale")
+        self.known(body, ("kind", "path", *numbers), f"a {kind} reward model")
+        options = {key: self.number(body, key) for key in numbers if key in body}
+        if is_outside(kind) and "path" not in body:
+            return RewardModelSpec(kind, options=options)
+        return RewardModelSpec(kind, self.place(body, kind == RECORDED), options)
+
+    def kind(self, body: LocatedMapping, family: str, table: Iterable[str]) -> str:
+        kind = self.text(body, "kind", f"use one of {kinds_known(table)}")
+        try:
+            check_kind(family, kind, table, "kind")
+        except InputError as error:
+            raise error.inside("", self.path, body.lines["kind"]) from None
+        return kind
 
     def weights(self, top: LocatedMapping) -> Path | FitDescription:
         value, line = top["weights"], top.lines["weights"]
@@ -196,12 +205,20 @@ class _Reader:
         return float(value)
 
 
-def load_reward_model_term(spec: RewardModelSpec) -> Reward:
-    """The reward model that a description names; torch is imported only for one that is a model. Raises InputError."""
-    if spec.kind == "recorded":
-        return RecordedScores(spec.path)
-    from evals.models.load import load_reward_model, load_tokenizer
+def recorded_scores(spec: RewardModelSpec) -> Reward:
+    return RecordedScores(spec.path)
+
+
+def scoring_model(spec: RewardModelSpec) -> Reward:
+    from evals.models.load import load_reward_model, load_tokenizer  # torch, which recorded scores do without
 
     no_progress_bars()
     tokenizer = load_tokenizer(spec.path, needs_padding=False)
     return RewardModelTerm(load_reward_model(spec.path), tokenizer, **spec.options)
+
+
+def load_reward_model_term(spec: RewardModelSpec) -> Reward:
+    """The reward model that a description names. Raises InputError, for what builds no reward too."""
+    field = "reward_model.kind"
+    build = find_builder("reward model", spec.kind, REWARD_MODELS, field, "its specification")
+    return check_reward(build(spec), spec.kind, field)

@@ -11,8 +11,9 @@ import pytest
 
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
+from harness.findings.wording import in_order, method_label, method_table, sft_of
 from harness.keys.help import keys_help
-from harness.keys.methods import METHODS, chosen
+from harness.keys.methods import METHODS, chosen, outside_rows, with_outside
 from harness.keys.run import CONF, RunConfig, compose_run, every_key, expand_sweep
 from trainers.reward.terms import TermParts, build_term, term_identity
 
@@ -154,6 +155,14 @@ def test_methods_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     mine = chosen(["own_methods:MINE", "helpful_sft"])
     assert [m.name for m in mine] == ["helpful_sft", "human_sft", "mine_ppo"] and mine[-1].is_graded
+    with method_table(with_outside(outside_rows(["own_methods:MINE", "rbr_ppo"]))):
+        named = ["mine_ppo", "mine_grpo", "human_ppo", "mine_ppo[ppo.kl_coef=0.1]"]
+        assert list(map(method_label, named)) == ["Mine", "Mine", "Human-PPO", "Mine (kl_coef 0.1)"]
+        assert in_order(["a_ppo", "mine_ppo", "rbr_ppo"]) == ["rbr_ppo", "mine_ppo", "a_ppo"]
+        assert sft_of("mine_ppo", ["human_sft", "mine_sft"]) == "human_sft"
+    assert method_label("mine_ppo") == "mine_ppo"  # of another record
+    with pytest.raises(InputError, match="field 'outside_methods': is no method"):
+        with_outside([{"name": "mine_ppo", "label": "Mine", "sft": "nobody"}])
     for kinds, problem in (
         (["own_methods:NUMBER"], "'own_methods:NUMBER' is no Method"),
         (["own_methods:MINE", "own_methods:TWICE"], "two methods have one name"),

@@ -63,17 +63,20 @@ def test_every_member_of_the_page_is_used(folder: Path) -> None:
     files, *commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
     assert run(files, folder).returncode == 0
     lines = [line for block in commands for line in block.splitlines()]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         done = run(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
     found = metrics(folder / "results" / "garden")
     assert float(found["my_members:GARDEN", "not_overrefuse"][0]) in (0.5, 50.0)
     assert (folder / "results" / "length" / "weights.json").is_file()
+    assert "garden" in (folder / "results" / "garden" / "report.html").read_text()
+    assert (folder / "results" / "short" / "weights.json").is_file()
     assert ("my_members:GARDEN", "not_overrefuse") in metrics(folder / "results" / "rules")
     brief = [row for row in training(folder / "results" / "brief") if row["method"] == "brief_ppo"]
     assert all(row["score/brevity"] < 0 and "score/reward_model" in row for row in brief) and len(brief) == 6
     page = (folder / "results" / "brief" / "report.html").read_text()
+    assert "Brief-PPO" in page and "Brief-PPO" in (folder / "results" / "brief" / "summary.md").read_text()
     assert "<h2>Other figures</h2>" in page and 'alt="Words of each method&#39;s sampled responses."' in page
     assert (folder / "results" / "brief" / "methods.txt").read_text().split() == METHODS
     assert (folder / "results" / "brief" / "plots" / "lengths.png").is_file()

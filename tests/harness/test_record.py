@@ -210,6 +210,31 @@ def test_a_gate_s_side_names_method_and_seed(tmp_path: Path, address: str, messa
         load_run(RunAddress.parse(f"{run}{address}"), tmp_path / "grades.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (":mine_ppo:0", "weights/man0 of run is not in the store"),
+        (":mine_grpo:1", "weights/man1 of run is not in the store"),
+        (":paid_ppo:0", "paid_ppo has no rule-based reward"),
+        (":other_ppo:0", "unknown method 'other_ppo'; use .*human_rbr_ppo, mine_ppo, paid_ppo"),
+        ("", "has 4 rewards .*human_rbr_ppo or mine_ppo of seed 1.*more than one"),
+    ],
+)
+def test_a_gate_s_side_may_be_a_method_of_one_s_own(tmp_path: Path, address: str, message: str) -> None:
+    """The reward of a method from outside was "unknown method", though the run had trained it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    write_jsonl(run / "stages.jsonl", stage_rows([0, 1]))
+    given = {"sft": "human", "reward_model": "human", "safety_prompts": True}
+    rows = [
+        {"name": "mine", "label": "Mine", "terms": ["reward_model", "rule_based"], **given},
+        {"name": "paid_ppo", "label": "Paid", "terms": ["own:term"], **given},
+    ]
+    (run / "manifest.json").write_text(json.dumps({"outside_methods": rows}), encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load_run(RunAddress.parse(f"{run}{address}"), tmp_path / "grades.jsonl")
+
+
 def test_what_a_folder_is_a_record_of(tmp_path: Path) -> None:
     """Guards: results of before records said their kind that nothing draws any more, and half a record drawn as one."""
     results = ROOT / "results"

@@ -167,6 +167,16 @@ def test_bad_keys(
         ({"weights": {"data": "fitting.jsonl", "l2": -1.0}}, "field 'weights': does not describe a fit"),
         ({"weights": {"data": "gone.jsonl"}}, "gone.jsonl: cannot be read"),
         ({"reward_model": {"kind": "recorded", "path": "grades.jsonl"}}, "field 'reward': is missing"),
+        (
+            {"reward_model": {"kind": "gods"}},
+            "field 'kind': unknown reward model 'gods'; use one of recorded, model,",
+        ),
+        (
+            {"reward_model": {"kind": "model", "path": "x", "bias": 1}},
+            "field 'bias': unknown key of a model reward",
+        ),
+        ({"reward_model": {"kind": "os:sep"}}, "field 'reward_model.kind': 'os:sep' cannot be called"),
+        ({"reward_model": {"kind": "builtins:str"}}, "'builtins:str' gave a str, which is no reward"),
     ],
 )
 def test_bad_descriptions(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evals.graders import Grader
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
-from evals.values.kinds import code_of, find_kind, is_outside
+from evals.values.kinds import code_of, find_builder, is_outside
 from trainers.reward.reward import REWARD_MODEL, RULE_BASED, Reward, RuleBasedTerm
 from trainers.reward.weights import RewardWeights
 
@@ -40,11 +40,15 @@ TERMS: Mapping[str, Callable[[TermParts], Reward]] = {
 
 def build_term(kind: str, parts: TermParts) -> Reward:
     """The term of a kind. Raises InputError for an unknown kind, and for what builds no term."""
-    term = _builder(kind)(parts)
-    if not callable(term):
-        problem = f"{kind!r} gave a {type(term).__name__}, which is no reward"
-        raise InputError(problem, field="terms", fix="return a function of responses that gives a Breakdown")
-    return term
+    return check_reward(_builder(kind)(parts), kind, "terms")
+
+
+def check_reward(made: object, kind: str, field: str) -> Reward:
+    """What the function of a kind made. Raises InputError unless it is a reward."""
+    if not callable(made):
+        problem = f"{kind!r} gave a {type(made).__name__}, which is no reward"
+        raise InputError(problem, field=field, fix="return a function of responses that gives a Breakdown")
+    return made
 
 
 def term_identity(kind: str) -> str:
@@ -54,7 +58,4 @@ def term_identity(kind: str) -> str:
 
 
 def _builder(kind: str) -> Callable[[TermParts], Reward]:
-    builder: Callable[[TermParts], Reward] = find_kind("reward term", kind, TERMS, "terms")
-    if not callable(builder):
-        raise InputError(f"{kind!r} cannot be called", field="terms", fix="name a function of TermParts")
-    return builder
+    return find_builder("reward term", kind, TERMS, "terms", "TermParts")

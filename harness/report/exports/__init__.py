@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from evals.values.errors import InputError
-from evals.values.kinds import find_kind
+from evals.values.kinds import find_builder
 from harness.record.run import ResultsFolder
 
 # Adding an export of results is one file and one line here, or MODULE:ATTRIBUTE: a function of the results folder
@@ -29,9 +28,4 @@ def write_exports(results: Path, kinds: Iterable[str] = tuple(EXPORTS)) -> list[
 
 def find_export(kind: str) -> Callable[[ResultsFolder], Mapping[str, str]]:
     """Raises InputError for an unknown kind, and for what is no function."""
-    export: Callable[[ResultsFolder], Mapping[str, str]] = find_kind("export", kind, EXPORTS, "exports")
-    if not callable(export):
-        raise InputError(
-            f"{kind!r} cannot be called", field="exports", fix="name a function of the results folder"
-        )
-    return export
+    return find_builder("export", kind, EXPORTS, "exports", "the results folder")
