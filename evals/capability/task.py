@@ -11,28 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from evals.capability import (
-    arc,
-    cloze,
-    endings,
-    gpqa,
-    hellaswag,
-    lambada,
-    last_word,
-    mmlu,
-    stereoset,
-    truthfulqa,
-)
+from evals.capability import arc, gpqa, hellaswag, lambada, mmlu, rows, stereoset, truthfulqa
 from evals.capability.form import Form, Part, need_file
 from evals.values.errors import InputError
 
 PYTHON_SEED, FEWSHOT_SEED = 0, 1234  # those of lm-eval's own command
 LM_EVAL = "lm_eval"  # the form of lm-eval's own tasks, which fetch their data from the hub
 FORMS: dict[str, Form] = {
-    "mmlu": cloze.FORM,
-    "gpqa": cloze.FORM,
-    "hellaswag": endings.FORM,
-    "lambada": last_word.FORM,
+    "mmlu": rows.CLOZE,
+    "gpqa": rows.CLOZE,
+    "hellaswag": rows.ENDINGS,
+    "lambada": rows.LAST_WORD,
     "mmlu_release": mmlu.FORM,
     "hellaswag_release": hellaswag.FORM,
     "lambada_release": lambada.FORM,
