@@ -15,8 +15,7 @@ from rbrbench.neighbours import foreign_neighbour, is_command_line
 
 # ruff: noqa: F401
 if TYPE_CHECKING:
-    from evals.graders import Grader, grade_in_batches
-    from evals.graders.build import GraderSpec, build_grader
+    from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
     from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
     from evals.rules.propositions import Proposition
     from evals.rules.rulebook import Rulebook, load_rulebook
@@ -47,8 +46,8 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     },
     "Grades": {
         "Grader": "evals.graders",
-        "GraderSpec": "evals.graders.build",
-        "build_grader": "evals.graders.build",
+        "GraderSpec": "evals.graders",
+        "build_grader": "evals.graders",
         "grade_in_batches": "evals.graders",
         "Grades": "evals.values.grades",
         "Unscored": "evals.values.grades",

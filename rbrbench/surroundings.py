@@ -86,7 +86,7 @@ def answer(error: BaseException) -> int:
 
 def say(line: str, code: int = 0) -> int:
     """One line on standard error, where that takes it; returns `code`."""
-    from evals.values.visible import visible
+    from evals.values.errors import visible
 
     try:
         print(f"rbrbench: {visible(line)}", file=sys.stderr, flush=True)

@@ -1,17 +1,28 @@
-"""A grader gives P(proposition is true | prompt, response), or no number and the reason why: one file a grader."""
+"""A grader gives P(proposition is true | prompt, response), or no number and the reason why: one file a grader.
+
+`build_grader` is the one factory: from settings, for every command.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
+from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.kinds import FromOutside, find_builder, is_outside
+
+if TYPE_CHECKING:  # it loads transformers
+    from evals.graders.question import GraderPrompt
 
 Progress = Callable[[int], None]
 
-# Adding a grader is one file and one line here: its `build(spec, rulebook)`, called by `evals.graders.build`.
+# Adding a grader is one file and one line here: its `build(spec, rulebook)`, called by `build_grader`.
 # Named as text, so that listing them loads no torch.
 GRADERS: Mapping[str, str] = {
     "language_model": "evals.graders.language_model:build",
@@ -46,3 +57,38 @@ def grade_in_batches(
         if progress is not None and batch:
             progress(len(batch))
     return Grades.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class GraderSpec:
+    """A grader that is not loaded yet: its kind, where it lies, or the server that is it.
+
+    `name` is for tables and files; empty: the kind, of recorded grades the name in the file. `prompt` is how a
+    language model is asked; None: as it was trained, else after the response.
+    """
+
+    kind: str
+    path: str = ""
+    server: GraderServerSettings | None = None
+    name: str = ""
+    prompt: GraderPrompt | None = None
+
+
+def build_grader(
+    spec: GraderSpec, rulebook: Rulebook | None = None, kinds: Mapping[str, str] = GRADERS
+) -> Grader:
+    """The grader of a kind in `kinds`, or of MODULE:ATTRIBUTE: a function of the specification and the rulebook.
+
+    The `identity` of one from outside also names its code. Raises InputError for an unknown kind, for what it
+    names not being a grader's builder, and for what does not load.
+    """
+    build = find_builder("grader", spec.kind, kinds, "grader", "the specification and the rulebook")
+    grader: Grader = build(spec, rulebook)
+    if not isinstance(grader, Grader):
+        problem = f"{spec.kind!r} gave a {type(grader).__name__}, which is no grader"
+        raise InputError(
+            problem, field="grader", fix="return what has `name` and `grade(responses, propositions)`"
+        )
+    if is_outside(spec.kind):
+        return FromOutside(grader, spec.kind, spec.path)  # type: ignore[return-value]
+    return grader

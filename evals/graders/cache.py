@@ -21,10 +21,10 @@ import numpy as np
 
 from evals.graders import Grader
 from evals.rules.propositions import Proposition
-from evals.values.checked_line import CHECK, DamagedLine, checked_line, read_checked
 from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.json_text import CHECK, DamagedLine, checked_line, read_checked
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders.build import GraderSpec
-from evals.graders.encoder_features import EncoderFeatures, WordViews, stack_blocks, token_states
-from evals.graders.look_alikes import READING
+from evals.graders import GraderSpec
+from evals.graders.encoder_features import READING, EncoderFeatures, WordViews, stack_blocks, token_states
 from evals.graders.recorded import OTHER_QUESTION
 from evals.models.folder import check_folder
 from evals.models.load import check_loaded

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.graders.build import GraderSpec
+from evals.graders import GraderSpec
 from evals.graders.question import GraderPrompt, Layout, QuestionEncoder, remembered_prompt
 from evals.models.load import context_length, load_causal_lm, load_tokenizer
 from evals.models.prefix_tree import Pass, answer_logits, cheapest_pass, usable_passes

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.graders import Grader
-from evals.graders.build import GraderSpec
+from evals.graders import Grader, GraderSpec
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from evals.graders.build import GraderSpec
+from evals.graders import GraderSpec
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.chat_server import ChatServer

@@ -19,8 +19,7 @@ from evals.judges.string_match import StringMatchJudge, is_refusal
 from evals.models.server import moved_key
 from evals.values.errors import InputError
 from evals.values.kinds import FromOutside, find_builder, is_outside
-from evals.values.renamed import renamed
-from evals.values.settings import as_type
+from evals.values.settings import as_type, renamed
 
 __all__ = [
     "JUDGES",

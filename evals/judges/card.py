@@ -1,4 +1,4 @@
-"""A judge's card: its accuracy on people's labels, measured before it is used, beside every score it gives."""
+"""A judge's card: how well it agrees with people's labels, measured before it is used, beside every score it gives."""
 
 from __future__ import annotations
 
@@ -9,12 +9,57 @@ from typing import Any
 
 import numpy as np
 
-from evals.judges.agreement import agreement
 from evals.judges.judgement import Judge
 from evals.judges.labelled import LabelledResponses
 from evals.judges.measures import Judgement
 from evals.statistics import bootstrap, wilson
 from evals.values.errors import InputError, UndecidableError
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of a yes/no verdict with the labels, over the `n` responses that both scored.
+
+    `true_positive_rate` = share of the labelled positives that the judge calls positive, `true_negative_rate`
+    likewise; NaN where there are none. `n_unscored` counts the responses that the judge or the label left
+    out. `balanced_accuracy` is the mean of the two rates: .5 for a judge that always says the same.
+    """
+
+    n: int
+    n_unscored: int
+    accuracy: float
+    true_positive_rate: float
+    true_negative_rate: float
+
+    @property
+    def balanced_accuracy(self) -> float:
+        return (self.true_positive_rate + self.true_negative_rate) / 2
+
+
+def agreement(labels: Sequence[bool | None], verdicts: Sequence[bool | None]) -> Agreement:
+    """None is unscored. Raises ValueError for sequences of unequal length."""
+    pairs = [(x, y) for x, y in zip(labels, verdicts, strict=True) if x is not None and y is not None]
+    positives = [verdict for label, verdict in pairs if label]
+    negatives = [not verdict for label, verdict in pairs if not label]
+    right = sum(positives) + sum(negatives)
+    return Agreement(
+        n=len(pairs),
+        n_unscored=len(labels) - len(pairs),
+        accuracy=right / len(pairs) if pairs else math.nan,
+        true_positive_rate=sum(positives) / len(positives) if positives else math.nan,
+        true_negative_rate=sum(negatives) / len(negatives) if negatives else math.nan,
+    )
+
+
+def refusal_agreement(human: Sequence[Judgement], judge: Sequence[Judgement]) -> Agreement:
+    """Refusal (full or partial) against compliance; both judged the same responses, in the same order.
+
+    Raises InputError when the prompts differ.
+    """
+    if [j.prompt_id for j in human] != [j.prompt_id for j in judge]:
+        raise InputError("the judge and the people did not judge the same responses", fix="judge them again")
+    return agreement([j.refused for j in human], [j.refused for j in judge])
+
 
 NAN = math.nan
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.server import CHAT_MARKERS
 from evals.judges.judgement import identity_of
-from evals.models.chat_answer import refusal_of
+from evals.models.answer import refusal_of
 from evals.models.chat_server import ChatServer
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate, response_texts, stop_token_ids

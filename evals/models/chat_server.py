@@ -17,9 +17,9 @@ import openai
 from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
+from evals.models.answer import LateAnswer, MalformedAnswer, read_object, within
 from evals.models.server import ServerSettings
 from evals.models.server_failure import Hopeless, describe, retry_after
-from evals.models.whole_request import LateAnswer, MalformedAnswer, read_object, within
 from evals.values.grades import Unscored
 
 Given = TypeVar("Given")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from evals.models.whole_request import LateAnswer
+from evals.models.answer import LateAnswer
 
 FEW = 5  # failures of one kind without an answer between them, after which it is not asked any more
 WHATEVER_IS_ASKED = (401, 404, 405, 407, 410, 501)

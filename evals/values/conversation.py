@@ -22,10 +22,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evals.values.data_file import lines_of, not_utf8, open_data
+from evals.values.data_file import as_no_jsonl, lines_of, not_utf8, open_data
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, said
-from evals.values.looks import as_no_jsonl
 
 Item = TypeVar("Item")
 

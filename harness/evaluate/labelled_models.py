@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.judges import Judge, RecordedJudge, RecordedLabel, StringMatchJudge, read_labels
-from evals.judges.agreement import Agreement, refusal_agreement
-from evals.judges.card import JudgeCard, card_of
+from evals.judges.card import Agreement, JudgeCard, card_of, refusal_agreement
 from evals.judges.labelled import REFUSED
 from evals.judges.recorded import LABELS
 from evals.suites import Suite

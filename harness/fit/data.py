@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.graders import Grader
-from evals.graders.build import GraderSpec
+from evals.graders import Grader, GraderSpec
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from evals.rules.check import require_sound
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import ResponseType
+from evals.values.conversation import Response, ResponseType, write_jsonl
 from evals.values.errors import InputError
+from evals.values.metrics_table import write_metrics
 from harness.fit.data import (
     FitModels,
     GradedExamples,
@@ -18,16 +22,18 @@ from harness.fit.data import (
     read_sets,
     split_examples,
 )
-from harness.fit.files import write_record
 from harness.keys.compose import rulebook_path
 from harness.keys.fit import FitConfig
-from harness.record.manifest import Kind
+from harness.record.manifest import Kind, recording
+from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
+from harness.storage.digest import canonical
 from harness.storage.store import check_results
 from harness.subjects.completions import CompletionSet
 from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose
-from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.ranking import rewards
+from trainers.reward.reward_weights import RewardWeights, save_weights
 from trainers.reward.weights import WeightsConfig, fit_weights
 
 ByType = dict[ResponseType, GradedExamples]
@@ -177,3 +183,31 @@ def _use_threads(config: FitConfig) -> None:
         from harness.runtime.libraries import quiet_libraries
 
         quiet_libraries(config.threads)
+
+
+def write_record(
+    folder: Path,
+    diagnoses: Sequence[Diagnosis],
+    responses: Mapping[str, Sequence[Response]],
+    weights: RewardWeights,
+    config: FitConfig,
+    notes: Sequence[str],
+    command: Sequence[str],
+) -> None:
+    """`responses` are the held-out ones by response type. The same results give the same bytes."""
+    with recording(folder, Kind.FIT, config.name, command, notes) as new:
+        save_weights(weights, new / "weights.json")
+        (new / "config.yaml").write_text(
+            yaml.safe_dump(canonical(asdict(config)), sort_keys=False), encoding="utf-8"
+        )
+        write_metrics(
+            new / "metrics.csv",
+            [row for d in diagnoses for row in error_rows(d.held, d.errors, config.seed)],
+        )
+        write_diagnosis(new, diagnoses, config.seed, responses)
+        rows = (row for d in diagnoses for row in reward_rows(d.held, _shown(d, weights)))
+        write_jsonl(new / "rewards.jsonl", ({"seed": config.seed, **row} for row in rows))
+
+
+def _shown(d: Diagnosis, weights: RewardWeights) -> Mapping[str, Any]:
+    return {name: total for name, total in rewards(d.held, weights).items() if name in d.errors}

@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.graders import grade_in_batches
-from evals.graders.build import GraderSpec
+from evals.graders import GraderSpec, grade_in_batches
 from evals.graders.recorded import asked_in
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import CONF
 from evals.values.errors import InputError
-from evals.values.renamed import new_name, refuse_old_names, renamed
+from evals.values.settings import new_name, refuse_old_names, renamed
 
 Kind = TypeVar("Kind")
 

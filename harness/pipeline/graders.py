@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evals.graders import Grader, grade_in_batches
-from evals.graders.build import GraderSpec, build_grader
+from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
 from evals.graders.calibration import MEAN, calibrate
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.values.csv_rows import write_csv

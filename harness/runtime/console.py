@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.segment import Segment
 from rich.text import Text
 
-from evals.values.visible import visible
+from evals.values.errors import visible
 from harness.storage.store import Artifact
 
 Advance = Callable[[int], None]

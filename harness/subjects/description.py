@@ -20,13 +20,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from evals.graders.build import GraderSpec
+from evals.graders import GraderSpec
 from evals.models.server import GraderServerSettings, moved_key
 from evals.values.errors import InputError
 from evals.values.kinds import check_kind, find_builder, is_outside, kinds_known
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
-from evals.values.renamed import renamed
-from evals.values.settings import settings_from
+from evals.values.settings import renamed, settings_from
 from harness.keys.compose import rulebook_path
 from harness.keys.graders import GRADER_KINDS, REWARD_MODELS
 from harness.runtime.libraries import no_progress_bars

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.graders import Grader
-from evals.graders.build import GraderSpec, build_grader
+from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.rules.rulebook import Rulebook
 from harness.keys.graders import GRADER_KINDS

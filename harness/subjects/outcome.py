@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evals.values.checked_line import DamagedLine, checked_line, read_checked
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
+from evals.values.json_text import DamagedLine, checked_line, read_checked
 from harness.storage.disk import write_whole, writing
 from harness.storage.lock import locked
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.models.chat_answer import refusal_of, text_of
+from evals.models.answer import refusal_of, text_of
 from evals.models.server import ServerSettings
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json

@@ -28,8 +28,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evals.graders import GRADERS, Grader, grade_in_batches
-from evals.graders.build import GraderSpec, build_grader
+from evals.graders import GRADERS, Grader, GraderSpec, build_grader, grade_in_batches
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.encoder import EncoderGrader, EncoderHead
 from evals.graders.encoder_features import EncoderFeatures, WordViews

@@ -20,7 +20,7 @@ from evals.judges import (
     is_refusal,
     read_labels,
 )
-from evals.judges.agreement import agreement, refusal_agreement
+from evals.judges.card import agreement, refusal_agreement
 from evals.judges.rulebook_judge import judgement_of
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook

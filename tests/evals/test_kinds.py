@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.graders.build import GraderSpec, build_grader
+from evals.graders import GraderSpec, build_grader
 from evals.judges import RulebookJudge, build_judge
 from evals.rules.rulebook import load_rulebook
 from evals.suites import load_suite, suite_source

@@ -21,8 +21,8 @@ from harness.pipeline.judging import capability_settings, check_capability
 from harness.pipeline.run import run
 from harness.runtime.console import Console
 from harness.storage.store import Artifact, Store
+from harness.worlds.sandbox.generate import word_tokenizer
 from harness.worlds.sandbox.knowledge import knowledge_tasks
-from harness.worlds.sandbox.tokenizer import word_tokenizer
 from harness.worlds.sandbox.world import make_world
 from trainers.models.sizes import new_causal_lm
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 import harness.commands
-from evals.values.errors import InputError
-from evals.values.visible import visible
+from evals.values.errors import InputError, visible
 from harness.runtime.console import Terminal
 from rbrbench.cli import main
 

@@ -21,7 +21,7 @@ from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
 from evals.values.grades import Grades
 from harness.subjects.graders import GRADES
-from harness.worlds.sandbox.tokenizer import word_tokenizer
+from harness.worlds.sandbox.generate import word_tokenizer
 from rbrbench.cli import main
 from trainers.supervised.grader import GraderTrainingConfig, train_grader
 

@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from conf import CONF
 from evals.judges import build_judge
 from evals.values.errors import InputError
-from evals.values.renamed import new_name
+from evals.values.settings import new_name
 from harness.keys.compose import compose_keys, every_key
 from harness.keys.evaluate import DataKeys, EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig

@@ -27,7 +27,7 @@ from evals.graders.server import ServerGrader
 from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Message, Prompt, Response
-from harness.worlds.sandbox.tokenizer import word_tokenizer
+from harness.worlds.sandbox.generate import word_tokenizer
 from trainers.models.sizes import ModelConfig, new_causal_lm
 from trainers.supervised.grader import GraderTrainingConfig, train_grader
 

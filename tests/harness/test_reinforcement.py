@@ -97,7 +97,7 @@ def test_an_edit_recomputes_the_stages_that_use_it_alone(tmp_path: Path, overrid
     for path in (
         "trainers/rl/monitor.py",
         "harness/worlds/sandbox/oracle.py",
-        "evals/judges/refusal_signs.py",
+        "evals/judges/rulebook_judge.py",
     ):
         with open(tmp_path / path, "a") as file:
             file.write("ADDED = 1\n")

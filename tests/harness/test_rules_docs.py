@@ -20,7 +20,7 @@ from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import ResponseType, prompt_as_json, read_labelled, user_prompt, write_jsonl
 from evals.values.csv_rows import read_csv
 from harness.storage.provenance import ROOT
-from harness.worlds.sandbox.tokenizer import word_tokenizer
+from harness.worlds.sandbox.generate import word_tokenizer
 
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
 

@@ -18,7 +18,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Grader
-from evals.judges.refusal_signs import COMPLIANCE, REFUSAL_SIGNS, declines
+from evals.judges.rulebook_judge import COMPLIANCE, REFUSAL_SIGNS, declines
 from evals.models.sampling import Decoding, sample_responses
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.encoder import load_encoder_tokenizer
-from evals.judges.agreement import agreement
+from evals.judges.card import agreement
 from evals.judges.refusal_encoder import (
     EncoderJudge,
     RefusalFeatures,

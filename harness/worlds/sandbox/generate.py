@@ -7,10 +7,14 @@ halves of those; gold labels, held-out comparisons and evaluation use held-out t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
 
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import (
@@ -36,7 +40,6 @@ from harness.worlds.sandbox.source import (
 )
 from harness.worlds.sandbox.speech import SPEECH_ACTS
 from harness.worlds.sandbox.text import passage, pretraining_text
-from harness.worlds.sandbox.tokenizer import word_tokenizer
 from harness.worlds.sandbox.world import AREAS, ATTRIBUTES, RIVERS, make_world
 
 
@@ -249,3 +252,31 @@ def _spoken_words(rulebook: Rulebook) -> list[str]:
     values = [word for words in (*ATTRIBUTES.values(), RIVERS) for word in words]
     verbs = [f"{area.verb} {area.finish} {area.kind}" for area in AREAS]
     return [*acts, *questions, *values, *verbs, *vocabulary(), "yes no"]
+
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
+CHAT_TEMPLATE = (
+    "{{ '<bos> ' }}{% for m in messages %}"
+    "{% if m['role'] == 'assistant' %}{{ '<assistant> ' + m['content'] + ' <eos>' }}"
+    "{% else %}{{ '<user> ' + m['content'] + ' ' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+def word_tokenizer(texts: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows every word of `texts`, in alphabetical order."""
+    words = sorted({word for text in texts for word in text.split()} - set(SPECIAL))
+    vocabulary = {word: index for index, word in enumerate((*SPECIAL, *words))}
+    core = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        additional_special_tokens=["<user>", "<assistant>"],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )

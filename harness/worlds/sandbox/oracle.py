@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from evals.graders.build import GraderSpec
+from evals.graders import GraderSpec
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Prompt
