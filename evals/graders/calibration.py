@@ -127,28 +127,6 @@ def tune_thresholds(
     return chosen
 
 
-def reliability(probability: np.ndarray, label: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """The reliability curve: mean grade and share of true labels in equal bins of the grade, none empty.
-
-    `probability` and `label` may have any one shape; pairs with NaN in either are left out.
-    """
-    probability, label = np.ravel(probability), np.ravel(label).astype(np.float64)
-    known = ~np.isnan(probability) & ~np.isnan(label)
-    probability, label = probability[known], label[known]
-    place = np.minimum((probability * bins).astype(int), bins - 1)
-    return [
-        {
-            "low": number / bins,
-            "high": (number + 1) / bins,
-            "mean_grade": float(probability[place == number].mean()),
-            "share_true": float(label[place == number].mean()),
-            "n": int((place == number).sum()),
-        }
-        for number in range(bins)
-        if (place == number).any()
-    ]
-
-
 def calibration_error(curve: Sequence[Mapping[str, float]]) -> float:
     """Expected calibration error: mean distance of the curve from the diagonal, by number of grades."""
     total = sum(point["n"] for point in curve)

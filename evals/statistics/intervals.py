@@ -32,22 +32,17 @@ class Estimate:
 
 def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
     """Wilson's score interval. `n` may be an effective sample size; n = 0 gives NaN."""
-    return _proportion_interval(hits, n, level, "wilson")
-
-
-def exact(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Clopper and Pearson's interval: covers at least `level`, so it is wide. n = 0 gives NaN."""
-    return _proportion_interval(hits, n, level, "beta")
+    return proportion_interval(hits, n, level, "wilson")
 
 
 def jeffreys(hits: int, n: int, level: float = 0.95) -> Interval:
     """Jeffreys' interval, up to 0 without a hit and up to 1 without a miss (Brown, Cai and DasGupta, Stat. Sci. 16,
     2001): shorter than Wilson's near the edges. n = 0 gives NaN.
     """
-    return _proportion_interval(hits, n, level, "jeffreys")
+    return proportion_interval(hits, n, level, "jeffreys")
 
 
-def _proportion_interval(hits: float, n: float, level: float, method: str) -> Interval:
+def proportion_interval(hits: float, n: float, level: float, method: str) -> Interval:
     if n == 0:
         return Interval(NAN, NAN)
     low, high = proportion_confint(hits, n, alpha=1 - level, method=method)

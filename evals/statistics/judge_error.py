@@ -16,43 +16,6 @@ from evals.values.errors import UndecidableError
 Values = Sequence[float] | np.ndarray
 
 
-def rogan_gladen(
-    flagged: int,
-    n: int,
-    *,
-    true_positives: int,
-    positives: int,
-    true_negatives: int,
-    negatives: int,
-    level: float = 0.95,
-) -> Estimate:
-    """True share behind a judge's `flagged` of `n`, given the judge's record on human-labelled responses.
-
-    Estimate of Rogan and Gladen (Am. J. Epidemiol. 107, 1978), interval of Lang and Reiczigel (Prev. Vet.
-    Med. 113, 2014), which counts that sensitivity and specificity are themselves estimated. Clipped to
-    [0, 1]. Raises UndecidableError when the judge is no better than chance.
-    """
-    if min(n, positives, negatives) == 0:
-        raise UndecidableError("a judge's correction needs judged responses and human labels of both kinds")
-    youden = true_positives / positives + true_negatives / negatives - 1
-    if youden <= 0:
-        raise UndecidableError("the judge is no better than chance on the human labels")
-    value = (flagged / n + true_negatives / negatives - 1) / youden
-    z = float(stats.norm.ppf((1 + level) / 2))
-    apparent, size = (flagged + z**2 / 2) / (n + z**2), n + z**2
-    sensitivity, specificity = (true_positives + 1) / (positives + 2), (true_negatives + 1) / (negatives + 2)
-    youden = sensitivity + specificity - 1
-    centre = (apparent + specificity - 1) / youden
-    of_sensitivity = sensitivity * (1 - sensitivity) / (positives + 2)
-    of_specificity = specificity * (1 - specificity) / (negatives + 2)
-    variance = apparent * (1 - apparent) / size
-    variance += centre**2 * of_sensitivity + (1 - centre) ** 2 * of_specificity
-    stderr = math.sqrt(variance) / youden
-    shift = 2 * z**2 * (centre * of_sensitivity - (1 - centre) * of_specificity)
-    low, high = _clip(centre + shift - z * stderr), _clip(centre + shift + z * stderr)
-    return Estimate(_clip(value), stderr, low, high, n)
-
-
 def prediction_powered(
     labels: Values,
     judged_labelled: Values,

@@ -31,7 +31,6 @@ MOST_UNPACKED, MOST_RATIO = (
 CHUNK = MIB
 
 GZIP = b"\x1f\x8b"
-WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 KINDS = {
     stat.S_IFDIR: ("is a folder", "name a file in it"),
     stat.S_IFIFO: ("is a pipe", "write what comes out of it to a file"),

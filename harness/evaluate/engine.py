@@ -55,7 +55,8 @@ from harness.storage.lock import locked
 from harness.storage.provenance import git_commit
 from harness.storage.store import MANIFEST, claim_results
 from harness.storage.whole_folder import replacing
-from harness.subjects.model import Model, make_model
+from harness.subjects.make_model import make_model
+from harness.subjects.model import Model
 from harness.subjects.recorded_model import RecordedModel
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from evals.suites import Suite
 from evals.values.conversation import Prompt
-from evals.values.errors import InputError
-from harness.keys.evaluate import DecodingKeys, SourceKeys
 from harness.subjects.outcome import Outcome
 
 Store = Callable[[Sequence[Outcome]], None]
@@ -46,22 +43,3 @@ def every_sample(suite: Suite, samples: int) -> list[tuple[Prompt, int]]:
 def clean(text: str) -> str:
     """Half a surrogate pair, which some servers send, cannot be written to a file: U+FFFD stands for it."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def make_model(
-    name: str, source: SourceKeys, decoding: DecodingKeys, seed: int, suites: Sequence[Suite], threads: int
-) -> Model:
-    """The model of one source. Its files are read and checked here; weights are loaded when they are needed."""
-    if source.responses:
-        from harness.subjects.recorded_model import RecordedModel
-
-        return RecordedModel.read(name, Path(source.responses), source.columns, suites)
-    if source.server.url:
-        from harness.subjects.server_model import ServerModel
-
-        return ServerModel(name, source.server, decoding, seed)
-    from harness.subjects.local_model import LocalModel
-
-    if source.subject.path is None:
-        raise InputError("no model is named", field="subject.path", fix="give subject.path=FOLDER")
-    return LocalModel(name, source.subject, decoding, seed, threads)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from evals.models.answer import refusal_of, text_of
+from evals.models.chat_server import ChatServer
 from evals.models.server import ServerSettings
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
@@ -27,17 +29,8 @@ class ServerModel:
 
     template = "the server's own"
 
-    def __init__(
-        self,
-        name: str,
-        keys: ServerSettings,
-        decoding: DecodingKeys,
-        seed: int,
-        sleep: Callable[[float], None] | None = None,
-    ) -> None:
+    def __init__(self, name: str, keys: ServerSettings, decoding: DecodingKeys, seed: int) -> None:
         self.name, self._keys, self._decoding, self._seed = name, keys, decoding, seed
-        self._sleep = sleep
-        self._server: Any = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -51,27 +44,21 @@ class ServerModel:
         return every_sample(suite, self._decoding.samples)
 
     def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
-        server = self._connect()
-
         def ask(pair: tuple[Prompt, int]) -> None:
-            store([self._outcome(server, *pair)])
+            store([self._outcome(*pair)])
 
-        for _ in server.map(ask, missing):
+        for _ in self._server.map(ask, missing):
             pass
 
-    def _connect(self) -> Any:
+    @cached_property
+    def _server(self) -> ChatServer:
         """One client for all suites, so that the budget is one."""
-        if self._server is None:
-            from evals.models.chat_server import ChatServer
+        return ChatServer(self._keys)
 
-            keys = self._keys
-            self._server = ChatServer(keys, self._sleep) if self._sleep else ChatServer(keys)
-        return self._server
-
-    def _outcome(self, server: Any, prompt: Prompt, sample: int) -> Outcome:
+    def _outcome(self, prompt: Prompt, sample: int) -> Outcome:
         limit, temperature = self._decoding.max_new_tokens, self._decoding.temperature
         drawn = {"seed": self._request_seed(prompt, sample)} if temperature else {}
-        completion = server.complete(
+        completion = self._server.complete(
             messages_as_json(prompt.messages), max_tokens=limit, temperature=temperature, **drawn
         )
         read = completion if isinstance(completion, Unscored) else read_answer(completion, limit)

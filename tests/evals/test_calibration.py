@@ -15,7 +15,6 @@ from evals.graders.calibration import (
     calibrate,
     calibration_error,
     gold_labels,
-    reliability,
     tune_thresholds,
 )
 from evals.values.conversation import LabelledResponse, Response, user_prompt
@@ -145,6 +144,28 @@ def test_a_threshold_is_tuned_on_one_split_and_applied_to_another() -> None:
 def test_equal_thresholds_stay_near_one_half() -> None:
     """Any of them fits; the least surprising one is taken."""
     assert tune_thresholds(graded(a=[0.9, 0.1]), labelled({"a": True}, {"a": False})) == {"a": 0.5}
+
+
+def reliability(probability: np.ndarray, label: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """The reliability curve: mean grade and share of true labels in equal bins of the grade, none empty.
+
+    `probability` and `label` may have any one shape; pairs with NaN in either are left out.
+    """
+    probability, label = np.ravel(probability), np.ravel(label).astype(np.float64)
+    known = ~np.isnan(probability) & ~np.isnan(label)
+    probability, label = probability[known], label[known]
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    return [
+        {
+            "low": number / bins,
+            "high": (number + 1) / bins,
+            "mean_grade": float(probability[place == number].mean()),
+            "share_true": float(label[place == number].mean()),
+            "n": int((place == number).sum()),
+        }
+        for number in range(bins)
+        if (place == number).any()
+    ]
 
 
 def test_reliability_by_hand() -> None:

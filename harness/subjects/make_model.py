@@ -1,0 +1,30 @@
+"""The model of a source: a folder or hub name, a server, or a file of recorded responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals.suites import Suite
+from evals.values.errors import InputError
+from harness.keys.evaluate import DecodingKeys, SourceKeys
+from harness.subjects.model import Model
+
+
+def make_model(
+    name: str, source: SourceKeys, decoding: DecodingKeys, seed: int, suites: Sequence[Suite], threads: int
+) -> Model:
+    """The model of one source. Its files are read and checked here; weights are loaded when they are needed."""
+    if source.responses:
+        from harness.subjects.recorded_model import RecordedModel
+
+        return RecordedModel.read(name, Path(source.responses), source.columns, suites)
+    if source.server.url:
+        from harness.subjects.server_model import ServerModel
+
+        return ServerModel(name, source.server, decoding, seed)
+    from harness.subjects.local_model import LocalModel
+
+    if source.subject.path is None:
+        raise InputError("no model is named", field="subject.path", fix="give subject.path=FOLDER")
+    return LocalModel(name, source.subject, decoding, seed, threads)
