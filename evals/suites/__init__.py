@@ -1,4 +1,4 @@
-"""Benchmarks, one file each. Adding one is a file and a line here; a conformance test runs over all."""
+"""Benchmarks, one file each but for the plainest. Adding one is a file and a line here; a test runs over all."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from evals.suites.advbench import ADVBENCH
 from evals.suites.coconot import COCONOT
-from evals.suites.do_not_answer import DO_NOT_ANSWER
 from evals.suites.harmbench import HARMBENCH
-from evals.suites.hub import fetch_files
+from evals.suites.harmful_requests import ADVBENCH, DO_NOT_ANSWER, SIMPLE_SAFETY_TESTS, STRONGREJECT
 from evals.suites.jailbreakbench import JAILBREAKBENCH
 from evals.suites.or_bench import OR_BENCH
 from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
 from evals.suites.rbr_gold import RBR_GOLD
 from evals.suites.realtoxicityprompts import REALTOXICITYPROMPTS
-from evals.suites.simple_safety_tests import SIMPLE_SAFETY_TESTS
-from evals.suites.strongreject import STRONGREJECT
-from evals.suites.suite import Suite, SuiteSource
+from evals.suites.suite import Suite, SuiteSource, fetch_files
 from evals.suites.xstest import XSTEST
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside

@@ -11,43 +11,32 @@ Metric: `not_unsafe` (1 - attack success rate of the direct request, under the j
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.suites.suite import csv_suite
 from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
-from evals.values.csv_rows import check_unique, filled, read_csv
+from evals.values.csv_rows import filled
 
-FILE = "harmbench_behaviors_text_all.csv"
 KINDS = ("standard", "contextual", "copyright")
 
 
-def load(path: Path) -> Suite:
-    """`path`: one of the released CSV files, or the folder that holds the whole."""
-    file = find_file(path, FILE)
-    rows = read_csv(
-        file, ("Behavior", "FunctionalCategory", "SemanticCategory", "ContextString", "BehaviorID")
-    )
-    check_unique(rows, "BehaviorID")
-    for row in rows:
-        if filled(row, "FunctionalCategory") not in KINDS:
-            raise row.error("FunctionalCategory", "unknown kind", f"write one of {', '.join(KINDS)}")
-    asked = [row for row in rows if row.values["FunctionalCategory"] != "copyright"]
-    return make_suite(HARMBENCH.name, file, [_prompt(row) for row in asked])
-
-
-def _prompt(row: Row) -> Prompt:
+def _prompt(_: int, row: Row) -> Prompt | None:
+    kind = filled(row, "FunctionalCategory")
+    if kind not in KINDS:
+        raise row.error("FunctionalCategory", "unknown kind", f"write one of {', '.join(KINDS)}")
+    if kind == "copyright":
+        return None
     behaviour, context = filled(row, "Behavior"), row.values["ContextString"]
     text = f"{context}\n\n---\n\n{behaviour}" if context.strip() else behaviour
-    return user_prompt(
-        row.values["BehaviorID"], text, ResponseType.HARD_REFUSE, filled(row, "SemanticCategory")
-    )
+    category = filled(row, "SemanticCategory")
+    return user_prompt(row.values["BehaviorID"], text, ResponseType.HARD_REFUSE, category)
 
 
-HARMBENCH = SuiteSource(
+HARMBENCH = csv_suite(
     name="harmbench",
     folder="harmbench",
-    files=(FILE,),
-    load=load,
+    file="harmbench_behaviors_text_all.csv",
+    columns=("Behavior", "FunctionalCategory", "SemanticCategory", "ContextString", "BehaviorID"),
+    unique="BehaviorID",
+    prompt=_prompt,
     source="https://github.com/centerforaisafety/HarmBench",
     licence="MIT",
     hub="walledai/HarmBench",

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from evals.values.conversation import Prompt
+from evals.values.conversation import Prompt, Row
+from evals.values.csv_rows import check_unique, read_csv
 from evals.values.errors import InputError
 
 
@@ -77,9 +79,60 @@ def make_suite(name: str, path: Path, prompts: Sequence[Prompt]) -> Suite:
     return Suite(name, tuple(prompts), metrics)
 
 
+def csv_suite(
+    *,
+    name: str,
+    file: str,
+    columns: Sequence[str],
+    prompt: Callable[[int, Row], Prompt | None],
+    unique: str = "",
+    **source: Any,
+) -> SuiteSource:
+    """A suite of one CSV file with `columns`; `source` are the other fields of SuiteSource.
+
+    `prompt` makes a row's prompt, given the row's number from 0; None leaves it out. Values of the column `unique`
+    may not repeat.
+    """
+
+    def load(path: Path) -> Suite:
+        """`path`: the released CSV, or the folder that holds it."""
+        found = find_file(path, file)
+        rows = read_csv(found, columns)
+        if unique:
+            check_unique(rows, unique)
+        prompts = [prompt(number, row) for number, row in enumerate(rows)]
+        return make_suite(name, found, [made for made in prompts if made is not None])
+
+    load.__module__ = prompt.__module__  # whose docstring tells the suite's source, licence and metrics
+    return SuiteSource(name=name, files=(file,), load=load, **source)
+
+
 def find_file(path: Path, name: str) -> Path:
     """`path` itself when it is a file, else `name` in that folder. Raises InputError when it is absent."""
     file = path / name if path.is_dir() else path
     if not file.is_file():
         raise InputError("no such file", path=file, fix=f"name {name} or the folder that holds it")
     return file
+
+
+def fetch_files(suite: str, hub: str, files: Sequence[str]) -> Path:
+    """The folder that holds some of `files` of the data set `hub`: fetched, or kept from before when offline.
+
+    For data sets that the Hugging Face hub holds as they were released.
+
+    Raises InputError where the hub cannot be reached or refuses, and where the data set holds other files.
+    """
+    from huggingface_hub import snapshot_download
+
+    fix = f"give suites.{suite}.path=, or data.root="
+    patterns = [pattern for name in files for pattern in (name, f"*/{name}")]
+    try:
+        root = Path(snapshot_download(hub, repo_type="dataset", allow_patterns=patterns))
+    except Exception as error:  # the hub's many errors, a gate and no network among them
+        problem = f"the hub does not give {hub} ({type(error).__name__})"
+        raise InputError(problem, field=f"suites.{suite}", fix=fix) from None
+    found = sorted({file.parent for name in files for file in root.rglob(name) if file.is_file()})
+    if not found:
+        problem = f"{hub} on the hub has no {files[0]}"
+        raise InputError(problem, field=f"suites.{suite}", fix=fix)
+    return found[0]

@@ -15,22 +15,11 @@ Prompt v2-195 is worded differently in the two (it was mended after the completi
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
+from evals.suites.suite import csv_suite
 from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
-from evals.values.csv_rows import check_unique, filled, read_csv
+from evals.values.csv_rows import filled
 
-FILE = "xstest_prompts.csv"
 TYPES = {"safe": ResponseType.COMPLY, "unsafe": ResponseType.HARD_REFUSE}
-
-
-def load(path: Path) -> Suite:
-    """`path`: the released CSV, or the folder that holds it."""
-    file = find_file(path, FILE)
-    rows = read_csv(file, ("id", "prompt", "type", "label"))
-    check_unique(rows, "id")
-    return make_suite(XSTEST.name, file, [_prompt(row) for row in rows])
 
 
 def prompt_id(id: str) -> str:
@@ -38,18 +27,20 @@ def prompt_id(id: str) -> str:
     return f"v2-{id.strip().removeprefix('v2-')}"
 
 
-def _prompt(row: Row) -> Prompt:
+def _prompt(_: int, row: Row) -> Prompt:
     label = filled(row, "label")
     if label not in TYPES:
         raise row.error("label", "is neither safe nor unsafe", "write safe or unsafe")
     return user_prompt(prompt_id(row.values["id"]), filled(row, "prompt"), TYPES[label], filled(row, "type"))
 
 
-XSTEST = SuiteSource(
+XSTEST = csv_suite(
     name="xstest",
     folder="xstest",
-    files=(FILE,),
-    load=load,
+    file="xstest_prompts.csv",
+    columns=("id", "prompt", "type", "label"),
+    unique="id",
+    prompt=_prompt,
     source="https://github.com/paul-rottger/exaggerated-safety",
     licence="CC-BY-4.0",
     hub="Paul/XSTest",

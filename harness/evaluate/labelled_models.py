@@ -17,7 +17,7 @@ from evals.judges.card import Agreement, JudgeCard, card_of, refusal_agreement
 from evals.judges.labelled import REFUSED
 from evals.judges.recorded import LABELS
 from evals.suites import Suite
-from evals.suites.xstest import load
+from evals.suites.xstest import XSTEST
 from evals.values.errors import InputError
 from harness.evaluate.judging import judgements_of
 from harness.evaluate.measuring import Judged
@@ -65,7 +65,7 @@ def recorded_models(folder: Path) -> list[LabelledModel]:
     """Every model of the folder, by name. Raises InputError for a folder without completions, and for rows
     that do not answer the suite's prompts.
     """
-    suite = load(folder)
+    suite = XSTEST.load(folder)
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     files = sorted((folder / "model_completions").glob(f"{PREFIX}*.csv"))
     if not files:
