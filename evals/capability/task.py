@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.capability import arc, gpqa, hellaswag, lambada, mmlu, rows, stereoset, truthfulqa
+from evals.capability import hellaswag, mmlu, releases, rows, stereoset
 from evals.capability.form import Form, Part, need_file
 from evals.values.errors import InputError
 
@@ -24,13 +24,13 @@ FORMS: dict[str, Form] = {
     "lambada": rows.LAST_WORD,
     "mmlu_release": mmlu.FORM,
     "hellaswag_release": hellaswag.FORM,
-    "lambada_release": lambada.FORM,
-    "truthfulqa_mc1_release": truthfulqa.MC1,
-    "truthfulqa_mc2_release": truthfulqa.MC2,
-    "arc_easy_release": arc.EASY,
-    "arc_challenge_release": arc.CHALLENGE,
-    "gpqa_main_release": gpqa.MAIN,
-    "gpqa_diamond_release": gpqa.DIAMOND,
+    "lambada_release": releases.LAMBADA,
+    "truthfulqa_mc1_release": releases.TRUTHFULQA_MC1,
+    "truthfulqa_mc2_release": releases.TRUTHFULQA_MC2,
+    "arc_easy_release": releases.ARC_EASY,
+    "arc_challenge_release": releases.ARC_CHALLENGE,
+    "gpqa_main_release": releases.GPQA_MAIN,
+    "gpqa_diamond_release": releases.GPQA_DIAMOND,
     "stereoset": stereoset.FORM,
 }
 TRUTHFULQA = ("truthfulqa/v1/mc_task.json", "truthfulqa/mc_task.json")

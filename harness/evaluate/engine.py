@@ -50,8 +50,7 @@ from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
 from harness.storage.digest import digest, figures
-from harness.storage.disk import write_json, writing
-from harness.storage.lock import locked
+from harness.storage.disk import locked, write_json, writing
 from harness.storage.provenance import git_commit
 from harness.storage.store import MANIFEST, claim_results
 from harness.storage.whole_folder import replacing

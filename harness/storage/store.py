@@ -28,8 +28,7 @@ from typing import Any
 
 from evals.values.errors import InputError
 from harness.storage.digest import canonical, digest, figures, file_digest
-from harness.storage.disk import full_disk_as_input_error, sync, write_json, writing
-from harness.storage.lock import locked
+from harness.storage.disk import full_disk_as_input_error, locked, sync, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.usage import Usage
 

@@ -15,8 +15,7 @@ from typing import Any
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 from evals.values.json_text import DamagedLine, checked_line, read_checked
-from harness.storage.disk import write_whole, writing
-from harness.storage.lock import locked
+from harness.storage.disk import locked, write_whole, writing
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""harness/storage/lock.py: one holder at a time, and none left behind by a holder that died."""
+"""harness/storage/disk.py: one holder at a time, and none left behind by a holder that died."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness.storage.lock import locked
+from harness.storage.disk import locked
 
 
 def test_never_two_holders(tmp_path: Path) -> None:
