@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     from evals.values.errors import InputError
-    from harness.commands import COMMANDS, command_module
+    from harness.commands import COMMANDS, command_module, usage_of
 
     if not arguments or arguments[0] in (*HELP, "help"):
         print("\n".join([HEADING, *(command_module(name).SUMMARY for name in COMMANDS), CLOSING]))
@@ -53,8 +53,7 @@ def _run(arguments: Sequence[str]) -> int:
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command!r}", fix=f"use one of {', '.join(COMMANDS)}")
-    module = command_module(command)
     if any(argument in HELP for argument in rest):
-        print(module.usage())
+        print(usage_of(command))
         return 0
-    return int(module.main(rest))
+    return int(command_module(command).main(rest))

@@ -15,13 +15,7 @@ ablations.csv, learning_curve.csv, worst_pairs.jsonl and plots to results/NAME. 
 the completions themselves; with grader.path= the sandbox's world file), recorded (a file of grades),
 language_model, encoder (a folder or hub id), server (server.url= and server.model=). Exit codes: 0 done,
 2 bad input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
-
-
-def usage() -> str:
-    from harness.keys.fit import FitConfig
-    from harness.keys.help import command_help
-
-    return command_help(USAGE, FitConfig)
+KEYS = "harness.keys.fit:FitConfig"
 
 
 def main(arguments: Sequence[str]) -> int:

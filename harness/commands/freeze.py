@@ -19,10 +19,6 @@ and the reward model of RUN (results/NAME, or results/NAME:METHOD:SEED where it 
 The same run gives the same bytes. Exit codes: 0 done, 2 bad input."""
 
 
-def usage() -> str:
-    return USAGE
-
-
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 3:
         return wrong_usage("freeze")

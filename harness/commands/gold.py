@@ -18,13 +18,7 @@ gold.html, summary.md, calibration.csv, thresholds.json, hostile.csv, plots and 
 encoder without head is fitted to gold.train, or to what a teacher says of the completions teacher.on, and kept
 in results/NAME/graders. Exit codes: 0 done, 2 bad
 input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
-
-
-def usage() -> str:
-    from harness.keys.gold import GoldConfig
-    from harness.keys.help import command_help
-
-    return command_help(USAGE, GoldConfig)
+KEYS = "harness.keys.gold:GoldConfig"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,13 +12,7 @@ usage: rbrbench regress baseline=A candidate=B [on=COMPLETIONS] [key=value ...]
 
 Compares two rewards on the same frozen completions. Exit codes: 0 no worse, 1 worse, 2 bad input, 3 cannot
 tell. Writes gate.html, gate.md, gate.json, gate.xml (JUnit) and both rewards as recorded to results/NAME."""
-
-
-def usage() -> str:
-    from harness.keys.gate import RegressConfig
-    from harness.keys.help import command_help
-
-    return command_help(USAGE, RegressConfig)
+KEYS = "harness.keys.gate:RegressConfig"
 
 
 def main(arguments: Sequence[str]) -> int:

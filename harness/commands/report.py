@@ -12,13 +12,7 @@ USAGE = """\
 usage: rbrbench report results/NAME [key=value ...]
 
 Redraws the page, summary.md and plots."""
-
-
-def usage() -> str:
-    from harness.keys.help import command_help
-    from harness.keys.report import ReportConfig
-
-    return command_help(USAGE, ReportConfig)
+KEYS = "harness.keys.report:ReportConfig"
 
 
 def main(arguments: Sequence[str]) -> int:

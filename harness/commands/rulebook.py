@@ -17,10 +17,6 @@ class. FILE and OTHER are YAML files, or names of some in conf/rulebooks, such a
 2 bad input, and where classes of the (other) rulebook overlap or leave a response without a class."""
 
 
-def usage() -> str:
-    return USAGE
-
-
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) not in (1, 2):
         return wrong_usage("rulebook")

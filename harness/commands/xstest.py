@@ -13,13 +13,7 @@ usage: rbrbench xstest data.root=FOLDER [encoder=ENCODER] [key=value ...]
 Judges XSTest's recorded completions by people's labels, GPT-4's recorded verdicts, the string matcher and, with
 encoder=, an encoder fitted to the other models' labels. Writes xstest.html, summary.md, metrics.csv, labels.csv,
 agreement.csv, judges.json, verdicts, plots and the fitted judge to results/NAME."""
-
-
-def usage() -> str:
-    from harness.keys.help import command_help
-    from harness.keys.xstest import XSTestConfig
-
-    return command_help(USAGE, XSTestConfig)
+KEYS = "harness.keys.xstest:XSTestConfig"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -44,7 +44,7 @@ def test_room_for_the_longer_reply_and_its_end(tokenizer: PreTrainedTokenizerBas
     """A comparison whose EOS was cut off teaches the reward model nothing about endings."""
     fitter = Fitter(tokenizer, context=64, response_tokens=20)
     rows = [Comparison(talk("a" * 10), "c", "r" * length) for length in (50, 51)]
-    kept = fitter.comparisons("rm", [rows[0]]) + fitter.comparisons("rm", [rows[1]])
+    kept = fitter.rows("rm", [rows[0]]) + fitter.rows("rm", [rows[1]])
     assert kept == [rows[0]]  # 3 marks + 10 + 50 + EOS = 64
     assert fitter.counts["rm"]["dropped"] == 1
 
@@ -54,7 +54,7 @@ def test_a_prompt_stays_the_same_in_all_its_rows(tokenizer: PreTrainedTokenizerB
     fitter = Fitter(tokenizer, context=64, response_tokens=10, question_tokens=4)
     prompt = talk("a" * 10, "b" * 10, "c" * 10)
     rows = [LabelledResponse(Response(prompt, "r" * length)) for length in (5, 30, 60)]
-    kept = fitter.labelled("gold", rows)
+    kept = fitter.rows("gold", rows)
     assert [row.response.text for row in kept] == ["r" * 5, "r" * 30]
     assert {row.response.prompt for row in kept} == {talk("c" * 10)}
     assert fitter.counts["gold"] == {"kept": 2, "shortened": 2, "dropped": 1}

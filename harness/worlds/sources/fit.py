@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, cast
 
@@ -58,15 +58,29 @@ class Fitter:
         self.counts[name] = {"kept": len(items), "shortened": 0, "dropped": 0}
         return list(items)
 
-    def demonstrations(self, name: str, items: Iterable[Demonstration]) -> list[Demonstration]:
-        return self._rows(name, items, lambda item: (item.text,), 0)
-
-    def comparisons(self, name: str, items: Iterable[Comparison]) -> list[Comparison]:
-        return self._rows(name, items, lambda item: (item.chosen, item.rejected), 0)
-
-    def labelled(self, name: str, items: Iterable[LabelledResponse]) -> list[LabelledResponse]:
-        """Rows that fit with a grader's question; a prompt stays the same in all its rows."""
-        return self._rows(name, items, lambda item: (item.response.text,), self.question_tokens)
+    def rows(self, name: str, items: Iterable[Item]) -> list[Item]:
+        """Rows that fit, labelled responses with a grader's question; a prompt stays the same in all its rows."""
+        items = list(items)
+        groups: dict[str, list[Item]] = {}
+        for item in items:
+            groups.setdefault(prompt_of(item).id, []).append(item)
+        tokens = iter(self._tokens([text for item in items for text in _texts(item)]))
+        lengths = {id(item): max(next(tokens) for _ in _texts(item)) for item in items}
+        kept = []
+        for group in groups.values():
+            # The longest response leaves before the prompt does: it is one row, the prompt is all of them.
+            rest = sorted(group, key=lambda item: lengths[id(item)])
+            reserve = self.question_tokens if isinstance(rest[0], LabelledResponse) else 0
+            prompt = None
+            while rest and prompt is None:
+                room = self.context - reserve - ENDS - lengths[id(rest[-1])]
+                prompt = self.shortened(prompt_of(rest[0]), room)
+                rest = rest if prompt else rest[:-1]
+            for item in group:
+                fits = prompt if any(item is other for other in rest) else None
+                if (shorter := self._counted(name, prompt_of(item), fits)) is not None:
+                    kept.append(_with_prompt(item, shorter))
+        return kept
 
     def apart(
         self, name: str, prompts: Iterable[Prompt], pool: Iterable[LabelledResponse]
@@ -98,31 +112,6 @@ class Fitter:
                 return shorter
         return None
 
-    def _rows(
-        self, name: str, items: Iterable[Item], texts: Callable[[Item], Sequence[str]], reserve: int
-    ) -> list[Item]:
-        """`reserve` tokens are kept free beside prompt, response and EOS."""
-        items = list(items)
-        groups: dict[str, list[Item]] = {}
-        for item in items:
-            groups.setdefault(_prompt(item).id, []).append(item)
-        tokens = iter(self._tokens([text for item in items for text in texts(item)]))
-        lengths = {id(item): max(next(tokens) for _ in texts(item)) for item in items}
-        kept = []
-        for group in groups.values():
-            # The longest response leaves before the prompt does: it is one row, the prompt is all of them.
-            rest = sorted(group, key=lambda item: lengths[id(item)])
-            prompt = None
-            while rest and prompt is None:
-                room = self.context - reserve - ENDS - lengths[id(rest[-1])]
-                prompt = self.shortened(_prompt(rest[0]), room)
-                rest = rest if prompt else rest[:-1]
-            for item in group:
-                fits = prompt if any(item is other for other in rest) else None
-                if (shorter := self._counted(name, _prompt(item), fits)) is not None:
-                    kept.append(_with_prompt(item, shorter))
-        return kept
-
     def _counted(self, name: str, before: Prompt, after: Prompt | None) -> Prompt | None:
         counts = self.counts.setdefault(name, {"kept": 0, "shortened": 0, "dropped": 0})
         counts["dropped" if after is None else "kept"] += 1
@@ -145,8 +134,17 @@ def question_tokens(tokenizer: PreTrainedTokenizerBase, questions: Iterable[str]
     return max(lengths, default=0) + 4
 
 
-def _prompt(item: Demonstration | Comparison | LabelledResponse) -> Prompt:
+def prompt_of(item: Prompt | Demonstration | Comparison | LabelledResponse) -> Prompt:
+    if isinstance(item, Prompt):
+        return item
     return item.response.prompt if isinstance(item, LabelledResponse) else item.prompt
+
+
+def _texts(item: Demonstration | Comparison | LabelledResponse) -> tuple[str, ...]:
+    """What is answered in a row."""
+    if isinstance(item, Comparison):
+        return item.chosen, item.rejected
+    return (item.response.text,) if isinstance(item, LabelledResponse) else (item.text,)
 
 
 def _with_prompt(item: Item, prompt: Prompt) -> Item:

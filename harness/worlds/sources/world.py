@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -29,12 +29,11 @@ from evals.values.errors import InputError
 from harness.worlds.folder import WorldFolder
 from harness.worlds.sources import dolly, gutenberg, hh_rlhf, openai_rbr
 from harness.worlds.sources.config import RealConfig
-from harness.worlds.sources.fit import Fitter, question_tokens
+from harness.worlds.sources.fit import Fitter, Item, prompt_of, question_tokens
 from harness.worlds.sources.sample import sample
 from harness.worlds.sources.synthetic import synthetic
 from trainers.models.tokenizer import train_tokenizer
 
-Item = TypeVar("Item")
 FOLDERS = (gutenberg.FOLDER, "dolly-1k", "hh-rlhf", "openai-rbr", XSTEST.folder)
 FROM_SCRATCH = (
     "The models here write nonsense: they are tiny and saw little text. This run shows that every stage takes "
@@ -135,10 +134,10 @@ def _write_preferences(writer: _Writer, root: Path, config: RealConfig, seed: in
     taken = {_opening(item.prompt) for item in shown}
     free = [item.prompt for item in helpful if _opening(item.prompt) not in taken]
     demonstrations = [*dolly.load(root, limit=config.sft_dolly, seed=seed), *map(_chosen, shown)]
-    writer.demonstrations("sft_helpful", demonstrations)
-    writer.demonstrations("sft_human", [_chosen(item) for item in sample(harmless, config.sft_human, seed)])
-    writer.comparisons("comparisons_helpful", sample(helpful, config.comparisons_helpful, seed))
-    writer.comparisons("comparisons_human", sample(harmless, config.comparisons_human, seed))
+    writer.rows_of("sft_helpful", demonstrations)
+    writer.rows_of("sft_human", [_chosen(item) for item in sample(harmless, config.sft_human, seed)])
+    writer.rows_of("comparisons_helpful", sample(helpful, config.comparisons_helpful, seed))
+    writer.rows_of("comparisons_human", sample(harmless, config.comparisons_human, seed))
     writer.prompts("prompts_helpful", sample(free, config.prompts_helpful, seed), graded=False)
 
 
@@ -161,11 +160,11 @@ def _write_gold(writer: _Writer, root: Path, config: RealConfig, seed: int, rule
     ):
         fitting, pool = writer.fitter.apart(name, prompts, parts[part])
         count = config.completions_per_prompt
-        writer.labelled(
+        writer.rows_of(
             name, synthetic(fitting, pool, rulebook, per_prompt=count, seed=seed, held_out=held_out)
         )
     for name, part in (("grader_train", "grader"), ("judge_train", "judge"), ("gold", "test")):
-        writer.labelled(name, parts[part])
+        writer.rows_of(name, parts[part])
 
 
 @dataclass
@@ -182,24 +181,15 @@ class _Writer:
         self._write(name, self.fitter.whole(name, items))
 
     def prompts(self, name: str, items: Iterable[Prompt], *, graded: bool) -> None:
-        unseen = self._unseen(name, items, lambda item: item)
-        self._write(name, self.fitter.prompts(name, unseen, graded=graded))
+        self._write(name, self.fitter.prompts(name, self._unseen(name, items), graded=graded))
 
-    def demonstrations(self, name: str, items: Iterable[Demonstration]) -> None:
-        unseen = self._unseen(name, items, lambda item: item.prompt)
-        self._write(name, self.fitter.demonstrations(name, unseen))
+    def rows_of(self, name: str, items: Iterable[Item]) -> None:
+        """Demonstrations, comparisons or labelled responses."""
+        self._write(name, self.fitter.rows(name, self._unseen(name, items)))
 
-    def comparisons(self, name: str, items: Iterable[Comparison]) -> None:
-        unseen = self._unseen(name, items, lambda item: item.prompt)
-        self._write(name, self.fitter.comparisons(name, unseen))
-
-    def labelled(self, name: str, items: Iterable[LabelledResponse]) -> None:
-        unseen = self._unseen(name, items, lambda item: item.response.prompt)
-        self._write(name, self.fitter.labelled(name, unseen))
-
-    def _unseen(self, name: str, items: Iterable[Item], prompt: Callable[[Item], Prompt]) -> list[Item]:
+    def _unseen(self, name: str, items: Iterable[Any]) -> list[Any]:
         rows = list(items)
-        kept = [item for item in rows if _words(prompt(item).text) not in self.evaluated]
+        kept = [item for item in rows if _words(prompt_of(item).text) not in self.evaluated]
         if len(kept) < len(rows):
             self.left_out[f"{name}: asks an evaluation prompt"] += len(rows) - len(kept)
         return kept
