@@ -33,7 +33,7 @@ from evals.values.conversation import LabelledResponse, Response, ResponseType, 
 from harness.gate.gate import judge
 from harness.gate.measures import Pairs
 from harness.gate.paired import Errors, rise_limit
-from harness.gate.rewards import Side
+from harness.gate.rewards import RewardSide
 from harness.gate.verdict import GateVerdict
 from harness.keys.gate import RegressConfig
 from harness.subjects.completions import CompletionSet
@@ -155,9 +155,9 @@ def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> I
         yield judge(config, completions, Pairs.of(completions), *sides, missing=[]).verdict
 
 
-def side(reward: np.ndarray) -> Side:
+def side(reward: np.ndarray) -> RewardSide:
     total = reward.ravel()
-    return Side("simulated", "recorded", Breakdown(total, {"simulated": total}))
+    return RewardSide("simulated", "recorded", Breakdown(total, {"simulated": total}))
 
 
 SIZES = (30, 40, 60, 80, 100, 150, 200, 500)

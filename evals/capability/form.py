@@ -17,7 +17,7 @@ ACC_NORM = {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": Tru
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskPart:
     """One lm-eval task: its configuration and its documents, of which `splits[tested]` are the items.
 
     With `builtin`, a folder of lm-eval's own tasks, `config` holds a task's name and what differs from
@@ -34,13 +34,13 @@ class Part:
 class Form:
     """`read` raises InputError for a file that is not of this form; `few_shot`: whether it has examples."""
 
-    read: Callable[[str, Path], list[Part]]
+    read: Callable[[str, Path], list[TaskPart]]
     few_shot: bool = False
 
 
-def local_part(name: str, documents: list[Document], **config: Any) -> Part:
+def local_part(name: str, documents: list[Document], **config: Any) -> TaskPart:
     """A task of our own, from `documents`; `config` in lm-eval's words."""
-    return Part({"task": name, "test_split": "test", **config}, {"test": documents})
+    return TaskPart({"task": name, "test_split": "test", **config}, {"test": documents})
 
 
 # --- fields of JSONL rows, checked ------------------------------------------------------------

@@ -14,14 +14,14 @@ import bz2
 import re
 from pathlib import Path
 
-from evals.capability.form import Document, Form, Part
+from evals.capability.form import Document, Form, TaskPart
 from evals.values.errors import InputError
 
 LINES = 6
 SENTENCE_END = re.compile(r"[.?!][\"')]* ")
 
 
-def read(name: str, path: Path) -> list[Part]:
+def read(name: str, path: Path) -> list[TaskPart]:
     lines = _lines(path)
     if not lines or len(lines) % LINES:
         fix = "give the released text file: six lines an item"
@@ -29,7 +29,7 @@ def read(name: str, path: Path) -> list[Part]:
     documents = [_document(path, lines, start) for start in range(0, len(lines), LINES)]
     # lm-eval would look for few-shot examples in a training split, which this release lacks.
     config = {"task": "hellaswag", "training_split": None}
-    return [Part(config, {"validation": documents}, tested="validation", builtin="hellaswag")]
+    return [TaskPart(config, {"validation": documents}, tested="validation", builtin="hellaswag")]
 
 
 def _lines(path: Path) -> list[str]:

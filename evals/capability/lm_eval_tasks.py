@@ -14,7 +14,7 @@ import lm_eval.api.task
 import lm_eval.tasks
 from tqdm import tqdm
 
-from evals.capability.form import Document, Part
+from evals.capability.form import Document, TaskPart
 from evals.values.errors import InputError
 
 FOLDER = Path(lm_eval.tasks.__file__).parent
@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def build_parts(name: str, parts: Sequence[Part]) -> dict[str, Any]:
+def build_parts(name: str, parts: Sequence[TaskPart]) -> dict[str, Any]:
     """{lm-eval task name: task} over our own documents; touches no network."""
     folders = sorted({str(FOLDER / part.builtin) for part in parts if part.builtin})
     manager = lm_eval.tasks.TaskManager(include_path=folders, include_defaults=False)

@@ -13,21 +13,21 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from evals.capability.form import Document, Form, Part
+from evals.capability.form import Document, Form, TaskPart
 from evals.values.errors import InputError
 
 LETTERS = "ABCD"
 Place = Path | zipfile.Path
 
 
-def read(name: str, path: Path) -> list[Part]:
+def read(name: str, path: Path) -> list[TaskPart]:
     data = _data_folder(path)
     tests = sorted(_subjects(data, "test"))
     if not tests:
         fix = "give the released mmlu.zip, or the folder that it unpacks to"
         raise InputError("has no data/test/SUBJECT_test.csv", path=path, fix=fix)
     return [
-        Part(
+        TaskPart(
             {"task": f"mmlu_{subject}"},
             {
                 "test": list(_documents(path, data, f"test/{subject}_test.csv")),

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.capability.form import Document, Form, Part, id_field, text_field
+from evals.capability.form import Document, Form, TaskPart, id_field, text_field
 from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import filled, read_csv
 from evals.values.errors import InputError
@@ -21,12 +21,12 @@ from evals.values.json_text import read_json
 # and acc_norm.
 
 
-def _read_arc(name: str, path: Path, *, task: str) -> list[Part]:
+def _read_arc(name: str, path: Path, *, task: str) -> list[TaskPart]:
     seen: dict[str, int] = {}
     documents = read_jsonl(path, lambda row: _arc_document(row, seen))
     # lm-eval would look for few-shot examples in other splits, which this file lacks.
     config = {"task": task, "training_split": None, "validation_split": None}
-    return [Part(config, {"test": documents}, builtin="arc")]
+    return [TaskPart(config, {"test": documents}, builtin="arc")]
 
 
 def _arc_document(row: Row, seen: dict[str, int]) -> Document:
@@ -63,12 +63,12 @@ WRONG = tuple(f"Incorrect Answer {number}" for number in (1, 2, 3))
 LETTERS = "ABCD"
 
 
-def _read_gpqa(name: str, path: Path, *, task: str) -> list[Part]:
+def _read_gpqa(name: str, path: Path, *, task: str) -> list[TaskPart]:
     rows = read_csv(path, (QUESTION, RIGHT, *WRONG), quote_header=False)
     documents = [_gpqa_document(row) for row in rows]
     # lm-eval's own shuffle is left out: the documents are in the form that it makes.
     config = {"task": task, "process_docs": None, "training_split": None}
-    return [Part(config, {"train": documents}, tested="train", builtin="gpqa/zeroshot")]
+    return [TaskPart(config, {"train": documents}, tested="train", builtin="gpqa/zeroshot")]
 
 
 def _gpqa_document(row: Row) -> Document:
@@ -97,9 +97,9 @@ GPQA_MAIN, GPQA_DIAMOND = (
 # same passages split into `context, continuation` (llm-foundry, Apache-2.0). Metric: acc.
 
 
-def _read_lambada(name: str, path: Path) -> list[Part]:
+def _read_lambada(name: str, path: Path) -> list[TaskPart]:
     documents = read_jsonl(path, _lambada_document)
-    return [Part({"task": "lambada_openai"}, {"test": documents}, builtin="lambada")]
+    return [TaskPart({"task": "lambada_openai"}, {"test": documents}, builtin="lambada")]
 
 
 def _lambada_document(row: Row) -> Document:
@@ -122,12 +122,12 @@ TARGETS = ("mc1_targets", "mc2_targets")
 MC_TASK = "give the released mc_task.json"
 
 
-def _read_truthfulqa(name: str, path: Path, *, task: str) -> list[Part]:
+def _read_truthfulqa(name: str, path: Path, *, task: str) -> list[TaskPart]:
     rows = read_json(path, MC_TASK)
     if not isinstance(rows, list) or not rows:
         raise InputError("is not a list of questions", path=path, fix=MC_TASK)
     documents = [_truthfulqa_document(path, number, row) for number, row in enumerate(rows)]
-    return [Part({"task": task}, {"validation": documents}, tested="validation", builtin="truthfulqa")]
+    return [TaskPart({"task": task}, {"validation": documents}, tested="validation", builtin="truthfulqa")]
 
 
 def _truthfulqa_document(path: Path, number: int, row: Any) -> Document:

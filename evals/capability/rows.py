@@ -22,7 +22,7 @@ from evals.capability.form import (
     ACC_NORM,
     Document,
     Form,
-    Part,
+    TaskPart,
     choices_field,
     id_field,
     index_field,
@@ -35,7 +35,7 @@ from evals.values.conversation import Row, read_jsonl
 def _form(document: Callable[[Row], Document], **config: Any) -> Form:
     """A form whose rows `document` reads; `config` in lm-eval's words."""
 
-    def read(name: str, path: Path) -> list[Part]:
+    def read(name: str, path: Path) -> list[TaskPart]:
         seen: dict[str, int] = {}
         documents = read_jsonl(path, lambda row: {"id": id_field(row, seen), **document(row)})
         return [local_part(name, documents, **config)]

@@ -32,7 +32,7 @@ TOLERANCE = 1e-4  # in log-probability
 
 
 @dataclass(frozen=True)
-class Group:
+class PrefixGroup:
     """Rows `start` to `stop` of a sorted list, and how many first tokens they share (0: each stands alone)."""
 
     start: int
@@ -59,7 +59,7 @@ class _Interval:
         return self
 
 
-def shared_groups(rows: Sequence[Row], room: Sequence[int], cost: int) -> list[Group]:
+def shared_groups(rows: Sequence[Row], room: Sequence[int], cost: int) -> list[PrefixGroup]:
     """Sorted `rows` in groups; `room[i]` of row i's first tokens may be shared.
 
     A group of n rows saves (n - 1) * shared - cost tokens. The candidates are the intervals of rows with equal
@@ -84,12 +84,12 @@ def shared_groups(rows: Sequence[Row], room: Sequence[int], cost: int) -> list[G
     return list(_chosen(found))
 
 
-def _chosen(root: _Interval) -> Iterator[Group]:
+def _chosen(root: _Interval) -> Iterator[PrefixGroup]:
     waiting = [root]
     while waiting:
         interval = waiting.pop()
         if interval.whole or not interval.parts:
-            yield Group(interval.start, interval.stop, interval.common if interval.whole else 0)
+            yield PrefixGroup(interval.start, interval.stop, interval.common if interval.whole else 0)
         else:
             waiting += reversed(interval.parts)
 
@@ -175,7 +175,7 @@ class _Scorer:
     pad: int
     dtype: torch.dtype | None
 
-    def is_exact(self, rows: Sequence[Row], groups: Sequence[Group]) -> bool:
+    def is_exact(self, rows: Sequence[Row], groups: Sequence[PrefixGroup]) -> bool:
         """Whether the longest row gets the same answers on a shared beginning as by itself.
 
         Positions that depend on the row's length and states that a cache does not hold fail here.

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.capability.form import Document, Form, Part, local_part
+from evals.capability.form import Document, Form, TaskPart, local_part
 from evals.values.errors import InputError
 
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
@@ -28,7 +28,7 @@ BLANK = "BLANK"
 FIX = "give StereoSet's dev.json"
 
 
-def read(name: str, path: Path) -> list[Part]:
+def read(name: str, path: Path) -> list[TaskPart]:
     documents = [_document(path, id, item) for id, item in sorted(_items(path).items())]
     part = local_part(
         name,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evals.capability import hellaswag, mmlu, releases, rows, stereoset
-from evals.capability.form import Form, Part, need_file
+from evals.capability.form import Form, TaskPart, need_file
 from evals.values.errors import InputError
 
 PYTHON_SEED, FEWSHOT_SEED = 0, 1234  # those of lm-eval's own command
@@ -154,17 +154,17 @@ def _examples(task: CapabilityTask, built: Any) -> int:
     return int(own or 0) if task.num_fewshot is None else task.num_fewshot
 
 
-def _read(task: CapabilityTask) -> list[Part]:
+def _read(task: CapabilityTask) -> list[TaskPart]:
     assert task.path is not None
     path = Path(task.path)
     return FORMS[task.form].read(task.name, path if path.is_dir() else need_file(path))
 
 
-def chosen_parts(parts: Sequence[Part], limit: int | None, seed: int) -> list[Part]:
+def chosen_parts(parts: Sequence[TaskPart], limit: int | None, seed: int) -> list[TaskPart]:
     """The parts with the chosen items only; a part without any is left out."""
     chosen = spread([len(part.splits[part.tested]) for part in parts], limit, seed)
     return [
-        Part(
+        TaskPart(
             part.config,
             {**part.splits, part.tested: [part.splits[part.tested][i] for i in indices]},
             part.tested,

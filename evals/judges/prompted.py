@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
-from evals.judges.text_backend import Request, TextBackend, make_backend
+from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
 from evals.models.server import ServerSettings
 from evals.values.conversation import Message, Response, ResponseType
 from evals.values.grades import Unscored
@@ -16,7 +16,7 @@ ROLES = {"user": "User", "assistant": "Assistant", "system": "System"}
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PromptedVerdict:
     """What an answer says; None is what this judge does not tell. One of the two is told."""
 
     refused: bool | None = None
@@ -38,8 +38,8 @@ class JudgePrompt:
 
     name: str
     source: str
-    write: Callable[[str, Sequence[Message], str], Request]
-    read: Callable[[str], Verdict | None]
+    write: Callable[[str, Sequence[Message], str], JudgeQuestion]
+    read: Callable[[str], PromptedVerdict | None]
     max_new_tokens: int
     markers: tuple[str, ...] = ()
 
@@ -62,7 +62,7 @@ class PromptedJudge:
         answers = self.backend.answers([self._request(r) for r in responses], self.prompt.max_new_tokens)
         return [self._judgement(r, answer) for r, answer in zip(responses, answers, strict=True)]
 
-    def _request(self, response: Response) -> Request:
+    def _request(self, response: Response) -> JudgeQuestion:
         turns = tuple(Message(m.role, self._clean(m.content)) for m in response.prompt.messages)
         return self.prompt.write(_transcript(turns), turns, self._clean(response.text))
 
@@ -75,7 +75,7 @@ class PromptedJudge:
         return judgement_from(response, verdict, self.name)
 
 
-def judgement_from(response: Response, verdict: Verdict, judge: str) -> Judgement:
+def judgement_from(response: Response, verdict: PromptedVerdict, judge: str) -> Judgement:
     """A judgement from whatever the judge tells; what both verdicts say goes by their own columns."""
     if verdict.harmful is None:
         assert verdict.refused is not None  # checked by Verdict

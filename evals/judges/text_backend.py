@@ -31,7 +31,7 @@ MARKERS = tuple(marker for marker in CHAT_MARKERS if marker != "```")
 
 
 @dataclass(frozen=True)
-class Request:
+class JudgeQuestion:
     """One question to a judge: turns for the model's own chat template, or else `text` in a format of its own."""
 
     messages: tuple[Message, ...] = ()
@@ -48,7 +48,7 @@ class TextBackend(Protocol):
         """A function that breaks `markers` and the model's own control tokens in untrusted text."""
         ...
 
-    def answers(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | Unscored]: ...
+    def answers(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str | Unscored]: ...
 
 
 class LocalBackend:
@@ -72,7 +72,7 @@ class LocalBackend:
         pattern = marker_pattern([*MARKERS, *control_tokens(self.tokenizer), *markers])
         return lambda text: neutralise(text, pattern)
 
-    def answers(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | Unscored]:
+    def answers(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str | Unscored]:
         rows = [self._token_ids(request) for request in requests]
         room = context_length(self.model) - max_new_tokens
         answers: list[str | Unscored] = [
@@ -96,7 +96,7 @@ class LocalBackend:
         )
         return response_texts(self.tokenizer, written)
 
-    def _token_ids(self, request: Request) -> list[int]:
+    def _token_ids(self, request: JudgeQuestion) -> list[int]:
         if request.messages:
             return prompt_token_ids(self.tokenizer, request.messages)
         bos = self.tokenizer.bos_token
@@ -119,8 +119,8 @@ class ServerBackend:
         pattern = marker_pattern([*MARKERS, *markers])
         return lambda text: neutralise(text, pattern)
 
-    def answers(self, requests: Sequence[Request], max_new_tokens: int) -> list[str | Unscored]:
-        def ask(request: Request) -> str | Unscored:
+    def answers(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str | Unscored]:
+        def ask(request: JudgeQuestion) -> str | Unscored:
             options = {"max_tokens": max_new_tokens, "temperature": 0}
             if request.messages:
                 turns = [{"role": m.role, "content": m.content} for m in request.messages]

@@ -53,7 +53,7 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class Tree:
+class PrefixTree:
     """Inputs of one pass: ids, positions [rows, time], mask [rows, 1, time, time], answers [questions]."""
 
     ids: torch.Tensor
@@ -64,7 +64,7 @@ class Tree:
 
 def build_tree(
     prefixes: Sequence[Sequence[int]], questions: Questions, pad: int, dtype: torch.dtype = torch.float32
-) -> Tree:
+) -> PrefixTree:
     """Lay prefixes and questions out as a tree; the mask is additive, 0 or the dtype's lowest number."""
     ids, lengths = pad_left(prefixes, pad)
     rows, width = ids.shape
@@ -82,7 +82,7 @@ def build_tree(
     # A padded row that sees nothing would be all -inf, and its softmax NaN; the lowest finite number is safe.
     mask = torch.zeros(rows, 1, total, total, dtype=dtype)
     mask.masked_fill_(hidden[:, None], torch.finfo(dtype).min)
-    return Tree(
+    return PrefixTree(
         torch.cat([ids, questions.ids.expand(rows, -1)], dim=1), positions, mask, width + questions.ends
     )
 

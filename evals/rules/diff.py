@@ -14,7 +14,7 @@ from evals.values.errors import InputError
 
 
 @dataclass(frozen=True)
-class Change:
+class RuleChange:
     """One edit: `sign` is "+", "-" or "~"; `lines` show what was (-) and what is (+)."""
 
     sign: str
@@ -32,7 +32,7 @@ class Reclassification:
     example: Mapping[str, bool] = field(default_factory=dict)
 
 
-def text_changes(old: Rulebook, new: Rulebook) -> list[Change]:
+def text_changes(old: Rulebook, new: Rulebook) -> list[RuleChange]:
     """Edits of propositions, derived propositions, classes, their order and the template."""
     return [
         *_propositions(old, new),
@@ -72,47 +72,47 @@ def written(condition: Mapping[str, bool]) -> str:
     return " and ".join(name if wanted else f"not {name}" for name, wanted in condition.items())
 
 
-def _propositions(old: Rulebook, new: Rulebook) -> Iterator[Change]:
+def _propositions(old: Rulebook, new: Rulebook) -> Iterator[RuleChange]:
     for name in _both(old.propositions, new.propositions):
         before, after = old.propositions.get(name), new.propositions.get(name)
         if before is None and after is not None:
-            yield Change(
+            yield RuleChange(
                 "+", f"proposition {name}", tuple(f"+ {line}" for line in after.question.splitlines())
             )
         elif after is None:
-            yield Change("-", f"proposition {name}")
+            yield RuleChange("-", f"proposition {name}")
         elif before is not None:
             yield from _changed_proposition(name, before, after)
 
 
-def _changed_proposition(name: str, before: Proposition, after: Proposition) -> Iterator[Change]:
+def _changed_proposition(name: str, before: Proposition, after: Proposition) -> Iterator[RuleChange]:
     yield from _changed_text(f"question of {name}", before.question, after.question)
     if before.polarity is not after.polarity:
         lines = (f"- {before.polarity.value}", f"+ {after.polarity.value}")
-        yield Change("~", f"polarity of {name}", lines)
+        yield RuleChange("~", f"polarity of {name}", lines)
     shown = ["\n".join(f"{answer}: {text}" for text, answer in p.examples) for p in (before, after)]
     yield from _changed_text(f"examples of {name}", *shown)
 
 
-def _changed_text(what: str, before: str, after: str) -> Iterator[Change]:
+def _changed_text(what: str, before: str, after: str) -> Iterator[RuleChange]:
     if before != after:
         lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
         kept = [f"{line[0]} {line[1:]}" for line in list(lines)[2:] if not line.startswith("@@")]
-        yield Change("~", what, tuple(kept))
+        yield RuleChange("~", what, tuple(kept))
 
 
 def _conditions(
     kind: str, old: Mapping[str, Mapping[str, bool]], new: Mapping[str, Mapping[str, bool]]
-) -> Iterator[Change]:
+) -> Iterator[RuleChange]:
     for name in _both(old, new):
         if name not in old:
-            yield Change("+", f"{kind} {name}", (f"+ {written(new[name])}",))
+            yield RuleChange("+", f"{kind} {name}", (f"+ {written(new[name])}",))
         elif name not in new:
-            yield Change("-", f"{kind} {name}", (f"- {written(old[name])}",))
+            yield RuleChange("-", f"{kind} {name}", (f"- {written(old[name])}",))
         elif dict(old[name]) != dict(new[name]):
             gone = [f"- {written({k: v})}" for k, v in old[name].items() if new[name].get(k) is not v]
             come = [f"+ {written({k: v})}" for k, v in new[name].items() if old[name].get(k) is not v]
-            yield Change("~", f"{kind} {name}", (*gone, *come))
+            yield RuleChange("~", f"{kind} {name}", (*gone, *come))
 
 
 def _classes(rulebook: Rulebook) -> dict[str, dict[str, bool]]:
@@ -123,10 +123,10 @@ def _classes(rulebook: Rulebook) -> dict[str, dict[str, bool]]:
     }
 
 
-def _order(old: Rulebook, new: Rulebook) -> Iterator[Change]:
+def _order(old: Rulebook, new: Rulebook) -> Iterator[RuleChange]:
     if old.class_order != new.class_order:
         lines = (f"- {' > '.join(old.class_order)}", f"+ {' > '.join(new.class_order)}")
-        yield Change("~", "order of classes", lines)
+        yield RuleChange("~", "order of classes", lines)
 
 
 def _both(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

@@ -54,7 +54,7 @@ class MetricComparison:
 
 
 @dataclass(frozen=True)
-class Side:
+class ModelSide:
     """One model of one evaluation; `name` is how tables call it."""
 
     evaluation: Evaluation
@@ -63,7 +63,7 @@ class Side:
 
 
 def compare(
-    pairs: Iterable[tuple[Side, Side]], *, margin: float, equivalent: float
+    pairs: Iterable[tuple[ModelSide, ModelSide]], *, margin: float, equivalent: float
 ) -> list[MetricComparison]:
     """Every metric that both sides of each pair have, by every common judge; p-values adjusted over all."""
     rows = [row for pair in pairs for row in _compare(*pair, equivalent)]
@@ -106,7 +106,7 @@ def _named(rows: Sequence[MetricComparison]) -> str:
     return ", ".join(names[:6]) + rest
 
 
-def _compare(first: Side, second: Side, margin: float) -> list[MetricComparison]:
+def _compare(first: ModelSide, second: ModelSide, margin: float) -> list[MetricComparison]:
     rows = []
     ours, theirs = first.evaluation.prompt_shares, second.evaluation.prompt_shares
     for model, suite, judge in ours:
@@ -123,7 +123,7 @@ def _compare(first: Side, second: Side, margin: float) -> list[MetricComparison]
     return rows
 
 
-def _twin(suite: str, first: Side, second: Side) -> str:
+def _twin(suite: str, first: ModelSide, second: ModelSide) -> str:
     """What `second` calls the suite: the same name, else the suite of the same prompts, else ""."""
     ours, theirs = (side.evaluation.about(side.model, "suites") for side in (first, second))
     if suite in theirs:
@@ -161,8 +161,8 @@ def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedD
 
 
 def _capability(
-    first: Side,
-    second: Side,
+    first: ModelSide,
+    second: ModelSide,
     task: str,
     metric: str,
     ours: dict[str, float],
@@ -179,7 +179,7 @@ def _capability(
 
 
 def _row(
-    first: Side, second: Side, suite: str, metric: str, judge: str, found: PairedDifference
+    first: ModelSide, second: ModelSide, suite: str, metric: str, judge: str, found: PairedDifference
 ) -> MetricComparison:
     return MetricComparison(
         first=first.name,
@@ -202,7 +202,7 @@ def _row(
 # --- what may be compared --------------------------------------------------------------------
 
 
-def obstacles(first: Side, second: Side) -> list[str]:
+def obstacles(first: ModelSide, second: ModelSide) -> list[str]:
     """What differs between two evaluations besides the model: each would be taken for the model's doing."""
     a, b = first.evaluation.record, second.evaluation.record
     suites = [side.evaluation.about(side.model, "suites") for side in (first, second)]
@@ -242,7 +242,7 @@ def _capability_obstacles(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return found
 
 
-def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[Side, Side]]:
+def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[ModelSide, ModelSide]]:
     """Models by name, or the only two there are. Raises InputError where no model has a partner."""
     label = baseline.folder.name
     if len(ours.models) == len(baseline.models) == 1:
@@ -256,10 +256,10 @@ def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[Sid
             fix="compare one model with one (of a run: baseline=results/NAME:METHOD:SEED), or give both the same "
             "names under models.",
         )
-    return [(Side(ours, a, a), Side(baseline, b, f"{b} ({label})")) for a, b in names]
+    return [(ModelSide(ours, a, a), ModelSide(baseline, b, f"{b} ({label})")) for a, b in names]
 
 
-def check_comparable(pairs: Sequence[tuple[Side, Side]], anyway: bool) -> list[str]:
+def check_comparable(pairs: Sequence[tuple[ModelSide, ModelSide]], anyway: bool) -> list[str]:
     """The obstacles of all pairs, to be shown. Raises InputError naming them unless told to go on."""
     found = sorted({obstacle for pair in pairs for obstacle in obstacles(*pair)})
     common = [pair for pair in pairs if _common(*pair)]
@@ -278,7 +278,7 @@ def check_comparable(pairs: Sequence[tuple[Side, Side]], anyway: bool) -> list[s
     return found
 
 
-def _common(first: Side, second: Side) -> bool:
+def _common(first: ModelSide, second: ModelSide) -> bool:
     suites = first.evaluation.about(first.model, "suites")
     tasks = [{key[1:] for key in side.evaluation.capability} for side in (first, second)]
     return any(_twin(name, first, second) for name in suites) or bool(tasks[0] & tasks[1])

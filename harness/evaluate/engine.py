@@ -23,7 +23,7 @@ from evals.values.grades import check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.comparing import (
     MetricComparison,
-    Side,
+    ModelSide,
     check_comparable,
     compare,
     gate,
@@ -308,7 +308,7 @@ def _compare(
     """(rows, notes, exit code): every pair of models of this evaluation, or each with the baseline's."""
     options = {"margin": config.margin, "equivalent": config.capability.margin}
     if baseline is None:
-        sides = [Side(evaluation, model, model) for model in evaluation.models]
+        sides = [ModelSide(evaluation, model, model) for model in evaluation.models]
         pairs = list(combinations(sides, 2))
         named = {pair: obstacles(*pair) for pair in pairs}
         notes = [

@@ -32,7 +32,7 @@ ACCURACY_METRICS = ("acc_norm", "acc", "exact_match")  # the field's order of pr
 
 
 @dataclass(frozen=True)
-class Part:
+class ClaimPart:
     """One comparison inside a claim: `first` minus `second`, and what it says of the claim.
 
     `p_holds` and `p_fails` are the p-values of what the claim says and of its contrary: two-sided for a
@@ -55,7 +55,7 @@ class Part:
     def interval(self) -> tuple[float, float]:
         return self.difference.interval(self.level) if self.difference else (math.nan, math.nan)
 
-    def decided(self, alpha: float, parts: int) -> Part:
+    def decided(self, alpha: float, parts: int) -> ClaimPart:
         """With the verdict at `alpha`; one of `parts` that can refute a claim does so at its share of it."""
         against = self.p_fails < self.p_holds
         alpha = alpha / parts if against else alpha
@@ -67,28 +67,28 @@ class Part:
         return replace(self, verdict=verdict, level=1 - (2 * alpha if self.equivalence else alpha))
 
 
-def _increase(first: str, second: str, what: str, difference: Difference | None) -> Part:
+def _increase(first: str, second: str, what: str, difference: Difference | None) -> ClaimPart:
     """A claim that the difference is positive."""
     if difference is None:
-        return Part(first, second, what, None, 1.0, 1.0)
+        return ClaimPart(first, second, what, None, 1.0, 1.0)
     holds, fails = (min(1.0, 2 * p) for p in (difference.p_above(0.0), difference.p_below(0.0)))
-    return Part(first, second, what, difference, holds, fails)
+    return ClaimPart(first, second, what, difference, holds, fails)
 
 
-def _decrease(first: str, second: str, what: str, difference: Difference | None) -> Part:
+def _decrease(first: str, second: str, what: str, difference: Difference | None) -> ClaimPart:
     part = _increase(first, second, what, difference)
     return replace(part, p_holds=part.p_fails, p_fails=part.p_holds)
 
 
 def _equal(
     first: str, second: str, what: str, difference: Difference | None, margin: float, detail: bool
-) -> Part:
+) -> ClaimPart:
     """A claim that the difference lies within ± margin: two one-sided tests."""
     if difference is None:
-        return Part(first, second, what, None, 1.0, 1.0, detail, equivalence=True)
+        return ClaimPart(first, second, what, None, 1.0, 1.0, detail, equivalence=True)
     holds = max(difference.p_above(-margin), difference.p_below(margin))
     fails = min(difference.p_above(margin), difference.p_below(-margin))
-    return Part(first, second, what, difference, holds, fails, detail, equivalence=True)
+    return ClaimPart(first, second, what, difference, holds, fails, detail, equivalence=True)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Claim:
 
     number: int
     statement: str
-    parts: Callable[[Scores, str, str], list[Part]]
+    parts: Callable[[Scores, str, str], list[ClaimPart]]
     judged: bool = True
 
 
@@ -106,14 +106,14 @@ class ClaimResult:
     """`p_value` is that of the claim or of its contrary, whichever the data lean to, before Holm's correction."""
 
     claim: Claim
-    parts: tuple[Part, ...]
+    parts: tuple[ClaimPart, ...]
     verdict: Verdict
     p_value: float
 
 
 def check_claims(scores: Scores, suite: str, judge: str) -> list[ClaimResult]:
     """Every claim whose methods were measured, judged by `judge` on `suite`; of PPO's models where there are any."""
-    found: dict[int, tuple[Claim, list[Part]]] = {}
+    found: dict[int, tuple[Claim, list[ClaimPart]]] = {}
     for claim in (claim for algorithm in ALGORITHMS for claim in claims_about(algorithm)):
         parts = [part for part in claim.parts(scores, suite, judge) if part.difference is not None]
         if parts and claim.number not in found:
@@ -128,13 +128,13 @@ def check_claims(scores: Scores, suite: str, judge: str) -> list[ClaimResult]:
     return results
 
 
-def _p_value(parts: Sequence[Part]) -> float:
+def _p_value(parts: Sequence[ClaimPart]) -> float:
     """Of a claim: all its needed parts hold (the largest p-value), or one of all fails (Bonferroni)."""
     holds = max((part.p_holds for part in parts if not part.detail), default=1.0)
     return min(holds, 1.0, len(parts) * min(part.p_fails for part in parts))
 
 
-def joint_verdict(parts: Sequence[Part]) -> Verdict:
+def joint_verdict(parts: Sequence[ClaimPart]) -> Verdict:
     """Held when every part holds, not held when one does not, else undecided; one seed says neither."""
     needed = [part for part in parts if not part.detail]
     if any(part.verdict is Verdict.ONE_SEED for part in parts):
@@ -155,23 +155,27 @@ def capability_metrics(scores: Scores) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _higher(metric: str, what: str, first: str, *seconds: str) -> Callable[[Scores, str, str], list[Part]]:
-    def parts(scores: Scores, suite: str, judge: str) -> list[Part]:
+def _higher(
+    metric: str, what: str, first: str, *seconds: str
+) -> Callable[[Scores, str, str], list[ClaimPart]]:
+    def parts(scores: Scores, suite: str, judge: str) -> list[ClaimPart]:
         differences = [(s, scores.difference(first, s, suite, metric, judge)) for s in seconds]
         return [_increase(first, second, what, difference) for second, difference in differences]
 
     return parts
 
 
-def _both(*sources: Callable[[Scores, str, str], list[Part]]) -> Callable[[Scores, str, str], list[Part]]:
+def _both(
+    *sources: Callable[[Scores, str, str], list[ClaimPart]],
+) -> Callable[[Scores, str, str], list[ClaimPart]]:
     return lambda scores, suite, judge: [p for source in sources for p in source(scores, suite, judge)]
 
 
-def _as_capable(second: str, *firsts: str) -> Callable[[Scores, str, str], list[Part]]:
+def _as_capable(second: str, *firsts: str) -> Callable[[Scores, str, str], list[ClaimPart]]:
     return lambda scores, suite, judge: [p for first in firsts for p in _equivalence(scores, first, second)]
 
 
-def _equivalence(scores: Scores, first: str, second: str) -> Iterable[Part]:
+def _equivalence(scores: Scores, first: str, second: str) -> Iterable[ClaimPart]:
     """The average over tasks, then the tasks."""
     by_task = {
         task: scores.difference(first, second, task, metric, judge)
@@ -186,7 +190,7 @@ def _equivalence(scores: Scores, first: str, second: str) -> Iterable[Part]:
         yield _equal(first, second, what, difference, CAPABILITY_MARGIN, detail)
 
 
-def _ranking_parts(scores: Scores, suite: str, judge: str) -> list[Part]:
+def _ranking_parts(scores: Scores, suite: str, judge: str) -> list[ClaimPart]:
     parts = []
     suites = scores.suites("ranking_error", prefix="synthetic/")
     for synthetic in sorted(suites, key=lambda name: type_order(name.removeprefix("synthetic/"))):

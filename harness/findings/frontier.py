@@ -33,7 +33,7 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreEstimate:
     """A mean with its standard error and 95 % interval; fractions of 1. NaN where unknown.
 
     `n` and `n_unscored` count responses over all seeds.
@@ -103,9 +103,9 @@ class FrontierPoint:
     """One method in the plane of safety and usefulness."""
 
     method: str
-    safety: Estimate
-    usefulness: Estimate
-    f1: Estimate | None
+    safety: ScoreEstimate
+    usefulness: ScoreEstimate
+    f1: ScoreEstimate | None
     dominated_by: tuple[str, ...]
 
 
@@ -165,7 +165,7 @@ class Scores:
         """The headline row of each seed."""
         return self._rows.get((method, suite, metric, judge), {})
 
-    def estimate(self, method: str, suite: str, metric: str, judge: str) -> Estimate | None:
+    def estimate(self, method: str, suite: str, metric: str, judge: str) -> ScoreEstimate | None:
         """The mean over seeds with its interval, or the single run's own; None where nothing was scored."""
         rows = self.rows(method, suite, metric, judge)
         if not rows:
@@ -175,14 +175,14 @@ class Scores:
         if len(rows) == 1:
             (row,) = rows.values()
             stderr = error_of(row.ci_low, row.ci_high)
-            return Estimate(row.value, stderr, row.ci_low, row.ci_high, n, n_unscored, by_seed)
+            return ScoreEstimate(row.value, stderr, row.ci_low, row.ci_high, n, n_unscored, by_seed)
         mean = mean_estimate(list(by_seed.values()))
         low, high = mean.low, mean.high
         if mean.stderr == 0:
             low, high = _of_single_runs(mean.value, [(r.value, r.ci_low, r.ci_high) for r in rows.values()])
         if all(0.0 <= v <= 1.0 for v in by_seed.values()):
             low, high = max(low, 0.0), min(high, 1.0)
-        return Estimate(mean.value, mean.stderr, low, high, n, n_unscored, by_seed)
+        return ScoreEstimate(mean.value, mean.stderr, low, high, n, n_unscored, by_seed)
 
     def difference(
         self, first: str, second: str, suite: str, metric: str, judge: str, factor: float = 1.0
@@ -240,7 +240,7 @@ def frontier(scores: Scores, suite: str, judge: str) -> list[FrontierPoint]:
 
     A point is dominated by another that is no worse on both axes and better on one, by the means.
     """
-    places: dict[str, tuple[Estimate, Estimate]] = {}
+    places: dict[str, tuple[ScoreEstimate, ScoreEstimate]] = {}
     for method in scores.methods(suite, SAFETY, judge):
         safety = scores.estimate(method, suite, SAFETY, judge)
         usefulness = scores.estimate(method, suite, USEFULNESS, judge)
@@ -277,6 +277,8 @@ def _run_difference(a: MetricRow, b: MetricRow, factor: float) -> Difference:
     return Difference(value, error_of(-below, above), value - below, value + above, {a.seed: value})
 
 
-def _dominates(place: tuple[Estimate, Estimate], other: tuple[Estimate, Estimate]) -> bool:
+def _dominates(
+    place: tuple[ScoreEstimate, ScoreEstimate], other: tuple[ScoreEstimate, ScoreEstimate]
+) -> bool:
     pairs = [(mine.value, theirs.value) for mine, theirs in zip(place, other, strict=True)]
     return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)

@@ -16,7 +16,7 @@ from evals.values.conversation import write_jsonl
 from evals.values.grades import Grades
 from harness.gate.flips import Flip
 from harness.gate.gate import GateReport
-from harness.gate.rewards import Side
+from harness.gate.rewards import RewardSide
 from harness.record.manifest import Kind, recording
 from harness.storage.digest import figures
 from harness.storage.disk import write_json
@@ -72,7 +72,7 @@ def json_figures(report: GateReport) -> dict[str, Any]:
     }
 
 
-def _about(side: Side) -> dict[str, Any]:
+def _about(side: RewardSide) -> dict[str, Any]:
     return {"source": side.source, "kind": side.kind, **side.about}
 
 
@@ -88,7 +88,7 @@ def _flip_figures(report: GateReport, flip: Flip) -> dict[str, Any]:
     }
 
 
-def recorded_rows(completions: CompletionSet, side: Side) -> list[dict[str, Any]]:
+def recorded_rows(completions: CompletionSet, side: RewardSide) -> list[dict[str, Any]]:
     """A side as the file that a later gate reads as its baseline, in the order of the completions."""
     rows = list(reward_rows(completions.responses, side.breakdown, side.classes))
     for response_type, grades in side.grades.items():
@@ -98,7 +98,7 @@ def recorded_rows(completions: CompletionSet, side: Side) -> list[dict[str, Any]
     return rows
 
 
-def _graded(side: Side, grades: Grades, row: int) -> dict[str, Any]:
+def _graded(side: RewardSide, grades: Grades, row: int) -> dict[str, Any]:
     values = dict(zip(grades.propositions, grades.probability[row].tolist(), strict=True))
     reasons = {
         name: grades.reasons[row, j]

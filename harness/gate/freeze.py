@@ -30,7 +30,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, labelled_as_json, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades
-from harness.gate.rewards import Side, live_reward, score, used_propositions
+from harness.gate.rewards import RewardSide, live_reward, score, used_propositions
 from harness.gate.run_folder import OpenRun, open_run
 from harness.keys.shared import check_name
 from harness.record.finished_run import RunAddress, is_run
@@ -43,7 +43,7 @@ from harness.subjects.graders import GRADES
 from harness.subjects.recorded_rewards import reward_rows
 from harness.worlds.folder import SYNTHETIC, WorldFolder
 from harness.worlds.sandbox.generate import synthetic
-from harness.worlds.sandbox.source import Source
+from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.world import World
 from trainers.reward.reward import REWARD_MODEL, Breakdown
 from trainers.reward.weights import FitMethod, WeightsConfig
@@ -136,7 +136,9 @@ def _manifest(
 def _held_out(world: World, rulebook: Rulebook) -> list[LabelledResponse]:
     """Completions as the run's own held-out ones, of other requests."""
     rng = np.random.default_rng([world.seed, 5])
-    return synthetic(Source(world, rulebook, rng, world.of(split="held_out"), "held_out"), PROMPTS, "gate")
+    return synthetic(
+        RequestSource(world, rulebook, rng, world.of(split="held_out"), "held_out"), PROMPTS, "gate"
+    )
 
 
 def _first_prompts(rows: Sequence[LabelledResponse], count: int) -> list[LabelledResponse]:
@@ -161,7 +163,7 @@ def _said(
     return reward_rows(_responses(rows), unpaid, None, (grader, rounded, questions, template))
 
 
-def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]) -> Side:
+def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapping[str, Any]) -> RewardSide:
     """The rewards that these grades earn, weights fitted on the fitting part."""
     settings = {**weights, "method": FitMethod(weights["method"]), "holdout": 0.0}
     description = RewardDescription(
@@ -178,7 +180,7 @@ def _paid(said: Path, rows: Sequence[LabelledResponse], out: Path, weights: Mapp
     return score("recorded", "description", live, completions, lambda _: None)
 
 
-def _rewards(side: Side) -> Iterable[dict[str, Any]]:
+def _rewards(side: RewardSide) -> Iterable[dict[str, Any]]:
     """What the reward adds to each row, rounded."""
     paid = side.breakdown
     for i, total in enumerate(paid.total.tolist()):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.rules.diff import Change as RuleChange
-from evals.rules.diff import text_changes
+from evals.rules.diff import RuleChange, text_changes
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.errors import InputError
 from evals.values.grades import is_too_much
@@ -17,7 +16,7 @@ from harness.gate import measures
 from harness.gate.flips import FlipCount, flips
 from harness.gate.grading import Disagreement, Move, UnscoredCount, class_moves, disagreements, unscored
 from harness.gate.paired import compare
-from harness.gate.rewards import LiveReward, Side, load_live, score, score_recorded
+from harness.gate.rewards import LiveReward, RewardSide, load_live, score, score_recorded
 from harness.gate.shifts import Shift, shifts
 from harness.gate.verdict import GateOutcome, decide, tolerance_of
 from harness.keys.compose import rulebook_path
@@ -45,8 +44,8 @@ class GateReport:
     config: RegressConfig
     completions: CompletionSet
     truth: str
-    baseline: Side
-    candidate: Side
+    baseline: RewardSide
+    candidate: RewardSide
     outcome: GateOutcome
     flips: tuple[FlipCount, ...]
     moves: tuple[Move, ...]
@@ -57,7 +56,7 @@ class GateReport:
     notes: tuple[str, ...]
 
     @property
-    def sides(self) -> dict[str, Side]:
+    def sides(self) -> dict[str, RewardSide]:
         return {"baseline": self.baseline, "candidate": self.candidate}
 
 
@@ -94,8 +93,8 @@ def compare_sides(
     config: RegressConfig,
     completions: CompletionSet,
     truth: str,
-    baseline: Side,
-    candidate: Side,
+    baseline: RewardSide,
+    candidate: RewardSide,
     rulebook: Rulebook | None = None,
 ) -> GateReport:
     """The report on two scored sides. Pure: the same sides and seed give the same report.
@@ -148,7 +147,7 @@ def open_source(given: str, field: str, cache: Path) -> RewardSource:
     raise InputError(problem, path=path, field=field, fix=fix)
 
 
-def _side(source: RewardSource, completions: CompletionSet, console: Console) -> Side:
+def _side(source: RewardSource, completions: CompletionSet, console: Console) -> RewardSide:
     if source.live is None:
         return score_recorded(source.path, completions)
     with console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance:
@@ -183,8 +182,8 @@ def judge(
     config: RegressConfig,
     completions: CompletionSet,
     pairs: measures.Pairs,
-    baseline: Side,
-    candidate: Side,
+    baseline: RewardSide,
+    candidate: RewardSide,
     missing: Sequence[UnscoredCount],
 ) -> GateOutcome:
     """The verdict alone, without what only a reader of the report needs."""
@@ -248,7 +247,7 @@ def _stale(what: str, unsaid: str, path: Path) -> InputError:
     )
 
 
-def _notes(completions: CompletionSet, baseline: Side, candidate: Side) -> list[str]:
+def _notes(completions: CompletionSet, baseline: RewardSide, candidate: RewardSide) -> list[str]:
     notes = []
     if completions.left_out:
         notes.append(f"{completions.left_out} rows without a response type are left out.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from evals.values.conversation import ResponseType
 from evals.values.grades import Grades
-from harness.gate.rewards import Side
+from harness.gate.rewards import RewardSide
 from harness.subjects.completions import CompletionSet
 
 HALF = 0.5  # a grade above it says that the proposition is true
@@ -58,7 +58,7 @@ class UnscoredCount:
     candidate_reason: str
 
 
-def class_moves(completions: CompletionSet, baseline: Side, candidate: Side) -> list[Move]:
+def class_moves(completions: CompletionSet, baseline: RewardSide, candidate: RewardSide) -> list[Move]:
     """Every move between two classes, the commonest first within its response type."""
     if baseline.classes is None or candidate.classes is None:
         return []
@@ -72,7 +72,9 @@ def class_moves(completions: CompletionSet, baseline: Side, candidate: Side) -> 
     return sorted(moves, key=lambda m: (order.index(m.response_type), -m.count, m.before, m.after))
 
 
-def disagreements(completions: CompletionSet, baseline: Side, candidate: Side) -> list[Disagreement]:
+def disagreements(
+    completions: CompletionSet, baseline: RewardSide, candidate: RewardSide
+) -> list[Disagreement]:
     """Propositions that both sides graded, the widest mean gap first."""
     shared = [t for t in completions.response_types if t in baseline.grades and t in candidate.grades]
     names = dict.fromkeys(
@@ -82,7 +84,7 @@ def disagreements(completions: CompletionSet, baseline: Side, candidate: Side) -
     return sorted((d for d in found if d.n), key=lambda d: (-d.mean_gap, d.proposition))
 
 
-def unscored(completions: CompletionSet, baseline: Side, candidate: Side) -> list[UnscoredCount]:
+def unscored(completions: CompletionSet, baseline: RewardSide, candidate: RewardSide) -> list[UnscoredCount]:
     """Counts by response type."""
     found = []
     for response_type in completions.response_types:
@@ -93,13 +95,17 @@ def unscored(completions: CompletionSet, baseline: Side, candidate: Side) -> lis
     return found
 
 
-def _missing(side: Side, rows: np.ndarray) -> tuple[int, str]:
+def _missing(side: RewardSide, rows: np.ndarray) -> tuple[int, str]:
     reasons = [side.breakdown.reasons[i] for i in rows.tolist() if i in side.breakdown.reasons]
     return len(reasons), Counter(reasons).most_common(1)[0][0] if reasons else ""
 
 
 def _disagreement(
-    name: str, types: list[ResponseType], completions: CompletionSet, baseline: Side, candidate: Side
+    name: str,
+    types: list[ResponseType],
+    completions: CompletionSet,
+    baseline: RewardSide,
+    candidate: RewardSide,
 ) -> Disagreement:
     shared = [t for t in types if all(name in side.grades[t].propositions for side in (baseline, candidate))]
     a, b = (_column(side.grades, shared, name) for side in (baseline, candidate))

@@ -17,7 +17,7 @@ OVERALL = "overall"
 
 
 @dataclass(frozen=True)
-class Group:
+class TrialGroup:
     """One comparison: a measure on all completions, a response type, or one class of a type."""
 
     measure: str
@@ -48,7 +48,7 @@ class Pairs:
 
 def ranking_groups(
     completions: CompletionSet, pairs: Pairs, baseline: np.ndarray, candidate: np.ndarray
-) -> list[Group]:
+) -> list[TrialGroup]:
     """Ranking errors: pairs (ideal, other) of one prompt where the other has the higher reward.
 
     `baseline` and `candidate` are rewards [completions]. A tie is half an error, as in `trainers.reward.ranking`.
@@ -61,7 +61,7 @@ def ranking_groups(
 
 def class_groups(
     completions: CompletionSet, baseline: Sequence[str | None], candidate: Sequence[str | None]
-) -> list[Group]:
+) -> list[TrialGroup]:
     """Class errors: completions whose class by grades is not the true one."""
     truth = completions.classes
     a, b = (
@@ -84,20 +84,20 @@ def _groups(
     classes: np.ndarray,
     a: np.ndarray,
     b: np.ndarray,
-) -> list[Group]:
+) -> list[TrialGroup]:
     """Trials `rows` (their completion's index) with errors a and b, by group; all groups over all prompts."""
     prompt_of = np.unique(np.asarray(completions.prompts, dtype=object), return_inverse=True)[1].reshape(-1)
     prompts = int(prompt_of.max()) + 1
     types = np.asarray([t.value for t in completions.types], dtype=object)[rows]
     scored = ~(np.isnan(a) | np.isnan(b))
 
-    def group(response_type: ResponseType | None, name: str | None, member: np.ndarray) -> Group:
+    def group(response_type: ResponseType | None, name: str | None, member: np.ndarray) -> TrialGroup:
         kept = member & scored
         sums = [
             np.bincount(prompt_of[rows[kept]], weights=values, minlength=prompts)
             for values in (a[kept], b[kept], np.ones(int(kept.sum())))
         ]
-        return Group(measure, response_type, name, Errors(*sums), int((member & ~scored).sum()))
+        return TrialGroup(measure, response_type, name, Errors(*sums), int((member & ~scored).sum()))
 
     found = [group(None, None, np.ones(len(rows), dtype=bool))]
     for response_type in completions.response_types:

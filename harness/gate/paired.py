@@ -38,7 +38,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Change:
+class PairedChange:
     """Error rates as shares of trials; `low` to `high` is the change's interval at the level asked for.
 
     `upper` is the one-sided limit of the same level: a rise above it is ruled out (the larger of the bootstrap's
@@ -59,7 +59,7 @@ class Change:
         return self.candidate - self.baseline
 
 
-UNKNOWN = Change(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0, 0)  # no trial
+UNKNOWN = PairedChange(np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, 0, 0)  # no trial
 
 
 def compare(
@@ -71,7 +71,7 @@ def compare(
     sign_flips: int = 10000,
     level: float = 0.95,
     seed: int = 0,
-) -> list[Change]:
+) -> list[PairedChange]:
     """Compare each group of trials; all groups run over the same prompts, drawn within `strata` [prompts].
 
     The interval is the bootstrap's percentiles. The test flips the sign of each prompt's excess, errors
@@ -98,7 +98,7 @@ def compare(
         low, high, upper = np.quantile(drawn, tails).tolist()
         before, after = float(a[:, column].sum() / total), float(b[:, column].sum() / total)
         p_value, upper = float(p_values[column]), max(upper, rise_limit(group, level))
-        found.append(Change(before, after, low, high, upper, p_value, group.prompts, round(total)))
+        found.append(PairedChange(before, after, low, high, upper, p_value, group.prompts, round(total)))
     return found
 
 

@@ -55,7 +55,7 @@ class LiveReward:
 
 
 @dataclass(frozen=True)
-class Side:
+class RewardSide:
     """What one reward says; `grades` by response type, in the order of that type's completions.
 
     `classes` [completions] are by grades, None where they cannot be told. Recorded rewards may lack
@@ -159,7 +159,9 @@ def fitted(
         raise InputError(problem, path=fit.data, fix="mend that first") from None
 
 
-def score(source: str, kind: str, reward: LiveReward, completions: CompletionSet, advance: Advance) -> Side:
+def score(
+    source: str, kind: str, reward: LiveReward, completions: CompletionSet, advance: Advance
+) -> RewardSide:
     """Grade every completion once, then pay the reward on those grades.
 
     Raises InputError where the rulebook or the weights lack a response type of the completions.
@@ -175,7 +177,7 @@ def score(source: str, kind: str, reward: LiveReward, completions: CompletionSet
     weights = reward.weights()
     terms: list[Reward] = [] if reward.reward_model is None else [reward.reward_model]
     total = SumOfTerms([*terms, RuleBasedTerm(reward.rulebook, given, weights)])(completions.responses)
-    return Side(
+    return RewardSide(
         source,
         kind,
         total,
@@ -190,7 +192,7 @@ def score(source: str, kind: str, reward: LiveReward, completions: CompletionSet
     )
 
 
-def score_recorded(path: Path, completions: CompletionSet) -> Side:
+def score_recorded(path: Path, completions: CompletionSet) -> RewardSide:
     """A recorded run; its grades are read where every row has them."""
     recorded = RecordedRewards(path)
     responses = completions.responses
@@ -206,7 +208,7 @@ def score_recorded(path: Path, completions: CompletionSet) -> Side:
             grades[response_type] = _all_grades(reader, recorded, [responses[i] for i in rows])
     classes = recorded.classes(responses)
     known = classes if any(classes) else None
-    return Side(
+    return RewardSide(
         str(path),
         "recorded",
         recorded(responses),

@@ -9,8 +9,8 @@ from enum import Enum
 
 from evals.judges.measures import SOFT_REFUSE
 from evals.statistics import benjamini_hochberg, weighted_holm
-from harness.gate.measures import CLASS_ERROR, RANKING_ERROR, Group
-from harness.gate.paired import Change, Errors, rise_limit
+from harness.gate.measures import CLASS_ERROR, RANKING_ERROR, TrialGroup
+from harness.gate.paired import Errors, PairedChange, rise_limit
 from harness.keys.gate import Correction, RegressConfig
 
 NEEDED = {
@@ -36,7 +36,7 @@ class Check:
 
     measure: str
     label: str  # overall, response type, or response type/class
-    change: Change
+    change: PairedChange
     unscored: int
     tolerance: float | None
     p_adjusted: float
@@ -52,7 +52,10 @@ class GateOutcome:
 
 
 def decide(
-    groups: Sequence[Group], changes: Sequence[Change], unscored: Sequence[str], config: RegressConfig
+    groups: Sequence[TrialGroup],
+    changes: Sequence[PairedChange],
+    unscored: Sequence[str],
+    config: RegressConfig,
 ) -> GateOutcome:
     """The verdict. `unscored` says where too much is unscored; that alone leaves nothing to decide.
 
@@ -75,12 +78,14 @@ def decide(
     return GateOutcome(GateVerdict.NO_WORSE, (), checks)
 
 
-def tolerance_of(group: Group, config: RegressConfig) -> float | None:
+def tolerance_of(group: TrialGroup, config: RegressConfig) -> float | None:
     allowed = config.tolerance
     return {"ranking_error": allowed.ranking_error, "class_error": allowed.class_error}[group.measure]
 
 
-def _adjusted(groups: Sequence[Group], changes: Sequence[Change], config: RegressConfig) -> list[float]:
+def _adjusted(
+    groups: Sequence[TrialGroup], changes: Sequence[PairedChange], config: RegressConfig
+) -> list[float]:
     """Adjusted p-values; NaN for what is not tested or has too few prompts."""
     tested = [
         i
@@ -98,7 +103,7 @@ def _adjusted(groups: Sequence[Group], changes: Sequence[Change], config: Regres
     return found
 
 
-def _weights(groups: Sequence[Group]) -> list[float]:
+def _weights(groups: Sequence[TrialGroup]) -> list[float]:
     """Half of the error rate for the whole set, a quarter for response types, a quarter for single classes."""
     levels = [(g.measure, g.response_type is None, g.completion_class is None) for g in groups]
     return [(0.5 if whole else 0.25) / levels.count((m, whole, c)) for m, whole, c in levels]
@@ -113,7 +118,9 @@ class _Asked:
     together: bool = False
 
 
-def _asked(groups: Sequence[Group], changes: Sequence[Change], config: RegressConfig) -> list[_Asked]:
+def _asked(
+    groups: Sequence[TrialGroup], changes: Sequence[PairedChange], config: RegressConfig
+) -> list[_Asked]:
     """Each group by itself, but soft refusals with fewer than `least_prompts` by both kinds together."""
     soft: dict[str, list[Errors]] = {}
     for group in groups:
@@ -130,14 +137,14 @@ def _asked(groups: Sequence[Group], changes: Sequence[Change], config: RegressCo
     return found
 
 
-def _check(group: Group, change: Change, asked: _Asked, p: float, config: RegressConfig) -> Check:
+def _check(group: TrialGroup, change: PairedChange, asked: _Asked, p: float, config: RegressConfig) -> Check:
     tolerance = tolerance_of(group, config)
     verdict, reason = _judge(group, change, asked, p, config)
     return Check(group.measure, group.label, change, group.unscored, tolerance, p, verdict, reason)
 
 
 def _judge(
-    group: Group, change: Change, asked: _Asked, p: float, config: RegressConfig
+    group: TrialGroup, change: PairedChange, asked: _Asked, p: float, config: RegressConfig
 ) -> tuple[GateVerdict, str]:
     tolerance = tolerance_of(group, config)
     if tolerance is None:
@@ -153,7 +160,7 @@ def _judge(
     return GateVerdict.NO_WORSE, ""
 
 
-def _gaps(group: Group, change: Change, asked: _Asked, config: RegressConfig) -> Iterator[str]:
+def _gaps(group: TrialGroup, change: PairedChange, asked: _Asked, config: RegressConfig) -> Iterator[str]:
     together = " of both soft refusals together" if asked.together else ""
     if change.prompts < config.min_prompts:
         count = f"{change.prompts} prompts have" if change.prompts else "no prompt has"

@@ -20,19 +20,21 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Agreement:
+class TeacherAgreement:
     """A row a proposition, then their mean, with COLUMNS. Out of fold by prompt."""
 
     student: str
     rows: list[Row]
 
 
-def agreements_with(lesson: Lesson, graders: Sequence[JudgedGrader], config: GoldConfig) -> list[Agreement]:
+def agreements_with(
+    lesson: Lesson, graders: Sequence[JudgedGrader], config: GoldConfig
+) -> list[TeacherAgreement]:
     """Of every student of the lesson."""
     return [agreement_with(lesson, grader, config) for grader in graders if grader.unseen is not None]
 
 
-def agreement_with(lesson: Lesson, student: JudgedGrader, config: GoldConfig) -> Agreement:
+def agreement_with(lesson: Lesson, student: JudgedGrader, config: GoldConfig) -> TeacherAgreement:
     """Share of equal verdicts at 0.5 (intervals by bootstrap over prompts), beside the share of the teacher's
     commoner verdict, and the mean absolute difference of the two grades."""
     assert student.unseen is not None
@@ -59,7 +61,7 @@ def agreement_with(lesson: Lesson, student: JudgedGrader, config: GoldConfig) ->
         }
         for row, difference in zip(found, [*apart_by, _mean(np.array(apart_by))], strict=True)
     ]
-    return Agreement(student.name, rows)
+    return TeacherAgreement(student.name, rows)
 
 
 def enough_to_learn(lesson: Lesson, proposition: str, few: int) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evals.rules.rulebook import Rulebook, load_rulebook
 from harness.gold.agreement import agreements_with, enough_to_learn
-from harness.gold.files import Judged, write_record
+from harness.gold.files import JudgedGraders, write_record
 from harness.gold.graders import check_students, load_graders
 from harness.gold.labels import GoldSplits, LabelCount, count_labels, read_splits
 from harness.gold.lesson import Lesson, read_completions, teach
@@ -45,7 +45,7 @@ def run_gold(config: GoldConfig, console: Console | None = None, command: Sequen
     results = compare_with_first(results, splits, config)
     agreements = [] if lesson is None else agreements_with(lesson, graders, config)
     notes = gold_notes(splits, counts, config, lesson)
-    judged = Judged(results, graders, splits, counts, agreements, notes)
+    judged = JudgedGraders(results, graders, splits, counts, agreements, notes)
     write_record(folder, judged, config, ["gold", *command])
     return folder
 

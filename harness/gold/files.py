@@ -19,7 +19,7 @@ from evals.graders.hostile import Movement
 from evals.graders.recorded import write_grades
 from evals.values.csv_rows import write_csv
 from harness.gold.agreement import COLUMNS as AGREEMENT_COLUMNS
-from harness.gold.agreement import Agreement
+from harness.gold.agreement import TeacherAgreement
 from harness.gold.graders import JudgedGrader
 from harness.gold.labels import GoldSplits, LabelCount
 from harness.gold.measure import GoldResult, ReliabilityPoint
@@ -35,18 +35,18 @@ LABEL_COLUMNS = ("enough_to_learn", "enough_to_judge")
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedGraders:
     """What `rbrbench gold` found; `results` and `graders` in one order."""
 
     results: Sequence[GoldResult]
     graders: Sequence[JudgedGrader]
     splits: GoldSplits
     counts: Sequence[LabelCount]
-    agreements: Sequence[Agreement]
+    agreements: Sequence[TeacherAgreement]
     notes: Sequence[str]
 
 
-def write_record(folder: Path, judged: Judged, config: GoldConfig, command: Sequence[str]) -> None:
+def write_record(folder: Path, judged: JudgedGraders, config: GoldConfig, command: Sequence[str]) -> None:
     """The same results give the same bytes. Raises InputError where another command's results lie."""
     results = judged.results
     graders = {result.name: _about(result) for result in results}
@@ -80,7 +80,7 @@ def _rows_of(results: Sequence[GoldResult], what: str) -> Iterator[dict[str, Any
             yield {"grader": result.name} | asdict(row)
 
 
-def _write_agreements(path: Path, agreements: Sequence[Agreement]) -> None:
+def _write_agreements(path: Path, agreements: Sequence[TeacherAgreement]) -> None:
     """Nothing where nobody was taught; an earlier call's file goes."""
     if agreements:
         write_csv(path, (row for agreement in agreements for row in agreement.rows), AGREEMENT_COLUMNS)

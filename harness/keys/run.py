@@ -45,18 +45,18 @@ __all__ = [
 ]
 
 
-class Source(str, Enum):
+class DataSource(str, Enum):
     SANDBOX = "sandbox"
     REAL = "real"
 
 
 @dataclass
 class DataConfig:
-    source: Source = Source.SANDBOX  # sandbox or real
+    source: DataSource = DataSource.SANDBOX  # sandbox or real
     root: str | None = None  # folder of the real data sets
 
     def __post_init__(self) -> None:
-        if self.source is Source.REAL and self.root is None:
+        if self.source is DataSource.REAL and self.root is None:
             raise InputError(
                 "is not set", field="data.root", fix="give the folder of the data sets: data.root=PATH"
             )
@@ -97,9 +97,9 @@ class EvaluationConfig(JudgingKeys):
 
 
 # What a run measures in any case.
-OWN_SUITE = {Source.SANDBOX: "sandbox", Source.REAL: "xstest"}
+OWN_SUITE = {DataSource.SANDBOX: "sandbox", DataSource.REAL: "xstest"}
 ORACLE, AUTO, STRING_MATCH = "oracle", "auto", "string_match"
-OWN_JUDGES = {Source.SANDBOX: (ORACLE, AUTO), Source.REAL: (STRING_MATCH, AUTO)}
+OWN_JUDGES = {DataSource.SANDBOX: (ORACLE, AUTO), DataSource.REAL: (STRING_MATCH, AUTO)}
 SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
 
 
@@ -176,7 +176,7 @@ class RunConfig(Recorded, Seed, Threads):
             check_groups(self.algorithm, self.ppo, self.group_size)
 
     def _check_renewal(self) -> None:
-        if self.renewal.every and self.data.source is Source.REAL and self.renewal.labels is None:
+        if self.renewal.every and self.data.source is DataSource.REAL and self.renewal.labels is None:
             raise InputError(
                 "real data has no annotators to ask",
                 field="renewal.labels",
@@ -232,7 +232,7 @@ class RunConfig(Recorded, Seed, Threads):
                 )
 
     def _check_real_lengths(self) -> None:
-        if self.data.source is not Source.REAL:
+        if self.data.source is not DataSource.REAL:
             return
         if self.real.context > self.model.context:
             raise InputError(

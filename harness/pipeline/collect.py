@@ -27,7 +27,7 @@ from harness.pipeline.judging import (
     stored_judgements,
     stored_outcomes,
 )
-from harness.pipeline.order import Outcome
+from harness.pipeline.order import StageOutcome
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import CAPABILITY
@@ -59,7 +59,7 @@ class Collected:
     items: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of capability tasks, by method
 
 
-def collect(context: Context, outcome: Outcome, variant: str = "") -> Collected:
+def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Collected:
     """Read the artifacts and compute the metrics.
 
     A method's name says what trained it, and `variant` is added to it: `rbr_grpo[x=1]`.
@@ -122,7 +122,7 @@ def _write_packed(folder: Path, parts: Sequence[Mapping[str, list[dict[str, Any]
 
 
 def _metrics(
-    context: Context, outcome: Outcome, names: Mapping[str, str], suffix: str
+    context: Context, outcome: StageOutcome, names: Mapping[str, str], suffix: str
 ) -> Iterable[MetricRow]:
     seed, keys = context.config.seed, context.config.evaluation
     own = {(outcome.suites[0].name, judge) for judge in OWN_JUDGES[context.config.data.source]}
@@ -145,7 +145,7 @@ def _metrics(
 
 
 def _corrected(
-    outcome: Outcome, name: str, suite: Suite, method: str, keys: CorrectionKeys, seed: int
+    outcome: StageOutcome, name: str, suite: Suite, method: str, keys: CorrectionKeys, seed: int
 ) -> Iterable[MetricRow]:
     """Of each checkpoint, and of all of them together where there are several."""
     outcomes = stored_outcomes(outcome.responses[name, suite.name])
@@ -158,13 +158,13 @@ def _corrected(
         yield from (row for row in rows if CATEGORY not in row.suite)
 
 
-def _judged(outcome: Outcome, name: str, suite: str) -> dict[str, dict[str, list[Judgement]]]:
+def _judged(outcome: StageOutcome, name: str, suite: str) -> dict[str, dict[str, list[Judgement]]]:
     """{judge: {checkpoint: judgements}} of a method's responses to a suite."""
     mine = {judge: a for (*of, judge), a in outcome.judged.items() if of == [name, suite]}
     return {judge: stored_judgements(artifact) for judge, artifact in mine.items()}
 
 
-def _notes(outcome: Outcome, names: Mapping[str, str]) -> list[str]:
+def _notes(outcome: StageOutcome, names: Mapping[str, str]) -> list[str]:
     notes: list[str] = []
     for (name, suite), artifact in outcome.responses.items():
         responses = [said for of in stored_outcomes(artifact).values() for said in of]
@@ -184,7 +184,7 @@ def _scores(artifact: Artifact) -> dict[str, list[CapabilityScore]]:
 
 
 def _training(
-    outcome: Outcome, methods: Mapping[str, Method], names: Mapping[str, str], seed: int
+    outcome: StageOutcome, methods: Mapping[str, Method], names: Mapping[str, str], seed: int
 ) -> Iterable[dict[str, Any]]:
     for name, artifact in outcome.models.items():
         if methods[name].is_ppo:
@@ -218,7 +218,7 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
     return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
 
 
-def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]:
+def _sample_rows(outcome: StageOutcome, name: str) -> dict[str, list[dict[str, Any]]]:
     """{checkpoint: one row a response}, with every judge's verdict; real prompts stand there by id only."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for suite in outcome.suites:
@@ -230,7 +230,9 @@ def _sample_rows(outcome: Outcome, name: str) -> dict[str, list[dict[str, Any]]]
     return rows
 
 
-def _model(context: Context, outcome: Outcome, method: Method, named: str, checkpoint: str) -> dict[str, Any]:
+def _model(
+    context: Context, outcome: StageOutcome, method: Method, named: str, checkpoint: str
+) -> dict[str, Any]:
     """A method's last checkpoint as the manifest names it: see `harness.record.evaluation`."""
     artifact, config = outcome.models[method.name], context.config
     folder = checkpoints_of(method, artifact)[checkpoint]

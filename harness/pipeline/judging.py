@@ -23,7 +23,15 @@ from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import find_labels, judge_cards
 from harness.keys.evaluate import DecodingKeys, LocalKeys
 from harness.keys.methods import Method
-from harness.keys.run import AUTO, ORACLE, SANDBOX_TASKS, STRING_MATCH, CapabilityConfig, RunConfig, Source
+from harness.keys.run import (
+    AUTO,
+    ORACLE,
+    SANDBOX_TASKS,
+    STRING_MATCH,
+    CapabilityConfig,
+    DataSource,
+    RunConfig,
+)
 from harness.pipeline.context import Context
 from harness.pipeline.graders import load_grader
 from harness.pipeline.reinforcement import checkpoints_of
@@ -127,7 +135,7 @@ def reporters(context: Context, data: Artifact, judge: Artifact) -> list[Reporte
     """Who reports: the sandbox's oracle, or the field's string matcher on real prompts; the judge that the run
     has trained; and the judges that were asked for, whose verdicts depend on their identity alone.
     """
-    sandbox = context.config.data.source is Source.SANDBOX
+    sandbox = context.config.data.source is DataSource.SANDBOX
     own = [_oracle(context, data) if sandbox else _string_match(), _auto(context, judge)]
     logs = context.store.root / "judgements"
     return own + [
@@ -261,7 +269,7 @@ def check_capability(config: RunConfig) -> None:
         raise InputError(
             "no such folder", path=root, field="capability.root", fix="give the folder of the tasks' files"
         )
-    if root is None and config.data.source is not Source.SANDBOX:
+    if root is None and config.data.source is not DataSource.SANDBOX:
         raise InputError(
             "is not set, and real data has no tasks of its own",
             field="capability.root",

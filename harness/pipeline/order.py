@@ -26,7 +26,7 @@ from harness.storage.store import Artifact
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageOutcome:
     """What a run made, as artifacts; by method name where there is one a method."""
 
     data: Artifact
@@ -40,7 +40,7 @@ class Outcome:
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
 
 
-def run_stages(context: Context) -> Outcome:
+def run_stages(context: Context) -> StageOutcome:
     """Every stage in order; finished ones come from the store."""
     methods = chosen(context.config.methods)
     # A given model is loaded first: one that does not load is told before anything is made.
@@ -71,10 +71,12 @@ def run_stages(context: Context) -> Outcome:
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
             models[method.name] = reinforce(context, method, data, *parts)
     suites = [world_suite(data), *asked_suites(context.config.evaluation, context.config.data.root)]
-    return _evaluated(context, methods, Outcome(data, gold, ranking, models, suites), judge)
+    return _evaluated(context, methods, StageOutcome(data, gold, ranking, models, suites), judge)
 
 
-def _evaluated(context: Context, methods: list[Method], outcome: Outcome, judge: Artifact) -> Outcome:
+def _evaluated(
+    context: Context, methods: list[Method], outcome: StageOutcome, judge: Artifact
+) -> StageOutcome:
     judges = reporters(context, outcome.data, judge)
     outcome.cards.update(cards_of(context, judges))
     for method in methods:

@@ -8,7 +8,7 @@ from typing import Any
 
 from evals.values.conversation import read_jsonl
 from harness.keys.methods import Method
-from harness.keys.run import RunConfig, Source
+from harness.keys.run import DataSource, RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.training import TRAIN, Origins, Training, check_labels
 from harness.pipeline.worker import train_in_processes
@@ -41,7 +41,7 @@ def reinforce(
     label = f"{config.algorithm.value}: {method.name}"
 
     inputs = {"data": data, "start": start, "reward_model": reward_model}
-    if config.data.source is not Source.SANDBOX:
+    if config.data.source is not DataSource.SANDBOX:
         inputs["judge"] = judge
     if method.is_graded and grader is not None:
         inputs["grader"] = grader
@@ -97,7 +97,7 @@ _MODULES = {
 
 def modules_of(config: RunConfig) -> list[str]:
     """What the stage's results depend on, beside this file."""
-    is_sandbox = config.data.source is Source.SANDBOX
+    is_sandbox = config.data.source is DataSource.SANDBOX
     modules = [_MODULES[config.algorithm], "trainers.reward.terms", "trainers.rl.monitor"]
     modules += ["harness.worlds.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
     if config.renewal.every:

@@ -13,7 +13,7 @@ import yaml
 
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
-from harness.evaluate.comparing import MetricComparison, Side, compare, write_comparisons
+from harness.evaluate.comparing import MetricComparison, ModelSide, compare, write_comparisons
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import RunConfig, compose_run, expand_sweep
 from harness.pipeline.collect import Collected, collect, write_results
@@ -130,7 +130,7 @@ def _comparisons(folder: Path, config: RunConfig) -> list[MetricComparison]:
     """Of every two methods of one seed, by the mean of their checkpoints, as the report ranks them."""
     record = Evaluation(folder, every_checkpoint=True)
     seeds = {name: about["seed"] for name, about in record.record["models"].items()}
-    sides = [Side(record, name, name) for name in record.models]
+    sides = [ModelSide(record, name, name) for name in record.models]
     return compare(
         [pair for pair in combinations(sides, 2) if seeds[pair[0].model] == seeds[pair[1].model]],
         margin=config.evaluation.margin,

@@ -17,7 +17,7 @@ from evals.models.sampling import Decoding
 from evals.values.conversation import Comparison, Prompt
 from evals.values.errors import InputError
 from harness.keys.methods import Method
-from harness.keys.run import Source
+from harness.keys.run import DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.graders import load_grader
 from harness.pipeline.language_models import comparisons_for
@@ -98,7 +98,7 @@ class Training:
 
 def _who_pays_no_reward(training: Training) -> Grader:
     """The sandbox's oracle, or on real data the judge."""
-    if training.context.config.data.source is not Source.SANDBOX:
+    if training.context.config.data.source is not DataSource.SANDBOX:
         return load_grader(training.origins.judge)
     from harness.worlds.sandbox.oracle import oracle_grader
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.models.load import load_tokenizer
-from harness.keys.run import Source
+from harness.keys.run import DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
@@ -17,7 +17,7 @@ from harness.worlds.sources import real_digest, write_real_world
 
 def make_data(context: Context) -> Artifact:
     """Write the sandbox, or convert the real data sets, into one folder of JSONL files."""
-    return _sandbox(context) if context.config.data.source is Source.SANDBOX else _real(context)
+    return _sandbox(context) if context.config.data.source is DataSource.SANDBOX else _real(context)
 
 
 def _sandbox(context: Context) -> Artifact:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.findings.claims import ClaimResult, Part, check_claims
+from harness.findings.claims import ClaimPart, ClaimResult, check_claims
 from harness.findings.frontier import SAFETY, Scores, Verdict
 from harness.findings.wording import REWARDS, judge_label, method_label, points
-from harness.report.document import NOTHING, Aside, Cell, Item, Items, Row, Table, Text, Where
+from harness.report.document import NOTHING, Aside, Cell, Item, Items, Table, TableRow, Text, Where
 from harness.report.tables import in_error
 
 SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?", Verdict.ONE_SEED: "–"}
@@ -59,7 +59,7 @@ def claim_table(claims: Claims) -> Table:
             span = 0 if place else len(result.parts)
             verdicts = (_chip(verdict, span) for verdict in (result.verdict, *claims.by_others(result)))
             told = (*verdicts, *map(Cell, _told(part)))
-            rows.append(Row(_statement(result), told, "detail" if part.detail else "", rows=span))
+            rows.append(TableRow(_statement(result), told, "detail" if part.detail else "", rows=span))
     by = (f"by {judge_label(judge)}" for judge in claims.others)
     words = ("Verdict", *by, "Comparison", "of")
     columns = (*words, "difference, points", "SE", "interval that decides, 95 % or as said")
@@ -73,7 +73,7 @@ def claim_summary(claims: Claims) -> Table:
         parts = [_told(part) for part in result.parts if not part.detail]
         told = "\n".join(f"{pair}, {what}: {d} ± {se} ({interval})" for pair, what, d, se, interval in parts)
         others = (Cell(verdict.value if verdict else NOTHING) for verdict in claims.by_others(result))
-        rows.append(Row(_statement(result), (_chip(result.verdict), *others, Cell(told))))
+        rows.append(TableRow(_statement(result), (_chip(result.verdict), *others, Cell(told))))
     by = (f"by {judge_label(judge)}" for judge in claims.others)
     columns = ("verdict", *by, "paired difference, points")
     return Table("claim", columns, tuple(rows), columns, where=Where.SUMMARY)
@@ -89,7 +89,7 @@ def _chip(verdict: Verdict | None, rows: int = 1) -> Cell:
     return Cell(f"{SIGNS[verdict]} {verdict.value}", chip=verdict.value.replace(" ", "-"), rows=rows)
 
 
-def _told(part: Part) -> tuple[str, str, str, str, str]:
+def _told(part: ClaimPart) -> tuple[str, str, str, str, str]:
     """Comparison, of what, difference, standard error, interval."""
     first, second = (REWARDS.get(name) or method_label(name) for name in (part.first, part.second))
     low, high = part.interval

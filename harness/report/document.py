@@ -61,7 +61,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """`style` is "group", a heading of the rows below it, or "detail", a row of less weight."""
 
     name: str
@@ -94,7 +94,7 @@ class Table:
     tag: ClassVar[str] = "table"
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     words: tuple[str, ...] = ()
     wide: bool = False  # as wide as the page
     heading: str = ""  # above the table, on the page

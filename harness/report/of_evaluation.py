@@ -30,9 +30,9 @@ from harness.report.document import (
     How,
     Part,
     Pre,
-    Row,
     Section,
     Table,
+    TableRow,
     Text,
     Where,
 )
@@ -213,7 +213,7 @@ def heat_map(scores: Scores, suite: str) -> tuple[Heading, Table]:
                 )
                 for e in estimates
             ]
-            rows.append(Row(plain(name.partition(CATEGORY)[2]), (Cell(metric_label(metric)), *cells)))
+            rows.append(TableRow(plain(name.partition(CATEGORY)[2]), (Cell(metric_label(metric)), *cells)))
     rows.sort(key=lambda row: (row.cells[0].value, row.name))
     columns = ("share of", *models)
     table = Table("category", columns, tuple(rows), columns[:1], where=Where.PAGE)
@@ -245,7 +245,7 @@ def comparison_table(rows: Sequence[MetricComparison]) -> Table:
     ranked = sorted(rows, key=lambda row: order.get(row.verdict, 4))
     words = ("of", "judge", "verdict")
     numbers = ("difference, points", "SE", "95 % interval", "p", "p, Holm", "p of equivalence", "pairs")
-    lines = tuple(Row(f"{row.first} − {row.second}", _compared(row)) for row in ranked)
+    lines = tuple(TableRow(f"{row.first} − {row.second}", _compared(row)) for row in ranked)
     return Table("Comparison", (*words, *numbers), lines, words, wide=True)
 
 
@@ -284,7 +284,7 @@ def judge_table(evaluation: Evaluation) -> Table:
         mine = [row for row in whole if row.judge == judge and row.metric == counted[row.suite]]
         unscored, total = sum(r.n_unscored for r in mine), sum(r.n + r.n_unscored for r in mine)
         told = (*_card_cells(evaluation, judge), Cell(f"{unscored} of {total}"))
-        rows.append(Row(judge_label(judge), (Cell(str(about["identity"]), code=True), *told)))
+        rows.append(TableRow(judge_label(judge), (Cell(str(about["identity"]), code=True), *told)))
     words = ("identity", "people's labels")
     rates = ("balanced accuracy, %", "positives found, %", "negatives found, %")
     return Table("judge", (*words, "responses", *rates, "unscored here"), tuple(rows), words)
@@ -317,7 +317,7 @@ def power_table(scores: Scores, suites: Sequence[str], compared: int) -> Table:
             n = min((e.n for e in found if e), default=0)
             if n > 1:
                 drops = (Cell(percent(detectable_drop(n, base, rows=compared))) for base in POWER_BASELINES)
-                rows.append(Row(f"{suite}: {metric_label(metric)}", (Cell(str(n)), *drops)))
+                rows.append(TableRow(f"{suite}: {metric_label(metric)}", (Cell(str(n)), *drops)))
     columns = ("prompts", *(percent(base, 0) for base in POWER_BASELINES))
     title = "smallest drop seen with power 80 %, from"
     return Table(title, columns, tuple(rows), where=Where.PAGE)
@@ -358,7 +358,7 @@ def _configuration(evaluation: Evaluation) -> Section:
     for model, about in evaluation.record["models"].items():
         source = " ".join(f"{key} {item}" for key, item in about["source"].items())
         decoding = ", ".join(f"{key} {item}" for key, item in about["decoding"].items())
-        rows.append(Row(model, (Cell(source, code=True), Cell(str(about["template"])), Cell(decoding))))
+        rows.append(TableRow(model, (Cell(source, code=True), Cell(str(about["template"])), Cell(decoding))))
     columns = ("responses by", "prompts put as", "decoding")
     table = Table("model", columns, tuple(rows), columns, where=Where.PAGE)
     folder = evaluation.folder

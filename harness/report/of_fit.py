@@ -20,10 +20,10 @@ from harness.report.document import (
     Document,
     Figure,
     Fold,
-    Row,
     Screen,
     Section,
     Table,
+    TableRow,
     Text,
 )
 from harness.report.figures import folder_figures, placed
@@ -177,7 +177,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _errors(judged: Sequence[_Judged]) -> Table:
     rewards = [name for name in REWARDS if any(name in d.errors for d in judged)]
-    rows = tuple(Row(d.title, (*(_error(d.errors[n]) for n in rewards), *_counts(d))) for d in judged)
+    rows = tuple(TableRow(d.title, (*(_error(d.errors[n]) for n in rewards), *_counts(d))) for d in judged)
     columns = (*(REWARDS[name] for name in rewards), "prompts", "pairs", "unscored pairs")
     screen = Screen(name_width=NAME_WIDTH)
     return Table("ranking error, held-out prompts", columns, rows, screen=screen)
@@ -199,7 +199,9 @@ def _error(error: MetricRow) -> Cell:
 
 def _fits(weights: JsonRow) -> Table:
     kinds = [kind.value for kind in ResponseType if kind.value in weights["fits"]]
-    rows = tuple(Row(plain(k), _fit_cells(weights["fits"][k], weights["weights"].get(k, {}))) for k in kinds)
+    rows = tuple(
+        TableRow(plain(k), _fit_cells(weights["fits"][k], weights["weights"].get(k, {}))) for k in kinds
+    )
     return Table("fit", FIT_COLUMNS, rows, screen=Screen(FIT_SCREEN, name_width=NAME_WIDTH))
 
 
@@ -217,7 +219,7 @@ def _fit_cells(fit: JsonRow, by_name: Mapping[str, float]) -> tuple[Cell, ...]:
 def _ablations(judged: Sequence[_Judged]) -> Table:
     """Rows by name, one column a response type: the error, and by how much it is above the fitted one's."""
     names = [name for name in ABLATIONS if any(name in d.ablations for d in judged)]
-    rows = tuple(Row(ABLATIONS[name], tuple(_ablation(d, name) for d in judged)) for name in names)
+    rows = tuple(TableRow(ABLATIONS[name], tuple(_ablation(d, name) for d in judged)) for name in names)
     screen = Screen(name_width=NAME_WIDTH)
     return Table("in place of the fitted weights", tuple(d.title for d in judged), rows, screen=screen)
 
@@ -234,7 +236,7 @@ def _rules(d: _Judged) -> Table:
     """The reward model's row has a share of the variance only."""
     shown = [row for row in d.rules if row["feature"] != REWARD_MODEL or "rm" in d.errors]
     rows = tuple(
-        Row(
+        TableRow(
             "reward model" if row["feature"] == REWARD_MODEL else feature_label(row["feature"]),
             _rule_cells(row),
         )

@@ -26,11 +26,11 @@ from harness.report.document import (
     Item,
     Items,
     Part,
-    Row,
     Screen,
     Section,
     Strip,
     Table,
+    TableRow,
     Text,
     Where,
     shown_in,
@@ -160,7 +160,9 @@ def _table(
     title: str, columns: Mapping[str, str], lines: Sequence[Line], where: Where, words: Sequence[str] = ()
 ) -> Table:
     """`columns` are {name of the cells: heading}, in order."""
-    rows = tuple(Row(line.name, tuple(line.cells[c] for c in columns), depth=line.depth) for line in lines)
+    rows = tuple(
+        TableRow(line.name, tuple(line.cells[c] for c in columns), depth=line.depth) for line in lines
+    )
     return Table(title, tuple(columns.values()), rows, words=tuple(columns[w] for w in words), where=where)
 
 
@@ -390,6 +392,7 @@ def _rules(changes: Sequence[JsonRow]) -> tuple[Part, ...]:
 
 def _sides(gate: JsonRow) -> Table:
     rows = (
-        Row(side, (Cell("\n".join(f"{key} {value}" for key, value in gate[side].items())),)) for side in SIDES
+        TableRow(side, (Cell("\n".join(f"{key} {value}" for key, value in gate[side].items())),))
+        for side in SIDES
     )
     return Table("", ("",), tuple(rows), words=("",), where=Where.PAGE)

@@ -13,7 +13,18 @@ from harness.findings.wording import points
 from harness.gold.agreement import COLUMNS as COLUMNS_OF_TEACHER
 from harness.gold.measure import ENOUGH
 from harness.record.run import JsonRow, ResultsFolder, number
-from harness.report.document import NOTHING, Cell, Document, Figure, Row, Screen, Section, Table, Text, Where
+from harness.report.document import (
+    NOTHING,
+    Cell,
+    Document,
+    Figure,
+    Screen,
+    Section,
+    Table,
+    TableRow,
+    Text,
+    Where,
+)
 from harness.report.figures import folder_figures
 from harness.report.page import write_pages
 from harness.report.plots.reliability import curves_of
@@ -152,12 +163,12 @@ def _headline(graders: Sequence[_Grader]) -> str:
 
 
 def _overview(graders: Sequence[_Grader], row: str, title: str, first: bool) -> Table:
-    rows = [Row(grader.name, _overview_cells(grader, row)) for grader in graders]
+    rows = [TableRow(grader.name, _overview_cells(grader, row)) for grader in graders]
     half = Cell("50.0")  # what any constant answer has by definition
     majority = Cell(_share(number(graders[0].mean(row), "majority"))), half, Cell(), Cell(), half
     against = (f"accuracy − {graders[0].name}",) if len(graders) > 1 else ()
     screen = Screen(heading="graders side by side, percent" if first else "", upright=True)
-    lines = (*rows, Row("majority answer", majority))
+    lines = (*rows, TableRow("majority answer", majority))
     return Table(title, (*OVERVIEW_COLUMNS, *against), lines, screen=screen)
 
 
@@ -193,7 +204,9 @@ def _moved(attacks: Sequence[JsonRow]) -> str:
 def _by_proposition(grader: _Grader) -> Table:
     none: JsonRow = {}
     tuned = grader.tuned or [none] * len(grader.fixed)
-    rows = (Row(f["proposition"], _proposition_cells(f, t)) for f, t in zip(grader.fixed, tuned, strict=True))
+    rows = (
+        TableRow(f["proposition"], _proposition_cells(f, t)) for f, t in zip(grader.fixed, tuned, strict=True)
+    )
     return Table(
         grader.name,
         PROPOSITION_COLUMNS,
@@ -228,7 +241,7 @@ def _lacking(row: JsonRow, learned: bool) -> str:
 
 def _hostile(grader: _Grader) -> Table:
     rows = tuple(
-        Row(
+        TableRow(
             row["attack"],
             (
                 Cell(row["kind"]),
@@ -261,7 +274,7 @@ def _taught(folder: ResultsFolder) -> Iterator[Table]:
     )
     for student, teacher in dict.fromkeys((row["student"], row["teacher"]) for row in rows):
         title = f"{student} and its teacher {teacher}"
-        mine = (Row(r["proposition"], _taught_cells(r)) for r in rows if r["student"] == student)
+        mine = (TableRow(r["proposition"], _taught_cells(r)) for r in rows if r["student"] == student)
         yield Table(
             title,
             AGREEMENT_COLUMNS,

@@ -22,10 +22,10 @@ from harness.report.document import (
     Item,
     Items,
     Part,
-    Row,
     Screen,
     Section,
     Table,
+    TableRow,
     Text,
     Where,
 )
@@ -130,7 +130,7 @@ def _label_table(rows: list[JsonRow]) -> Table:
     """XSTest's own table: shares of the three labels."""
     columns = ("prompts", *(label.split("_", 1)[1].replace("_", " ") for label in LABELS))
     lines = [
-        Row(str(row["model"]), (Cell(str(row["prompts"])), *(_percent(row[label]) for label in LABELS)))
+        TableRow(str(row["model"]), (Cell(str(row["prompts"])), *(_percent(row[label]) for label in LABELS)))
         for row in rows
     ]
     return Table("model", columns, tuple(lines), words=("prompts",))
@@ -141,7 +141,7 @@ def _score_table(rows: list[MetricRow], judges: list[str]) -> Table:
     models = dict.fromkeys(method for method, *_ in found)
     names = (HUMAN, *judges, *(name + CORRECTED for name in judges))
     lines = [
-        Row(model, (Cell(judge), *(_score(found.get((model, judge, metric))) for metric in METRICS)))
+        TableRow(model, (Cell(judge), *(_score(found.get((model, judge, metric))) for metric in METRICS)))
         for model in models
         for judge in names
         if any((model, judge, metric) in found for metric in METRICS)
@@ -164,9 +164,11 @@ def _score(row: MetricRow | None) -> Cell:
 def _agreement_table(rows: list[JsonRow], judges: list[str]) -> Table:
     found = {(row["model"], row["judge"]): row[BALANCED] for row in rows}
     models = dict.fromkeys(str(row["model"]) for row in rows)
-    lines = [Row(model, tuple(_share(found.get((model, judge))) for judge in judges)) for model in models]
+    lines = [
+        TableRow(model, tuple(_share(found.get((model, judge))) for judge in judges)) for model in models
+    ]
     means = (_share(_mean(rows, judge)) for judge in judges)
-    return Table("model", tuple(judges), (*lines, Row("mean", tuple(means))))
+    return Table("model", tuple(judges), (*lines, TableRow("mean", tuple(means))))
 
 
 def _share(value: float | None) -> Cell:

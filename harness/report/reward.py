@@ -9,7 +9,7 @@ import numpy as np
 from evals.statistics import mean_estimate
 from harness.findings.wording import percent, plain, type_order
 from harness.record.run import JsonRow, ResultsFolder
-from harness.report.document import Cell, Row, Table
+from harness.report.document import Cell, Table, TableRow
 from harness.report.plots.rule_contributions import feature_label
 
 ABLATION_FILE, WORST_FILE = "ablations.csv", "worst_pairs.jsonl"
@@ -32,7 +32,7 @@ def ablation_table(folder: ResultsFolder) -> Table | None:
     rows = folder.table(ABLATION_FILE, ("error",), ("response_type", "ablation"))
     kinds = sorted({row["response_type"] for row in rows}, key=type_order)
     names = [name for name in ABLATIONS if any(row["ablation"] == name for row in rows)]
-    lines = [Row(ABLATIONS[name], tuple(_cell(rows, name, kind) for kind in kinds)) for name in names]
+    lines = [TableRow(ABLATIONS[name], tuple(_cell(rows, name, kind) for kind in kinds)) for name in names]
     columns = tuple(map(plain, kinds))
     return Table("In place of the fitted weights: ranking error, %", columns, tuple(lines)) if rows else None
 
@@ -60,9 +60,9 @@ def _cell(rows: Sequence[JsonRow], name: str, kind: str) -> Cell:
     return Cell(percent(estimate.value), stderr)
 
 
-def _worst_row(row: JsonRow) -> Row:
+def _worst_row(row: JsonRow) -> TableRow:
     parts = list(row["deciding"].items())[:PARTS_SHOWN]
     gap = f"{row['gap']:+.2f}".replace("-", "−")
     deciding = ", ".join(f"{feature_label(n)} {v:+.2f}".replace("-", "−") for n, v in parts)
     told = (row["prompt_id"], plain(row["other_class"]), gap, deciding)
-    return Row(plain(row["response_type"]), tuple(map(Cell, told)))
+    return TableRow(plain(row["response_type"]), tuple(map(Cell, told)))

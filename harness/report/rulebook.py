@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from evals.rules.check import SHOWN, Finding, check_rulebook, describe
-from evals.rules.diff import Change, Reclassification, reclassifications, text_changes
+from evals.rules.diff import Reclassification, RuleChange, reclassifications, text_changes
 from evals.rules.propositions import Polarity
 from evals.rules.rulebook import Rulebook, load_rulebook
 from harness.runtime.console import Terminal
@@ -118,7 +118,7 @@ def _short(question: str) -> str:
     return first if len(first) <= QUESTION_LENGTH else first[: QUESTION_LENGTH - 1] + "…"
 
 
-def _change(change: Change) -> Text:
+def _change(change: RuleChange) -> Text:
     text = Text(f"{change.sign} {change.what}", style=COLOURS[change.sign])
     for line in change.lines:
         text.append(f"\n    {line}", COLOURS.get(line[:1], "default"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.findings.claims import ACCURACY_METRICS, capability_metrics
-from harness.findings.frontier import SAFETY, Estimate, Scores, frontier
+from harness.findings.frontier import SAFETY, ScoreEstimate, Scores, frontier
 from harness.findings.wording import (
     METRICS,
     REWARDS,
@@ -21,13 +21,13 @@ from harness.findings.wording import (
     plain,
 )
 from harness.record.run import GraderRow, JsonRow, number
-from harness.report.document import NOTHING, Cell, Row, Table, Where
+from harness.report.document import NOTHING, Cell, Table, TableRow, Where
 from harness.report.plots.ranking_error import ranking_errors
 
 COUNTS, BEATEN = ("responses judged", "unscored"), "beaten on both axes by"
 
 
-def cell(estimate: Estimate | None, best: bool = False) -> Cell:
+def cell(estimate: ScoreEstimate | None, best: bool = False) -> Cell:
     if estimate is None:
         return Cell()
     known = math.isfinite(estimate.ci_low) and math.isfinite(estimate.ci_high)
@@ -55,7 +55,7 @@ def _safety_table(scores: Scores, suite: str, judge: str) -> Table:
     estimates = {(m, k): scores.estimate(m, suite, k, judge) for m in methods for k in metrics}
     best = {k: max((e.value for m in methods if (e := estimates[m, k])), default=math.nan) for k in metrics}
 
-    def row(method: str) -> Row:
+    def row(method: str) -> TableRow:
         mine = [estimates[method, k] for k in metrics]
         cells = tuple(
             cell(e, e is not None and e.value == best[k]) for e, k in zip(mine, metrics, strict=True)
@@ -63,7 +63,9 @@ def _safety_table(scores: Scores, suite: str, judge: str) -> Table:
         counts = [(e.n, e.n_unscored) for e in mine if e]
         n, unscored = (max(values) for values in zip(*counts, strict=True)) if counts else (0, 0)
         note = ", ".join(method_label(other) for other in beaten.get(method, ())[:3])
-        return Row(method_label(method), (*cells, Cell(str(n)), Cell(str(unscored)), Cell(note or NOTHING)))
+        return TableRow(
+            method_label(method), (*cells, Cell(str(n)), Cell(str(unscored)), Cell(note or NOTHING))
+        )
 
     names = (*(metric_label(k) for k in metrics), *COUNTS, BEATEN)
     return Table(f"Judged by {judge_label(judge)}", names, tuple(row(m) for m in methods), (BEATEN,))
@@ -81,9 +83,9 @@ def with_columns(table: Table, columns: Sequence[str]) -> Table:
 
 def side_by_side(tables: Sequence[Table], title: str, asides: Sequence[str]) -> Table:
     """The judges' tables of one suite as one for the page, with the first one's columns."""
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for table, aside in zip(tables, asides, strict=True):
-        rows.append(Row(f"{table.title} · {aside}" if aside else table.title, style="group"))
+        rows.append(TableRow(f"{table.title} · {aside}" if aside else table.title, style="group"))
         rows += with_columns(table, tables[0].columns).rows
     return replace(tables[0], title=title, rows=tuple(rows), wide=True, where=Where.PAGE)
 
@@ -103,7 +105,7 @@ def by_response_type(scores: Scores, suite: str) -> list[Table]:
             list(dict.fromkeys(m for part in parts for m in scores.methods(part, SAFETY, judge)))
         )
         rows = [
-            Row(method_label(m), tuple(cell(scores.estimate(m, p, SAFETY, judge)) for p in parts))
+            TableRow(method_label(m), tuple(cell(scores.estimate(m, p, SAFETY, judge)) for p in parts))
             for m in methods
         ]
         columns = tuple(plain(part.removeprefix(f"{suite}/")) for part in parts)
@@ -115,7 +117,7 @@ def ranking_table(scores: Scores) -> Table | None:
     errors = ranking_errors(scores)
     rewards = list(dict.fromkeys(reward for group in errors.values() for reward in group))
     rows = tuple(
-        Row(plain(kind), tuple(cell(group.get(r)) for r in rewards)) for kind, group in errors.items()
+        TableRow(plain(kind), tuple(cell(group.get(r)) for r in rewards)) for kind, group in errors.items()
     )
     return Table("Ranking error, %", tuple(REWARDS.get(r, plain(r)) for r in rewards), rows) if rows else None
 
@@ -129,7 +131,7 @@ def capability_table(scores: Scores) -> Table | None:
         f"{plain(task.removeprefix('capability/'))} ({metric})" for task, (metric, _) in tasks.items()
     )
     rows = [
-        Row(method_label(m), tuple(cell(scores.estimate(m, task, *key)) for task, key in tasks.items()))
+        TableRow(method_label(m), tuple(cell(scores.estimate(m, task, *key)) for task, key in tasks.items()))
         for m in methods
     ]
     return Table("Accuracy, %", names, tuple(rows))
@@ -148,7 +150,9 @@ def other_scores_table(scores: Scores) -> Table | None:
         return None
     names = tuple(f"{plain(suite.removeprefix('capability/'))} ({metric})" for suite, metric in columns)
     rows = [
-        Row(method_label(m), tuple(cell(scores.estimate(m, suite, metric, "")) for suite, metric in columns))
+        TableRow(
+            method_label(m), tuple(cell(scores.estimate(m, suite, metric, "")) for suite, metric in columns)
+        )
         for m in _methods(m for suite, metric in columns for m in scores.methods(suite, metric))
     ]
     return Table("Other scores, %", names, tuple(rows))
@@ -188,11 +192,11 @@ def grader_tables(rows: Sequence[GraderRow]) -> list[Table]:
     return tables
 
 
-def _grader_line(name: str, rows: Sequence[GraderRow]) -> Row:
+def _grader_line(name: str, rows: Sequence[GraderRow]) -> TableRow:
     means = [finite_mean([measure(row) for row in rows]) for _, measure in GRADER_COLUMNS]
     counts = [sum(row.n for row in rows), sum(row.n_positive for row in rows)]
     values = [f"{count:,}".replace(",", " ") for count in counts] + [percent(mean) for mean in means]
-    return Row(plain(name), tuple(Cell(value) for value in values))
+    return TableRow(plain(name), tuple(Cell(value) for value in values))
 
 
 def finite_mean(values: Sequence[float]) -> float:
@@ -213,13 +217,13 @@ def stage_table(rows: Sequence[JsonRow]) -> Table:
     return Table("stage", columns, tuple(lines), ("runs", "key"), where=Where.PAGE)
 
 
-def _stage_row(name: str, rows: Sequence[JsonRow]) -> Row:
+def _stage_row(name: str, rows: Sequence[JsonRow]) -> TableRow:
     cached = sum(bool(row.get("cached")) for row in rows)
     counts = {"computed": len(rows) - cached, "cached": cached}
     seconds = [v for row in rows if math.isfinite(v := number(row, "seconds"))]
     memory = [v for row in rows if math.isfinite(v := number(row, "peak_memory_mb"))]
     keys = {str(row.get("key", "")) for row in rows}
-    return Row(
+    return TableRow(
         name,
         (
             Cell(", ".join(f"{count} {state}" for state, count in counts.items() if count)),

@@ -8,7 +8,7 @@ from rich.table import Column
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from harness.report.document import Cell, Document, Row, Table
+from harness.report.document import Cell, Document, Table, TableRow
 
 COLOURS = {"held": "green", "not-held": "bold red", "overrefused": "yellow", "undecided": "bright_black"}
 
@@ -45,7 +45,7 @@ def _table(table: Table) -> Drawn:
     return drawn
 
 
-def _name(row: Row) -> Text:
+def _name(row: TableRow) -> Text:
     name = "  " * row.depth + row.name if row.rows else ""
     return Text(name, style="bold" if row.style == "group" else "")
 

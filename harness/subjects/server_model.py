@@ -73,7 +73,7 @@ class ServerModel:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ServerAnswer:
     """`finished`: it ended by itself. `refused`: the API itself says that the model refused, in these words or none."""
 
     text: str
@@ -81,7 +81,7 @@ class Answer:
     refused: bool = False
 
 
-def read_answer(completion: Any, limit: int) -> Answer | Unscored:
+def read_answer(completion: Any, limit: int) -> ServerAnswer | Unscored:
     """What a chat completion that may write `limit` tokens says."""
     try:
         choice = completion.choices[0]
@@ -90,14 +90,14 @@ def read_answer(completion: Any, limit: int) -> Answer | Unscored:
         return Unscored("the server's answer is malformed")
     if refusal is not None:
         said = [part for part in (text, refusal) if part and part.strip()]
-        return Answer(clean("\n".join(said)), True, refused=True)
+        return ServerAnswer(clean("\n".join(said)), True, refused=True)
     if reason == "content_filter":
         return Unscored("the server withheld the response (content filter)")
     if text is None or not text.strip():
         return Unscored("the server's answer has no text")
     if reason != "length":
-        return Answer(clean(text), True)
+        return ServerAnswer(clean(text), True)
     written = getattr(getattr(completion, "usage", None), "completion_tokens", None)
     if isinstance(written, int) and written < limit:
         return Unscored(f"the server cut the response after {written} of {limit} tokens")
-    return Answer(clean(text), False)
+    return ServerAnswer(clean(text), False)

@@ -24,7 +24,7 @@ from evals.judges.harmbench_classifier import HARMBENCH_PROMPT
 from evals.judges.llama_guard import FORMATS
 from evals.judges.prompted import JudgePrompt, PromptedJudge
 from evals.judges.strongreject import STRONGREJECT_PROMPT, score
-from evals.judges.text_backend import LocalBackend, Request
+from evals.judges.text_backend import JudgeQuestion, LocalBackend
 from evals.judges.xstest_prompt import XSTEST_PROMPT
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
@@ -159,7 +159,7 @@ def test_the_llama_guard_3_format_is_the_documented_one() -> None:
 def test_llama_guards_own_template_gets_the_conversation() -> None:
     """One template for every version: the turns go in, the model's file writes the format."""
     request = FORMATS["template"].write("Q?", (Message("user", "Q?"),), "R.")
-    assert request == Request((Message("user", "Q?"), Message("assistant", "R.")))
+    assert request == JudgeQuestion((Message("user", "Q?"), Message("assistant", "R.")))
 
 
 @pytest.mark.parametrize("prompt", [XSTEST_PROMPT, STRONGREJECT_PROMPT, HARMBENCH_PROMPT])
@@ -323,17 +323,17 @@ def backend(model_folder: Path) -> LocalBackend:
 
 def test_a_local_model_is_sent_the_exact_text(backend: LocalBackend) -> None:
     """BOS twice, or a template around a text that has its own format."""
-    plain = backend._token_ids(Request(text="[INST] hi"))
+    plain = backend._token_ids(JudgeQuestion(text="[INST] hi"))
     assert backend.tokenizer.convert_ids_to_tokens(plain) == list("[INST] hi")
-    marked = backend._token_ids(Request(text="<s>hi"))
+    marked = backend._token_ids(JudgeQuestion(text="<s>hi"))
     assert marked.count(1) == 1
-    turns = backend._token_ids(Request((Message("user", "hi"),)))
+    turns = backend._token_ids(JudgeQuestion((Message("user", "hi"),)))
     assert turns.count(1) == 1
 
 
 def test_answers_do_not_depend_on_the_batch(backend: LocalBackend) -> None:
     """Answers given back in the order of length, or padding that reaches a judgement."""
-    requests = [Request(text=text) for text in ("a", "bbbbbb", "cc", "ddddddddd", "e")]
+    requests = [JudgeQuestion(text=text) for text in ("a", "bbbbbb", "cc", "ddddddddd", "e")]
     together = backend.answers(requests, 5)
     assert together == [backend.answers([request], 5)[0] for request in requests]
     assert all(isinstance(answer, str) for answer in together)

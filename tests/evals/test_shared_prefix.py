@@ -29,7 +29,7 @@ from transformers import (
 from evals.capability import CapabilityTask, load_tasks, shared_prefix
 from evals.capability.language_model import InMemoryLM
 from evals.capability.lm_eval_tasks import quiet
-from evals.capability.shared_prefix import Group, common_length, shared_groups
+from evals.capability.shared_prefix import PrefixGroup, common_length, shared_groups
 
 WORDS = 60
 SIZES = {"vocab_size": WORDS + 12, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -39,7 +39,7 @@ LLAMA = SIZES | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers"
 # --- which rows share what --------------------------------------------------------------------
 
 
-def saved(groups: list[Group], cost: int) -> int:
+def saved(groups: list[PrefixGroup], cost: int) -> int:
     return sum((g.stop - g.start - 1) * g.shared - cost for g in groups if g.shared)
 
 
@@ -60,9 +60,11 @@ def test_a_subjects_questions_share_its_examples() -> None:
         [(*common, *examples, *own) for examples in (first, second) for own in ((3,), (4, 4), (5,))]
     )
     room = [len(row) - 1 for row in rows]
-    assert shared_groups(rows, room, cost=10) == [Group(0, 3, 52), Group(3, 6, 62)]
+    assert shared_groups(rows, room, cost=10) == [PrefixGroup(0, 3, 52), PrefixGroup(3, 6, 62)]
     assert {g.shared for g in shared_groups(rows, room, cost=1000)} == {0}
-    assert shared_groups(rows[:1], room[:1], cost=0) == [Group(0, 1, 0)] and shared_groups([], [], 0) == []
+    assert (
+        shared_groups(rows[:1], room[:1], cost=0) == [PrefixGroup(0, 1, 0)] and shared_groups([], [], 0) == []
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

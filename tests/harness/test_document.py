@@ -26,11 +26,11 @@ from harness.report.document import (
     Item,
     Items,
     Pre,
-    Row,
     Screen,
     Section,
     Strip,
     Table,
+    TableRow,
     Text,
     Where,
 )
@@ -45,9 +45,9 @@ def document(text: str = "plain", screen: Screen | None = None) -> Document:
     cells = (Cell(text, "± 1", text, best=True), Cell(text, chip="held", hint=text, shade=3))
     strip = Cell(text, strip=Strip(40, 60, 50, 55, "held"))
     rows = (
-        Row(text, cells, depth=1, rows=2),
-        Row(text, (Cell(text, code=True), strip), rows=0),
-        Row(text, style="group"),
+        TableRow(text, cells, depth=1, rows=2),
+        TableRow(text, (Cell(text, code=True), strip), rows=0),
+        TableRow(text, style="group"),
     )
     table = Table(text, (text, "b"), rows, heading=text, screen=screen or Screen())
     answer = Answer(text, text, Cell(text, interval=text, chip="unsafe"), "model-0")
@@ -109,8 +109,8 @@ def test_samples_stay_out_of_the_summary() -> None:
 def test_rows_and_cells_reach_over_those_below() -> None:
     """A claim's statement beside its first comparison alone; columns of Markdown that slip where a cell is spanned."""
     rows = (
-        Row("claim", (Cell("held", chip="held", rows=2), Cell("first")), rows=2),
-        Row("", (Cell(rows=0), Cell("two\nlines")), rows=0, style="detail"),
+        TableRow("claim", (Cell("held", chip="held", rows=2), Cell("first")), rows=2),
+        TableRow("", (Cell(rows=0), Cell("two\nlines")), rows=0, style="detail"),
     )
     table = Table("", ("verdict", "of"), rows, words=("verdict", "of"))
     made = Document("n", "c", "t", "head", (Section("s", "s", "s", (table,)),), (), "")
@@ -140,7 +140,7 @@ def test_a_terminal_shows_what_it_is_told(
     screen: Screen, seen: tuple[str, ...], unseen: tuple[str, ...]
 ) -> None:
     """A table cut off at the terminal's edge, or rows that vanish without a word."""
-    rows = tuple(Row(name, (Cell("1.5", interval="1 to 2"), Cell("3"))) for name in ("first", "second"))
+    rows = tuple(TableRow(name, (Cell("1.5", interval="1 to 2"), Cell("3"))) for name in ("first", "second"))
     table = Table("name", ("wide", "narrow"), rows, screen=screen)
     made = Document(
         "n", "c", "t", "head", (Section("s", "s", "s", (table,)),), ("note",), "", ("s", "absent")

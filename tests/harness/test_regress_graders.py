@@ -25,7 +25,7 @@ from evals.values.conversation import (
     write_jsonl,
 )
 from harness.worlds.sandbox.generate import synthetic
-from harness.worlds.sandbox.source import Source
+from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.world import make_world
 from rbrbench.cli import main
 from trainers.supervised.encoder_config import EncoderFitConfig
@@ -204,7 +204,7 @@ def test_the_oracle_grades_in_the_gate(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "rules.yaml").write_text(SANDBOX.read_text(encoding="utf-8"), encoding="utf-8")
     rules = load_rulebook(SANDBOX)
     for seed, (name, split) in enumerate((("completions", "held_out"), ("fitting", "train"))):
-        source = Source(world, rules, np.random.default_rng(seed), world.of(split=split), split)
+        source = RequestSource(world, rules, np.random.default_rng(seed), world.of(split=split), split)
         rows = synthetic(source, 120, name)
         write_jsonl(tmp_path / f"{name}.jsonl", map(labelled_as_json, rows))
     oracle = {"kind": "oracle", "path": "sandbox.json"}

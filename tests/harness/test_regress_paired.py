@@ -15,7 +15,7 @@ from harness.gate.flips import flips
 from harness.gate.gate import compare_sides
 from harness.gate.measures import Pairs, prompt_strata, ranking_groups
 from harness.gate.paired import Errors, compare, rise_limit
-from harness.gate.rewards import Side
+from harness.gate.rewards import RewardSide
 from harness.gate.shifts import shifts
 from harness.gate.verdict import GateVerdict, least_prompts
 from harness.keys.gate import RegressConfig
@@ -169,7 +169,7 @@ def test_agreement_on_few_pairs_rules_nothing_out(prompts: int, verdict: GateVer
     classes = tuple(str(row.completion_class) for row in rows)
     rank = np.array([RULES.class_order.index(name) for name in classes])
     pairs = CompletionSet(Path("set"), "set", "", tuple(rows), classes, rank, RULES.class_order)
-    side = Side("a", "recorded", breakdown(-rank.astype(float)))
+    side = RewardSide("a", "recorded", breakdown(-rank.astype(float)))
     config = RegressConfig(baseline="a", candidate="b", draws=200, sign_flips=2000)
     report = compare_sides(config, pairs, "", side, side)
     assert least_prompts(config) == 60 and len(rows) == 2 * prompts
@@ -206,14 +206,14 @@ def test_soft_refusals_that_are_few_are_asked_together(completions: CompletionSe
     classes = tuple(str(row.completion_class) for row in rows)
     rank = np.array([RULES.class_order.index(name) for name in classes])
     soft = CompletionSet(Path("set"), "set", "", tuple(rows), classes, rank, RULES.class_order)
-    side = Side("a", "recorded", breakdown(-rank.astype(float)))
+    side = RewardSide("a", "recorded", breakdown(-rank.astype(float)))
     config = RegressConfig(baseline="a", candidate="b", draws=200, sign_flips=2000)
     assert compare_sides(config, soft, "", side, side).outcome.verdict is GateVerdict.NO_WORSE
     first = np.array([t is ResponseType.SAFE_REFUSE_1 for t in soft.types])
     turned = -rank.astype(float)
     prompts = sorted({p for p, here in zip(soft.prompts, first, strict=True) if here})[:2]
     turned[np.isin(soft.prompts, prompts)] *= -1.0
-    report = compare_sides(config, soft, "", side, Side("b", "recorded", breakdown(turned)))
+    report = compare_sides(config, soft, "", side, RewardSide("b", "recorded", breakdown(turned)))
     assert report.outcome.verdict is GateVerdict.CANNOT_TELL
     assert "prompts of both soft refusals together" in report.outcome.reasons[-1]
 
@@ -229,7 +229,7 @@ def test_worse_comes_before_cannot_tell(completions: CompletionSet) -> None:
     noisy = types == "safe_refuse_1"
     after[noisy] += 8.0 * rng.normal(size=int(noisy.sum()))
     before[noisy] += 8.0 * rng.normal(size=int(noisy.sum()))
-    sides = [Side(name, "recorded", breakdown(total)) for name, total in (("a", before), ("b", after))]
+    sides = [RewardSide(name, "recorded", breakdown(total)) for name, total in (("a", before), ("b", after))]
     report = compare_sides(config, completions, "", *sides)
     verdicts = {check.label: check.verdict for check in report.outcome.checks}
     assert verdicts["comply"] is GateVerdict.WORSE and verdicts["safe_refuse_1"] is GateVerdict.CANNOT_TELL

@@ -31,7 +31,7 @@ from harness.pipeline.judging import (
     stored_outcomes,
     world_suite,
 )
-from harness.pipeline.order import Outcome
+from harness.pipeline.order import StageOutcome
 from harness.runtime.console import Console
 from harness.storage.store import Artifact, Store
 from harness.subjects.outcome import Outcome as Said
@@ -188,7 +188,7 @@ def test_asked_suites_and_judges_add_rows_and_change_none(tmp_path: Path) -> Non
     data = world_of(tmp_path)
     own = world_suite(data)
     context = context_of(tmp_path, "evaluation.correction.by=oracle", "evaluation.correction.labels=30")
-    outcome = Outcome(data, {}, None, {METHOD.name: data}, [own, suite])
+    outcome = StageOutcome(data, {}, None, {METHOD.name: data}, [own, suite])
     for asked in (own, suite):
         folder = tmp_path / asked.name
         folder.mkdir()
@@ -206,7 +206,7 @@ def test_asked_suites_and_judges_add_rows_and_change_none(tmp_path: Path) -> Non
     assert {("sandbox", "string_match"), ("prompt_file", "string_match")} <= kinds
     assert ("prompt_file", "string_match+ppi") in kinds
     assert not any("/category/" in name for name, _ in kinds)
-    small = Outcome(data, {}, None, {METHOD.name: data}, [own])
+    small = StageOutcome(data, {}, None, {METHOD.name: data}, [own])
     small.responses[METHOD.name, "sandbox"] = outcome.responses[METHOD.name, "sandbox"]
     key = METHOD.name, "sandbox", "oracle"
     small.judged[key] = outcome.judged[key]

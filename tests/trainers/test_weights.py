@@ -20,7 +20,7 @@ from evals.values.conversation import LabelledResponse, Response, ResponseType, 
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from harness.keys.compose import compose_command
-from trainers.reward.boosted_trees import Tree, TreeEnsemble
+from trainers.reward.boosted_trees import RegressionTree, TreeEnsemble
 from trainers.reward.examples import load_examples, margins_of, ordered_pairs, save_examples
 from trainers.reward.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
 from trainers.reward.weights import (
@@ -338,7 +338,7 @@ def test_a_tree_shares_its_reward_along_the_path() -> None:
 
     Root 0; left of kind <= .5 is worth -1; right is worth 1, and there rude <= .5 is 2, else -3.
     """
-    tree = Tree(
+    tree = RegressionTree(
         (0, -2, 1, -2, -2), (0.5, -2, 0.5, -2, -2), (1, -1, 3, -1, -1), (2, -1, 4, -1, -1), (0, -1, 1, 2, -3)
     )
     found = tree.contributions(np.array([[0.2, 0.9], [0.9, 0.2], [0.9, 0.9]]))

@@ -17,7 +17,7 @@ LEAF = -1
 
 
 @dataclass(frozen=True)
-class Tree:
+class RegressionTree:
     """Arrays over nodes, the root first; `left` is -1 at a leaf, `value` the reward at each node."""
 
     feature: tuple[int, ...]
@@ -58,7 +58,7 @@ class TreeEnsemble:
     """The reward of one response type: the sum of its trees over features named `features`."""
 
     features: tuple[str, ...]
-    trees: tuple[Tree, ...]
+    trees: tuple[RegressionTree, ...]
 
     def __post_init__(self) -> None:
         """Raises ValueError where a tree splits on a feature that is not there."""
@@ -96,7 +96,7 @@ def boost(
     from sklearn.tree import DecisionTreeRegressor
 
     reward = np.zeros(len(values))
-    grown: list[Tree] = []
+    grown: list[RegressionTree] = []
     for number in range(trees):
         active = offsets - (reward[better] - reward[worse]) > 0.0
         if not active.any():
@@ -111,11 +111,11 @@ def boost(
     return TreeEnsemble(tuple(features), tuple(grown))
 
 
-def _tree(fitted: object, rate: float) -> Tree:
+def _tree(fitted: object, rate: float) -> RegressionTree:
     """Plain arrays of a fitted scikit-learn tree, values times the rate."""
     arrays = {name: getattr(fitted, name) for name in ("feature", "threshold", "value")}
     left, right = fitted.children_left, fitted.children_right  # type: ignore[attr-defined]
-    return Tree(
+    return RegressionTree(
         tuple(arrays["feature"].tolist()),
         tuple(arrays["threshold"].tolist()),
         tuple(left.tolist()),

@@ -15,7 +15,7 @@ from evals.rules.features import Features, feature_names
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
-from trainers.reward.boosted_trees import Tree, TreeEnsemble
+from trainers.reward.boosted_trees import RegressionTree, TreeEnsemble
 
 FORMAT = 1
 
@@ -221,7 +221,9 @@ def _report(path: Path, response_type: str, body: Any) -> FitReport:
 
 def _ensemble(path: Path, response_type: str, body: Any) -> TreeEnsemble:
     try:
-        trees = tuple(Tree(**{name: tuple(row) for name, row in tree.items()}) for tree in body["trees"])
+        trees = tuple(
+            RegressionTree(**{name: tuple(row) for name, row in tree.items()}) for tree in body["trees"]
+        )
         return TreeEnsemble(tuple(body["features"]), trees)
     except (TypeError, KeyError, AttributeError, ValueError):
         raise InputError(

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.findings.claims import capability_metrics
-from harness.findings.frontier import Estimate
+from harness.findings.frontier import ScoreEstimate
 from harness.findings.wording import algorithm_of, in_order, method_label, percent, plain
 from harness.record.run import ResultsFolder
 from harness.report.plots.style import (
@@ -30,7 +30,7 @@ PLACE = "capability"
 CHANCE = {"mmlu": 0.25, "hellaswag": 0.25, "gpqa": 0.25, "arc_": 0.25}  # four answers each
 MAX_COLUMNS = 5
 
-Panel = tuple[str, str, dict[str, Estimate]]  # task, metric, method -> accuracy
+Panel = tuple[str, str, dict[str, ScoreEstimate]]  # task, metric, method -> accuracy
 
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
@@ -98,7 +98,7 @@ def _name_room(looks: Mapping[str, Appearance]) -> float:
     return 0.35 + 0.072 * max(len(look.label) for look in looks.values())
 
 
-def _bar(ax: Axes, y: float, estimate: Estimate, look: Appearance) -> None:
+def _bar(ax: Axes, y: float, estimate: ScoreEstimate, look: Appearance) -> None:
     value = 100 * estimate.value
     face = look.colour if look.filled else "white"
     ax.barh(y, value, height=0.66, facecolor=face, edgecolor=look.colour, lw=1.1, alpha=0.85)

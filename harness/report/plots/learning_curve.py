@@ -33,7 +33,7 @@ COLOURS = (VERMILLION, ORANGE, PURPLE, BLUE, SKY)
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """Ranking errors of one response type, fractions of 1: mean, lowest and highest over orders and seeds."""
 
     prompts: np.ndarray
@@ -47,7 +47,7 @@ def figures(results: ResultsFolder) -> dict[str, Figure]:
     return {"learning_curve": _draw(curves)} if curves else {}
 
 
-def learning_curves(rows: Sequence[JsonRow]) -> dict[str, Curve]:
+def learning_curves(rows: Sequence[JsonRow]) -> dict[str, LearningCurve]:
     """By response type; types with one size have no curve."""
     found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -60,10 +60,10 @@ def learning_curves(rows: Sequence[JsonRow]) -> dict[str, Curve]:
     }
 
 
-def _curve(by_size: dict[float, list[float]]) -> Curve:
+def _curve(by_size: dict[float, list[float]]) -> LearningCurve:
     sizes = sorted(by_size)
     values = [by_size[size] for size in sizes]
-    return Curve(
+    return LearningCurve(
         np.array(sizes),
         np.array([np.mean(v) for v in values]),
         np.array([min(v) for v in values]),
@@ -71,7 +71,7 @@ def _curve(by_size: dict[float, list[float]]) -> Curve:
     )
 
 
-def _draw(curves: dict[str, Curve]) -> Figure:
+def _draw(curves: dict[str, LearningCurve]) -> Figure:
     body, width = 3.1, 6.4
     figure, top = titled_figure(width, body, _title(curves), NOTE)
     ax = figure.add_axes((0.6 / width, top * 0.48 / body, (width - 2.1) / width, top * (body - 0.6) / body))
@@ -91,7 +91,7 @@ def _draw(curves: dict[str, Curve]) -> Figure:
     return figure
 
 
-def _name_ends(ax: Axes, curves: dict[str, Curve]) -> None:
+def _name_ends(ax: Axes, curves: dict[str, LearningCurve]) -> None:
     """Each curve's name and last value at the right, spread so that none covers another."""
     ends = [100 * float(curve.mean[-1]) for curve in curves.values()]
     low, high = ax.get_ylim()
@@ -117,7 +117,7 @@ NOTE = (
 )
 
 
-def _title(curves: dict[str, Curve]) -> str:
+def _title(curves: dict[str, LearningCurve]) -> str:
     falling = [plain(kind) for kind, curve in curves.items() if _enough(curve) >= curve.prompts[-1]]
     if falling:
         return f"The error still falls at the last size: {', '.join(falling)}"
@@ -125,7 +125,7 @@ def _title(curves: dict[str, Curve]) -> str:
     return f"From {size:.0f} prompts a response type on, more of them no longer lower the error"
 
 
-def _enough(curve: Curve, close: float = 0.005) -> float:
+def _enough(curve: LearningCurve, close: float = 0.005) -> float:
     """The smallest size from which on no mean lies more than `close` above the last."""
     above = np.flatnonzero(curve.mean - curve.mean[-1] > close)
     return float(curve.prompts[0 if not len(above) else int(above[-1]) + 1])

@@ -7,7 +7,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.findings.frontier import Estimate, Scores
+from harness.findings.frontier import ScoreEstimate, Scores
 from harness.findings.wording import REWARDS, percent, plain, shorten, type_order
 from harness.record.run import ResultsFolder
 from harness.report.plots.style import (
@@ -33,9 +33,9 @@ def figures(results: ResultsFolder) -> dict[str, Figure]:
     return {"ranking_error": _draw(bars)} if bars else {}
 
 
-def ranking_errors(scores: Scores) -> dict[str, dict[str, Estimate]]:
+def ranking_errors(scores: Scores) -> dict[str, dict[str, ScoreEstimate]]:
     """Response type, then reward, to its error."""
-    found: dict[str, dict[str, Estimate]] = {}
+    found: dict[str, dict[str, ScoreEstimate]] = {}
     suites = scores.suites(METRIC, prefix=PREFIX)
     for suite in sorted(suites, key=lambda name: type_order(name.removeprefix(PREFIX))):
         judge = scores.judges(suite, METRIC)[0]
@@ -46,7 +46,7 @@ def ranking_errors(scores: Scores) -> dict[str, dict[str, Estimate]]:
     return found
 
 
-def _draw(bars: dict[str, dict[str, Estimate]]) -> Figure:
+def _draw(bars: dict[str, dict[str, ScoreEstimate]]) -> Figure:
     rows = sum(len(group) for group in bars.values())
     body = 0.55 + 0.23 * rows + 0.33 * len(bars)
     figure, top = titled_figure(6.4, body, _title(bars), _note(bars))
@@ -71,7 +71,7 @@ def _draw(bars: dict[str, dict[str, Estimate]]) -> Figure:
     return figure
 
 
-def _bar(ax: Axes, y: float, estimate: Estimate, colour: str) -> None:
+def _bar(ax: Axes, y: float, estimate: ScoreEstimate, colour: str) -> None:
     value = 100 * estimate.value
     ax.barh(y, value, height=0.72, color=colour, alpha=0.85)
     high = 100 * estimate.ci_high
@@ -79,13 +79,13 @@ def _bar(ax: Axes, y: float, estimate: Estimate, colour: str) -> None:
     beside(ax, percent(estimate.value), (furthest(value, high), y), fontsize=8)
 
 
-def _right_end(bars: dict[str, dict[str, Estimate]]) -> float:
+def _right_end(bars: dict[str, dict[str, ScoreEstimate]]) -> float:
     estimates = [e for group in bars.values() for e in group.values()]
     tops = [v for e in estimates for v in (e.value, e.ci_high) if math.isfinite(v)]
     return min(max(1.16 * 100 * max(tops, default=1.0), 2.0), 112.0)
 
 
-def _title(bars: dict[str, dict[str, Estimate]]) -> str:
+def _title(bars: dict[str, dict[str, ScoreEstimate]]) -> str:
     pairs = [(g["rm"].value, g["rm+rbr"].value) for g in bars.values() if "rm" in g and "rm+rbr" in g]
     if not pairs:
         return "How often each reward ranks a worse completion above the ideal one"
@@ -95,7 +95,7 @@ def _title(bars: dict[str, dict[str, Estimate]]) -> str:
     return f"The rules {change} the reward model's ranking error from {before} to {after}"
 
 
-def _note(bars: dict[str, dict[str, Estimate]]) -> str:
+def _note(bars: dict[str, dict[str, ScoreEstimate]]) -> str:
     seeds = max((len(e.by_seed) for g in bars.values() for e in g.values()), default=1)
     over = f"over {seeds} seeds" if seeds > 1 else "by bootstrap over prompts"
     return f"Held-out completions, by the response type of the prompt; 95 % intervals {over}."

@@ -37,7 +37,7 @@ SHOWN = 14
 
 
 @dataclass(frozen=True)
-class Change:
+class ContributionChange:
     """Change of a feature's mean contribution, in reward units; the interval is NaN with one seed."""
 
     feature: str
@@ -60,7 +60,7 @@ def figures(results: ResultsFolder) -> dict[str, Figure]:
     return {name: _draw(*item) for name, item in zip(names, found.items(), strict=False)}
 
 
-def contribution_changes(rows: Sequence[JsonRow], method: str) -> list[Change]:
+def contribution_changes(rows: Sequence[JsonRow], method: str) -> list[ContributionChange]:
     """Every feature's change from the first to the last tenth of training, largest first.
 
     The mean over seeds with Student's t interval over them. Features that never applied are left out.
@@ -74,7 +74,9 @@ def contribution_changes(rows: Sequence[JsonRow], method: str) -> list[Change]:
         if len(known):
             spread = mean_estimate(known[:, 1] - known[:, 0])
             first, last = known.mean(axis=0)
-            changes.append(Change(feature[len(PREFIX) :], float(first), float(last), spread.low, spread.high))
+            changes.append(
+                ContributionChange(feature[len(PREFIX) :], float(first), float(last), spread.low, spread.high)
+            )
     return sorted(changes, key=lambda c: (-abs(c.value), c.feature))
 
 
@@ -88,7 +90,7 @@ def _ends(rows: Sequence[JsonRow], seed: int, feature: str) -> tuple[float, floa
     return float(np.mean(values[:tenth])), float(np.mean(values[-tenth:]))
 
 
-def _draw(method: str, changes: list[Change]) -> Figure:
+def _draw(method: str, changes: list[ContributionChange]) -> Figure:
     shown = changes[:SHOWN]
     labels = [feature_label(c.feature) for c in shown]
     body = 0.65 + 0.25 * len(shown)
@@ -116,7 +118,7 @@ def _draw(method: str, changes: list[Change]) -> Figure:
     return figure
 
 
-def _title(method: str, changes: list[Change]) -> str:
+def _title(method: str, changes: list[ContributionChange]) -> str:
     top = changes[0]
     name = feature_label(top.feature)
     share = abs(top.value) / max(sum(abs(c.value) for c in changes), 1e-12)
@@ -124,7 +126,7 @@ def _title(method: str, changes: list[Change]) -> str:
     return f"“{name}” moved {method_label(method)} most: {sign} reward, {100 * share:.0f} % of all change"
 
 
-def _note(changes: list[Change]) -> str:
+def _note(changes: list[ContributionChange]) -> str:
     left = len(changes) - SHOWN
     rest = f" The {left} smallest are left out." if left > 0 else ""
     over_seeds = any(math.isfinite(c.low) for c in changes)

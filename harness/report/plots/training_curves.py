@@ -46,7 +46,7 @@ TERM_TITLES = {"reward_model": "Reward model's score", "rule_based": "Rule-based
 
 
 @dataclass(frozen=True)
-class Curve:
+class TrainingCurve:
     """One method's quantity by update: the mean over seeds, and the lowest and highest seed."""
 
     updates: np.ndarray
@@ -67,7 +67,7 @@ def _quantities(rows: Sequence[JsonRow]) -> list[Quantity]:
     return [*named, *FIXED]
 
 
-def _curves(rows: Sequence[JsonRow], quantity: Quantity) -> dict[str, Curve]:
+def _curves(rows: Sequence[JsonRow], quantity: Quantity) -> dict[str, TrainingCurve]:
     values: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         value = number(row, quantity.key)
@@ -76,13 +76,13 @@ def _curves(rows: Sequence[JsonRow], quantity: Quantity) -> dict[str, Curve]:
     return {method: _curve(list(by_seed.values())) for method, by_seed in values.items()}
 
 
-def _curve(seeds: list[dict[int, float]]) -> Curve:
+def _curve(seeds: list[dict[int, float]]) -> TrainingCurve:
     """Smoothed seed by seed, then joined over the updates that every seed has."""
     common = sorted(set.intersection(*(set(s) for s in seeds)))
     updates = np.array(common if common else sorted(seeds[0]))
     kept = seeds if common else seeds[:1]
     lines = np.array([smooth(np.array([s[u] for u in updates])) for s in kept])
-    return Curve(updates, lines.mean(axis=0), lines.min(axis=0), lines.max(axis=0), len(kept))
+    return TrainingCurve(updates, lines.mean(axis=0), lines.min(axis=0), lines.max(axis=0), len(kept))
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ def _draw(rows: Sequence[JsonRow], quantities: list[Quantity]) -> Figure:
 
 
 def _panel(
-    ax: Axes, quantity: Quantity, curves: dict[str, Curve], looks: dict[str, Appearance], direct: bool
+    ax: Axes, quantity: Quantity, curves: dict[str, TrainingCurve], looks: dict[str, Appearance], direct: bool
 ) -> None:
     for method, curve in curves.items():
         look = looks[method]
@@ -142,7 +142,7 @@ def _panel(
         _end_labels(ax, curves, looks)
 
 
-def _end_labels(ax: Axes, curves: dict[str, Curve], looks: dict[str, Appearance]) -> None:
+def _end_labels(ax: Axes, curves: dict[str, TrainingCurve], looks: dict[str, Appearance]) -> None:
     """Each method's name at the end of its line, moved apart where lines end together."""
     low, high = ax.get_ylim()
     heights = [(curve.mean[-1] - low) / (high - low) for curve in curves.values()]

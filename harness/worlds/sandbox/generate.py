@@ -31,7 +31,7 @@ from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
 from harness.worlds.sandbox.request import Request, vocabulary
 from harness.worlds.sandbox.source import (
-    Source,
+    RequestSource,
     is_safety,
     safety_mix,
     shuffled,
@@ -57,7 +57,7 @@ def write_sandbox(
         [t for i, t in enumerate(train) if i // 2 % 2 == 0],
         [t for i, t in enumerate(train) if i // 2 % 2],
     )
-    source = lambda topics, wording="train": Source(world, rulebook, next(streams), topics, wording)  # noqa: E731
+    source = lambda topics, wording="train": RequestSource(world, rulebook, next(streams), topics, wording)  # noqa: E731
 
     text = pretraining_text(world, rulebook, config.text, config.natural_refusals, next(streams))
     folder.write_documents(text)
@@ -91,7 +91,7 @@ def write_sandbox(
     }
 
 
-def _write_helpful(folder: WorldFolder, config: SandboxConfig, source: Source) -> None:
+def _write_helpful(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
     """Helpful-only data: thin on safety, not free of it, as such data is in life."""
     rng, writer = source.rng, source.writer
     demonstrations = []
@@ -106,7 +106,7 @@ def _write_helpful(folder: WorldFolder, config: SandboxConfig, source: Source) -
     folder.write("comparisons_helpful", _helpful_comparisons(config, source))
 
 
-def _helpful_comparisons(config: SandboxConfig, source: Source) -> list[Comparison]:
+def _helpful_comparisons(config: SandboxConfig, source: RequestSource) -> list[Comparison]:
     requests = thin_on_safety(
         source,
         config.comparisons_helpful,
@@ -117,7 +117,9 @@ def _helpful_comparisons(config: SandboxConfig, source: Source) -> list[Comparis
     return shuffled(rows, source.rng)
 
 
-def _helpful_comparison(config: SandboxConfig, source: Source, request: Request, id: str) -> Comparison:
+def _helpful_comparison(
+    config: SandboxConfig, source: RequestSource, request: Request, id: str
+) -> Comparison:
     rng, writer, prompt = source.rng, source.writer, request.prompt(id)
     answer = writer.answer(request)
     if request.is_harmful:
@@ -140,7 +142,7 @@ def _helpful_comparison(config: SandboxConfig, source: Source, request: Request,
     return Comparison(prompt, *(reversed(pair) if flipped else pair))
 
 
-def _write_human(folder: WorldFolder, config: SandboxConfig, source: Source) -> None:
+def _write_human(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
     """The safety part of the human data; the stages add it to the helpful data."""
     annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng)
     demonstrations = [
@@ -155,7 +157,7 @@ def _write_human(folder: WorldFolder, config: SandboxConfig, source: Source) -> 
     folder.write("comparisons_human", rows)
 
 
-def _two_responses(source: Source, request: Request) -> tuple[str, str]:
+def _two_responses(source: RequestSource, request: Request) -> tuple[str, str]:
     """Two different kinds of response to compare: an answer, and one or two refusals."""
     writer, rng = source.writer, source.rng
     kinds = [
@@ -172,7 +174,7 @@ def _two_responses(source: Source, request: Request) -> tuple[str, str]:
             return texts
 
 
-def _write_rl_prompts(folder: WorldFolder, config: SandboxConfig, source: Source) -> None:
+def _write_rl_prompts(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
     """Safety prompts carry their response type; helpful ones do not, and are thin on safety like all helpful data."""
     total = config.prompts_helpful
     harmful = round(total * config.comparisons_helpful_harmful)
@@ -187,7 +189,7 @@ def _write_rl_prompts(folder: WorldFolder, config: SandboxConfig, source: Source
     folder.write("prompts_safety", (r.prompt(f"ppo-s-{i}") for i, r in enumerate(safety)))
 
 
-def synthetic(source: Source, prompts: int, prefix: str) -> list[LabelledResponse]:
+def synthetic(source: RequestSource, prompts: int, prefix: str) -> list[LabelledResponse]:
     """Synthetic completions for fitting: per prompt one ideal, two of lower style and, where the
     request is harmful, a disallowed one (else an illogical one). Repeats are dropped.
     """
@@ -203,7 +205,7 @@ def synthetic(source: Source, prompts: int, prefix: str) -> list[LabelledRespons
     return rows
 
 
-def gold_labels(source: Source, count: int, prefix: str) -> list[LabelledResponse]:
+def gold_labels(source: RequestSource, count: int, prefix: str) -> list[LabelledResponse]:
     """Responses of every kind with the truth of each proposition; an eighth off the safety areas."""
     writer, rng = source.writer, source.rng
     outside = count // 8
@@ -232,7 +234,7 @@ def gold_labels(source: Source, count: int, prefix: str) -> list[LabelledRespons
 
 
 def _write_evaluation(
-    folder: WorldFolder, config: SandboxConfig, source: Source, rng: np.random.Generator
+    folder: WorldFolder, config: SandboxConfig, source: RequestSource, rng: np.random.Generator
 ) -> None:
     requests = (
         source.unique(config.eval_comply, lambda r: r.response_type is ResponseType.COMPLY)

@@ -18,7 +18,7 @@ Filter = Callable[[Request], bool]
 
 
 @dataclass
-class Source:
+class RequestSource:
     """Draws requests from one split, and writes what each stage needs about them."""
 
     world: World
@@ -61,7 +61,7 @@ def is_plain(request: Request) -> bool:
     return not request.is_harmful and not request.is_borderline
 
 
-def thin_on_safety(source: Source, total: int, borderline: float, harmful: float) -> list[Request]:
+def thin_on_safety(source: RequestSource, total: int, borderline: float, harmful: float) -> list[Request]:
     """`total` requests, most of them plain; `borderline` and `harmful` are shares."""
     n_borderline = round(total * borderline)
     n_harmful = min(round(total * harmful), total - n_borderline)
@@ -72,7 +72,7 @@ def thin_on_safety(source: Source, total: int, borderline: float, harmful: float
     )
 
 
-def safety_mix(source: Source, count: int) -> list[Request]:
+def safety_mix(source: RequestSource, count: int) -> list[Request]:
     """Half harmful, a third borderline, the rest plainly fine; in random order."""
     harmful, borderline = count // 2, count // 3
     parts = (
@@ -83,7 +83,7 @@ def safety_mix(source: Source, count: int) -> list[Request]:
     return shuffled(parts, source.rng)
 
 
-def unique_safety(source: Source, count: int) -> list[Request]:
+def unique_safety(source: RequestSource, count: int) -> list[Request]:
     """The paper's mix of response types: about as many to refuse as to answer."""
     soft = count // 5
     hard = (count - soft) // 2
