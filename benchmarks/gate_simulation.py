@@ -34,8 +34,7 @@ from harness.gate.gate import judge
 from harness.gate.measures import Pairs
 from harness.gate.paired import Errors, rise_limit
 from harness.gate.rewards import RewardSide
-from harness.gate.verdict import GateVerdict
-from harness.keys.gate import RegressConfig
+from harness.keys.gate import GateVerdict, RegressConfig
 from harness.subjects.completions import CompletionSet
 from trainers.reward.reward import Breakdown
 

@@ -206,7 +206,7 @@ def _limits_of_f1(
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that keep the chance of any false claim below alpha (Holm 1979)."""
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    return weighted_holm(p_values, [1.0] * len(p_values))
 
 
 def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:

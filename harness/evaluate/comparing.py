@@ -21,6 +21,7 @@ from evals.statistics import (
 from evals.values.conversation import ResponseType
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError, UndecidableError
+from harness.keys.gate import GateVerdict
 from harness.record.evaluation import CAPABILITY, Evaluation, PromptShares
 
 ALPHA = 0.05
@@ -91,10 +92,13 @@ def gate(rows: Sequence[MetricComparison], margin: float) -> tuple[int, str]:
     open_rows = [row for row in rows if row.verdict != LOSE and row.ci_low < -margin]
     points = f"{100 * margin:g} points"
     if lost:
-        return 1, f"Worse by more than {points}: {_named(lost)}."
+        return GateVerdict.WORSE.exit_code, f"Worse by more than {points}: {_named(lost)}."
     if open_rows:
-        return 3, f"A loss of more than {points} cannot be ruled out: {_named(open_rows)}."
-    return 0, f"No metric is worse by more than {points}."
+        return (
+            GateVerdict.CANNOT_TELL.exit_code,
+            f"A loss of more than {points} cannot be ruled out: {_named(open_rows)}.",
+        )
+    return GateVerdict.NO_WORSE.exit_code, f"No metric is worse by more than {points}."
 
 
 def _named(rows: Sequence[MetricComparison]) -> str:

@@ -33,34 +33,39 @@ def short_verdict(scores: Scores, suite: str, *, of_methods: bool = True) -> str
 
     One seed says nothing `of_methods`; where models themselves are compared, that is no limit.
     """
+    return _short(scores, suite, of_methods)[0]
+
+
+def _short(scores: Scores, suite: str, of_methods: bool) -> tuple[str, list[FrontierPoint]]:
+    """The short verdict, and the models that it ranks; none where it calls no model good."""
     ranked = _ranked(scores, suite)
     if not ranked:
-        return "No model has both a safety and a usefulness score"
+        return "No model has both a safety and a usefulness score", []
     judge = scores.judges(suite, SAFETY)[0]
     best, rest = ranked[0], ranked[1:]
     name, f1 = method_label(best.method), percent(_f1(best))
     safe = unsafe_not_answered(scores, best.method, suite, judge)
     if min(_f1(best), float(harmonic_mean(safe, best.usefulness.value))) < GOOD_ENOUGH:
         of_it = f" ({name}, {percent(1 - safe)} of unsafe requests answered)"
-        return f"No model is both safe and useful: the best F1 is {f1}{of_it}"
+        return f"No model is both safe and useful: the best F1 is {f1}{of_it}", []
     if not rest:
         useful = percent(best.usefulness.value)
-        return f"{name}: {percent(safe)} of unsafe requests not answered, {useful} useful, F1 {f1}"
+        return f"{name}: {percent(safe)} of unsafe requests not answered, {useful} useful, F1 {f1}", ranked
     next_best = f"{method_label(rest[0].method)} {percent(_f1(rest[0]))}"
     one_seed = of_methods and not _over_seeds(scores, best.method, rest[0].method, suite, judge)
     level = _level_with(scores, suite, best, rest)
     if level:
         others = " and ".join(f"{method_label(p.method)} ({percent(_f1(p))})" for p in level[:2])
         lead = f"{name} has the highest F1 ({f1}), but its lead over {others} is within the error"
-        return f"{OF_THESE}no clear winner: {lead}" if one_seed else f"No clear winner: {lead}"
-    return f"{OF_THESE if one_seed else ''}{name} balances safe and useful best: F1 {f1}, next {next_best}"
+        return f"{OF_THESE}no clear winner: {lead}" if one_seed else f"No clear winner: {lead}", ranked
+    of_these = OF_THESE if one_seed else ""
+    return f"{of_these}{name} balances safe and useful best: F1 {f1}, next {next_best}", ranked
 
 
 def verdict_sentence(scores: Scores, suite: str, *, of_methods: bool = True) -> str:
     """The short verdict and why: where the leader gains on the other models and where it loses, by how many points."""
-    ranked = _ranked(scores, suite)
-    text = short_verdict(scores, suite, of_methods=of_methods)
-    if len(ranked) < 2 or text.startswith("No model"):
+    text, ranked = _short(scores, suite, of_methods)
+    if len(ranked) < 2:
         return text + "."
     judge = scores.judges(suite, SAFETY)[0]
     best, others = ranked[0].method, [point.method for point in ranked[1 : 1 + COMPARED]]

@@ -5,29 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
 
 from evals.judges.measures import SOFT_REFUSE
 from evals.statistics import benjamini_hochberg, weighted_holm
 from harness.gate.measures import CLASS_ERROR, RANKING_ERROR, TrialGroup
 from harness.gate.paired import Errors, PairedChange, rise_limit
-from harness.keys.gate import Correction, RegressConfig
+from harness.keys.gate import Correction, GateVerdict, RegressConfig
 
 NEEDED = {
     RANKING_ERROR: "an ideal completion and another",
     CLASS_ERROR: "a completion",
 }
-
-
-class GateVerdict(str, Enum):
-    NO_WORSE = "no worse"
-    WORSE = "worse"
-    CANNOT_TELL = "cannot tell"
-    NOT_TESTED = "not tested"  # shown, and no part of the verdict
-
-    @property
-    def exit_code(self) -> int:
-        return {"no worse": 0, "worse": 1, "cannot tell": 3}[self.value]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,19 @@ from evals.values.ranges import SHARE_BELOW_ONE, Range, check_ranges
 from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, TypesAsked, UnscoredLimit, least
 
 
+class GateVerdict(str, Enum):
+    """What a gate answers, of two rewards as of two evaluations, and its exit code."""
+
+    NO_WORSE = "no worse"
+    WORSE = "worse"
+    CANNOT_TELL = "cannot tell"
+    NOT_TESTED = "not tested"  # shown, and no part of the verdict
+
+    @property
+    def exit_code(self) -> int:
+        return {"no worse": 0, "worse": 1, "cannot tell": 3}[self.value]
+
+
 class Correction(str, Enum):
     """How p-values of many comparisons are adjusted."""
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from harness.findings.wording import percent, plain, points
 from harness.gate.files import GATE
-from harness.gate.verdict import GateVerdict
+from harness.keys.gate import GateVerdict
 from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.document import (
     NOTHING,

@@ -283,6 +283,7 @@ def test_verdict_sentence_says_no_more_than_the_intervals():
     )
     nonsense = Scores([*place("rbr_ppo", 0.99, 0.02), *place("helpful_ppo", 0.98, 0.03)])
     assert short_verdict(nonsense, "sandbox").startswith("No model is both safe and useful")
+    assert verdict_sentence(nonsense, "sandbox") == f"{short_verdict(nonsense, 'sandbox')}."
     assert short_verdict(Scores([]), "sandbox").startswith("No model has both")
 
 

@@ -17,8 +17,8 @@ from harness.gate.measures import Pairs, prompt_strata, ranking_groups
 from harness.gate.paired import Errors, compare, rise_limit
 from harness.gate.rewards import RewardSide
 from harness.gate.shifts import shifts
-from harness.gate.verdict import GateVerdict, least_prompts
-from harness.keys.gate import RegressConfig
+from harness.gate.verdict import least_prompts
+from harness.keys.gate import GateVerdict, RegressConfig
 from harness.subjects.completions import CompletionSet
 from trainers.reward.ranking import ranking_error
 from trainers.reward.reward import Breakdown
