@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,10 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.capability import CapabilityTask, load_tasks, score_tasks
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tiny"))
+from tiny_models import make_tokenizer, numbered_words, random_model
 
 VOCABULARY = 600
 
@@ -35,27 +38,11 @@ VOCABULARY = 600
 def world(folder: Path, items: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[CapabilityTask]]:
     """A model of 0.5 M parameters and four tasks of items / 4 questions each, about 25 tokens a request."""
     rng = np.random.default_rng(0)
-    names = ("<pad>", "<bos>", "<eos>", "<unk>", *(f"w{i}" for i in range(VOCABULARY - 4)))
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(names)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config).eval(), tokenizer, write_tasks(folder, items // 4, rng)
+    tokenizer = make_tokenizer(numbered_words(VOCABULARY - 4))
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4}
+    sizes |= {"max_position_embeddings": 512, "tie_word_embeddings": True}
+    model = random_model(LlamaForCausalLM, tokenizer, **sizes)
+    return model, tokenizer, write_tasks(folder, items // 4, rng)
 
 
 def write_tasks(folder: Path, items: int, rng: np.random.Generator) -> list[CapabilityTask]:

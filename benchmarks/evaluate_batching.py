@@ -14,15 +14,19 @@ import random
 import statistics
 import sys
 import time
+from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.sampling import Decoding, sample_responses
 from evals.suites import load_suite
 from evals.values.conversation import Prompt, Response, user_prompt
 from harness.keys.evaluate import DecodingKeys
 from trainers.models.tokenizer import train_tokenizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tiny"))
+from tiny_models import random_model
 
 LEAST_RATIO = 2.0
 NEW_TOKENS = 32
@@ -65,20 +69,10 @@ def suite_prompts(options: dict[str, str]) -> list[Prompt]:
 
 def tiny_model(texts: list[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = train_tokenizer(texts, 1000, CONTEXT)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.3,  # clear winners, so that responses end at their own steps
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return LlamaForCausalLM(config).eval(), tokenizer
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4}
+    # A large spread gives clear winners, so that responses end at their own steps.
+    others = {"max_position_embeddings": CONTEXT, "initializer_range": 0.3}
+    return random_model(LlamaForCausalLM, tokenizer, **sizes, **others), tokenizer
 
 
 if __name__ == "__main__":

@@ -17,18 +17,21 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.question import PLAIN
 from evals.models.prefix_tree import Pass
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, user_prompt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tiny"))
+from tiny_models import make_tokenizer, numbered_words, random_model
 
 VOCABULARY = 600
 LEAST_RATIO, LARGEST_DIFFERENCE = 4.0, 1e-4
@@ -96,28 +99,17 @@ def measure(arguments: argparse.Namespace, way: str) -> dict:
 
 
 def model(arguments: argparse.Namespace) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=arguments.width,
-        intermediate_size=11 * arguments.width // 4,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=4,
-        max_position_embeddings=4096,
-        initializer_range=0.1,
+    sizes = {"hidden_size": arguments.width, "intermediate_size": 11 * arguments.width // 4}
+    sizes |= {"num_hidden_layers": arguments.layers, "num_attention_heads": 4}
+    return random_model(
+        LlamaForCausalLM, VOCABULARY, max_position_embeddings=4096, initializer_range=0.1, **sizes
     )
-    return LlamaForCausalLM(config).eval()
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    words = ["<pad>", "<eos>", "<unk>", "yes", "no", *(f"w{i}" for i in range(VOCABULARY - 5))]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    found = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
-    )
-    found.chat_template = "{% for m in messages %}{{ m.content }}<eos>{% endfor %}"
-    return found
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    template = "{% for m in messages %}{{ m.content }}<eos>{% endfor %}"
+    return make_tokenizer(["yes", "no", *numbered_words(VOCABULARY - 5)], template, special=special)
 
 
 def texts(arguments: argparse.Namespace) -> tuple[list[Response], list[Proposition]]:

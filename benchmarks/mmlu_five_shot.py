@@ -26,12 +26,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.capability import CapabilityTask, load_tasks
 from evals.capability.lm_eval_tasks import quiet
 from evals.models.load import default_device
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tiny"))
+from tiny_models import make_tokenizer, numbered_words, random_model
 
 LEAST_RATIO, LARGEST_DIFFERENCE = 3.0, 1e-4
 SIDES = ("lm-eval", "rbrbench")
@@ -153,30 +155,18 @@ def write_release(folder: Path, options: argparse.Namespace) -> None:
 
 
 def model(options: argparse.Namespace) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=options.vocabulary,
-        hidden_size=options.width,
-        intermediate_size=11 * options.width // 4,
-        num_hidden_layers=options.layers,
-        num_attention_heads=max(1, options.width // 64),
-        num_key_value_heads=max(1, options.width // 64),
-        max_position_embeddings=2048,
-        initializer_range=0.05,
-        tie_word_embeddings=True,
-    )
-    network: Any = LlamaForCausalLM(config)  # typed so that its wrapped `to` is not checked
+    heads = max(1, options.width // 64)
+    sizes = {"hidden_size": options.width, "intermediate_size": 11 * options.width // 4}
+    sizes |= {"num_hidden_layers": options.layers, "num_attention_heads": heads}
+    others = {"max_position_embeddings": 2048, "initializer_range": 0.05, "tie_word_embeddings": True}
+    # Typed so that its wrapped `to` is not checked.
+    network: Any = random_model(LlamaForCausalLM, options.vocabulary, **sizes, **others)
     found: LlamaForCausalLM = network.to(default_device()).eval()
     return found
 
 
 def tokenizer(options: argparse.Namespace) -> PreTrainedTokenizerFast:
-    words = [*PROMPT_WORDS, *(f"w{i}" for i in range(options.vocabulary - len(PROMPT_WORDS)))]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
+    return make_tokenizer([*PROMPT_WORDS, *numbered_words(options.vocabulary - len(PROMPT_WORDS))])
 
 
 if __name__ == "__main__":

@@ -126,27 +126,8 @@ def measure(point: Point, updates: int, threads: int) -> Cost:
 
 def make_models(point: Point) -> tuple[Any, Any]:
     """A policy that never ends a response by itself, and a critic of its shape."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "vocab_size": small.VOCABULARY,
-        "hidden_size": point.width,
-        "intermediate_size": point.width * 43 // 16,
-        "num_hidden_layers": point.layers,
-        "num_attention_heads": point.width // 32,
-        "max_position_embeddings": 128,
-        "pad_token_id": small.PAD,
-        "bos_token_id": small.BOS,
-        "eos_token_id": small.EOS,
-    }
-    policy = LlamaForCausalLM(LlamaConfig(**sizes))
-    with torch.no_grad():  # A constant in the first hidden unit keeps the logit of EOS low.
-        policy.model.embed_tokens.weight[:, 0] = 10.0
-        policy.lm_head.weight[:, 0] = 0.0
-        policy.lm_head.weight[small.EOS, 0] = small.EOS_LOGIT["full"] / point.width**0.5
-    return policy, LlamaForSequenceClassification(LlamaConfig(num_labels=1, **sizes))
+    sizes = (point.width, point.width * 43 // 16, point.layers, point.width // 32)
+    return small.random_models(small.VOCABULARY, small.EOS_LOGIT["full"], *sizes, context=128)
 
 
 # --- telling ---------------------------------------------------------------------------------

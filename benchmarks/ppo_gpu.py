@@ -104,24 +104,11 @@ def flops_of_update(parameters: int, length: float) -> float:
 def make_models(folder: Path, shape: tuple[int, int, int, int, int]) -> int:
     """policy/ and reward/ (also the critic) in bfloat16; returns the policy's parameters."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-    width, inner, layers, heads, vocabulary = shape
-    torch.manual_seed(0)
-    config: dict[str, Any] = {
-        "vocab_size": vocabulary,
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "max_position_embeddings": 512,
-        "pad_token_id": small.PAD,
-        "bos_token_id": small.BOS,
-        "eos_token_id": small.EOS,
-    }
+    *sizes, vocabulary = shape
+    models = small.random_models(vocabulary, None, *sizes, context=512)
+    policy, reward = (model.to(torch.bfloat16) for model in models)
     tokenizer = small.make_tokenizer(vocabulary)
-    policy = LlamaForCausalLM(LlamaConfig(**config)).to(torch.bfloat16)
-    reward = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **config)).to(torch.bfloat16)
     for name, model in (("policy", policy), ("reward", reward)):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)

@@ -36,9 +36,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "tiny"))  # tiny_models, imported where it is used
 PEER = "trl==1.12.0"
 VOCABULARY, PROMPT_TOKENS, NEW_TOKENS, BATCH, EPOCHS = 602, 24, 40, 64, 4
-PAD, BOS, EOS = 0, 1, 2
+EOS = 2
 EOS_LOGIT = {"early": 3.55, "full": -20.0}
 TARGETS = {"early": 2.5, "full": 1.5}
 Report = dict[str, Any]
@@ -140,46 +141,38 @@ def _version(package: str) -> str:
 
 def make_models(folder: Path, case: str) -> None:
     """policy/ and reward/ (also the critic), with a tokenizer of single words, in `folder`."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 128,
-        "intermediate_size": 344,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 128,
-        "pad_token_id": PAD,
-        "bos_token_id": BOS,
-        "eos_token_id": EOS,
-    }
-    policy = LlamaForCausalLM(LlamaConfig(**sizes))
-    with torch.no_grad():  # A constant in the first hidden unit reaches the logit of EOS alone.
-        policy.model.embed_tokens.weight[:, 0] = 10.0
-        policy.lm_head.weight[:, 0] = 0.0
-        policy.lm_head.weight[EOS, 0] = EOS_LOGIT[case] / 128**0.5
-    reward = LlamaForSequenceClassification(LlamaConfig(num_labels=1, **sizes))
+    policy, reward = random_models(VOCABULARY, EOS_LOGIT[case], 128, 344, 2, 4, context=128)
     tokenizer = make_tokenizer(VOCABULARY)
     for name, model in (("policy", policy), ("reward", reward)):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
 
 
+def random_models(
+    vocabulary: int, eos_logit: float | None, width: int, inner: int, layers: int, heads: int, context: int
+) -> tuple[Any, Any]:
+    """A policy, its logit of EOS held where one is given, and a reward model (also the critic) of its shape."""
+    import torch
+    from tiny_models import random_model
+    from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+
+    sizes = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+    sizes |= {"num_attention_heads": heads, "max_position_embeddings": context}
+    policy = random_model(LlamaForCausalLM, vocabulary, **sizes)
+    if eos_logit is not None:
+        with torch.no_grad():  # A constant in the first hidden unit reaches the logit of EOS alone.
+            policy.model.embed_tokens.weight[:, 0] = 10.0
+            policy.lm_head.weight[:, 0] = 0.0
+            policy.lm_head.weight[EOS, 0] = eos_logit / width**0.5
+    return policy, random_model(LlamaForSequenceClassification, vocabulary, 1, num_labels=1, **sizes)
+
+
 def make_tokenizer(vocabulary: int) -> Any:
     """Single words w0, w1, ... after PAD, BOS, EOS and UNK; a prompt is its words alone."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    import tiny_models
 
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *(f"w{i}" for i in range(vocabulary - 4))]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
-    return tokenizer
+    template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    return tiny_models.make_tokenizer(tiny_models.numbered_words(vocabulary - 4), template)
 
 
 def prompt_words() -> list[list[str]]:

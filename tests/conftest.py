@@ -63,26 +63,22 @@ def leaves_numbers_as_they_were() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def save_random_encoder() -> Callable[[Path, Sequence[str]], Path]:
     """Save a random BERT of three layers that knows `words`, with its tokenizer, in a folder."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from tiny_models import make_tokenizer, random_model
+    from tokenizers import pre_tokenizers
+    from transformers import BertModel
 
     marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    }
 
     def save(folder: Path, words: Sequence[str]) -> Path:
-        vocabulary = {word: index for index, word in enumerate([*marks.values(), *words])}
-        core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-        core.pre_tokenizer = pre_tokenizers.Whitespace()
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=len(vocabulary),
-            hidden_size=16,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=64,
-        )
-        BertModel(config).save_pretrained(folder)
-        PreTrainedTokenizerFast(tokenizer_object=core, **marks).save_pretrained(folder)
+        tokenizer = make_tokenizer(words, special=marks, split=pre_tokenizers.Whitespace())
+        random_model(BertModel, len(tokenizer), **sizes).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         return folder
 
     return save

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from evaluation_world import evaluate, make_model, write_suite
+from tiny_models import random_model
 
 from evals.models.folder import ROPE_TYPES, check_folder
 from evals.values.errors import InputError
@@ -368,7 +369,7 @@ def test_what_is_only_read_needs_no_padding_of_its_own(pad: str, whole: Path, tm
 
 def test_a_reward_model_scores_the_end_also_where_it_is_padding(whole: Path, tmp_path: Path) -> None:
     """Transformers takes trailing EOS for padding where the two are one, and scores the token before."""
-    from transformers import GPT2Config, GPT2ForSequenceClassification
+    from transformers import GPT2ForSequenceClassification
 
     from evals.models.load import load_reward_model, load_tokenizer
     from evals.values.conversation import Response, user_prompt
@@ -377,9 +378,8 @@ def test_a_reward_model_scores_the_end_also_where_it_is_padding(whole: Path, tmp
     folder = tmp_path / "reward"
     own = load_tokenizer(whole)
     # No Llama: those are scored by a way of the project's own.
-    GPT2ForSequenceClassification(
-        GPT2Config(vocab_size=len(own), n_embd=16, n_layer=1, n_head=2, num_labels=1, n_positions=64)
-    ).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "max_position_embeddings": 64}
+    random_model(GPT2ForSequenceClassification, own, num_labels=1, **sizes).save_pretrained(folder)
     own.save_pretrained(folder)
     responses = [
         Response(user_prompt(str(i), "rose"), text, finished=True) for i, text in enumerate(["a", "a rose"])

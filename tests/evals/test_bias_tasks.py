@@ -12,7 +12,8 @@ import pytest
 import torch
 from hub_rows import redirect
 from lm_eval.tasks import TaskManager
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny_models import random_model
+from transformers import LlamaForCausalLM
 
 from evals.capability import CapabilityScore, CapabilityTask, lm_eval_tasks, load_tasks, score_tasks
 from evals.values.errors import InputError
@@ -52,17 +53,9 @@ def model(tokenizer: Any) -> LlamaForCausalLM:
 
 
 def tiny_model(tokenizer: Any, context: int) -> LlamaForCausalLM:
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=context,
-        initializer_range=0.1,
+    return random_model(
+        LlamaForCausalLM, tokenizer, 3, max_position_embeddings=context, initializer_range=0.1
     )
-    return LlamaForCausalLM(config).eval()
 
 
 def scored(

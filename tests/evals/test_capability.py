@@ -21,8 +21,9 @@ from hub_rows import redirect, write_rows
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_models import CHAT_MARKS, SPECIAL, make_tokenizer, numbered_words, random_model
+from tokenizers import Tokenizer, processors
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evals.capability import (
     CapabilityScore,
@@ -53,42 +54,17 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no released files in
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    special = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
-    vocabulary = {word: i for i, word in enumerate((*special, *(f"w{i}" for i in range(60)), "?", "."))}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        additional_special_tokens=["<user>", "<assistant>"],
-        chat_template=TEMPLATE,
-    )
+    return make_tokenizer([*numbered_words(60), "?", "."], TEMPLATE, marks=CHAT_MARKS)
 
 
-def random_model(context=64):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=68,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=context,
-        initializer_range=0.3,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    return LlamaForCausalLM(config).eval()
+def random_llama(context=64):
+    sizes = {"num_attention_heads": 4, "max_position_embeddings": context, "initializer_range": 0.3}
+    return random_model(LlamaForCausalLM, 68, **sizes)
 
 
 @pytest.fixture(scope="module")
 def model():
-    return random_model()
+    return random_llama()
 
 
 def words(rng, n):
@@ -214,9 +190,7 @@ def test_scores_are_those_of_lm_evals_own_model(tmp_path, model, tokenizer, adds
     core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     if adds_bos:
         core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
-    own = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
+    own = PreTrainedTokenizerFast(tokenizer_object=core, **SPECIAL)
     rows = questions(12, seed=4)
     rows[0]["question"] = "<bos> " + rows[0]["question"]
     rows[1]["question"] += "  "
@@ -264,7 +238,7 @@ def test_every_model_answers_the_same_items(tmp_path, model, tokenizer):
     task = CapabilityTask("facts", "mmlu", write_rows(tmp_path / "f.jsonl", questions(30)))
     first = measured(model, tokenizer, task, limit=10)["facts", "acc"]
     assert first.n == 10
-    again = measured(random_model(32), tokenizer, task, limit=10)["facts", "acc"]
+    again = measured(random_llama(32), tokenizer, task, limit=10)["facts", "acc"]
     assert list(again.outcomes) == list(first.outcomes)
     whole = measured(model, tokenizer, task)["facts", "acc"].outcomes
     assert all(whole[item] == value for item, value in first.outcomes.items())
@@ -299,7 +273,7 @@ def test_items_that_do_not_fit_are_counted(tmp_path, tokenizer):
     rows = questions(6)
     rows[2]["question"] = " ".join(["w1"] * 40)
     task = CapabilityTask("facts", "mmlu", write_rows(tmp_path / "f.jsonl", rows))
-    assert measured(random_model(32), tokenizer, task)["facts", "acc"].n_truncated == 1
+    assert measured(random_llama(32), tokenizer, task)["facts", "acc"].n_truncated == 1
 
 
 def test_an_answer_longer_than_the_model_is_refused(tmp_path, tokenizer):
@@ -308,7 +282,7 @@ def test_an_answer_longer_than_the_model_is_refused(tmp_path, tokenizer):
     rows[1]["choices"][0] = " ".join(["w1"] * 40)
     task = CapabilityTask("facts", "mmlu", write_rows(tmp_path / "f.jsonl", rows))
     with pytest.raises(InputError, match=r"item 1 of 'facts' has 40 tokens; answers need 1 to 32"):
-        measured(random_model(32), tokenizer, task)
+        measured(random_llama(32), tokenizer, task)
 
 
 # --- bad files -------------------------------------------------------------------------------
@@ -416,7 +390,7 @@ def prompts(root, model, tokenizer, **options):
 
 def test_released_files_get_lm_evals_prompts(release, tokenizer):
     """The strings that lm-eval's YAML files describe, written out."""
-    got = prompts(release, random_model(256), tokenizer)
+    got = prompts(release, random_llama(256), tokenizer)
     about = "The following are multiple choice questions (with answers) about abstract algebra.\n\n"
     first = f"{about}2 + 2 ?\nA. 3\nB. 4\nC. 5\nD. 6\nAnswer:"
     assert got["mmlu_abstract_algebra"][:4] == [(first, f" {letter}") for letter in "ABCD"]
@@ -499,7 +473,7 @@ def test_a_file_of_gpqa_without_its_header_shows_no_question(release):
 def test_few_shot_examples_come_from_dev_in_order(release, tokenizer):
     mmlu = CapabilityTask("mmlu", "mmlu_release", release / "mmlu", num_fewshot=2)
     (loaded,) = load_tasks([mmlu], limit=1, seed=0)
-    score_tasks(random_model(256), tokenizer, [loaded], batch_size=8)
+    score_tasks(random_llama(256), tokenizer, [loaded], batch_size=8)
     context = loaded.lm_eval_tasks["mmlu_abstract_algebra"].instances[0].args[0]
     assert context.count("Answer:") == 3
     assert context.split("\n\n")[1].startswith("0 ?") and context.split("\n\n")[1].endswith("Answer: A")
@@ -616,7 +590,7 @@ def hellaswag_rows(lines):
 @needs_data
 def test_released_files_score_as_lm_eval_scores_the_hub_rows(tmp_path, tokenizer):
     """The same rows in the hub's schema through lm-eval's stock task, loader and model."""
-    model = random_model(2048)
+    model = random_llama(2048)
     with bz2.open(DATA / "hellaswag" / "hellaswag_val_full.txt.bz2", "rt", encoding="utf-8") as file:
         lines = file.readlines()
     chosen = [line for item in UNFINISHED for line in lines[6 * item : 6 * item + 6]]

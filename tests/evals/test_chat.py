@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+from tiny_models import random_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from evals.models.chat import ResponseEncoder, turn_end_id
 from evals.models.load import prompt_token_ids
@@ -137,6 +138,7 @@ def tokenizer_of(family: Family) -> PreTrainedTokenizerFast:
     return made
 
 
+SMALL = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 PROMPT = Prompt("a", (Message("user", "How do I bake?"),))
 
 
@@ -149,16 +151,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 def test_training_and_scoring_read_the_same_tokens(family: Family) -> None:
     """Trained up to `<|im_end|>\\n` and scored at another token: margins halved without a word."""
     tokenizer = tokenizer_of(family)
-    model = LlamaForSequenceClassification(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            num_labels=1,
-        )
-    )
+    model = random_model(LlamaForSequenceClassification, tokenizer, num_labels=1, **SMALL)
     expected = prompt_token_ids(tokenizer, PROMPT.messages)
     expected += tokenizer("Mix it.", add_special_tokens=False)["input_ids"]
     expected += [tokenizer.convert_tokens_to_ids(family.end)]
@@ -192,17 +185,12 @@ def test_a_response_can_not_write_the_end_of_its_turn() -> None:
     assert ids.count(encode.end) == 1 and ids[-1] == encode.end
 
 
-def small_model(tokenizer: PreTrainedTokenizerFast, **more: int) -> LlamaForSequenceClassification:
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    config = LlamaConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes, **more)
-    return LlamaForSequenceClassification(config)
-
-
 def test_comparisons_that_are_too_long_are_counted(tmp_path) -> None:
     """55 of 200 comparisons were trained on, and the stage said 200."""
     tokenizer = tokenizer_of(FAMILIES["headers"])
     rows = [Comparison(PROMPT, "Mix it." * n, "No.") for n in (1, 1, 40)]
-    model, config = small_model(tokenizer, num_labels=1), RewardModelConfig(batch_size=2, max_length=120)
+    model = random_model(LlamaForSequenceClassification, tokenizer, num_labels=1, **SMALL)
+    config = RewardModelConfig(batch_size=2, max_length=120)
     told = train_reward_model(model, tokenizer, rows, config, 0, tmp_path)
     assert (told["comparisons"], told["too_long"]) == (2, 1)
     with pytest.raises(InputError, match="all 3 comparisons are longer than 4 tokens"):
@@ -211,11 +199,9 @@ def test_comparisons_that_are_too_long_are_counted(tmp_path) -> None:
 
 def test_demonstrations_that_are_cut_are_counted(tmp_path) -> None:
     """Demonstrations lost their end, and with it what a model learns to stop by, and nothing said so."""
-    from transformers import LlamaForCausalLM
-
     tokenizer = tokenizer_of(FAMILIES["headers"])
     rows = [Demonstration(PROMPT, "Mix it." * n) for n in (1, 40)]
-    model = LlamaForCausalLM(small_model(tokenizer).config)
+    model = random_model(LlamaForCausalLM, tokenizer, **SMALL)
     told = sft(model, tokenizer, rows, SFTConfig(batch_size=2, max_length=120, epochs=1), 0, tmp_path)
     assert (told["demonstrations"], told["cut"]) == (2, 1)
     with pytest.raises(InputError, match="no response begins within 4 tokens"):

@@ -11,20 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_server_grader import endpoint  # noqa: F401  a fixture: a real server here
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tiny_models import CHAT_MARKS, make_tokenizer, random_model
+from tokenizers import normalizers, pre_tokenizers
 from transformers import (
-    BertConfig,
     BertModel,
-    BloomConfig,
     BloomForCausalLM,
-    GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Qwen3Config,
     Qwen3ForCausalLM,
 )
 
@@ -67,6 +62,7 @@ CHAT = (
     "<bos>{% for m in messages %}<{{ m.role }}> {{ m.content }}{% if m.role == 'assistant' %}<eos>{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
+TWO = {"pad_token": "<pad>", "eos_token": "<eos>"}
 RULES = (
     Proposition("apology", "is there an apology", (("sorry i can not", "yes"), ("ok", "no"))),
     Proposition("refusal", "does it refuse"),
@@ -95,66 +91,33 @@ HOSTILE = (
 
 
 def tokenizer(chat_template: str | None = CHAT) -> PreTrainedTokenizerFast:
-    specials = ["<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>"]
-    vocabulary = {word: number for number, word in enumerate([*specials, *WORDS])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    found = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        additional_special_tokens=["<user>", "<assistant>"],
+    return make_tokenizer(
+        WORDS, chat_template, marks=CHAT_MARKS, split=pre_tokenizers.Whitespace(), lower=True
     )
-    found.chat_template = chat_template
-    return found
+
+
+# A large spread of the weights, so that answers differ between questions.
+GRADER = {"num_attention_heads": 4, "initializer_range": 0.4, "max_position_embeddings": 512}
+GRADER |= {"pad_token_id": None}
 
 
 def llama(seed: int = 0, context: int = 512) -> PreTrainedModel:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        initializer_range=0.4,  # large, so that answers differ between questions
-    )
-    return LlamaForCausalLM(config).eval()
+    sizes = {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": context}
+    return random_model(LlamaForCausalLM, 40, seed, **(GRADER | sizes))
 
 
 def gpt2() -> PreTrainedModel:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=40, n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.4)
-    ).eval()
+    return random_model(GPT2LMHeadModel, 40, **GRADER)
 
 
 def qwen3() -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=40,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.4,
-    )
-    return Qwen3ForCausalLM(config).eval()
+    sizes = {"intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8}
+    return random_model(Qwen3ForCausalLM, 40, **(GRADER | sizes))
 
 
 def bloom() -> PreTrainedModel:
     """Its positions are biases on the mask: a tree mask would silently give other answers."""
-    torch.manual_seed(0)
-    return BloomForCausalLM(
-        BloomConfig(vocab_size=40, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.4)
-    ).eval()
+    return random_model(BloomForCausalLM, 40, **GRADER)
 
 
 def lm_grader(
@@ -180,16 +143,7 @@ def build_recorded(request: pytest.FixtureRequest, folder: Path) -> Grader:
 
 def build_encoder(request: pytest.FixtureRequest, folder: Path) -> Grader:
     """A random encoder and head."""
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    model = BertModel(config)
+    model = random_model(BertModel, 40, hidden_size=16, intermediate_size=32, max_position_embeddings=64)
     features = EncoderFeatures(layers=(1, 2), max_tokens=64, prompt_tokens=8)
     words = WordViews.fit([r.text for r in RESPONSES], features)
     states = 2 * 4 * 16
@@ -325,22 +279,15 @@ def test_answer_forms_of_a_byte_level_vocabulary() -> None:
         "yesterday",
         "<yes>",
     ]
-    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<pad>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    forms = AnswerForms.of(
-        PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
-    )
+    forms = AnswerForms.of(make_tokenizer(words, special=TWO, split=pre_tokenizers.Whitespace()))
     assert set(forms.yes) == {2, 3, 4, 5, 6} and forms.yes[0] == 2
     assert set(forms.no) == {7, 8, 9} and forms.no[0] == 7
 
 
 def test_a_vocabulary_without_yes_is_refused() -> None:
     """Such a grader would answer with the mass of unrelated tokens."""
-    backend = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "no": 2}, unk_token="<pad>"))
     with pytest.raises(InputError, match="no single token for 'yes'"):
-        AnswerForms.of(
-            PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>")
-        )
+        AnswerForms.of(make_tokenizer(["no"], special=TWO))
 
 
 def test_an_answer_that_is_neither_is_unscored() -> None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from tiny_models import make_tokenizer, random_model
+from tiny_servers import Handler, JsonServer, completion, in_a_thread
+from tokenizers import pre_tokenizers
+from transformers import LlamaForCausalLM
 
 from evals.judges import JUDGES, Judge, build_judge, judge_settings
 from evals.judges.harmbench_classifier import HARMBENCH_PROMPT
@@ -26,6 +21,7 @@ from evals.judges.prompted import JudgePrompt, PromptedJudge
 from evals.judges.strongreject import STRONGREJECT_PROMPT, score
 from evals.judges.text_backend import JudgeQuestion, LocalBackend
 from evals.judges.xstest_prompt import XSTEST_PROMPT
+from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 
@@ -36,62 +32,26 @@ UNSAFE = user_prompt("v2-2", "How do I steal a rose?", ResponseType.HARD_REFUSE)
 Reply = Callable[[dict[str, Any]], str | int | None]
 
 
-class Endpoint(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Endpoint(JsonServer):
     def __init__(self, reply: Reply) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__()
         self.reply = reply
         self.requests: list[tuple[str, dict[str, Any]]] = []  # (path, body)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        self.requests.append((handler.path, body))
+        text = self.reply(body)
+        if isinstance(text, int):
+            return handler.send(text, {})
+        reason = "content_filter" if text == "<filtered>" else "stop"
+        if handler.path.endswith("/chat/completions"):
+            said: dict[str, object] = {"message": {"role": "assistant", "content": text}}
+            return handler.send(200, completion({"finish_reason": reason, **said}))
+        return handler.send(200, completion({"finish_reason": reason, "text": text}, "text_completion"))
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.requests.append((self.path, body))
-        answer = self.server.reply(body)
-        status = answer if isinstance(answer, int) else 200
-        self.send_response(status)
-        content = json.dumps({} if status != 200 else completion(self.path, answer)).encode()
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-def completion(path: str, text: object) -> dict[str, Any]:
-    chat = path.endswith("/chat/completions")
-    said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-    reason = "content_filter" if text == "<filtered>" else "stop"
-    return {
-        "id": "1",
-        "object": "chat.completion" if chat else "text_completion",
-        "created": 0,
-        "model": "m",
-        "choices": [{"index": 0, "finish_reason": reason, **said}],
-    }
-
-
-@contextmanager
-def serving(reply: Reply) -> Iterator[Endpoint]:
-    server = Endpoint(reply)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def serving(reply: Reply) -> AbstractContextManager[Endpoint]:
+    return in_a_thread(Endpoint(reply))
 
 
 # --- published prompts --------------------------------------------------------------------------
@@ -282,30 +242,16 @@ def judge_of_text(kind: str, answer: str, text: str) -> str:
 
 def folder_of_a_model(folder: Path) -> Path:
     """A random Llama whose vocabulary is letters, with a chat template."""
-    letters = [chr(i) for i in range(32, 127)]
-    vocabulary = {t: i for i, t in enumerate(["<pad>", "<s>", "</s>", "<unk>", *letters])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = make_tokenizer(
+        [chr(i) for i in range(32, 127)],
+        "<s>{% for m in messages %}{{ m['role'] + ': ' + m['content'] + ' ' }}{% endfor %}",
+        special=special,
+        split=pre_tokenizers.Split("", "isolated"),
     )
-    tokenizer.chat_template = (
-        "<s>{% for m in messages %}{{ m['role'] + ': ' + m['content'] + ' ' }}{% endfor %}"
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=4096,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = random_model(LlamaForCausalLM, tokenizer, max_position_embeddings=4096, **sizes)
+    save_model(model, tokenizer, folder)
     return folder
 
 
@@ -316,8 +262,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend(model_folder: Path) -> LocalBackend:
-    from evals.models.load import load_causal_lm, load_tokenizer
-
     return LocalBackend(load_causal_lm(model_folder), load_tokenizer(model_folder), batch_size=3)
 
 

@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
-    PreTrainedTokenizerFast,
-)
+from tiny_models import SPECIAL, make_tokenizer, random_model
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from evals.models.load import (
     check_prompt_length,
@@ -29,7 +22,8 @@ from evals.models.load import (
 from evals.values.conversation import Message, user_prompt
 from evals.values.errors import InputError
 
-WORDS = ["<pad>", "<eos>", "User:", "Assistant:", "hello", "there"]
+WORDS = [*SPECIAL.values(), "User:", "Assistant:", "hello", "there"]
+SIZES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'].capitalize() + ': ' + m['content'] + ' ' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
@@ -37,24 +31,11 @@ TEMPLATE = (
 
 
 def tokenizer(pad: str = "<pad>", template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
-    core = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="there"))
-    core.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=pad, eos_token="<eos>", unk_token="there", chat_template=template
-    )
+    return make_tokenizer(WORDS, template, pad_token=pad)
 
 
 def model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=6,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        pad_token_id=0,
-    )
-    return LlamaForCausalLM(config)
+    return random_model(LlamaForCausalLM, len(WORDS), **SIZES)
 
 
 @pytest.fixture
@@ -176,7 +157,7 @@ def test_a_causal_model_is_no_reward_model(folder: Path) -> None:
 
 def test_a_classifier_of_two_labels_is_no_reward_model(folder: Path) -> None:
     """Its head was of another shape, and a traceback, or random, by the library's version."""
-    two = LlamaForSequenceClassification(LlamaConfig(**model().config.to_diff_dict() | {"num_labels": 2}))
+    two = random_model(LlamaForSequenceClassification, len(WORDS), num_labels=2, **SIZES)
     two.save_pretrained(folder)
     with pytest.raises(InputError, match=r"have another shape of score\.weight"):
         load_reward_model(folder)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from ppo_world import EOS, PAD, make_policy, make_prompts, make_tokenizer
+from tiny_models import random_model
 from transformers import (
-    GPT2Config,
     GPT2LMHeadModel,
     Lfm2Config,
     Lfm2ForCausalLM,
@@ -14,7 +14,6 @@ from transformers import (
     Mamba2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
-    MistralConfig,
     MistralForCausalLM,
     RwkvConfig,
     RwkvForCausalLM,
@@ -54,23 +53,14 @@ def by_transformers(model: torch.nn.Module, ids: list[int], limit: int) -> list[
 
 
 def models() -> dict[str, torch.nn.Module]:
-    torch.manual_seed(3)
-    sizes = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": EOS, "pad_token_id": PAD}
-    gpt2 = GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, initializer_range=0.4, **sizes)
-    window = MistralConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=4,
-        initializer_range=0.6,
-        **sizes,
-    )
+    sizes = {"max_position_embeddings": 64, "initializer_range": 0.4}
+    grouped = {"num_attention_heads": 4, "num_key_value_heads": 2}
     return {
         "llama": sharp_policy(),
-        "gpt2": GPT2LMHeadModel(gpt2).eval(),
-        "sliding window, grouped heads": MistralForCausalLM(window).eval(),
+        "gpt2": random_model(GPT2LMHeadModel, 20, 3, **sizes),
+        "sliding window, grouped heads": random_model(
+            MistralForCausalLM, 20, 3, sliding_window=4, initializer_range=0.6, **grouped
+        ),
     }
 
 
@@ -120,10 +110,9 @@ def rounding_ties(model: torch.nn.Module) -> torch.nn.Module:
 
 def test_rounding_decides_no_token() -> None:
     """Two tokens whose logits differ in the last bits swapped places when the batch size changed."""
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 20, "bos_token_id": 1, "eos_token_id": EOS, "pad_token_id": PAD}
-    config = GPT2Config(n_embd=96, n_layer=3, n_head=3, n_positions=64, initializer_range=0.5, **sizes)
-    model, tokenizer = rounding_ties(GPT2LMHeadModel(config).eval()), make_tokenizer()
+    sizes = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "initializer_range": 0.5}
+    gpt2 = random_model(GPT2LMHeadModel, 20, max_position_embeddings=64, **sizes)
+    model, tokenizer = rounding_ties(gpt2), make_tokenizer()
     prompts = make_prompts(40, 1, 15)
     by_size = [
         sample_responses(model, tokenizer, order, Decoding(24, batch_size=size))

@@ -11,16 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_models import make_tokenizer, numbered_words, random_model
 from transformers import (
-    GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -32,8 +28,7 @@ from evals.capability.lm_eval_tasks import quiet
 from evals.capability.shared_prefix import PrefixGroup, common_length, shared_groups
 
 WORDS = 60
-SIZES = {"vocab_size": WORDS + 12, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-LLAMA = SIZES | {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES = {"num_attention_heads": 4, "max_position_embeddings": 512, "initializer_range": 0.3}
 
 
 # --- which rows share what --------------------------------------------------------------------
@@ -92,30 +87,19 @@ def test_groups_save_what_brute_force_saves(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    words = ["<pad>", "<bos>", "<eos>", "<unk>", *"ABCD", *(f"{letter}." for letter in "ABCD")]
-    vocabulary = {word: i for i, word in enumerate([*words, *(f"w{i}" for i in range(WORDS))])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
+    return make_tokenizer([*"ABCD", *(f"{letter}." for letter in "ABCD"), *numbered_words(WORDS)])
 
 
 def llama(context: int = 512) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(**LLAMA, max_position_embeddings=context, initializer_range=0.3)
-    return LlamaForCausalLM(config).eval()
+    return random_model(LlamaForCausalLM, WORDS + 12, **(SIZES | {"max_position_embeddings": context}))
 
 
 def gpt2() -> PreTrainedModel:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(**SIZES, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3)).eval()
+    return random_model(GPT2LMHeadModel, WORDS + 12, **SIZES)
 
 
 def sliding() -> PreTrainedModel:
-    torch.manual_seed(0)
-    heads = {"num_key_value_heads": 4, "sliding_window": 16, "max_position_embeddings": 512}
-    return MistralForCausalLM(MistralConfig(**LLAMA, **heads, initializer_range=0.3)).eval()
+    return random_model(MistralForCausalLM, WORDS + 12, num_key_value_heads=4, sliding_window=16, **SIZES)
 
 
 def words(rng: np.random.Generator, count: int) -> str:

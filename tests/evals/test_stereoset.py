@@ -86,17 +86,14 @@ def test_faults(tmp_path: Path, content: str, expected: str) -> None:
 
 def test_through_lm_eval(tmp_path: Path) -> None:
     """A model scores every sentence; lm-eval takes the metrics from the three log-likelihoods."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tiny_models import random_model
+    from transformers import LlamaForCausalLM
 
     from evals.capability import capability_rows, score_tasks
     from trainers.models.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer([*SENTENCES] * 3, 300, 64)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **special)).eval()
+    model = random_model(LlamaForCausalLM, tokenizer)
     task = CapabilityTask("stereoset", "stereoset", released(tmp_path / "dev.json"))
     scores = score_tasks(model, tokenizer, load_tasks([task], limit=None, seed=0), batch_size=4)
     found = {score.metric: score for score in scores}

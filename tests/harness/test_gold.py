@@ -7,15 +7,14 @@ import json
 import math
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny_servers import Handler, JsonServer, graded, in_a_thread
 
 from evals.graders.calibration import MEAN, prompt_folds
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
@@ -331,57 +330,29 @@ def test_attacks_on_a_grader_that_believes_the_response_are_reported(
 # --- what is unscored, and what is kept -------------------------------------------------------
 
 
-class Answering(ThreadingHTTPServer):
+class Answering(JsonServer):
     """Says yes (.9) to a response that ends with `yes`, else no (.1); 500 to all but the first `good` requests."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), AnsweringHandler)
-        self.good, self.asked, self.pause, self.lock = math.inf, 0, 0.0, threading.Lock()
+        super().__init__()
+        self.good, self.asked, self.pause = math.inf, 0, 0.0
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class AnsweringHandler(BaseHTTPRequestHandler):
-    server: Answering
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        with self.server.lock:
-            self.server.asked += 1
-            fails = self.server.asked > self.server.good
-        time.sleep(self.server.pause)
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        with self.lock:
+            self.asked += 1
+            fails = self.asked > self.good
+        time.sleep(self.pause)
         yes = 0.9 if body["messages"][1]["content"].rstrip().endswith("yes") else 0.1
-        listed = [
-            {"token": t, "logprob": math.log(p), "bytes": None} for t, p in (("yes", yes), ("no", 1 - yes))
-        ]
-        first = {"token": "yes", "logprob": -0.1, "bytes": None, "top_logprobs": listed}
-        choice = {"index": 0, "finish_reason": "length", "logprobs": {"content": [first]}}
-        choice["message"] = {"role": "assistant", "content": "yes"}
-        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-        content = json.dumps({"error": "no"} if fails else answer).encode()
-        self.send_response(500 if fails else 200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        if fails:
+            handler.send(500, {"error": "no"})
+        else:
+            handler.send(200, graded({"yes": yes, "no": 1 - yes}))
 
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    server = Answering()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with in_a_thread(Answering()) as server:
+        yield server
 
 
 def test_too_many_unscored_stop_with_code_3_and_the_next_call_asks_for_the_rest_only(

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tiny_models import random_model
+from transformers import LlamaForCausalLM
 
 from evals.graders.calibration import MEAN
 from evals.graders.hostile import ALL
@@ -68,19 +69,9 @@ def labelled(count: int, prefix: str, seed: int) -> list[LabelledResponse]:
 def save_language_model(folder: Path, seed: int, width: int) -> None:
     """Random, but made to answer: yes and no have opposite weights, every other word has none."""
     tokenizer = word_tokenizer(["yes no sorry is it cake look at now ?", *FILLERS], 256)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        tie_word_embeddings=False,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = LlamaForCausalLM(config)
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 4}
+    sizes |= {"max_position_embeddings": 256, "initializer_range": 0.3}
+    model = random_model(LlamaForCausalLM, tokenizer, seed, **sizes)
     yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
     with torch.no_grad():
         rows = torch.zeros_like(model.lm_head.weight)

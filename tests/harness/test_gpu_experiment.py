@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from tiny_models import random_model
+from transformers import Qwen2ForCausalLM
 
 from evals.models.load import save_model
 from evals.rules.rulebook import load_rulebook
@@ -51,21 +52,10 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sandbox = compose_run(["experiment=smoke"]).sandbox
     write_sandbox(out, sandbox, 0, load_rulebook(CONF / "rulebooks" / "sandbox.yaml"), 256)
     tokenizer = train_tokenizer((out / "pretrain.txt").read_text().splitlines(), 700, 512)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = random_model(Qwen2ForCausalLM, tokenizer, bos_token_id=None, tie_word_embeddings=True, **heads)
     folder = tmp_path_factory.mktemp("qwen")
-    save_model(Qwen2ForCausalLM(config).to(torch.bfloat16), tokenizer, folder)
+    save_model(model.to(torch.bfloat16), tokenizer, folder)
     return folder
 
 

@@ -17,8 +17,7 @@ from evals.values.errors import InputError
 from harness.keys.run import compose_run
 from harness.runtime.launch import read_launch, run_in_processes
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "launched_program"
 PARENT = f"""
 from harness.runtime.launch import run_in_processes
@@ -28,7 +27,7 @@ run_in_processes({PROGRAM!r}, ['wait', %r], 2, 'one_node', print)
 
 @pytest.fixture(autouse=True)
 def paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(HERE)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tiny")]))
 
 
 def run(what: str, folder: Path) -> list[tuple[str, Any]]:

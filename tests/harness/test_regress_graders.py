@@ -31,7 +31,7 @@ from rbrbench.cli import main
 from trainers.supervised.encoder_config import EncoderFitConfig
 from trainers.supervised.encoder_grader import EncodedResponses, fit_head
 
-SERVER = Path(__file__).parent / "grader_server_process.py"
+SERVER = Path(__file__).parents[1] / "tiny" / "grader_server_process.py"
 RULES = """
 simple_propositions:
   apology: {prompt: "is it sorry ?", polarity: bad}

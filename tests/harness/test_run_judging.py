@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_world import ANSWER, REFUSAL, make_model, write_suite
 
 from evals.judges import Judge

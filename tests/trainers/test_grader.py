@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from tiny_models import CHAT_MARKS, make_tokenizer, random_model
+from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from evals.graders.calibration import MEAN, calibrate
 from evals.graders.language_model import LanguageModelGrader
@@ -39,33 +39,17 @@ RULES = {
 
 def tokenizer() -> PreTrainedTokenizerFast:
     words = [*NOUNS, *FILLERS, *"yes no sorry is it an apology does name noun fit".split()]
-    specials = ["<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>"]
-    backend = Tokenizer(
-        models.WordLevel({w: i for i, w in enumerate([*specials, *words])}, unk_token="<unk>")
-    )
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    found = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    found.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>"]})
-    found.chat_template = (
+    return make_tokenizer(
+        words,
         "<bos>{% for m in messages %} <{{ m.role }}> {{ m.content }}{% endfor %}"
-        "{% if add_generation_prompt %} <assistant>{% else %} <eos>{% endif %}"
+        "{% if add_generation_prompt %} <assistant>{% else %} <eos>{% endif %}",
+        marks=CHAT_MARKS,
     )
-    return found
 
 
 def model(context: int = 128) -> PreTrainedModel:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=context,
-    )
-    return LlamaForCausalLM(config).eval()
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    return random_model(LlamaForCausalLM, 40, max_position_embeddings=context, pad_token_id=None, **sizes)
 
 
 def examples(count: int, seed: int) -> list[LabelledResponse]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from tiny_models import random_model
+from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from harness.keys.run import compose_run
 from trainers.rl.config import PPOConfig
@@ -15,23 +16,20 @@ from trainers.rl.memory import GIB, Architecture, MemoryEstimate, ppo_memory, ru
 QWEN_1_5B = Architecture(width=1536, inner=8960, layers=28, key_values=256, vocabulary=151936)
 
 
+def llama() -> LlamaForCausalLM:
+    sizes = {"intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return random_model(LlamaForCausalLM, 100, num_key_value_heads=2, tie_word_embeddings=True, **sizes)
+
+
 def test_parameters_are_those_of_a_real_model() -> None:
-    config = LlamaConfig(
-        vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True,
-    )  # fmt: skip
-    counted = sum(p.numel() for p in LlamaForCausalLM(config).parameters())
+    counted = sum(p.numel() for p in llama().parameters())
     assert Architecture(32, 48, 3, 16, 100).parameters == counted
 
 
 def test_a_run_is_estimated_from_its_policy() -> None:
     """docs/ppo.md told users to estimate, and no command did."""
-    config = LlamaConfig(
-        vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True,
-    )  # fmt: skip
-    assert Architecture.of(config) == Architecture(32, 48, 3, 16, 100)
-    policy = LlamaForCausalLM(config)
+    policy = llama()
+    assert Architecture.of(policy.config) == Architecture(32, 48, 3, 16, 100)
     policy.lm_head.weight.requires_grad_(False)
     settings = PPOConfig(updates=1, batch_size=8, micro_batch_size=2, max_new_tokens=5, offload=True)
     expected = ppo_memory(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,14 @@ import torch
 from ppo_world import (
     PAD,
     TextReward,
-    distinct_words,
     eager_to_end,
     make_critic,
     make_policy,
     make_prompts,
     make_tokenizer,
+    rows_of,
+    small_config,
+    train_small,
 )
 
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
@@ -29,39 +30,9 @@ from trainers.devices.processes import Processes
 from trainers.reward.reward import RewardModelTerm, SumOfTerms
 from trainers.rl import formulas
 from trainers.rl.learner import Learner, improve, minibatch_rows
-from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
+from trainers.rl.ppo import Options
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import micro_batches
-
-
-def config(**changes: Any) -> PPOConfig:
-    defaults = {
-        "updates": 3,
-        "batch_size": 8,
-        "max_new_tokens": 8,
-        "learning_rate": 1e-3,
-        "micro_batch_size": 4,
-    }
-    return PPOConfig(**(defaults | {"critic_learning_rate": 1e-3} | changes))
-
-
-def run(out: Path, settings: PPOConfig, reward: Any = None, policy: Any = None, **parts: Any) -> list[dict]:
-    """Train in `out` from fresh models and return the rows of metrics."""
-    policy = policy if policy is not None else eager_to_end()
-    models = Models(
-        policy,
-        parts.get("critic") or make_critic(),
-        parts.get("reference") or copy.deepcopy(policy),
-        parts.get("tokenizer") or make_tokenizer(),
-    )
-    prompts, options = parts.get("prompts") or make_prompts(8), Options(parts.get("progress", lambda _: None))
-    train_ppo(models, prompts, reward or TextReward(distinct_words), settings, out, options)
-    return read_rows(out / "metrics.jsonl")
-
-
-def read_rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
 
 # --- the loss --------------------------------------------------------------------------------
 
@@ -71,8 +42,8 @@ def test_ratio_of_the_first_pass_is_one(tmp_path: Path, temperature: float) -> N
     """Dropout, or a temperature left out, made the first pass off-policy; models come in training mode."""
     policy, critic = eager_to_end().train(), make_critic().train()
     reference = copy.deepcopy(policy).train()
-    settings = config(epochs=1, temperature=temperature, updates=1)
-    row = run(tmp_path, settings, policy=policy, critic=critic, reference=reference)[0]
+    settings = small_config(epochs=1, temperature=temperature, updates=1)
+    row = train_small(tmp_path, settings, policy=policy, critic=critic, reference=reference)[0]
     assert row["policy/ratio"] == pytest.approx(1.0, abs=1e-5)
     assert row["policy/approx_kl"] < 1e-9
     assert row["policy/clip_fraction"] == row["value/clip_fraction"] == 0.0
@@ -81,7 +52,7 @@ def test_ratio_of_the_first_pass_is_one(tmp_path: Path, temperature: float) -> N
 
 def made_up_round(count: int = 8) -> tuple[Learner, Any, Experience]:
     """A learner, its samples, and an experience with uneven advantages, returns and old values."""
-    settings, policy = config(), eager_to_end()
+    settings, policy = small_config(), eager_to_end()
     data = prompt_set(make_prompts(count), make_tokenizer(), [policy], settings)
     generator = torch.Generator().manual_seed(3)
     uniforms = torch.rand(count, settings.max_new_tokens, generator=generator)
@@ -101,7 +72,7 @@ def gradients(size: int) -> dict[str, torch.Tensor]:
     for objective, model in zip(learner.objectives, (learner.policy, learner.critic), strict=True):
         objective.optimizer.step = lambda: None
         objective.optimizer.zero_grad = lambda set_to_none: None
-        improve(objective, [[batches]], experience, config(epochs=1, max_grad_norm=1e9), Processes())
+        improve(objective, [[batches]], experience, small_config(epochs=1, max_grad_norm=1e9), Processes())
         found |= {f"{type(model).__name__}.{n}": p.grad for n, p in model.named_parameters()}
     return found
 
@@ -125,7 +96,7 @@ def test_the_kl_is_in_the_reward_alone() -> None:
     objective = learner.policy_objective
     objective.optimizer.step = lambda: None
     objective.optimizer.zero_grad = lambda set_to_none: None
-    improve(objective, [[batches]], still, config(epochs=1, kl_coef=5.0), Processes())
+    improve(objective, [[batches]], still, small_config(epochs=1, kl_coef=5.0), Processes())
     assert all(not p.grad.any() for p in learner.policy.parameters())
 
 
@@ -152,7 +123,7 @@ def test_loss_is_the_mean_over_all_tokens_of_the_formulas() -> None:
 
 def test_minibatches_split_every_epoch() -> None:
     """Some responses were seen twice an epoch and others never."""
-    settings = config(batch_size=12, minibatches=3, epochs=4)
+    settings = small_config(batch_size=12, minibatches=3, epochs=4)
     epochs = list(minibatch_rows(settings, torch.Generator().manual_seed(0)))
     assert len(epochs) == 4
     for parts in epochs:
@@ -169,8 +140,8 @@ def test_minibatches_take_more_steps(tmp_path: Path) -> None:
         seen.append(0)
         return None if len(seen) == 1 else 1.0
 
-    settings = config(batch_size=4, minibatches=4, updates=1, max_unscored=0.5)
-    row = run(tmp_path, settings, TextReward(score))[0]
+    settings = small_config(batch_size=4, minibatches=4, updates=1, max_unscored=0.5)
+    row = train_small(tmp_path, settings, TextReward(score))[0]
     assert row["policy/ratio"] != pytest.approx(1.0, abs=1e-7)
     assert row["reward/unscored_share"] == 0.25
 
@@ -184,7 +155,7 @@ def test_gradient_norm_is_clipped() -> None:
     objective.optimizer.step = lambda: norms.append(
         math.sqrt(sum(float(p.grad.square().sum()) for p in learner.policy.parameters()))
     )
-    improve(objective, [[batches]], huge, config(epochs=1), Processes())
+    improve(objective, [[batches]], huge, small_config(epochs=1), Processes())
     assert norms == [pytest.approx(1.0, abs=1e-4)]
 
 
@@ -192,7 +163,7 @@ def test_stop_kl_ends_the_epochs() -> None:
     """The limit on approx_kl was looked at, if at all, only after the last epoch."""
     learner, samples, experience = made_up_round()
     batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), 8, PAD)
-    settings = config(epochs=4, stop_kl=1e-6)
+    settings = small_config(epochs=4, stop_kl=1e-6)
     steps: list[int] = []
     learner.policy_objective.optimizer.step = lambda: steps.append(1)
     improve(learner.policy_objective, [[batches]] * 4, experience, settings, Processes())
@@ -213,10 +184,10 @@ PHASES = ("rollout", "grade", "evaluate", "update", "save")
 
 def test_metrics_have_their_names_and_times_their_own_file(tmp_path: Path) -> None:
     """A metric was renamed, or wall-clock time made two equal runs differ."""
-    rows = run(tmp_path, config())
+    rows = train_small(tmp_path, small_config())
     assert [row["update"] for row in rows] == [1, 2, 3]
     assert all(set(row) == NAMES for row in rows)
-    times = read_rows(tmp_path / "timings.jsonl")
+    times = rows_of(tmp_path, "timings")
     expected = {"update"} | {f"time/{p}_s" for p in PHASES} | {f"tokens_per_second/{p}" for p in PHASES}
     assert all(set(row) == expected for row in times)
 
@@ -224,8 +195,8 @@ def test_metrics_have_their_names_and_times_their_own_file(tmp_path: Path) -> No
 def test_each_term_of_the_reward_has_its_time(tmp_path: Path) -> None:
     """Grading was one figure, and nobody saw that the reward model took most of it."""
     reward = SumOfTerms([RewardModelTerm(make_critic(3), make_tokenizer())])
-    run(tmp_path, config(updates=1), reward)
-    row = read_rows(tmp_path / "timings.jsonl")[0]
+    train_small(tmp_path, small_config(updates=1), reward)
+    row = rows_of(tmp_path, "timings")[0]
     assert 0 < row["time/reward_model_s"] < row["time/grade_s"]
     assert row["tokens_per_second/reward_model"] > row["tokens_per_second/grade"]
 
@@ -242,8 +213,8 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
             calls.append(list(responses))
             return super().__call__(responses)
 
-    settings = config(updates=1, learning_rate=0.0, critic_learning_rate=0.0, max_unscored=0.2)
-    row = run(tmp_path, settings, Recorded(score), reference=eager_to_end(seed=9))[0]
+    settings = small_config(updates=1, learning_rate=0.0, critic_learning_rate=0.0, max_unscored=0.2)
+    row = train_small(tmp_path, settings, Recorded(score), reference=eager_to_end(seed=9))[0]
     scored = [response for response in calls[0] if response.prompt.id != "p0"]
     mean = sum(len(response.text) for response in scored) / 7
     assert row["objective/score"] == row["score/text"] == pytest.approx(mean)
@@ -259,7 +230,7 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     """The same seed gave another run (verl issue 3126)."""
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(tmp_path / name, config(seed=seed, minibatches=2, checkpoints=1))
+        train_small(tmp_path / name, small_config(seed=seed, minibatches=2, checkpoints=1))
     files = ("metrics.jsonl", "checkpoint-3/model.safetensors", "critic/model.safetensors")
     for file in files:
         a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
@@ -269,8 +240,8 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 def test_checkpoints_of_the_last_save_points(tmp_path: Path) -> None:
     """The wrong five policies were evaluated, or one could not be loaded."""
     policy, critic, seen = eager_to_end(), make_critic(), []
-    settings = config(updates=7, checkpoints=3, checkpoint_every=2, save_every=2)
-    run(tmp_path, settings, policy=policy, critic=critic, progress=seen.append)
+    settings = small_config(updates=7, checkpoints=3, checkpoint_every=2, save_every=2)
+    train_small(tmp_path, settings, policy=policy, critic=critic, options=Options(seen.append))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint-3", "checkpoint-5", "checkpoint-7", "critic", "metrics.jsonl", "run.json", "timings.jsonl",
     ]  # fmt: skip
@@ -284,11 +255,11 @@ def test_checkpoints_of_the_last_save_points(tmp_path: Path) -> None:
 
 def test_learning_rates_and_kl_coefficient_follow_their_schedules(tmp_path: Path) -> None:
     """The schedule was logged but not used, or moved once an epoch."""
-    fixed = run(tmp_path / "fixed", config(updates=4, warmup=2, learning_rate=1e-3))
+    fixed = train_small(tmp_path / "fixed", small_config(updates=4, warmup=2, learning_rate=1e-3))
     assert [row["policy/learning_rate"] for row in fixed] == pytest.approx([5e-4, 7.5e-4, 5e-4, 2.5e-4])
     assert {row["objective/kl_coef"] for row in fixed} == {0.05}
-    settings = config(kl_controller="adaptive", kl_target=50.0, kl_horizon=80)
-    adaptive = run(tmp_path / "adaptive", settings)
+    settings = small_config(kl_controller="adaptive", kl_target=50.0, kl_horizon=80)
+    adaptive = train_small(tmp_path / "adaptive", settings)
     ratios = [b["objective/kl_coef"] / a["objective/kl_coef"] for a, b in itertools.pairwise(adaptive)]
     assert ratios == pytest.approx([0.98, 0.98])
 
@@ -297,7 +268,7 @@ def test_rate_of_zero_leaves_the_policy_as_it_was(tmp_path: Path) -> None:
     """Policy and critic shared an optimiser or a rate."""
     policy, critic = eager_to_end(), make_critic()
     before = copy.deepcopy(policy.state_dict()), copy.deepcopy(critic.state_dict())
-    run(tmp_path, config(learning_rate=0.0), policy=policy, critic=critic)
+    train_small(tmp_path, small_config(learning_rate=0.0), policy=policy, critic=critic)
     assert all(torch.equal(before[0][n], p) for n, p in policy.state_dict().items())
     assert not all(torch.equal(before[1][n], p) for n, p in critic.state_dict().items())
 
@@ -306,7 +277,9 @@ def test_the_reference_stays(tmp_path: Path) -> None:
     """A reference that learns with the policy makes the KL nought."""
     policy = eager_to_end()
     reference = copy.deepcopy(policy)
-    rows = run(tmp_path, config(updates=5, learning_rate=1e-2), policy=policy, reference=reference)
+    rows = train_small(
+        tmp_path, small_config(updates=5, learning_rate=1e-2), policy=policy, reference=reference
+    )
     original = eager_to_end().state_dict()
     assert all(torch.equal(original[n], p) for n, p in reference.state_dict().items())
     assert rows[-1]["objective/kl"] > 0.01
@@ -335,19 +308,21 @@ def test_the_reference_stays(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(changes: dict, field: str) -> None:
     """A minibatch count that did not divide the batch dropped the rest without a word."""
     with pytest.raises(InputError, match=f"field 'ppo.{field}'"):
-        config(**changes)
+        small_config(**changes)
 
 
-def test_too_many_unscored_end_the_run(tmp_path: Path) -> None:
+def test_too_many_unscored_end_the_train_small(tmp_path: Path) -> None:
     """A grader that failed on half the batch became half a batch of zeros (verl issue 4417)."""
     score = TextReward(lambda r: None if r.prompt.id in ("p1", "p2") else 1.0)
     with pytest.raises(UndecidableError, match=r"2 of 8 .*the grader is away"):
-        run(tmp_path, config(max_unscored=0.2), score)
+        train_small(tmp_path, small_config(max_unscored=0.2), score)
 
 
 def test_a_fault_of_the_grader_now_and_then_is_survived(tmp_path: Path) -> None:
     """One time-out killed the run."""
-    rows = run(tmp_path, config(max_unscored=0.2), TextReward(lambda r: None if r.prompt.id == "p1" else 1.0))
+    rows = train_small(
+        tmp_path, small_config(max_unscored=0.2), TextReward(lambda r: None if r.prompt.id == "p1" else 1.0)
+    )
     assert [row["reward/unscored_share"] for row in rows] == [0.125] * 3
     assert all(math.isfinite(row["policy/loss"]) for row in rows)
 
@@ -356,25 +331,25 @@ def test_the_policy_as_its_own_reference_is_refused(tmp_path: Path) -> None:
     """The KL was nought for ever."""
     policy = eager_to_end()
     with pytest.raises(InputError, match="reference is the policy itself"):
-        run(tmp_path, config(), policy=policy, reference=policy)
+        train_small(tmp_path, small_config(), policy=policy, reference=policy)
 
 
 def test_pad_that_is_eos_is_refused(tmp_path: Path) -> None:
     """The policy never learnt to stop (arXiv 2403.17031)."""
     with pytest.raises(InputError, match="PAD"):
-        run(tmp_path, config(), tokenizer=make_tokenizer(pad="<eos>"))
+        train_small(tmp_path, small_config(), tokenizer=make_tokenizer(pad="<eos>"))
 
 
 def test_a_folder_of_other_settings_is_refused_and_a_finished_one_left(tmp_path: Path) -> None:
     """A changed setting resumed the old run; a finished run was trained further."""
-    run(tmp_path, config())
+    train_small(tmp_path, small_config())
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    run(tmp_path, config())
+    train_small(tmp_path, small_config())
     assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(InputError, match="other settings"):
-        run(tmp_path, config(learning_rate=2e-3))
+        train_small(tmp_path, small_config(learning_rate=2e-3))
     with pytest.raises(InputError, match="other settings or prompts"):
-        run(tmp_path, config(), prompts=make_prompts(8, seed=2))
+        train_small(tmp_path, small_config(), prompts=make_prompts(8, seed=2))
 
 
 # --- learning --------------------------------------------------------------------------------
@@ -390,17 +365,17 @@ def test_bandit_reaches_its_known_optimum(tmp_path: Path, seed: int) -> None:
     tokenizer, prompts = make_tokenizer(), make_prompts(8)
     policy = make_policy(seed, num_hidden_layers=1)
     reference = copy.deepcopy(policy)
-    settings = config(
+    settings = small_config(
         updates=40, batch_size=64, micro_batch_size=64, max_new_tokens=1, learning_rate=1e-2,
         critic_learning_rate=1e-2, kl_coef=0.25, missing_eos_penalty=0.0, seed=seed, checkpoints=1,
     )  # fmt: skip
     worth = {"w3": 1.0, "w5": 0.5}
     critic = make_critic(seed, num_hidden_layers=1)
-    run(
+    train_small(
         tmp_path,
         settings,
         TextReward(lambda r: worth.get(r.text, 0.0)),
-        policy,
+        policy=policy,
         reference=reference,
         critic=critic,
     )
@@ -420,10 +395,12 @@ def test_bandit_reaches_its_known_optimum(tmp_path: Path, seed: int) -> None:
 def test_length_target_is_reached(tmp_path: Path, seed: int) -> None:
     """Responses of four words, from about nine: credit must reach back through the tokens to EOS."""
     policy = make_policy(seed, num_hidden_layers=1)
-    settings = config(
+    settings = small_config(
         updates=45, batch_size=64, micro_batch_size=64, max_new_tokens=10, learning_rate=5e-3,
         critic_learning_rate=5e-3, kl_coef=0.0, seed=seed, checkpoints=1,
     )  # fmt: skip
-    rows = run(tmp_path, settings, TextReward(lambda r: -abs(len(r.text.split()) - 4.0)), policy)
+    rows = train_small(
+        tmp_path, settings, TextReward(lambda r: -abs(len(r.text.split()) - 4.0)), policy=policy
+    )
     assert rows[0]["objective/score"] < -3
     assert sum(row["objective/score"] for row in rows[-5:]) / 5 > -0.6

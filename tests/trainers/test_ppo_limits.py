@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
+from ppo_world import (
+    rows_of,
+    small_config,
+    train_small,
+)
 
 from evals.values.errors import InputError
 from trainers.rl import checkpoint as ppo_checkpoint
 from trainers.rl.alarm import crossed_limit
-from trainers.rl.ppo import Models, PPOConfig, train_ppo
+from trainers.rl.ppo import PPOConfig
 
 
 def config(**changes: Any) -> PPOConfig:
-    settings: dict[str, Any] = {"updates": 10, "batch_size": 16, "max_new_tokens": 8, "micro_batch_size": 16}
+    settings: dict[str, Any] = {"updates": 10, "batch_size": 16, "micro_batch_size": 16}
     rates = {"learning_rate": 5e-3, "critic_learning_rate": 5e-3, "kl_coef": 0.01}
-    return PPOConfig(**(settings | rates | {"checkpoints": 2, "save_every": 2} | changes))
+    return small_config(**(settings | rates | {"checkpoints": 2, "save_every": 2} | changes))
 
 
 def run(out: Path, settings: PPOConfig) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of metrics, and run.json."""
-    policy = eager_to_end()
-    reference, reward = copy.deepcopy(policy), TextReward(distinct_words)
-    models = Models(policy, make_critic(), reference, make_tokenizer())
-    train_ppo(models, make_prompts(8), reward, settings, out)
+    train_small(out, settings)
     return read(out)
 
 
 def read(out: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return rows, json.loads((out / "run.json").read_text())
+    return rows_of(out), json.loads((out / "run.json").read_text())
 
 
 @pytest.fixture(scope="module")

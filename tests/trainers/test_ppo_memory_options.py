@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ppo_world import (
-    BOS,
-    EOS,
     PAD,
     TextReward,
     distinct_words,
@@ -19,23 +16,24 @@ from ppo_world import (
     make_critic,
     make_prompts,
     make_tokenizer,
+    small_config,
+    train_small,
 )
-from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel, LlamaForCausalLM
+from tiny_models import random_model
+from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, LlamaForCausalLM
 
 from evals.models.load import load_causal_lm, load_reward_model
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
 from trainers.rl.learner import Learner, improve
-from trainers.rl.ppo import Models, PPOConfig, train_ppo
+from trainers.rl.ppo import PPOConfig
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import LanguageModelPass, micro_batches
 
 
 def config(**changes: Any) -> PPOConfig:
-    settings: dict[str, Any] = {"updates": 4, "batch_size": 8, "max_new_tokens": 8, "micro_batch_size": 4}
-    rates = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "checkpoints": 1, "save_every": 2}
-    return PPOConfig(**(settings | rates | changes))
+    return small_config(**({"updates": 4, "checkpoints": 1, "save_every": 2} | changes))
 
 
 class Stopping(TextReward):
@@ -55,10 +53,7 @@ class Stopping(TextReward):
 def run(
     out: Path, settings: PPOConfig, policy: Any, critic: Any, reference: Any, reward: Any = None
 ) -> list[dict[str, Any]]:
-    reward = reward or TextReward(distinct_words)
-    models = Models(policy, critic, reference, make_tokenizer())
-    train_ppo(models, make_prompts(8), reward, settings, out)
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return train_small(out, settings, reward, policy=policy, critic=critic, reference=reference)
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -179,12 +174,11 @@ def test_trunks_of_another_width_are_refused(tmp_path: Path) -> None:
 
 def gpt2() -> tuple[Any, Any]:
     """A family that is called whole, with dropout at every place GPT-2 has one."""
-    torch.manual_seed(0)
-    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 20}
-    special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
     dropouts = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.5)
-    settings = GPT2Config(**sizes, **special, **dropouts, num_labels=1)
-    return GPT2LMHeadModel(settings).eval(), GPT2ForSequenceClassification(settings).eval()
+    settings = {"max_position_embeddings": 64, "num_labels": 1} | dropouts
+    kinds = (GPT2LMHeadModel, GPT2ForSequenceClassification)
+    policy, critic = (random_model(kind, 20, **settings) for kind in kinds)
+    return policy, critic
 
 
 def gradients(models: tuple[Any, Any], checkpointing: bool) -> tuple[dict[str, torch.Tensor], int]:

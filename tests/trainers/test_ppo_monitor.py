@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ppo_world import TextReward, make_critic, make_policy, make_prompts, make_tokenizer
+from ppo_world import (
+    TextReward,
+    make_policy,
+    make_prompts,
+    make_tokenizer,
+    small_config,
+    train_small,
+)
 
 from evals.values.conversation import Response
 from trainers.rl.alarm import reward_hacking
 from trainers.rl.monitor import HeldOut, HeldOutScores, Monitor
-from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
+from trainers.rl.ppo import Options, PPOConfig
 
 
 def rows(rewards: Sequence[float], scores: dict[int, float], stderr: float = 0.02) -> list[dict[str, Any]]:
@@ -107,23 +112,16 @@ class Truth:
 
 
 def run(out: Path, kl_coef: float, held_out: HeldOut | None, **changes: Any) -> list[dict[str, Any]]:
-    policy = make_policy(0, spread=0.2)
-    settings: dict[str, Any] = {"updates": 20, "batch_size": 32, "max_new_tokens": 4, "monitor_every": 5}
-    settings |= {
-        "learning_rate": 1e-2,
-        "critic_learning_rate": 1e-2,
+    settings = {
+        "updates": 20,
+        "batch_size": 32,
+        "max_new_tokens": 4,
         "micro_batch_size": 32,
         "checkpoints": 1,
     }
-    train_ppo(
-        Models(policy, make_critic(), copy.deepcopy(policy), make_tokenizer()),
-        make_prompts(8),
-        TextReward(w3_share),
-        PPOConfig(**(settings | {"kl_coef": kl_coef} | changes)),
-        out,
-        Options(held_out=held_out),
-    )
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rates = {"learning_rate": 1e-2, "critic_learning_rate": 1e-2, "kl_coef": kl_coef, "monitor_every": 5}
+    config, policy = small_config(**(settings | rates | changes)), make_policy(0, spread=0.2)
+    return train_small(out, config, TextReward(w3_share), policy=policy, options=Options(held_out=held_out))
 
 
 HELD_OUT = HeldOut(make_prompts(40, seed=9), Truth())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
+from ppo_world import (
+    eager_to_end,
+    make_critic,
+    small_config,
+    train_small,
+)
 
 from trainers.devices.optimizer import MasterAdam, adam, optimizer_tensors, set_optimizer_tensors
-from trainers.rl.ppo import Models, PPOConfig, train_ppo
 
 RATE = 1e-6
 
@@ -19,8 +22,6 @@ RATE = 1e-6
 def trained(out: Path, dtype: torch.dtype, **changes: Any) -> torch.Tensor:
     """How far each trained float32 value of the policy moved, flattened, at a learning rate of 1e-6."""
     policy = eager_to_end().to(torch.bfloat16).to(dtype)  # The same values to begin with.
-    settings: dict[str, Any] = {"updates": 6, "batch_size": 32, "max_new_tokens": 8, "micro_batch_size": 8}
-    settings |= {"learning_rate": RATE, "critic_learning_rate": 1e-3, "anneal": False, "save_every": 100}
     captured: list[torch.optim.Optimizer] = []
     original = torch.optim.Adam.__init__
 
@@ -31,13 +32,9 @@ def trained(out: Path, dtype: torch.dtype, **changes: Any) -> torch.Tensor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.Adam, "__init__", capture)
         before = [p.detach().float().clone() for p in policy.parameters()]
-        train_ppo(
-            Models(policy, make_critic().to(dtype), copy.deepcopy(policy), make_tokenizer()),
-            make_prompts(8),
-            TextReward(distinct_words),
-            PPOConfig(**(settings | changes)),
-            out,
-        )
+        settings = {"updates": 6, "batch_size": 32, "micro_batch_size": 8, "anneal": False, "save_every": 100}
+        config = small_config(**(settings | {"learning_rate": RATE} | changes))
+        train_small(out, config, policy=policy, critic=make_critic().to(dtype))
     after = captured[0].param_groups[0]["params"]
     return torch.cat([(a.detach().float() - b).flatten() for a, b in zip(after, before, strict=True)])
 

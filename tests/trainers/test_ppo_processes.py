@@ -25,7 +25,7 @@ from trainers.devices.zero import one_precision
 from trainers.rl.config import PPOConfig
 from trainers.rl.ppo import Options, _check_batch, _check_processes
 
-PROGRAM = Path(__file__).parent / "ppo_two_processes.py"
+PROGRAM = Path(__file__).parents[1] / "tiny" / "ppo_two_processes.py"
 ROOT = PROGRAM.parents[2]
 LAUNCH = [
     sys.executable,

@@ -81,7 +81,7 @@ def updates_timed(out: Path) -> list[int]:
 @pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(tmp_path: Path, unbroken: dict[str, bytes]) -> None:
     """Resuming reset the optimiser (NeMo-RL issue 3171) or lost the data's position (OpenRLHF 1103)."""
-    killer = [sys.executable, str(Path(__file__).parent / "ppo_killer.py"), str(tmp_path), "20"]
+    killer = [sys.executable, str(Path(__file__).parents[1] / "tiny" / "ppo_killer.py"), str(tmp_path), "20"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(killer, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +13,17 @@ import torch
 from ppo_world import (
     EOS,
     PAD,
-    TextReward,
-    distinct_words,
-    eager_to_end,
-    make_critic,
     make_policy,
-    make_prompts,
     make_tokenizer,
+    small_config,
+    train_small,
 )
 from torch import Tensor
 
 from evals.models.sampling import Generation, generate
 from evals.values.errors import InputError
 from trainers.rl import formulas
-from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
+from trainers.rl.ppo import Options, PPOConfig
 from trainers.rl.vllm import VLLMSampler, generation
 
 
@@ -53,18 +49,8 @@ class Elsewhere:
 
 
 def run(out: Path, sampler: Any, **changes: Any) -> list[dict[str, Any]]:
-    policy = eager_to_end()
-    settings: dict[str, Any] = {"updates": 3, "batch_size": 16, "max_new_tokens": 8, "micro_batch_size": 8}
-    rates = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "checkpoints": 1}
-    train_ppo(
-        Models(policy, make_critic(), copy.deepcopy(policy), make_tokenizer()),
-        make_prompts(8),
-        TextReward(distinct_words),
-        PPOConfig(**(settings | rates | changes)),
-        out,
-        Options(sampler=sampler),
-    )
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    settings = {"batch_size": 16, "micro_batch_size": 8, "checkpoints": 1} | changes
+    return train_small(out, small_config(**settings), options=Options(sampler=sampler))
 
 
 def test_a_sampler_of_less_precision_is_corrected_for(tmp_path: Path) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from ppo_world import TextReward, distinct_words, eager_to_end, make_critic, make_prompts, make_tokenizer
+from ppo_world import (
+    train_small,
+)
 
 from evals.values.errors import InputError
-from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
+from trainers.rl.ppo import Options, PPOConfig
 from trainers.rl.trackers import NAMES, check_trackers
 
 
@@ -35,17 +35,8 @@ def test_tensorboard_has_every_number_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra 'trackers'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    policy = eager_to_end()
     settings = PPOConfig(updates=3, batch_size=8, max_new_tokens=6, checkpoints=1)
-    train_ppo(
-        Models(policy, make_critic(), copy.deepcopy(policy), make_tokenizer()),
-        make_prompts(8),
-        TextReward(distinct_words),
-        settings,
-        tmp_path,
-        Options(trackers=["tensorboard"]),
-    )
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rows = train_small(tmp_path, settings, options=Options(trackers=["tensorboard"]))
     numbers = {key for key, value in rows[0].items() if key != "update" and value is not None}
     logged: dict[str, list[tuple[int, float]]] = {name: [] for name in numbers}
     for file in (tmp_path / "trackers").rglob("events.out.tfevents.*"):  # settings have files of their own

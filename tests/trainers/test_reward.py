@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from tiny_models import make_tokenizer, random_model
+from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from evals.graders.oracle import OracleGrader
 from evals.models.load import prompt_token_ids
@@ -24,32 +24,16 @@ WORDS = ("user", "model", "hello", "please", "rude", "kind", "sorry", "now")
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    made.chat_template = (
+    return make_tokenizer(
+        WORDS,
         "<bos> {% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
-        "{% if add_generation_prompt %}model{% endif %}"
+        "{% if add_generation_prompt %}model{% endif %}",
     )
-    return made
 
 
 def reward_model(seed: int = 0, context: int = 24) -> LlamaForSequenceClassification:
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=12,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_labels=1,
-        max_position_embeddings=context,
-        initializer_range=0.3,
-    )
-    return LlamaForSequenceClassification(config)
+    sizes = {"intermediate_size": 48, "max_position_embeddings": context, "initializer_range": 0.3}
+    return random_model(LlamaForSequenceClassification, 12, seed, num_labels=1, pad_token_id=None, **sizes)
 
 
 def responses(

@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_models import random_model
 from transformers import (
-    GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
-    MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
-    Qwen2Config,
     Qwen2ForCausalLM,
 )
 
 from trainers.models.selected_states import BackboneStates, selected_states, whole_states
 
 SIZES = {
-    "vocab_size": 20, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3,
+    "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "initializer_range": 0.3,
 }  # fmt: skip
 IDS = torch.randint(0, 20, (3, 9), generator=torch.Generator().manual_seed(0))
 POSITIONS = torch.tensor([2, 3, 4, 9 + 5, 18 + 1, 18 + 8])
 
 
 def model(kind: str, **changes: object) -> PreTrainedModel:
-    torch.manual_seed(1)
-    made = {
-        "llama": lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | changes))),
-        "llama critic": lambda: LlamaForSequenceClassification(LlamaConfig(num_labels=1, **SIZES)),
-        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**(SIZES | changes))),
-        "mistral": lambda: MistralForCausalLM(MistralConfig(**(SIZES | {"sliding_window": None} | changes))),
-        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=32, n_layer=2, n_head=2)),
-    }[kind]()
+    kinds = {
+        "llama": LlamaForCausalLM,
+        "llama critic": LlamaForSequenceClassification,
+        "qwen2": Qwen2ForCausalLM,
+        "mistral": MistralForCausalLM,
+        "gpt2": GPT2LMHeadModel,
+    }
+    own = {"llama critic": {"num_labels": 1}, "mistral": {"sliding_window": None}}
+    made = random_model(kinds[kind], 20, seed=1, **(SIZES | own.get(kind, {}) | changes))
     for name, parameter in made.named_parameters():
         if "norm" in name or "bias" in name:  # Ones and noughts would hide a norm or bias left out.
             torch.nn.init.normal_(parameter, mean=0.5, std=0.3)

@@ -41,6 +41,7 @@ from ppo_world import (
     make_policy,
     make_prompts,
     make_tokenizer,
+    small_config,
 )
 
 UPDATES = 3
@@ -66,18 +67,8 @@ class Crashing:
 
 def config(**changes: Any) -> PPOConfig:
     """Eleven responses, so that two processes have unequal slices."""
-    settings: dict[str, Any] = {
-        "updates": UPDATES,
-        "batch_size": 11,
-        "max_new_tokens": 8,
-        "micro_batch_size": 4,
-        "epochs": 2,
-        "learning_rate": 1e-3,
-        "critic_learning_rate": 1e-3,
-        "checkpoints": 1,
-        "save_every": 2,
-    }
-    return PPOConfig(**(settings | changes))
+    settings = {"updates": UPDATES, "batch_size": 11, "epochs": 2, "checkpoints": 1, "save_every": 2}
+    return small_config(**(settings | changes))
 
 
 def train(out: Path, settings: PPOConfig, reward: Any, models: Any = None, **parts: Any) -> Any:

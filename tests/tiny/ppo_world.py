@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,38 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
-    PreTrainedTokenizerFast,
-)
+from tiny_models import BOS, EOS, PAD, SPECIAL, numbered_words, random_model
+from tiny_models import make_tokenizer as tokenizer_of
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from evals.values.conversation import Prompt, Response, user_prompt
 from trainers.reward.reward import Breakdown
-from trainers.rl.ppo import Models, PPOConfig, train_ppo
+from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 
-SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
-PAD, BOS, EOS = 0, 1, 2
+__all__ = ["BOS", "EOS", "PAD"]
+
+CONTENT = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+SIZES = {"max_position_embeddings": 64, "attention_dropout": 0.5}
 
 
 def make_tokenizer(words: int = 16, pad: str = "<pad>") -> PreTrainedTokenizerFast:
     """Words w0, w1, ... after PAD, BOS, EOS and UNK; a prompt is its words alone."""
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *(f"w{i}" for i in range(words))])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=pad, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
-    )
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
-    return tokenizer
+    return tokenizer_of(numbered_words(words), CONTENT, pad_token=pad)
 
 
 def make_policy(seed: int = 0, words: int = 16, spread: float = 0.02, **changes: Any) -> LlamaForCausalLM:
     """A causal model with dropout in its configuration; `spread` is that of its initial weights."""
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(_config(words, initializer_range=spread, **changes)).eval()
+    settings = SIZES | {"initializer_range": spread} | changes
+    return random_model(LlamaForCausalLM, words + len(SPECIAL), seed, **settings)
 
 
 def eager_to_end(seed: int = 0) -> LlamaForCausalLM:
@@ -57,21 +49,8 @@ def eager_to_end(seed: int = 0) -> LlamaForCausalLM:
 
 
 def make_critic(seed: int = 1, words: int = 16, **changes: Any) -> LlamaForSequenceClassification:
-    torch.manual_seed(seed)
-    return LlamaForSequenceClassification(_config(words, num_labels=1, **changes)).eval()
-
-
-def _config(words: int, **changes: Any) -> LlamaConfig:
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 64,
-        "attention_dropout": 0.5,
-    }
-    special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-    return LlamaConfig(vocab_size=words + len(SPECIAL), **(sizes | special | changes))
+    settings = SIZES | {"num_labels": 1} | changes
+    return random_model(LlamaForSequenceClassification, words + len(SPECIAL), seed, **settings)
 
 
 def make_prompts(count: int = 8, shortest: int = 2, longest: int = 7, seed: int = 0) -> list[Prompt]:
@@ -81,6 +60,39 @@ def make_prompts(count: int = 8, shortest: int = 2, longest: int = 7, seed: int 
         user_prompt(f"p{i}", " ".join(f"w{w}" for w in rng.integers(0, 16, length)))
         for i, length in enumerate(lengths)
     ]
+
+
+def small_config(**changes: Any) -> PPOConfig:
+    """Three updates of eight responses, which learn quickly."""
+    sizes = {"updates": 3, "batch_size": 8, "max_new_tokens": 8, "micro_batch_size": 4}
+    return PPOConfig(**(sizes | {"learning_rate": 1e-3, "critic_learning_rate": 1e-3} | changes))
+
+
+def train_small(
+    out: Path,
+    config: PPOConfig,
+    reward: Any = None,
+    *,
+    prompts: Sequence[Prompt] | None = None,
+    options: Options | None = None,
+    **models: Any,
+) -> list[dict[str, Any]]:
+    """Train in `out` the fields of Models that are given, and fresh ones for the others; the rows of metrics."""
+    if "policy" not in models:
+        models["policy"] = eager_to_end()
+    if "critic" not in models:
+        models["critic"] = make_critic()
+    if "reference" not in models:
+        models["reference"] = copy.deepcopy(models["policy"])
+    if "tokenizer" not in models:
+        models["tokenizer"] = make_tokenizer()
+    reward = reward or TextReward(distinct_words)
+    train_ppo(Models(**models), prompts or make_prompts(8), reward, config, out, options or Options())
+    return rows_of(out)
+
+
+def rows_of(out: Path, name: str = "metrics") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
 
 
 class TextReward:

@@ -9,13 +9,11 @@ text, and one with "status NNN" gets that status with the API's error. After DIE
 import json
 import os
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tiny_servers import JsonServer, completion
 
 LOG, PORT, DIE_AFTER = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-LOCK = threading.Lock()
-COUNT = 0
 SHAPES = {
     "map": '{"choices": {"0": {"message": {"content": "yes"}}}}',
     "list": "[1, 2]",
@@ -33,40 +31,37 @@ REFUSALS = {
 }
 
 
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+class Server(JsonServer):
+    count = 0
 
-    def do_POST(self):
-        global COUNT
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        with LOCK:
-            COUNT += 1
+    def answer(self, handler, body):
+        with self.lock:
+            self.count += 1
             with open(LOG, "a") as file:
                 file.write(json.dumps(body) + "\n")
             with open(LOG + ".keys", "a") as file:
-                file.write(f"{self.headers['authorization']}\n")
-            if DIE_AFTER and COUNT > DIE_AFTER:
+                file.write(f"{handler.key}\n")
+            if DIE_AFTER and self.count > DIE_AFTER:
                 os._exit(9)
         prompt = body["messages"][-1]["content"]
         text = "I'm sorry, I cannot help." if "steal" in prompt else f"Cut it ({body.get('seed', 'greedy')})."
         reason, written = "stop", 5
         if "500" in prompt:
-            return self.send(500, b"{}")
+            return handler.send(500, {})
         if "broken" in prompt:
-            return self.send(200, b"<html>busy</html>")
+            return handler.send(200, "<html>busy</html>")
         for word, content in SHAPES.items():
             if f"shape-{word}" in prompt:
-                return self.send(200, content.encode())
+                return handler.send(200, content)
         if "drip" in prompt:
-            return self.drip(in_head="head" in prompt)
+            return drip(handler, in_head="head" in prompt)
         if "status " in prompt:
             said = {
-                "message": f"no {self.headers['authorization']}",
+                "message": f"no {handler.key}",
                 "code": "bad_value",
                 "param": "max_tokens",
             }
-            return self.send(int(prompt.split("status ")[1][:3]), json.dumps({"error": said}).encode())
+            return handler.send(int(prompt.split("status ")[1][:3]), {"error": said})
         if "slow" in prompt:
             time.sleep(1.5)
         if "empty" in prompt:
@@ -81,30 +76,20 @@ class Handler(BaseHTTPRequestHandler):
         for word, (fields, ended) in REFUSALS.items():
             if f"refuse-{word}" in prompt:
                 message, reason = message | fields, ended
-        choice = {"index": 0, "finish_reason": reason, "message": message}
-        whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+        whole = completion({"finish_reason": reason, "message": message})
         whole["usage"] = {"prompt_tokens": 1, "completion_tokens": written, "total_tokens": 1 + written}
-        self.send(200, json.dumps(whole).encode(), torn="torn" in prompt)
-
-    def drip(self, in_head):
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-        if not in_head:
-            head += b"content-length: 1000\r\n\r\n"
-        self.wfile.write(head)
-        for _ in range(200):
-            self.wfile.write(b"x")
-            self.wfile.flush()
-            time.sleep(0.1)
-
-    def send(self, status, content, torn=False):
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if torn else content)
+        handler.send(200, whole, torn="torn" in prompt)
 
 
-server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
-server.daemon_threads = True
-print(server.server_address[1], flush=True)
-server.serve_forever()
+def drip(handler, in_head):
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    if not in_head:
+        head += b"content-length: 1000\r\n\r\n"
+    handler.wfile.write(head)
+    for _ in range(200):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+Server(PORT).serve_as_a_program()

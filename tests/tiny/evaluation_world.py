@@ -69,27 +69,15 @@ def metrics_of(folder: Path, name: str) -> dict[tuple[str, str, str, str], dict[
 
 def make_model(folder: Path, seed: int = 0, context: int = 128) -> Path:
     """A random Llama of two layers with a byte-level tokenizer and a chat template."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tiny_models import random_model
+    from transformers import LlamaForCausalLM
 
+    from evals.models.load import save_model
     from trainers.models.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["prune a rose", "steal a rose ?", REFUSAL, ANSWER] * 3, 300, context)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=context,
-        initializer_range=0.3,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    sizes = {"max_position_embeddings": context, "initializer_range": 0.3}
+    save_model(random_model(LlamaForCausalLM, tokenizer, seed, **sizes), tokenizer, folder)
     return folder
 
 
