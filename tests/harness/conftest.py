@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_runs import finished_smoke_run
 
 from evals.judges.measures import MetricRow, write_metrics
 
@@ -58,6 +59,13 @@ FEATURES = {
 def make_results() -> Callable[..., Path]:
     """`make_results(folder, seeds=(0, 1, 2))` writes every file of a results folder and returns its path."""
     return write_results
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with results/smoke and its store, one for all workers: copy what you write to."""
+    own = tmp_path_factory.getbasetemp()
+    return finished_smoke_run(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
 
 
 @pytest.fixture(scope="session")

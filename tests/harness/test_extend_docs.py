@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_runs import Checkout
 
 from evals.values.csv_rows import read_csv
 from harness.storage.provenance import ROOT
@@ -21,29 +19,11 @@ PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """conf/, and `rbrbench` on the path; the page's file will lie here."""
+def checkout(tmp_path_factory: pytest.TempPathFactory, smoke_run: Path) -> Checkout:
+    """The page's file will lie here; the store has what the page's run does not change."""
     folder = tmp_path_factory.mktemp("outside")
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    script = folder / "bin" / "rbrbench"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m rbrbench "$@"\n')
-    script.chmod(0o755)
-    return folder
-
-
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    own = os.pathsep.join([str(ROOT), str(folder)])
-    return subprocess.run(
-        ["bash", "-e", "-c", command],
-        cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": own, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    shutil.copytree(smoke_run / "results" / ".store", folder / "results" / ".store")
+    return Checkout(folder, [folder])
 
 
 def metrics(folder: Path) -> dict[tuple[str, str], tuple[str, str]]:
@@ -58,28 +38,29 @@ def training(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_every_member_of_the_page_is_used(folder: Path) -> None:
+def test_every_member_of_the_page_is_used(checkout: Checkout) -> None:
     """A grader registered as its docstring said ended in KeyError; a judge or suite of one's own needed a fork."""
     files, *commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
-    assert run(files, folder).returncode == 0
+    assert checkout.shell(files).returncode == 0
     lines = [line for block in commands for line in block.splitlines()]
     assert len(lines) == 6
     for line in lines:
-        done = run(line, folder)
+        done = checkout.shell(line)
         assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-1500:]}"
-    found = metrics(folder / "results" / "garden")
+    results = checkout.folder / "results"
+    found = metrics(results / "garden")
     assert float(found["my_members:GARDEN", "not_overrefuse"][0]) in (0.5, 50.0)
-    assert (folder / "results" / "length" / "weights.json").is_file()
-    assert "garden" in (folder / "results" / "garden" / "report.html").read_text()
-    assert (folder / "results" / "short" / "weights.json").is_file()
-    assert ("my_members:GARDEN", "not_overrefuse") in metrics(folder / "results" / "rules")
-    brief = [row for row in training(folder / "results" / "brief") if row["method"] == "brief_ppo"]
+    assert (results / "length" / "weights.json").is_file()
+    assert "garden" in (results / "garden" / "report.html").read_text()
+    assert (results / "short" / "weights.json").is_file()
+    assert ("my_members:GARDEN", "not_overrefuse") in metrics(results / "rules")
+    brief = [row for row in training(results / "brief") if row["method"] == "brief_ppo"]
     assert all(row["score/brevity"] < 0 and "score/reward_model" in row for row in brief) and len(brief) == 6
-    page = (folder / "results" / "brief" / "report.html").read_text()
-    assert "Brief-PPO" in page and "Brief-PPO" in (folder / "results" / "brief" / "summary.md").read_text()
+    page = (results / "brief" / "report.html").read_text()
+    assert "Brief-PPO" in page and "Brief-PPO" in (results / "brief" / "summary.md").read_text()
     assert "<h2>Other figures</h2>" in page and 'alt="Words of each method&#39;s sampled responses."' in page
-    assert (folder / "results" / "brief" / "methods.txt").read_text().split() == METHODS
-    assert (folder / "results" / "brief" / "plots" / "lengths.png").is_file()
-    wrong = run(lines[0].replace("my_members:judge", "my_members:jugde"), folder)
+    assert (results / "brief" / "methods.txt").read_text().split() == METHODS
+    assert (results / "brief" / "plots" / "lengths.png").is_file()
+    wrong = checkout.shell(lines[0].replace("my_members:judge", "my_members:jugde"))
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
     assert "my_members has no 'jugde'" in wrong.stderr

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from gate_world import read_json
+from tiny_runs import Checkout
 
 from harness.storage.digest import digest_files
 from harness.storage.provenance import ROOT
@@ -25,28 +22,8 @@ FROZEN = ("completions.jsonl.gz", "fitting.jsonl.gz", "recorded.jsonl.gz", "rule
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like the checkout: conf/, and `rbrbench` on the path."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "conf", folder / "conf")
-    script = folder / "bin" / "rbrbench"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m rbrbench "$@"\n')
-    script.chmod(0o755)
-    return folder
-
-
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("checkout"))
 
 
 def documented_commands() -> list[tuple[str, int]]:
@@ -60,18 +37,18 @@ def documented_commands() -> list[tuple[str, int]]:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_runs(checkout: Path) -> None:
+def test_every_command_of_the_page_runs(checkout: Checkout) -> None:
     """A guide whose third command fails loses its reader."""
     commands = documented_commands()
     assert len(commands) >= 8
     for command, expected in commands:
-        done = shell(command, checkout)
+        done = checkout.shell(command)
         assert done.returncode == expected, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-500:]}"
     for name in ("gate.html", "gate.md", "gate.json", "gate.xml", "baseline.jsonl", "candidate.jsonl"):
-        assert (checkout / "results" / "gate" / name).is_file()
+        assert (checkout.folder / "results" / "gate" / name).is_file()
 
 
-def test_the_workflow_runs_the_gate(checkout: Path) -> None:
+def test_the_workflow_runs_the_gate(checkout: Checkout) -> None:
     """A workflow that was never run: a wrong path in it is found on the first pull request."""
     workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
     steps = workflow["jobs"]["gate"]["steps"]
@@ -79,19 +56,19 @@ def test_the_workflow_runs_the_gate(checkout: Path) -> None:
     assert len(commands) == 1 and commands[0] in PAGE.read_text(encoding="utf-8")
     assert workflow["permissions"] == {"contents": "read"}
     summary = next(step["run"] for step in steps if "GITHUB_STEP_SUMMARY" in step.get("run", ""))
-    done = shell(f"{commands[0]} && GITHUB_STEP_SUMMARY=summary.md bash -c '{summary}'", checkout)
+    done = checkout.shell(f"{commands[0]} && GITHUB_STEP_SUMMARY=summary.md bash -c '{summary}'")
     assert done.returncode == 0, done.stderr
-    assert (checkout / "summary.md").read_text(encoding="utf-8").startswith("## Reward gate: no worse")
+    assert (checkout.folder / "summary.md").read_text(encoding="utf-8").startswith("## Reward gate: no worse")
 
 
-def test_the_hooks_name_commands_that_exist(checkout: Path) -> None:
+def test_the_hooks_name_commands_that_exist(checkout: Checkout) -> None:
     hooks = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
     page = PAGE.read_text(encoding="utf-8")
     (example,) = re.findall(r"^```yaml\n(repos:.*?)^```", page, re.MULTILINE | re.DOTALL)
     used = yaml.safe_load(example)["repos"][0]["hooks"]
     assert {hook["id"] for hook in used} == set(hooks)
     for hook in hooks.values():
-        assert shell(f"{hook['entry']} --help", checkout).returncode == 0
+        assert checkout.shell(f"{hook['entry']} --help").returncode == 0
 
 
 def test_a_set_is_made_of_a_finished_run_and_never_changed(

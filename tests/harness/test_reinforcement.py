@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import rbrbench
 
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import load_rulebook
@@ -165,31 +163,16 @@ def run_smoke(folder: Path, name: str, *overrides: str) -> str:
         "capability.tasks=[]",
         "threads=1",
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "rbrbench",
-        "run",
-        "experiment=smoke",
-        f"name={name}",
-        *small,
-    ]
-    done = subprocess.run(
-        [*command, *overrides],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = rbrbench("run", "experiment=smoke", f"name={name}", *small, *overrides, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose store has every stage before reinforcement learning."""
-    folder = tmp_path_factory.mktemp("smoke")
+def smoke(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose store has every stage before reinforcement learning, of this method alone from `sft` on."""
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    copytree(smoke_run, folder, ignore=ignore_patterns("smoke", "sft", "reward_model", "ppo", "capability"))
     assert "grpo: helpful_ppo" in run_smoke(folder, "grpo", "algorithm=GRPO")
     return folder
 

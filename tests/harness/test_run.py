@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
+from tiny_runs import SMOKE, rbrbench, rbrbench_process
 
 from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
@@ -23,34 +25,18 @@ from harness.pipeline.run import _describe, publish, variants_of
 from harness.record.reward_rows import TABLES, WORST
 
 ROOT = Path(__file__).resolve().parents[2]
-SMOKE = ["run", "experiment=smoke", "threads=1"]
-
-
-def rbrbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rbrbench", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished smoke run."""
-    folder = tmp_path_factory.mktemp("run")
-    done = rbrbench(*SMOKE, cwd=folder)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip().endswith("results/smoke/report.html")
-    return folder
+def finished(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished smoke run, to write to."""
+    return copytree(smoke_run, tmp_path_factory.mktemp("run") / "finished")
 
 
 def test_two_processes_train_as_one(finished: Path) -> None:
     """`processes=2` trained on other data, or on half of it; or a run from the command line could not have two."""
     small = ["name=two", "methods=[rbr_ppo]", "capability.tasks=[]"]
-    done = rbrbench(*SMOKE, *small, "processes=2", "launch=fsdp", cwd=finished)
+    done = rbrbench_process(*SMOKE, *small, "processes=2", "launch=fsdp", cwd=finished)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (
         [row for row in training_rows(finished / "results" / run) if row["method"] == "rbr_ppo"]
@@ -162,7 +148,9 @@ def test_manifests_say_what_a_stage_cost_and_came_from(finished: Path) -> None:
 @pytest.mark.slow
 def test_sweep_draws_one_comparison_over_its_seeds(finished: Path) -> None:
     """Seed 0 comes from the store: a sweep pays only for the stages that differ."""
-    done = rbrbench("run", "-m", "experiment=smoke", "threads=1", "seed=0,1", "name=seeds", cwd=finished)
+    done = rbrbench_process(
+        "run", "-m", "experiment=smoke", "threads=1", "seed=0,1", "name=seeds", cwd=finished
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr.count("cached") > 15
     results = finished / "results" / "seeds"
@@ -184,7 +172,7 @@ def test_sweep_over_a_setting_tells_its_variants_apart(finished: Path) -> None:
         "name=kl",
         "methods=[rbr_ppo]",
     ]
-    done = rbrbench(*sweep, cwd=finished)
+    done = rbrbench_process(*sweep, cwd=finished)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(finished / "results" / "kl" / "metrics.csv", newline="") as file:
         methods = {row["method"] for row in csv.DictReader(file)}
@@ -260,7 +248,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_pat
     process.wait()
     stages = {p.parent for p in store.glob("*/*/manifest.json")}
     assert stages and not list(store.glob("ppo/*/manifest.json"))
-    done = rbrbench(*SMOKE, cwd=tmp_path)
+    done = rbrbench_process(*SMOKE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr.count("cached") >= len(stages)
     same = [(folder / "results" / "smoke" / "metrics.csv").read_bytes() for folder in (finished, tmp_path)]
@@ -296,7 +284,7 @@ def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
     stages = {row["stage"]: row["key"] for row in lines(finished / "results/smoke/stages.jsonl")}
     data = finished / "results/.store/data" / stages["data"] / "synthetic_test.jsonl"
     sides = ["baseline=results/smoke", "candidate=results/smoke", f"on={data}"]
-    done = rbrbench("regress", *sides, cwd=finished)
+    done = rbrbench_process("regress", *sides, cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]  # a world this small may have too few prompts
     assert "Both rewards are the same on every completion." in done.stdout
     paid = lines(finished / "results/smoke/rewards.jsonl")
@@ -310,10 +298,10 @@ def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
 def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
     """A set that differs from one making to the next, or that its own record does not fit."""
     for name in ("one", "two"):
-        done = rbrbench("freeze", "results/smoke", name, "smoke-1", cwd=finished)
+        done = rbrbench_process("freeze", "results/smoke", name, "smoke-1", cwd=finished)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "smoke-1: 2000 completions to 500 prompts" in done.stdout
-    refused = rbrbench("freeze", "results/smoke", "one", "smoke-1", cwd=finished)
+    refused = rbrbench_process("freeze", "results/smoke", "one", "smoke-1", cwd=finished)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("rbrbench: one: holds the set 'smoke-1'")
     files = sorted(path.name for path in (finished / "one").iterdir())
@@ -328,5 +316,5 @@ def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
         "candidate=one/recorded.jsonl.gz",
         "on=one/completions.jsonl.gz",
     ]
-    done = rbrbench("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
+    done = rbrbench_process("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]
