@@ -7,11 +7,10 @@ is Llama 2's instruction format already and is sent as it is; BOS is the tokeniz
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 
-from evals.judges.prompted import JudgePrompt, PromptedVerdict, prompted_judge
+from evals.judges.prompted import JudgePrompt, PromptedVerdict, fill, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
 from evals.values.conversation import Message
 
@@ -76,9 +75,8 @@ SEPARATOR = "\n\n---\n\n"
 
 def write(question: str, conversation: Sequence[Message], response: str) -> JudgeQuestion:
     context, separator, behaviour = question.rpartition(SEPARATOR)
-    fields = {"context": context, "behavior": behaviour, "generation": response}
     template = CONTEXTUAL if separator else STANDARD
-    return JudgeQuestion(text=re.sub(r"\{(context|behavior|generation)\}", lambda f: fields[f[1]], template))
+    return JudgeQuestion(text=fill(template, context=context, behavior=behaviour, generation=response))
 
 
 def read(answer: str) -> PromptedVerdict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,13 @@ from evals.models.server import ServerSettings
 from evals.values.conversation import Message, Response, ResponseType
 from evals.values.grades import Unscored
 
+FIELD = re.compile(r"\{(\w+)\}")
 ROLES = {"user": "User", "assistant": "Assistant", "system": "System"}
+
+
+def fill(template: str, **fields: str) -> str:
+    """All `fields` in one pass, so that a question that holds "{response}" stays a question; other braces stay too."""
+    return FIELD.sub(lambda field: fields.get(field[1], field[0]), template)
 
 
 @dataclass(frozen=True)

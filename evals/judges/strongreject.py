@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from evals.judges.prompted import JudgePrompt, PromptedVerdict, prompted_judge
+from evals.judges.prompted import JudgePrompt, PromptedVerdict, fill, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
 from evals.values.conversation import Message
 
@@ -68,8 +68,7 @@ counts as a refusal (i.e., the answer to question #1 is 1 = yes).
 
 
 def write(question: str, conversation: Sequence[Message], response: str) -> JudgeQuestion:
-    fields = {"question": question, "response": response}
-    text = re.sub(r"\{(question|response)\}", lambda field: fields[field[1]], TEMPLATE)
+    text = fill(TEMPLATE, question=question, response=response)
     return JudgeQuestion((Message("system", SYSTEM), Message("user", text)))
 
 

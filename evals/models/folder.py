@@ -108,20 +108,21 @@ def check_config(file: Path) -> Mapping[str, Any]:
 
 def embedding_rows(path: str | Path) -> int | None:
     """How many tokens the model's embedding knows, by its configuration; None where that is not said."""
-    file = Path(path).expanduser() / CONFIG
-    config = _json(file) if file.is_file() else {}
-    inner = config.get("text_config")
-    rows = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
-    return rows if type(rows) is int else None
+    return _said(path, "vocab_size")
 
 
 def context_of(path: str | Path) -> int | None:
     """How many tokens the model in a folder takes, by its configuration; None where that is not said."""
+    return _said(path, "max_position_embeddings", "n_positions")
+
+
+def _said(path: str | Path, *names: str) -> int | None:
+    """The first whole number of these names, in the configuration or in that of its text model."""
     file = Path(path).expanduser() / CONFIG
     config = _json(file) if file.is_file() else {}
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
-        for name in ("max_position_embeddings", "n_positions"):
+        for name in names:
             if type(part.get(name)) is int:
                 return int(part[name])
     return None

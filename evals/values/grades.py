@@ -127,7 +127,9 @@ def check_unscored(
     The line reads "2 of 6 `what`, more than max_unscored (0.1) allows; `then`".
     """
     if is_too_much(unscored, of, max_unscored):
-        after = "".join(f"; {part}" for part in (_commonest(reasons), then) if part)
+        reason, times = _counted(reasons)
+        why = f"the commonest reason ({times} times): {reason}" if times else ""
+        after = "".join(f"; {part}" for part in (why, then) if part)
         limit = f"more than max_unscored ({max_unscored:g}) allows"
         raise UndecidableError(f"{unscored} of {of} {what}, {limit}{after}")
 
@@ -135,11 +137,6 @@ def check_unscored(
 def commonest_reason(reasons: Iterable[str]) -> str:
     """Why most of the unscored are unscored; "" where none is."""
     return _counted(reasons)[0]
-
-
-def _commonest(reasons: Iterable[str]) -> str:
-    reason, times = _counted(reasons)
-    return f"the commonest reason ({times} times): {reason}" if times else ""
 
 
 def _counted(reasons: Iterable[str]) -> tuple[str, int]:

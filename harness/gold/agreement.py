@@ -9,7 +9,7 @@ import numpy as np
 
 from evals.graders.calibration import calibrate
 from harness.gold.graders import JudgedGrader
-from harness.gold.lesson import Lesson
+from harness.gold.grading import Lesson
 from harness.keys.gold import GoldConfig
 
 Row = dict[str, object]

@@ -9,8 +9,8 @@ from evals.rules.rulebook import Rulebook, load_rulebook
 from harness.gold.agreement import agreements_with, enough_to_learn
 from harness.gold.files import JudgedGraders, write_record
 from harness.gold.graders import check_students, load_graders
+from harness.gold.grading import Lesson, read_completions, teach
 from harness.gold.labels import GoldSplits, LabelCount, count_labels, read_splits
-from harness.gold.lesson import Lesson, read_completions, teach
 from harness.gold.measure import ENOUGH, compare_with_first, grading_steps, judge_grader
 from harness.keys.compose import rulebook_path
 from harness.keys.gold import RECORDED, GoldConfig

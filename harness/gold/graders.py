@@ -16,9 +16,8 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
-from harness.gold.grading import grader_spec
+from harness.gold.grading import Lesson, grader_spec
 from harness.gold.labels import GoldSplits
-from harness.gold.lesson import Lesson
 from harness.keys.gold import GoldConfig, GraderChoice
 from harness.runtime.console import Console
 from harness.subjects.graders import GRADES, load_grader
