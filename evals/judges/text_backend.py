@@ -37,6 +37,10 @@ class JudgeQuestion:
     messages: tuple[Message, ...] = ()
     text: str = ""
 
+    def __repr__(self) -> str:
+        """By the class's name of before, which the identities of judges, and so their kept judgements, have in them."""
+        return f"Request(messages={self.messages!r}, text={self.text!r})"
+
 
 class TextBackend(Protocol):
     """Greedy answers, in order; what could not be asked or answered is Unscored with its reason."""

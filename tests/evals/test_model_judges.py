@@ -387,3 +387,9 @@ def test_an_unknown_judge_is_refused() -> None:
         build_judge("oracle")
     with pytest.raises(InputError, match="field 'judges.recorded.path': is missing"):
         build_judge("recorded")
+
+
+def test_a_judges_identity_outlives_its_classes_names() -> None:
+    """A class of another name gave every prompted judge another identity: what it had judged was asked again."""
+    question = JudgeQuestion((Message("user", "?"),), "text")
+    assert repr(question) == "Request(messages=(Message(role='user', content='?'),), text='text')"
