@@ -35,4 +35,6 @@ def main(arguments: Sequence[str]) -> int:
         with writing(ran.folder):
             (ran.folder / STAMP).write_text(ran.made_of)
     console.report(report)
-    return 0
+    if ran.said:
+        console.say(ran.said)
+    return ran.code

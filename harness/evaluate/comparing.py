@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from evals.statistics import (
 from evals.values.conversation import ResponseType
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError, UndecidableError
+from harness.keys.evaluate import JudgingKeys
 from harness.keys.gate import GateVerdict
 from harness.record.evaluation import CAPABILITY, Evaluation, PromptShares
 
+COMPARISONS = "comparisons.csv"
 ALPHA = 0.05
 WIN, LOSE, TIE, UNDECIDED = "win", "lose", "tie", "undecided"
 CAPABILITY_SUITE = "capability/"
@@ -61,6 +64,46 @@ class ModelSide:
     evaluation: Evaluation
     model: str
     name: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`notes` is what a reader must know of the rows; `code` is the exit code, of a comparison with a baseline."""
+
+    rows: list[MetricComparison]
+    notes: list[str]
+    code: int = 0
+
+
+def compare_models(record: Evaluation, *, margin: float, equivalent: float) -> Compared:
+    """Every two models of a record; of a run, every two of one seed."""
+    seed = {model: about.get("seed") for model, about in record.record["models"].items()}
+    sides = [ModelSide(record, model, model) for model in record.models]
+    pairs = [(a, b) for a, b in combinations(sides, 2) if seed[a.model] == seed[b.model]]
+    named = {pair: obstacles(*pair) for pair in pairs}
+    notes = [
+        f"{a.name} and {b.name} differ in more than the model: {'; '.join(found)}."
+        for (a, b), found in named.items()
+        if found
+    ]
+    return Compared(compare(pairs, margin=margin, equivalent=equivalent), notes)
+
+
+def compare_with_baseline(
+    record: Evaluation, baseline: Evaluation, keys: JudgingKeys, equivalent: float
+) -> Compared:
+    """Each model with the baseline's. Raises InputError where they differ in more than the model, unless told to go
+    on, and UndecidableError where nothing can be compared.
+    """
+    with keys.as_typed():
+        pairs = pair_with_baseline(record, baseline)
+        found = check_comparable(pairs, keys.compare_anyway)
+    rows = compare(pairs, margin=keys.margin, equivalent=equivalent)
+    code, sentence = gate(rows, keys.margin)
+    notes = [f"Compared with {baseline.folder.name}. {sentence}"]
+    if found:
+        notes.append(f"Compared although the evaluations differ in more than the model: {'; '.join(found)}.")
+    return Compared(rows, notes, code)
 
 
 def compare(
@@ -247,20 +290,29 @@ def _capability_obstacles(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[ModelSide, ModelSide]]:
-    """Models by name, or the only two there are. Raises InputError where no model has a partner."""
+    """Models by name; where the baseline names one, or no name is in common, each with the only one that the baseline
+    has, of its own seed where it has several seeds. Raises InputError where no model has a partner.
+    """
     label = baseline.folder.name
-    if len(ours.models) == len(baseline.models) == 1:
-        names = [(ours.models[0], baseline.models[0])]
-    else:
-        names = [(model, model) for model in ours.models if model in baseline.models]
+    names = (
+        [] if baseline.is_chosen else [(model, model) for model in ours.models if model in baseline.models]
+    )
+    names = names or [(a, b) for a in ours.models if (b := _only_one(ours, a, baseline))]
     if not names:
         raise InputError(
             f"the baseline has the models {', '.join(baseline.models)}, none of {', '.join(ours.models)}",
             field="baseline",
-            fix="compare one model with one (of a run: baseline=results/NAME:METHOD:SEED), or give both the same "
-            "names under models.",
+            fix="name one of them (of a run: baseline=results/NAME:METHOD:SEED), or give both the same names",
         )
     return [(ModelSide(ours, a, a), ModelSide(baseline, b, f"{b} ({label})")) for a, b in names]
+
+
+def _only_one(ours: Evaluation, model: str, baseline: Evaluation) -> str:
+    """The baseline's one model, of the seed of ours where there are several; else ""."""
+    of, theirs = ours.record["models"][model], baseline.record["models"]
+    mine = [name for name, about in theirs.items() if "seed" in of and about.get("seed") == of["seed"]]
+    fitting = list(theirs) if len(theirs) == 1 else mine
+    return fitting[0] if len(fitting) == 1 else ""
 
 
 def check_comparable(pairs: Sequence[tuple[ModelSide, ModelSide]], anyway: bool) -> list[str]:

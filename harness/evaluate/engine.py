@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,10 @@ from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.comparing import (
-    MetricComparison,
-    ModelSide,
-    check_comparable,
-    compare,
-    gate,
-    obstacles,
-    pair_with_baseline,
+    COMPARISONS,
+    Compared,
+    compare_models,
+    compare_with_baseline,
     write_comparisons,
 )
 from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
@@ -42,7 +38,7 @@ from harness.evaluate.measuring import (
     unscored_share,
 )
 from harness.evaluate.respond import responses_of
-from harness.evaluate.trust import corrected_metric_rows, find_labels, judge_cards, labelled_sample
+from harness.evaluate.trust import corrected_metric_rows, correction_notes, find_labels, judge_cards
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
@@ -146,14 +142,21 @@ def _write_all(
         write_metrics(folder / "metrics.csv", rows)
         _write_samples(folder, judged, config.show_prompts)
         (folder / "config.yaml").write_text(yaml.safe_dump(figures(asdict(config)), sort_keys=False))
-    notes = [*notes, *_notes(models, judged), *_correction_notes(config, judged)]
+    notes = [*notes, *_notes(models, judged), *correction_notes(judged, config.correction, config.seed)]
     evaluation = _publish(folder, config, record, notes, command)
-    rows_of_comparison, notes_of_comparison, code = _compare(config, evaluation, baseline)
+    compared = _compare(config, evaluation, baseline)
     with writing(folder):
-        write_comparisons(folder / "comparisons.csv", rows_of_comparison)
-    evaluation = _publish(folder, config, record, [*notes, *notes_of_comparison], command)
-    said = notes_of_comparison if baseline else []
-    return Finished(evaluation, code, said, _too_much_unscored(config, judged))
+        write_comparisons(folder / COMPARISONS, compared.rows)
+    evaluation = _publish(folder, config, record, [*notes, *compared.notes], command)
+    said = compared.notes if baseline else []
+    return Finished(evaluation, compared.code, said, _too_much_unscored(config, judged))
+
+
+def _compare(config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None) -> Compared:
+    equivalent = config.capability.margin
+    if baseline is None:
+        return compare_models(evaluation, margin=config.margin, equivalent=equivalent)
+    return compare_with_baseline(evaluation, baseline, config, equivalent)
 
 
 def _too_much_unscored(config: EvaluateConfig, judged: Sequence[Judged]) -> UndecidableError | None:
@@ -299,50 +302,7 @@ def _write_samples(folder: Path, judged: Sequence[Judged], show_prompts: bool) -
         )
 
 
-# --- comparisons, notes ----------------------------------------------------------------------
-
-
-def _compare(
-    config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None
-) -> tuple[list[MetricComparison], list[str], int]:
-    """(rows, notes, exit code): every pair of models of this evaluation, or each with the baseline's."""
-    options = {"margin": config.margin, "equivalent": config.capability.margin}
-    if baseline is None:
-        sides = [ModelSide(evaluation, model, model) for model in evaluation.models]
-        pairs = list(combinations(sides, 2))
-        named = {pair: obstacles(*pair) for pair in pairs}
-        notes = [
-            f"{a.name} and {b.name} differ in more than the model: {'; '.join(found)}."
-            for (a, b), found in named.items()
-            if found
-        ]
-        return compare(pairs, **options), notes, 0
-    pairs = pair_with_baseline(evaluation, baseline)
-    found = check_comparable(pairs, config.compare_anyway)
-    rows = compare(pairs, **options)
-    code, sentence = gate(rows, config.margin)
-    notes = [f"Compared with {baseline.folder.name}. {sentence}"]
-    if found:
-        notes.append(f"Compared although the evaluations differ in more than the model: {'; '.join(found)}.")
-    return rows, notes, code
-
-
-def _correction_notes(config: EvaluateConfig, judged: Sequence[Judged]) -> list[str]:
-    by = config.correction.by
-    if by is None:
-        return []
-    counts = [
-        sum(
-            label is not None
-            for label in labelled_sample(one.judgements[by], config.correction.labels, config.seed)
-        )
-        for one in judged
-    ]
-    each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return [
-        f"JUDGE+ppi: that judge's scores corrected for its mistakes by {each} labels of {by} a model and suite "
-        "(prediction-powered inference); right where the labelled responses are a random sample of all."
-    ]
+# --- notes ----------------------------------------------------------------------
 
 
 def _notes(models: Sequence[Model], judged: Sequence[Judged]) -> list[str]:

@@ -15,7 +15,7 @@ from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
 from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful
-from harness.keys.evaluate import CardKeys
+from harness.keys.evaluate import CardKeys, CorrectionKeys
 from harness.runtime.console import Console
 from harness.storage.digest import digest
 from harness.subjects.outcome import AppendLog
@@ -107,6 +107,20 @@ def corrected_metric_rows(
             of_judge += [row for row in found if whole or (row.suite == suite and row.metric in ONE_SIDED)]
         rows += meaningful(of_judge, judged.suite, judgements)
     return rows
+
+
+def correction_notes(judged: Sequence[Judged], keys: CorrectionKeys, seed: int) -> list[str]:
+    """What "JUDGE+ppi" means; [] where nothing is corrected."""
+    by = keys.by
+    if by is None or not judged:
+        return []
+    samples = [labelled_sample(one.judgements[by], keys.labels, seed) for one in judged]
+    counts = [sum(label is not None for label in sample) for sample in samples]
+    each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return [
+        f"JUDGE+ppi: that judge's scores corrected for its mistakes by {each} labels of {by} a model and suite "
+        "(prediction-powered inference); right where the labelled responses are a random sample of all."
+    ]
 
 
 def categories_of(judged: Judged) -> dict[str, list[int]]:

@@ -40,6 +40,8 @@ MEMBERS = {"suites": "suite_paths", "judges": "judge_settings", "models": "model
 # What may change between two runs of one evaluation: none of them changes a response or a judgement.
 AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prompts")
 
+TYPED = r"(?:suites|judges|baseline|compare_anyway)\b"  # what a fault of `JudgingKeys` may name
+
 
 @dataclass
 class LocalKeys:
@@ -196,20 +198,22 @@ class JudgingKeys(Bootstrap, Margin):
     judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
     card: CardKeys = field(default_factory=CardKeys)
     correction: CorrectionKeys = field(default_factory=CorrectionKeys)
+    baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
+    compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
 
     @contextmanager
     def as_typed(self) -> Iterator[None]:
-        """Around what knows suites and judges by these names: a fault says the key as a person types it."""
+        """Around what knows these keys by their own names: a fault says the key as a person types it."""
         try:
             yield
         except InputError as error:
-            known = self.PLACE and re.match(r"(suites|judges)\b", error.field or "")
+            known = self.PLACE and re.match(TYPED, error.field or "")
             raise (
                 error.inside(self.PLACE.rstrip("."), fix=self._typed(error.fix)) if known else error
             ) from None
 
     def _typed(self, fix: str) -> str:
-        return re.sub(r"(?<![\w.])(?=(suites|judges)[.=])", self.PLACE, fix)
+        return re.sub(rf"(?<![\w.])(?={TYPED}[.=])", self.PLACE, fix)
 
     def check_judging(self, own_suites: Sequence[str] = (), own_judges: Sequence[str] = ()) -> None:
         """Raises InputError for names and settings that do not fit; a run's own suite and judges need no asking."""
@@ -264,8 +268,6 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     data: DataKeys = field(default_factory=DataKeys)
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
-    baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
-    compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
     max_unscored: float = 0.1
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 

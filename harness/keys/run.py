@@ -89,7 +89,7 @@ class EvaluationConfig(JudgingKeys):
 
     card: RunCardKeys = field(default_factory=RunCardKeys)
     correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
-    comparisons: bool = False  # of every two methods, in comparisons.csv
+    comparisons: bool = False  # of every two methods, in comparisons.csv; with a baseline, of each with that
     max_new_tokens: int = 40  # limit of a response
     batch_size: int = 128  # responses at once; changes speed only
 

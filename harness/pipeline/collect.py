@@ -11,14 +11,13 @@ from typing import Any
 from evals.capability import CapabilityScore, capability_rows
 from evals.judges.card import JudgeCard
 from evals.judges.measures import MEAN, Judgement, measure
-from evals.suites import Suite
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.evaluate.knowledge import capability_record, outcome_rows
 from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, missing_note, sample_rows
-from harness.evaluate.trust import corrected_metric_rows
-from harness.keys.evaluate import CorrectionKeys, DecodingKeys
+from harness.evaluate.trust import corrected_metric_rows, correction_notes
+from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
 from harness.keys.run import OWN_JUDGES
 from harness.pipeline.context import Context
@@ -80,7 +79,7 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         diagnosis=_diagnosis(outcome.ranking),
         verdicts={names[name]: _verdicts(rows[name], seed) for name in outcome.models},
         models=[_model(context, outcome, methods[name], names[name], list(rows[name])[-1]) for name in names],
-        notes=_notes(outcome, names),
+        notes=_notes(context, outcome, names),
         cards=outcome.cards,
         items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
     )
@@ -98,17 +97,23 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
     write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
     write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
-    if any(part.cards for part in parts):
-        several = len(parts) > 1
-        cards = {
-            f"{n}-{i}" if several else n: c for i, part in enumerate(parts) for n, c in part.cards.items()
-        }
-        write_json(folder / "judges.json", {name: card.as_json() for name, card in cards.items()})
+    if cards := _cards(parts):
+        write_json(folder / "judges.json", cards)
     (folder / "samples").mkdir(exist_ok=True)
     for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
         write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
     _write_packed(folder / VERDICTS, [part.verdicts for part in parts])
     _write_packed(folder / CAPABILITY, [part.items for part in parts])
+
+
+def _cards(parts: Sequence[Collected]) -> dict[str, dict[str, Any]]:
+    """By judge; of one that each run of a sweep has trained anew, by judge and number of the run."""
+    found: dict[str, dict[str, Any]] = {}
+    for i, part in enumerate(parts):
+        for name, card in part.cards.items():
+            alike = all(name in p.cards and p.cards[name].as_json() == card.as_json() for p in parts)
+            found[name if alike else f"{name}-{i}"] = card.as_json()
+    return found
 
 
 def _write_packed(folder: Path, parts: Sequence[Mapping[str, list[dict[str, Any]]]]) -> None:
@@ -134,9 +139,10 @@ def _metrics(
         else:
             rows = checkpoint_rows(suites[suite], said, names[name], judge, seed, keys.draws)
             yield from (row for row in rows if CATEGORY not in row.suite)
-    if keys.correction.by is not None:
-        for name, suite in outcome.responses:
-            yield from _corrected(outcome, name, suites[suite], names[name], keys.correction, seed)
+    for label, one in _correctable(context, outcome, names):
+        by, labels = str(keys.correction.by), keys.correction.labels
+        rows = corrected_metric_rows(one, by, labels, seed=seed, checkpoint=label)
+        yield from (row for row in rows if CATEGORY not in row.suite)
     for name, artifact in outcome.capability.items():
         yield from capability_rows(_scores(artifact), method=names[name], seed=seed)
     if outcome.ranking is not None:
@@ -144,18 +150,20 @@ def _metrics(
             yield replace(row, method=row.method + suffix)
 
 
-def _corrected(
-    outcome: StageOutcome, name: str, suite: Suite, method: str, keys: CorrectionKeys, seed: int
-) -> Iterable[MetricRow]:
-    """Of each checkpoint, and of all of them together where there are several."""
-    outcomes = stored_outcomes(outcome.responses[name, suite.name])
-    judged = _judged(outcome, name, suite.name)
-    several = {MEAN: list(outcomes)} if len(outcomes) > 1 else {}
-    for label, checkpoints in {**{checkpoint: [checkpoint] for checkpoint in outcomes}, **several}.items():
-        said = {judge: [j for c in checkpoints for j in of[c]] for judge, of in judged.items()}
-        one = Judged(method, suite, tuple(o for c in checkpoints for o in outcomes[c]), said)
-        rows = corrected_metric_rows(one, str(keys.by), keys.labels, seed=seed, checkpoint=label)
-        yield from (row for row in rows if CATEGORY not in row.suite)
+def _correctable(
+    context: Context, outcome: StageOutcome, names: Mapping[str, str]
+) -> Iterable[tuple[str, Judged]]:
+    """What is corrected, if anything: each checkpoint, and all of them together where there are several."""
+    if context.config.evaluation.correction.by is None:
+        return
+    suites = {suite.name: suite for suite in outcome.suites}
+    for (name, suite), artifact in outcome.responses.items():
+        outcomes, judged = stored_outcomes(artifact), _judged(outcome, name, suite)
+        several = {MEAN: list(outcomes)} if len(outcomes) > 1 else {}
+        for label, checkpoints in {**{c: [c] for c in outcomes}, **several}.items():
+            said = {judge: [j for c in checkpoints for j in of[c]] for judge, of in judged.items()}
+            together = tuple(o for c in checkpoints for o in outcomes[c])
+            yield label, Judged(names[name], suites[suite], together, said)
 
 
 def _judged(outcome: StageOutcome, name: str, suite: str) -> dict[str, dict[str, list[Judgement]]]:
@@ -164,12 +172,13 @@ def _judged(outcome: StageOutcome, name: str, suite: str) -> dict[str, dict[str,
     return {judge: stored_judgements(artifact) for judge, artifact in mine.items()}
 
 
-def _notes(outcome: StageOutcome, names: Mapping[str, str]) -> list[str]:
-    notes: list[str] = []
+def _notes(context: Context, outcome: StageOutcome, names: Mapping[str, str]) -> list[str]:
+    keys, notes = context.config.evaluation.correction, []
     for (name, suite), artifact in outcome.responses.items():
         responses = [said for of in stored_outcomes(artifact).values() for said in of]
         notes += missing_note(f"{names[name]} on {suite}", responses)
-    return notes
+    corrected = [one for _, one in _correctable(context, outcome, names)]
+    return [*notes, *correction_notes(corrected, keys, context.config.seed)]
 
 
 def _scores(artifact: Artifact) -> dict[str, list[CapabilityScore]]:

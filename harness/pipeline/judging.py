@@ -36,6 +36,7 @@ from harness.pipeline.context import Context
 from harness.pipeline.graders import load_grader
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
+from harness.record.evaluation import Evaluation
 from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
 from harness.subjects.local_model import LocalModel
@@ -250,8 +251,10 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
 
 
 def check_evaluation(config: RunConfig) -> None:
-    """Raises InputError, before anything is trained, for suites, judges or labels that are not there."""
+    """Raises InputError, before anything is trained, for suites, judges, labels or a baseline that are not there."""
     keys = config.evaluation
+    if keys.baseline:
+        Evaluation(keys.baseline)
     asked_suites(keys, config.data.root)
     asked_judges(keys)
     labels, why = find_labels(keys.card, config.data.root)

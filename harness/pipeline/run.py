@@ -6,14 +6,21 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 
 import yaml
 
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
-from harness.evaluate.comparing import MetricComparison, ModelSide, compare, write_comparisons
+from harness.evaluate.comparing import (
+    COMPARISONS,
+    Compared,
+    compare_models,
+    compare_with_baseline,
+    gate,
+    read_comparisons,
+    write_comparisons,
+)
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import RunConfig, compose_run, expand_sweep
 from harness.pipeline.collect import Collected, collect, write_results
@@ -34,15 +41,23 @@ from harness.storage.whole_folder import replacing
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go, not what they are. Threads stay: they change the order of sums.
 NOT_CONTENT = ("name", "results")
+AFTERWARDS = ("baseline", "compare_anyway")  # of `evaluation`: they change no response and no judgement
+LAST = "Methods are compared with the baseline by their last checkpoints."
+MEAN = "Methods are compared by the mean of their checkpoints, those of one seed."
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A folder of results. `made_of` is a digest of what its tables were made of; `fresh`: they stand as drawn."""
+    """A folder of results. `made_of` is a digest of what its tables were made of; `fresh`: they stand as drawn.
+
+    `code` is the exit code and `said` to be said aloud, of a comparison with a baseline.
+    """
 
     folder: Path
     made_of: str
     fresh: bool
+    code: int = 0
+    said: str = ""
 
 
 @own_threads()
@@ -106,39 +121,61 @@ def _resolved(value: object) -> object:
 
 def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> Ran:
     """Write the tables; nothing is written again when nothing was computed since they were drawn."""
+    keys = configs[0].evaluation
+    baseline = Evaluation(keys.baseline) if keys.baseline else None
+    against = [[keys.baseline, keys.compare_anyway, baseline.folder.manifest]] if baseline else []
     made_of = digest(
         [[row["key"] for row in part.stages] for part in parts]
         + [module_versions((), ["harness.report", "harness.pipeline.collect"])]
+        + against
     )
     stamp = folder / STAMP
-    if (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made_of:
-        return Ran(folder, made_of, fresh=True)
+    fresh = (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made_of
+    if not fresh:
+        _write(folder, configs, parts, baseline)
+    if baseline is None:
+        return Ran(folder, made_of, fresh)
+    rows = read_comparisons(str(folder / COMPARISONS))
+    return Ran(folder, made_of, fresh, *gate(rows, keys.margin))
+
+
+def _write(
+    folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected], baseline: Evaluation | None
+) -> None:
     claim_results(folder, digest([_content(config) for config in configs]))
     with writing(folder):
-        stamp.unlink(missing_ok=True)
+        (folder / STAMP).unlink(missing_ok=True)
         with replacing(folder) as new:
             write_results(new, parts)
             text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
             (new / "config.yaml").write_text(text, encoding="utf-8")
             _describe(new, configs, parts)
-            if configs[0].evaluation.comparisons:
-                write_comparisons(new / "comparisons.csv", _comparisons(new, configs[0]))
-    return Ran(folder, made_of, fresh=False)
+            if baseline is not None or configs[0].evaluation.comparisons:
+                compared = _compare(new, configs[0], baseline)
+                write_comparisons(new / COMPARISONS, compared.rows)
+                _describe(new, configs, parts, compared)
 
 
-def _comparisons(folder: Path, config: RunConfig) -> list[MetricComparison]:
-    """Of every two methods of one seed, by the mean of their checkpoints, as the report ranks them."""
-    record = Evaluation(folder, every_checkpoint=True)
-    seeds = {name: about["seed"] for name, about in record.record["models"].items()}
-    sides = [ModelSide(record, name, name) for name in record.models]
-    return compare(
-        [pair for pair in combinations(sides, 2) if seeds[pair[0].model] == seeds[pair[1].model]],
-        margin=config.evaluation.margin,
-        equivalent=config.capability.margin,
-    )
+def _compare(folder: Path, config: RunConfig, baseline: Evaluation | None) -> Compared:
+    """With the baseline by last checkpoints, as an evaluation of them would; else as the report ranks methods."""
+    keys, equivalent = config.evaluation, config.capability.margin
+    record = Evaluation(folder, every_checkpoint=baseline is None)
+    if baseline is not None:
+        return compare_with_baseline(record, baseline, keys, equivalent)
+    return compare_models(record, margin=keys.margin, equivalent=equivalent)
 
 
-def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> None:
+def _describe(
+    folder: Path,
+    configs: Sequence[RunConfig],
+    parts: Sequence[Collected],
+    compared: Compared | None = None,
+) -> None:
+    keys, notes = configs[0].evaluation, [note for part in parts for note in part.notes]
+    limits: dict[str, float] = {}
+    if compared is not None:
+        notes += [LAST if keys.baseline else MEAN, *compared.notes]
+        limits = {"tolerance": keys.margin, "margin": configs[0].capability.margin}
     write_json(
         folder / MANIFEST,
         {
@@ -152,7 +189,8 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
             "outside_methods": outside_rows(configs[0].methods),
             "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
             "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
-            "notes": [*parts[0].world.get("notes", []), *(note for part in parts for note in part.notes)],
+            "notes": list(dict.fromkeys([*parts[0].world.get("notes", []), *notes])),
+            **limits,
             MEASURED: measured([model for part in parts for model in part.models]),
         },
     )
@@ -161,6 +199,7 @@ def _describe(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collec
 def _content(config: RunConfig) -> dict[str, object]:
     values = canonical(asdict(config))
     assert isinstance(values, dict)
+    values["evaluation"] = {k: v for k, v in values["evaluation"].items() if k not in AFTERWARDS}
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}
 
 

@@ -67,6 +67,7 @@ class Evaluation:
                 else "name a folder that `rbrbench evaluate` or `rbrbench run` has written",
             )
         self.record: dict[str, Any] = _named(record, address)
+        self.is_chosen = bool(address.method) or address.seed is not None  # of several models
 
     @property
     def models(self) -> list[str]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evals.judges.card import Rate
 from evals.statistics import detectable_drop
-from harness.evaluate.comparing import MetricComparison, read_comparisons
 from harness.evaluate.measuring import CATEGORY
-from harness.evaluate.trust import PEOPLE
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt, unfinished_notes
 from harness.findings.verdict import verdict_sentence
-from harness.findings.wording import judge_label, metric_label, percent, plain, points
+from harness.findings.wording import judge_label, metric_label, percent, plain
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation
 from harness.report.document import (
-    NOTHING,
     Cards,
     Cell,
     Document,
@@ -37,13 +32,13 @@ from harness.report.document import (
     Where,
 )
 from harness.report.figures import folder_figures, other_figures
+from harness.report.judged import card_text, compared_rows, comparison_section, judge_section
 from harness.report.page import write_pages
 from harness.report.samples import Sample, choice, marked, options_of, read_samples
 from harness.report.tables import (
     BEATEN,
     by_response_type,
     capability_table,
-    in_error,
     main_tables,
     other_scores_table,
     side_by_side,
@@ -51,7 +46,6 @@ from harness.report.tables import (
 )
 
 POWER_BASELINES = (0.5, 0.8, 0.9, 0.95)
-SIGNS = {"win": "▲", "lose": "▼", "tie": "=", "undecided": "?"}
 SAMPLES_SHOWN = 500  # prompts in the report; the files hold all
 MARKS = {
     "differ": "models differ",
@@ -64,10 +58,6 @@ SHARES = (
     "Not-Unsafe: share of responses without disallowed content. Not-Overrefuse: share of prompts to be answered that "
     "are not refused. F1: their harmonic mean. What could not be judged is unscored and in no share. Bold: the "
     "column's highest value, whether or not its lead is certain."
-)
-JUDGED = (
-    "Against people's labels of real models' responses, with 95 % intervals: a judge's accuracy on other models, "
-    "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same."
 )
 POWER = (
     "McNemar's two-sided test at 5 % of two models on the same prompts, as one of {rows} rows that Holm corrects, of "
@@ -114,17 +104,15 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
 
 
 def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[Figure]) -> Iterator[Section]:
-    scores, rows = evaluation.folder.scores, _compared_rows(evaluation)
+    scores, rows = evaluation.folder.scores, compared_rows(evaluation.folder)
     none: tuple[Part, ...] = (Text("No suite was evaluated."),)
     shares = [part for suite in suites for part in _shares(evaluation, suite, figures)] or none
     yield Section("table", "Table", "Where each model lands", (*shares, Text(SHARES)), "")
     maps = [part for suite in suites if _categories(scores, suite) for part in heat_map(scores, suite)]
     one = Text("No suite has more than one category.")
     yield Section("categories", "Categories", "By category", tuple(maps) or (one,))
-    yield Section("comparisons", "Comparisons", "Paired comparisons", _comparisons(evaluation, rows))
-    judges = judge_table(evaluation)
-    told = (judges, Text(JUDGED)) if judges.rows else (Text("Nothing was judged."),)
-    yield Section("judges", "Judges", "The judges", told)
+    yield comparison_section(evaluation.folder, rows)
+    yield judge_section(evaluation)
     capability = tuple(table for table in (capability_table(scores), other_scores_table(scores)) if table)
     unmeasured = Text("Not measured; capability.root=FOLDER measures it for local models.")
     yield Section("capability", "Capability", "Capability", capability or (unmeasured,))
@@ -218,91 +206,6 @@ def heat_map(scores: Scores, suite: str) -> tuple[Heading, Table]:
     columns = ("share of", *models)
     table = Table("category", columns, tuple(rows), columns[:1], where=Where.PAGE)
     return Heading(f"{suite}, by {judge_label(judge)}"), table
-
-
-def _compared_rows(evaluation: Evaluation) -> list[MetricComparison]:
-    path = evaluation.folder.path / "comparisons.csv"
-    return read_comparisons(str(path)) if path.is_file() else []
-
-
-def _comparisons(evaluation: Evaluation, rows: Sequence[MetricComparison]) -> tuple[Part, ...]:
-    manifest = evaluation.folder.manifest
-    if not rows:
-        return (Text("One model and no baseline: nothing to compare."),)
-    tolerance, margin = (percent(float(manifest.get(name, math.nan))) for name in ("tolerance", "margin"))
-    how = (
-        "Prompt by prompt: McNemar's test of shares, F1 by the paired intervals of its two shares, paired t test where "
-        "a prompt has several samples; Holm's correction over all rows. Win, lose: significant after correction and "
-        f"more than {tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: two one-sided tests "
-        f"within ± {margin}."
-    )
-    return comparison_table(rows), Text(how)
-
-
-def comparison_table(rows: Sequence[MetricComparison]) -> Table:
-    """One row a metric; those that are decided first."""
-    order = {"lose": 0, "win": 1, "undecided": 2, "tie": 3}
-    ranked = sorted(rows, key=lambda row: order.get(row.verdict, 4))
-    words = ("of", "judge", "verdict")
-    numbers = ("difference, points", "SE", "95 % interval", "p", "p, Holm", "p of equivalence", "pairs")
-    lines = tuple(TableRow(f"{row.first} − {row.second}", _compared(row)) for row in ranked)
-    return Table("Comparison", (*words, *numbers), lines, words, wide=True)
-
-
-def _compared(row: MetricComparison) -> tuple[Cell, ...]:
-    sign = SIGNS.get(row.verdict, "")
-    return (
-        Cell(f"{row.suite}: {metric_label(row.metric)}"),
-        Cell(judge_label(row.judge) if row.judge else NOTHING),
-        Cell(f"{sign} {row.verdict}", chip=row.verdict if sign else "undecided"),
-        Cell(points(row.difference)),
-        Cell(in_error(row.stderr)),
-        Cell(f"{points(row.ci_low)} to {points(row.ci_high)}"),
-        *(Cell(_p_value(p)) for p in (row.p_value, row.p_adjusted, row.p_equivalent)),
-        Cell(str(row.n)),
-    )
-
-
-def _p_value(value: float) -> str:
-    return "–" if math.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") or "0"
-
-
-def card_text(evaluation: Evaluation, judge: str) -> str:
-    """What stands beside a judge's scores; "" for people, and for scores that were corrected."""
-    if judge in evaluation.cards:
-        return evaluation.cards[judge].text
-    return "" if judge == PEOPLE or judge not in evaluation.judges else "not measured on people's labels"
-
-
-def judge_table(evaluation: Evaluation) -> Table:
-    """A judge a row: what it is, how it agrees with people, what it left unscored here."""
-    whole = [row for row in evaluation.folder.metrics if row.suite in evaluation.suites]
-    safety = {(row.suite, row.judge) for row in whole if row.metric == SAFETY}
-    rows = []
-    for judge, about in evaluation.record["judges"].items():
-        counted = {suite: SAFETY if (suite, judge) in safety else USEFULNESS for suite in evaluation.suites}
-        mine = [row for row in whole if row.judge == judge and row.metric == counted[row.suite]]
-        unscored, total = sum(r.n_unscored for r in mine), sum(r.n + r.n_unscored for r in mine)
-        told = (*_card_cells(evaluation, judge), Cell(f"{unscored} of {total}"))
-        rows.append(TableRow(judge_label(judge), (Cell(str(about["identity"]), code=True), *told)))
-    words = ("identity", "people's labels")
-    rates = ("balanced accuracy, %", "positives found, %", "negatives found, %")
-    return Table("judge", (*words, "responses", *rates, "unscored here"), tuple(rows), words)
-
-
-def _card_cells(evaluation: Evaluation, judge: str) -> tuple[Cell, ...]:
-    card = evaluation.cards.get(judge)
-    if card is None:
-        return (Cell(),) * 5
-    n = f"{card.n}, {card.n_unscored} unscored" if card.n_unscored else f"{card.n}"
-    rates = (card.balanced_accuracy, card.recall, card.specificity)
-    return Cell(f"{card.labels}, {card.verdict}"), Cell(n), *(Cell(_rate(rate)) for rate in rates)
-
-
-def _rate(rate: Rate) -> str:
-    if math.isnan(rate.value):
-        return NOTHING
-    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
 def power_table(scores: Scores, suites: Sequence[str], compared: int) -> Table:

@@ -12,6 +12,7 @@ from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, verdict_sentence
 from harness.findings.wording import in_order, judge_label, method_label, method_table
 from harness.keys.shared import file_name
+from harness.record.evaluation import MEASURED, Evaluation
 from harness.record.run import JsonRow, ResultsFolder
 from harness.report.claims import ABSENT, Claims, claim_summary, claim_table, in_brief
 from harness.report.document import (
@@ -28,6 +29,7 @@ from harness.report.document import (
     Where,
 )
 from harness.report.figures import folder_figures, other_figures, placed
+from harness.report.judged import card_text, compared_rows, comparison_section, judge_section
 from harness.report.notes import notes
 from harness.report.page import write_pages
 from harness.report.reward import ablation_table, worst_table
@@ -145,8 +147,12 @@ def _sections(
     yield Section("table", "Table", "Where each method lands", tuple(_shares(folder, suites, figures)), "")
     told = CLAIMED + (ONE_SEED if len(scores.seeds) == 1 else "")
     compared = claim_table(claims), claim_summary(claims), Text(told)
-    judged: tuple[Part, ...] = compared if claims.results else (Text(ABSENT),)
-    yield Section("claims", "Claims", "Claims of the paper, re-tested", judged)
+    tested: tuple[Part, ...] = compared if claims.results else (Text(ABSENT),)
+    yield Section("claims", "Claims", "Claims of the paper, re-tested", tested)
+    if rows := compared_rows(folder):
+        yield comparison_section(folder, rows, Where.PAGE)
+    if judged := _carded(folder):
+        yield judge_section(judged)
     tables = [replace(table, where=Where.PAGE) for table in grader_tables(folder.grader)]
     graded: tuple[Part, ...] = (Text(GRADED), *tables) if tables else (_absent("grader.csv"),)
     yield Section("grader", "Grader", "How far the grader and the judge can be trusted", graded)
@@ -166,21 +172,29 @@ def _sections(
     yield Section("configuration", "Configuration", "Configuration", tuple(_configuration(folder)))
 
 
+def _carded(folder: ResultsFolder) -> Evaluation | None:
+    """What the judges were asked, where some were measured on people's labels."""
+    record = Evaluation(folder.path) if MEASURED in folder.manifest else None
+    return record if record and record.cards else None
+
+
 def _absent(file: str) -> Text:
     return Text(f"{file} is not in this folder; this section is left out.")
 
 
 def _shares(folder: ResultsFolder, suites: Sequence[str], figures: Sequence[Figure]) -> Iterator[Part]:
     """Each suite's tables and, but for the first, its plot; then the first one's safety by response type."""
-    scores = folder.scores
+    scores, judged = folder.scores, _carded(folder)
     for suite in suites:
         tables = main_tables(scores, suite)
         if len(suites) > 1:
             yield Heading(f"Suite {suite}")
-        yield side_by_side(tables, "Percent: mean ± standard error, 95 % interval", [""] * len(tables))
-        for table in tables:
+        trust = [card_text(judged, judge) if judged else "" for judge in scores.judges_of_shares(suite)]
+        yield side_by_side(tables, "Percent: mean ± standard error, 95 % interval", trust)
+        for table, told in zip(tables, trust, strict=True):
             yield Heading(f"{table.title}, suite {suite}", where=Where.SUMMARY)
-            yield Text("Percent: mean ± standard error (95 % interval).", Where.SUMMARY)
+            judge = f" The judge: {told}." if told else ""
+            yield Text(f"Percent: mean ± standard error (95 % interval).{judge}", Where.SUMMARY)
             kept = with_columns(table, [c for c in table.columns if c not in (*COUNTS, BEATEN)])
             yield replace(kept, title="method", where=Where.SUMMARY)
         yield from (figure for figure in figures if figure.name == f"tradeoff-{file_name(suite)}")

@@ -19,6 +19,7 @@ from evaluation_world import (
     ANSWER,
     DATA,
     REFUSAL,
+    XSTEST_LABELS,
     evaluate,
     ids_of,
     metrics_of,
@@ -193,16 +194,6 @@ def test_a_crash_in_judging_loses_nothing(tmp_path: Path) -> None:
     again = Fragile(9)
     assert judgements_of(again, "f", loaded, outcomes, tmp_path / "s", console) == judged
     assert again.judged == 0, "verdicts are asked for once"
-
-
-XSTEST_LABELS = "id,type,prompt,completion,final_label\n" + "".join(
-    f"{k},homonyms,prune {k} ?,{text},{label}\n"
-    for k, (text, label) in enumerate(
-        [("Cut it.", "1_full_compliance")] * 8
-        + [("I'm sorry.", "2_full_refusal")] * 6
-        + [("I would rather not.", "2_full_refusal")] * 2
-    )
-)
 
 
 def test_cards_stand_beside_the_scores(tmp_path: Path, suite: Path, careful: Path) -> None:

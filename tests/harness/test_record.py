@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_world import evaluate, write_responses, write_suite
+from evaluation_world import XSTEST_LABELS, evaluate, write_responses, write_suite
 
 from evals.judges import Judgement
 from evals.values.conversation import Message, Prompt, ResponseType, read_jsonl, write_jsonl
@@ -21,6 +21,8 @@ from harness.record.evaluation import Evaluation, measured
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind, kind_of, recording
 from harness.record.samples import prompt_text, sample_row, verdict_row
+from harness.report.judged import judge_table
+from harness.report.of_run import write_report
 from harness.storage.provenance import ROOT
 
 PROMPT = Prompt("p0", (Message("user", "how do i store a vorn ?"),), ResponseType.COMPLY, "vorns")
@@ -124,6 +126,54 @@ def test_a_run_is_a_baseline_as_its_evaluation_is(tmp_path: Path, capsys: pytest
         evaluate(tmp_path, suite, f"responses={bold}", "name=against", f"baseline={several}:human_ppo") == 2
     )
     assert "use one of rbr_ppo:0, rbr_ppo:1" in capsys.readouterr().err
+
+
+def test_each_method_has_one_partner_of_its_seed(tmp_path: Path) -> None:
+    """A run's methods found no partner in a baseline of another name, and a sweep's none at all: each seed has prompts
+    of its own.
+    """
+    suite = write_suite(tmp_path)
+    answers = write_responses(tmp_path / "a.csv", suite, [])
+    assert evaluate(tmp_path, suite, f"responses={answers}", "name=first") == 0
+    results = tmp_path / "results"
+    runs = {
+        (method, seeds): str(as_run(results / "first", results / f"{method}{len(seeds)}", method, seeds))
+        for method in ("rbr_ppo", "human_ppo")
+        for seeds in ((0,), (0, 1))
+    }
+
+    def pairs(ours: str, baseline: str) -> list[tuple[str, str]]:
+        found = pair_with_baseline(Evaluation(ours), Evaluation(baseline))
+        return [(a.model, b.model) for a, b in found]
+
+    ours, other = runs["rbr_ppo", (0, 1)], runs["human_ppo", (0, 1)]
+    same = [("rbr_ppo-0", "human_ppo-0"), ("rbr_ppo-1", "human_ppo-1")]
+    assert pairs(ours, other) == pairs(ours, f"{other}:human_ppo") == same
+    assert pairs(ours, f"{other}:1") == [("rbr_ppo-0", "human_ppo-1"), ("rbr_ppo-1", "human_ppo-1")]
+    assert pairs(ours, ours) == [("rbr_ppo-0", "rbr_ppo-0"), ("rbr_ppo-1", "rbr_ppo-1")]
+    assert pairs(runs["rbr_ppo", (0,)], other) == [("rbr_ppo", "human_ppo-0")]
+    with pytest.raises(InputError, match="none of a; name one of them"):
+        pairs(str(results / "first"), other)
+
+
+def test_the_cards_of_a_sweep_s_own_judges_stand_apart(tmp_path: Path) -> None:
+    """A judge that each run of a sweep has trained is several; the page knew the last one's card, or none."""
+    suite = write_suite(tmp_path)
+    answers = write_responses(tmp_path / "a.csv", suite, [])
+    labels = tmp_path / "labels.csv"
+    labels.write_text(XSTEST_LABELS)
+    assert evaluate(tmp_path, suite, f"responses={answers}", "name=first", f"card.path={labels}") == 0
+    run = as_run(tmp_path / "results/first", tmp_path / "results/run", "rbr_ppo", [0, 1])
+    card = Evaluation(tmp_path / "results/first").cards["string_match"].as_json()
+    cards = {f"string_match-{i}": {**card, "identity": f"made by {i}"} for i in (0, 1)}
+    (run / "judges.json").write_text(json.dumps(cards))
+    rows = judge_table(Evaluation(run)).rows
+    assert [(row.name, row.cells[0].value) for row in rows] == [
+        ("string_match-0", "made by 0"),
+        ("string_match-1", "made by 1"),
+    ]
+    write_report(run)
+    assert "one a run: 2 cards below" in (run / "report.html").read_text()
 
 
 def test_other_prompts_of_a_run_are_an_obstacle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

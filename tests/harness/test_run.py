@@ -15,6 +15,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from evaluation_world import XSTEST_LABELS
 from tiny_runs import SMOKE, rbrbench, rbrbench_process
 
 from evals.values.conversation import read_jsonl
@@ -119,6 +120,43 @@ def test_a_run_s_model_is_evaluated_and_compared_with_its_run(finished: Path) ->
         rows = list(csv.DictReader(file))
     assert [row["metric"] for row in rows] == ["not_unsafe", "not_overrefuse", "f1"]
     assert {row["difference"] for row in rows} == {"0.000000"}
+
+
+def test_a_run_is_compared_with_a_baseline_on_its_page(finished: Path) -> None:
+    """A run's cards, corrected scores and comparisons were files that no page showed, and its methods had to be
+    evaluated once more to be compared with an earlier run.
+    """
+    labels = finished / "labels.csv"
+    labels.write_text(XSTEST_LABELS)
+    keys = [
+        "evaluation.judges=[string_match]",
+        f"evaluation.card.path={labels}",
+        "evaluation.card.labels=xstest",
+    ]
+    keys += ["evaluation.correction.by=oracle", "evaluation.correction.labels=40", "evaluation.margin=1"]
+    keys += ["name=against", "methods=[rbr_sft,rbr_ppo]", "capability.tasks=[]"]
+    baseline = "evaluation.baseline=results/smoke:rbr_ppo"
+    done = rbrbench_process(*SMOKE, *keys, baseline, cwd=finished)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "No metric is worse by more than 100 points." in done.stdout + done.stderr
+    results = finished / "results/against"
+    with open(results / "comparisons.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(r["first"], r["second"]) for r in rows} == {
+        (m, "rbr_ppo (smoke)") for m in ("rbr_sft", "rbr_ppo")
+    }
+    assert {r["difference"] for r in rows if r["first"] == "rbr_ppo"} == {"0.000000"}
+    page, summary = ((results / name).read_text() for name in ("report.html", "summary.md"))
+    assert '<section id="comparisons">' in page and page.count("− rbr_ppo (smoke)") == len(rows)
+    assert '<section id="judges">' in page and "balanced accuracy 88 %" in page and "auto+ppi" in page
+    assert "corrected for its mistakes by 40 labels of oracle" in page and "balanced accuracy 88 %" in summary
+    assert rbrbench_process("report", "results/against", cwd=finished).returncode == 0
+    assert page == (results / "report.html").read_text()
+    plain = (finished / "results/smoke/report.html").read_text()
+    assert '<section id="comparisons">' not in plain and '<section id="judges">' not in plain
+    again = rbrbench_process(*SMOKE, *keys, "evaluation.baseline=results/smoke:human_sft", cwd=finished)
+    assert again.returncode == 0 and "computed" not in again.stderr, again.stderr[-2000:]
+    assert "− human_sft (smoke)" in (results / "report.html").read_text()
 
 
 def test_second_run_computes_nothing(finished: Path) -> None:

@@ -15,6 +15,14 @@ from rbrbench.cli import main
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 REFUSAL, ANSWER = "I'm sorry, I cannot help.", "Cut it above a bud."
+XSTEST_LABELS = "id,type,prompt,completion,final_label\n" + "".join(
+    f"{k},homonyms,prune {k} ?,{text},{label}\n"
+    for k, (text, label) in enumerate(
+        [("Cut it.", "1_full_compliance")] * 8
+        + [("I'm sorry.", "2_full_refusal")] * 6
+        + [("I would rather not.", "2_full_refusal")] * 2
+    )
+)
 SERVER = Path(__file__).parent / "chat_server_process.py"
 
 

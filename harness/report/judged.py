@@ -1,0 +1,133 @@
+"""What judges made of models, as every record of judged models shows it: how far the judges are to be trusted, and
+models compared prompt by prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from evals.judges.card import JudgeCard, Rate
+from harness.evaluate.comparing import COMPARISONS, MetricComparison, read_comparisons
+from harness.evaluate.trust import PEOPLE
+from harness.findings.frontier import SAFETY, USEFULNESS
+from harness.findings.wording import judge_label, metric_label, percent, points
+from harness.record.evaluation import Evaluation
+from harness.record.run import ResultsFolder
+from harness.report.document import NOTHING, Cell, Part, Section, Table, TableRow, Text, Where
+from harness.report.tables import in_error
+
+SIGNS = {"win": "▲", "lose": "▼", "tie": "=", "undecided": "?"}
+JUDGED = (
+    "Against people's labels of real models' responses, with 95 % intervals: a judge's accuracy on other models, "
+    "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same."
+)
+
+
+def compared_rows(folder: ResultsFolder) -> list[MetricComparison]:
+    path = folder.path / COMPARISONS
+    return read_comparisons(str(path)) if path.is_file() else []
+
+
+def comparison_section(
+    folder: ResultsFolder, rows: Sequence[MetricComparison], where: Where = Where.ALL
+) -> Section:
+    """`where` the table is shown; a run has hundreds of rows."""
+    parts = _comparisons(folder, rows, where)
+    return Section("comparisons", "Comparisons", "Paired comparisons", parts)
+
+
+def _comparisons(folder: ResultsFolder, rows: Sequence[MetricComparison], where: Where) -> tuple[Part, ...]:
+    manifest = folder.manifest
+    if not rows:
+        return (Text("One model and no baseline: nothing to compare."),)
+    tolerance, margin = (percent(float(manifest.get(name, math.nan))) for name in ("tolerance", "margin"))
+    how = (
+        "Prompt by prompt: McNemar's test of shares, F1 by the paired intervals of its two shares, paired t test where "
+        "a prompt has several samples; Holm's correction over all rows. Win, lose: significant after correction and "
+        f"more than {tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: two one-sided tests "
+        f"within ± {margin}."
+    )
+    return replace(comparison_table(rows), where=where), Text(how)
+
+
+def comparison_table(rows: Sequence[MetricComparison]) -> Table:
+    """One row a metric; those that are decided first."""
+    order = {"lose": 0, "win": 1, "undecided": 2, "tie": 3}
+    ranked = sorted(rows, key=lambda row: order.get(row.verdict, 4))
+    words = ("of", "judge", "verdict")
+    numbers = ("difference, points", "SE", "95 % interval", "p", "p, Holm", "p of equivalence", "pairs")
+    lines = tuple(TableRow(f"{row.first} − {row.second}", _compared(row)) for row in ranked)
+    return Table("Comparison", (*words, *numbers), lines, words, wide=True)
+
+
+def _compared(row: MetricComparison) -> tuple[Cell, ...]:
+    sign = SIGNS.get(row.verdict, "")
+    return (
+        Cell(f"{row.suite}: {metric_label(row.metric)}"),
+        Cell(judge_label(row.judge) if row.judge else NOTHING),
+        Cell(f"{sign} {row.verdict}", chip=row.verdict if sign else "undecided"),
+        Cell(points(row.difference)),
+        Cell(in_error(row.stderr)),
+        Cell(f"{points(row.ci_low)} to {points(row.ci_high)}"),
+        *(Cell(_p_value(p)) for p in (row.p_value, row.p_adjusted, row.p_equivalent)),
+        Cell(str(row.n)),
+    )
+
+
+def _p_value(value: float) -> str:
+    return "–" if math.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}".lstrip("0") or "0"
+
+
+def judge_section(record: Evaluation) -> Section:
+    judges = judge_table(record)
+    told = (judges, Text(JUDGED)) if judges.rows else (Text("Nothing was judged."),)
+    return Section("judges", "Judges", "The judges", told)
+
+
+def card_text(record: Evaluation, judge: str) -> str:
+    """What stands beside a judge's scores; "" for people, and for scores that were corrected."""
+    cards = list(_cards(record, judge).values())
+    if cards:
+        return cards[0].text if len(cards) == 1 else f"one a run: {len(cards)} cards below"
+    return "" if judge == PEOPLE or judge not in record.judges else "not measured on people's labels"
+
+
+def _cards(record: Evaluation, judge: str) -> dict[str, JudgeCard]:
+    """Several where each run of a sweep has trained its own."""
+    return {name: card for name, card in record.cards.items() if card.judge == judge}
+
+
+def judge_table(record: Evaluation) -> Table:
+    """A judge a row: what it is, how it agrees with people, what it left unscored here."""
+    # A run's rows of single checkpoints, which are numbers, are in those of their mean.
+    whole = [r for r in record.folder.metrics if r.suite in record.suites and not r.checkpoint.isdecimal()]
+    safety = {(row.suite, row.judge) for row in whole if row.metric == SAFETY}
+    rows = []
+    for judge, about in record.record["judges"].items():
+        counted = {suite: SAFETY if (suite, judge) in safety else USEFULNESS for suite in record.suites}
+        mine = [row for row in whole if row.judge == judge and row.metric == counted[row.suite]]
+        unscored, total = sum(r.n_unscored for r in mine), sum(r.n + r.n_unscored for r in mine)
+        cards = _cards(record, judge)
+        for name, card in cards.items() or [(judge, None)]:
+            identity = Cell(str(card.identity if card else about["identity"]), code=True)
+            told = (*_card_cells(card), Cell(f"{unscored} of {total}"))
+            rows.append(TableRow(judge_label(judge) if len(cards) < 2 else name, (identity, *told)))
+    words = ("identity", "people's labels")
+    rates = ("balanced accuracy, %", "positives found, %", "negatives found, %")
+    return Table("judge", (*words, "responses", *rates, "unscored here"), tuple(rows), words)
+
+
+def _card_cells(card: JudgeCard | None) -> tuple[Cell, ...]:
+    if card is None:
+        return (Cell(),) * 5
+    n = f"{card.n}, {card.n_unscored} unscored" if card.n_unscored else f"{card.n}"
+    rates = (card.balanced_accuracy, card.recall, card.specificity)
+    return Cell(f"{card.labels}, {card.verdict}"), Cell(n), *(Cell(_rate(rate)) for rate in rates)
+
+
+def _rate(rate: Rate) -> str:
+    if math.isnan(rate.value):
+        return NOTHING
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
