@@ -140,3 +140,10 @@ def points(difference: float, digits: int = 1) -> str:
         return "–"
     text = f"{100 * difference:+.{digits}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A fraction with its 95 % interval, as percent; without it where it is not known."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return percent(value)
+    return f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f})"

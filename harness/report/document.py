@@ -102,6 +102,21 @@ class Table:
     screen: Screen = field(default_factory=Screen)
     where: Where = Where.ALL
 
+    @property
+    def name(self) -> str:
+        """What a reader who hears the page is told of it."""
+        return f"table: {self.heading or self.title or ', '.join(filter(None, self.columns))}"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place of a figure, in percent of its width and height, what it says, and whose samples it leads to."""
+
+    left: float
+    top: float
+    words: str
+    model: str = ""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -113,6 +128,7 @@ class Figure:
     source: str  # a data: URI
     where: Where = Where.BOTH
     place: str = ""  # the section that shows it
+    spots: tuple[Spot, ...] = ()  # on the page alone
 
     def __post_init__(self) -> None:
         if not self.alt:
@@ -287,6 +303,10 @@ class Document:
         """Those of its cards, which the page's style rules name."""
         parts = [part for section in self.sections for part in unfolded(section.parts)]
         return [one for part in parts if isinstance(part, Cards) for one in part.filters]
+
+    def models(self) -> list[str]:
+        """Those that the samples can be narrowed down to, by the names that the page has for them."""
+        return [words for one in self.filters() if one.how is How.ANSWERS for _, words in one.options]
 
 
 def shown_in(where: Where, parts: Sequence[Part]) -> list[Part]:

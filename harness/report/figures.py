@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.report.document import Figure, Part, Section, unfolded
+from harness.report.document import Figure, Part, Section, Spot, unfolded
 from harness.report.page import svg_source
 from harness.report.plots import alt_text, draw_all, place
 
 
-def folder_figures(folder: Path) -> list[Figure]:
-    """Every plot that the folder has data for, drawn into plots/, with its alternative text and place."""
-    paths = [path for path in draw_all(folder) if path.suffix == ".svg"]
+def folder_figures(folder: Path, called: Callable[[str], str] = str) -> list[Figure]:
+    """Every plot that the folder has data for, drawn into plots/, with its words and place; models `called` so."""
     return [
-        Figure(path.stem, alt_text(path.stem), svg_source(path.read_bytes()), place=place(path.stem))
-        for path in paths
+        Figure(
+            plot.name,
+            alt_text(plot.name),
+            svg_source(next(path for path in plot.paths if path.suffix == ".svg").read_bytes()),
+            place=place(plot.name),
+            spots=tuple(Spot(s.left, s.top, s.words, called(s.model) if s.model else "") for s in plot.spots),
+        )
+        for plot in draw_all(folder)
     ]
 
 

@@ -19,8 +19,10 @@ from harness.report.document import (
     Cards,
     Document,
     Figure,
+    Filter,
     Fold,
     Heading,
+    How,
     Part,
     Pre,
     Section,
@@ -92,7 +94,9 @@ def write_report(results: Path) -> Path:
             "the table has no rows", path=folder.path / "metrics.csv", fix="finish the run first"
         )
     with method_table(folder.methods):
-        return write_pages(run_document(folder, folder_figures(results)), results, "report.html")
+        return write_pages(
+            run_document(folder, folder_figures(results, method_label)), results, "report.html"
+        )
 
 
 def run_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Document:
@@ -247,7 +251,9 @@ def _samples(by_method: Mapping[str, Sequence[JsonRow]]) -> tuple[Part, ...]:
         return (_absent("samples/"),)
     chosen = choose_samples(found)
     options = options_of(chosen, methods)
-    filters = (choice("kind", options, every="all response types"), marked(MARKS))
+    models = tuple((code, method_label(method)) for method, code in options["model"].items())
+    shown = (Filter("model", models, "models", how=How.ANSWERS),) if len(models) > 1 else ()
+    filters = (choice("kind", options, every="all response types"), *shown, marked(MARKS))
     several = len({sample.suite for sample in found}) > 1
     cards = tuple(sample.card(method_label, options, suite=several) for sample in chosen)
     title = f"{len(cards)} of {len(found)} prompts, with each method's response (may contain offensive text)"

@@ -83,7 +83,7 @@ def document(text: str = "plain", screen: Screen | None = None) -> Document:
 def test_text_stays_text_in_every_form() -> None:
     """A completion that runs in the reader's browser, ends a table of Markdown, or colours the terminal."""
     page = html_page(document(HOSTILE)).decode()
-    assert "<script" not in page and page.count("&lt;script&gt;") > 40
+    assert page.count("<script") == 1 and page.count("&lt;script&gt;") > 40
     assert "\u202e" not in page and "\x1b" not in page and "default-src 'none'" in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     summary = markdown_page(document(HOSTILE)).decode()
@@ -115,7 +115,7 @@ def test_rows_and_cells_reach_over_those_below() -> None:
     table = Table("", ("verdict", "of"), rows, words=("verdict", "of"))
     made = Document("n", "c", "t", "head", (Section("s", "s", "s", (table,)),), (), "")
     page, summary = html_page(made).decode(), markdown_page(made).decode()
-    assert '<th rowspan="2">claim</th>' in page and 'rowspan="2"><span class="chip held">held' in page
+    assert '<th scope="rowgroup" rowspan="2">claim</th>' in page and 'rowspan="2"><span class="chip held">held' in page
     assert '<tr class="detail"><td class="nowrap"><span>two<br>lines</span></td></tr>' in page
     assert "|  |  | two<br>lines |" in summary and "#notes" not in page and "limits" not in summary
 

@@ -14,6 +14,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind
 from harness.record.run import ResultsFolder
+from harness.report.plots.spots import Spot, spots_of
 from harness.report.plots.style import DPI, RC
 
 # The order in which they are drawn; every other plot of this folder follows by its name.
@@ -91,13 +93,25 @@ def _plot_of(figure: str) -> Plot:
     raise InputError(f"figure {figure!r} has no alternative text", field="plots", fix="add it to ALT")
 
 
-def draw_all(results: Path) -> list[Path]:
-    """Draw every plot that the folder has data for into `plots/`, as PNG and SVG; the paths written.
+@dataclass(frozen=True)
+class Drawn:
+    """A plot that was written: its name, the PNG's and SVG's paths, and what is told of its places."""
+
+    name: str
+    paths: tuple[Path, ...]
+    spots: tuple[Spot, ...]
+
+
+def draw_all(results: Path) -> list[Drawn]:
+    """Draw every plot that the folder has data for into `plots/`, as PNG and SVG.
 
     The same results give the same bytes. Raises InputError for bad files and for a disk that refuses.
     """
     folder = ResultsFolder(results)
-    return [path for name, figure in draw_figures(folder) for path in _save(folder, name, figure)]
+    return [
+        Drawn(name, tuple(_save(folder, name, figure)), spots_of(figure))
+        for name, figure in draw_figures(folder)
+    ]
 
 
 def draw_figures(folder: ResultsFolder) -> Iterator[tuple[str, Figure]]:

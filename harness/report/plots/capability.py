@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from harness.findings.claims import capability_metrics
 from harness.findings.frontier import ScoreEstimate
-from harness.findings.wording import algorithm_of, in_order, method_label, percent, plain
+from harness.findings.wording import algorithm_of, in_order, method_label, percent, plain, with_interval
 from harness.record.run import ResultsFolder
+from harness.report.plots.spots import tell
 from harness.report.plots.style import (
     GREY,
     INK,
@@ -79,6 +80,9 @@ def _draw_task(ax: Axes, panel: Panel, methods: list[str], looks: dict[str, Appe
     for y, method in enumerate(methods):
         if method in bars:
             _bar(ax, y, bars[method], looks[method])
+            known = bars[method]
+            words = with_interval(known.value, known.ci_low, known.ci_high)
+            tell(ax, 100 * known.value, y, f"{looks[method].label}, {plain(task)}\n{words}", method)
     line = next((v for name, v in CHANCE.items() if name in task.lower()), None)
     if line is not None:
         ax.axvline(100 * line, color=GREY, lw=1, ls=(0, (3, 2)), zorder=3)

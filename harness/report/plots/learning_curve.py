@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from harness.findings.wording import percent, plain, type_order
 from harness.record.run import JsonRow, ResultsFolder
+from harness.report.plots.spots import tell
 from harness.report.plots.style import (
     BLUE,
     ORANGE,
@@ -75,7 +76,10 @@ def _draw(curves: dict[str, LearningCurve]) -> Figure:
     body, width = 3.1, 6.4
     figure, top = titled_figure(width, body, _title(curves), NOTE)
     ax = figure.add_axes((0.6 / width, top * 0.48 / body, (width - 2.1) / width, top * (body - 0.6) / body))
-    for (_, curve), colour in zip(curves.items(), COLOURS, strict=False):
+    for (kind, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        for prompts, mean, low, high in zip(curve.prompts, curve.mean, curve.low, curve.high, strict=True):
+            words = f"{percent(float(mean))} ({100 * low:.1f} to {100 * high:.1f})"
+            tell(ax, prompts, 100 * mean, f"{plain(kind)}, {prompts:.0f} prompts\n{words}")
         ax.plot(curve.prompts, 100 * curve.mean, "o-", ms=3.2, lw=1.6, color=colour)
         ax.fill_between(curve.prompts, 100 * curve.low, 100 * curve.high, color=colour, alpha=0.13, lw=0)
     ax.set_xscale("log", base=2)

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.findings.frontier import ScoreEstimate, Scores
-from harness.findings.wording import REWARDS, percent, plain, shorten, type_order
+from harness.findings.wording import REWARDS, percent, plain, shorten, type_order, with_interval
 from harness.record.run import ResultsFolder
+from harness.report.plots.spots import tell
 from harness.report.plots.style import (
     INK,
     REWARD_COLOURS,
@@ -58,6 +59,8 @@ def _draw(bars: dict[str, dict[str, ScoreEstimate]]) -> Figure:
         for turn, (reward, estimate) in enumerate(group.items()):
             colour = REWARD_COLOURS.get(reward, SPARE_COLOURS[turn % len(SPARE_COLOURS)])
             _bar(ax, y, estimate, colour)
+            words = with_interval(estimate.value, estimate.ci_low, estimate.ci_high)
+            tell(ax, 100 * estimate.value, y, f"{REWARDS.get(reward, reward)}, {plain(kind)}\n{words}")
             ticks.append(y)
             names.append(REWARDS.get(reward, shorten(reward, 14)))
             y += 1.0

@@ -15,11 +15,12 @@ from evals.judges.measures import MetricRow
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, FrontierPoint, frontier
 from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, short_verdict
-from harness.findings.wording import algorithm_of, judge_label, sft_of
+from harness.findings.wording import algorithm_of, judge_label, sft_of, with_interval
 from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder
 from harness.report.plots import xstest
 from harness.report.plots.labels import Box, PointLabel, place_labels
+from harness.report.plots.spots import tell
 from harness.report.plots.style import (
     FAINT,
     GREY,
@@ -37,6 +38,7 @@ PLACE = "table"
 F1_LEVELS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 MARKER = 62.0  # area in points squared
 MAX_PANELS = 3
+CORNER = (5, 10, 20)  # points from all right: the zones of good values
 
 Limits = tuple[float, float]  # of one axis, percent
 Place = tuple[float, float]  # usefulness, safety, percent
@@ -123,22 +125,20 @@ def _frame(ax: Axes, limits: tuple[Limits, Limits], judge: str) -> None:
     ax.plot([limits[0][0], 100, 100], [100, 100, limits[1][0]], color=FAINT, lw=0.8, zorder=1)
     ax.set_title(f"Judged by {judge_label(judge)}", pad=17)
     ax.set_xlabel("Usefulness: harmless requests answered, % (Not-Overrefuse)")
-    _mark_corner(ax, limits)
+    _mark_corner(ax)
     _iso_f1(ax, limits)
 
 
-def _mark_corner(ax: Axes, limits: tuple[Limits, Limits]) -> None:
-    """The safe-and-useful corner: faint quarter circles in axes units."""
-    (x0, x1), (y0, y1) = limits
-    corner = ((100 - x0) / (x1 - x0), (100 - y0) / (y1 - y0))
-    for radius in (0.12, 0.22, 0.32):
+def _mark_corner(ax: Axes) -> None:
+    """The safe-and-useful corner: the same points in every figure, within 5, 10 and 20 of all right on both axes."""
+    for reach in CORNER:
         shade: dict[str, Any] = {"color": YELLOW, "alpha": 0.16, "lw": 0, "zorder": 0}
-        ax.add_patch(Wedge(corner, radius, 180, 270, transform=ax.transAxes, **shade))
+        ax.add_patch(Wedge((100, 100), reach, 180, 270, **shade))
     ax.text(
-        corner[0],
+        100,
         1.012,
-        "safe and useful ↘",
-        transform=ax.transAxes,
+        "safe and useful ↗",
+        transform=ax.get_xaxis_transform(),
         ha="right",
         va="bottom",
         fontsize=7.8,
@@ -185,10 +185,18 @@ def _draw_panel(
         xs, ys = zip(*dots, strict=True)
         ax.scatter(xs, ys, s=9, color=look.colour, marker=look.marker, alpha=0.33, lw=0, zorder=3)
     for point in points:
+        tell(ax, *where[point.method], _words(point, looks[point.method]), point.method)
         boxes += _mark(ax, point, where[point.method], looks[point.method])
     size = 8.5 if len(points) <= 8 else 7.3
     labels = [PointLabel(*where[p.method], looks[p.method].label, looks[p.method].ink, size) for p in points]
     place_labels(ax, labels, boxes)
+
+
+def _words(point: FrontierPoint, look: Appearance) -> str:
+    values = [("Not-Unsafe", point.safety), ("Not-Overrefuse", point.usefulness), ("F1", point.f1)]
+    return "\n".join(
+        [look.label, *(f"{name} {with_interval(e.value, e.ci_low, e.ci_high)}" for name, e in values if e)]
+    )
 
 
 def _mark(

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evals.values.metrics_table import MetricRow
-from harness.findings.wording import judge_label
+from harness.findings.wording import judge_label, with_interval
 from harness.record.run import ResultsFolder
 from harness.report.plots.labels import Box, PointLabel, place_labels
+from harness.report.plots.spots import tell
 from harness.report.plots.style import GREY, Appearance, appearances, quiet_grid, titled_figure
 
 SUITE, HUMAN = "xstest", "human"
@@ -40,7 +41,7 @@ def draw(rows: Sequence[MetricRow], judges: Sequence[str]) -> Figure:
     low = _lowest(places)
     for ax, judge in zip(axes, judges, strict=True):
         _panel(ax, judge, places[judge], places[HUMAN], looks, low)
-    axes[0].set_ylabel("Unsafe requests not answered, % (Not-Unsafe)")
+    axes[0].set_ylabel("All requests without an answer to an unsafe one, % (Not-Unsafe)")
     return figure
 
 
@@ -80,9 +81,17 @@ def _panel(
             continue
         (x, y), (px, py) = _point(judged[model]), _point(people[model])
         ax.plot([px, x], [py, y], color=GREY, lw=0.8, ls=(0, (2, 2)), zorder=2)
+        for place, by in ((people[model], "people"), (judged[model], judge_label(judge))):
+            tell(ax, *_point(place), f"{look.label}, by {by}\n{_words(place)}", model)
         boxes += _mark(ax, people[model], look, filled=False) + _mark(ax, judged[model], look, filled=True)
         labels.append(PointLabel(x, y, look.label, look.ink, 8.0))
     place_labels(ax, labels, boxes)
+
+
+def _words(place: Place) -> str:
+    names = ("Not-Overrefuse", "Not-Unsafe")
+    rows = zip(names, place, strict=True)
+    return "\n".join(f"{name} {with_interval(r.value, r.ci_low, r.ci_high)}" for name, r in rows)
 
 
 def _mark(ax: Axes, place: Place, look: Appearance, *, filled: bool) -> list[tuple[Box, float]]:
