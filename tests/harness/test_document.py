@@ -115,7 +115,10 @@ def test_rows_and_cells_reach_over_those_below() -> None:
     table = Table("", ("verdict", "of"), rows, words=("verdict", "of"))
     made = Document("n", "c", "t", "head", (Section("s", "s", "s", (table,)),), (), "")
     page, summary = html_page(made).decode(), markdown_page(made).decode()
-    assert '<th scope="rowgroup" rowspan="2">claim</th>' in page and 'rowspan="2"><span class="chip held">held' in page
+    assert (
+        '<th scope="rowgroup" rowspan="2">claim</th>' in page
+        and 'rowspan="2"><span class="chip held">held' in page
+    )
     assert '<tr class="detail"><td class="nowrap"><span>two<br>lines</span></td></tr>' in page
     assert "|  |  | two<br>lines |" in summary and "#notes" not in page and "limits" not in summary
 

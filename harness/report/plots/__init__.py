@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind
 from harness.record.run import ResultsFolder
-from harness.report.plots.spots import Spot, spots_of
+from harness.report.plots.spots import ToldPlace, spots_of
 from harness.report.plots.style import DPI, RC
 
 # The order in which they are drawn; every other plot of this folder follows by its name.
@@ -99,7 +99,7 @@ class Drawn:
 
     name: str
     paths: tuple[Path, ...]
-    spots: tuple[Spot, ...]
+    spots: tuple[ToldPlace, ...]
 
 
 def draw_all(results: Path) -> list[Drawn]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-class Spot(NamedTuple):
+class ToldPlace(NamedTuple):
     """`left` and `top` are percent of the figure's width and height."""
 
     left: float
@@ -29,12 +29,14 @@ def tell(ax: Axes, x: float, y: float, words: str, model: str = "") -> None:
     _told.setdefault(ax.get_figure(root=True), []).append((ax, x, y, words, model))  # type: ignore[arg-type]
 
 
-def spots_of(figure: Figure) -> tuple[Spot, ...]:
+def spots_of(figure: Figure) -> tuple[ToldPlace, ...]:
     """What was told of a figure, where its final layout has it; what lies outside its axes is left out."""
     found = []
     for ax, x, y, words, model in _told.get(figure, ()):
         place = ax.transData.transform((x, y))
         if ax.get_window_extent().padded(1).contains(*place):
             left, up = figure.transFigure.inverted().transform(place)
-            found.append(Spot(round(100 * float(left), 2), round(100 * (1 - float(up)), 2), words, model))
+            found.append(
+                ToldPlace(round(100 * float(left), 2), round(100 * (1 - float(up)), 2), words, model)
+            )
     return tuple(found)
