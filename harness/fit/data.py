@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from evals.graders import Grader, GraderSpec
-from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import Message, Prompt, Response, ResponseType
+from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.kinds import code_of, is_outside
 from harness.keys.fit import ORACLE, FitConfig
@@ -19,7 +18,7 @@ from harness.keys.graders import RewardModelKeys
 from harness.storage.digest import digest_files
 from harness.subjects.completions import CompletionSet, find_completions, read_completions
 from harness.subjects.description import RewardModelSpec, load_reward_model_term
-from harness.subjects.graders import GRADES, load_grader
+from harness.subjects.graders import GRADES, label_grader, load_grader
 from trainers.reward.examples import FitExamples, graded_examples
 from trainers.reward.reward import Reward
 
@@ -110,24 +109,10 @@ def split_examples(
 
 def _grader(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]) -> Grader:
     if config.grader.kind == ORACLE and config.grader.path is None:
-        return label_grader(sets)
+        return label_grader(item for completions in sets for item in completions.labelled)
     server = config.server if config.grader.kind == "server" else None
     spec = GraderSpec(config.grader.kind, config.grader.path or "", server)
     return load_grader(spec, Path(config.results) / GRADES, rulebook)
-
-
-def label_grader(sets: Sequence[CompletionSet]) -> OracleGrader:
-    """The completions' own labels as grades: what the rules are worth when nobody misreads a response."""
-    truth: dict[tuple[tuple[Message, ...], str], Mapping[str, bool]] = {
-        (item.response.prompt.messages, item.response.text): item.propositions
-        for completions in sets
-        for item in completions.labelled
-    }
-
-    def look_up(prompt: Prompt, text: str) -> Mapping[str, bool]:
-        return truth[prompt.messages, text]
-
-    return OracleGrader(look_up, "labels")
 
 
 def _reward_model(keys: RewardModelKeys) -> tuple[Reward | None, str]:

@@ -31,6 +31,7 @@ from harness.runtime.libraries import own_threads
 from harness.storage.digest import canonical
 from harness.storage.store import check_results
 from harness.subjects.completions import CompletionSet
+from harness.subjects.graders import LABELS
 from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose
 from trainers.reward.ranking import rewards
 from trainers.reward.reward_weights import RewardWeights, save_weights
@@ -161,7 +162,7 @@ def _notes(
         f"Rulebook {weights.rulebook_digest}; grader: {models.grader_name}; "
         f"reward model: {models.score_name or 'none'}.",
     ]
-    if models.grader.name == "labels":
+    if models.grader.name == LABELS:
         notes.append("The labels themselves are the grades: a real grader errs, and its reward ranks worse.")
     if completions.left_out:
         notes.append(f"{completions.left_out} completions without a response type are left out.")

@@ -30,8 +30,8 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, labelled_as_json, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from harness.gate.folders import OpenRun, open_run
 from harness.gate.rewards import RewardSide, live_reward, score, used_propositions
-from harness.gate.run_folder import OpenRun, open_run
 from harness.keys.shared import check_name
 from harness.record.finished_run import RunAddress, is_run
 from harness.runtime.console import Console

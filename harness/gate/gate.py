@@ -22,6 +22,7 @@ from harness.gate.verdict import GateOutcome, decide, tolerance_of
 from harness.keys.compose import rulebook_path
 from harness.keys.gate import RegressConfig
 from harness.record.finished_run import RunAddress, is_run
+from harness.record.manifest import Kind, kind_of
 from harness.runtime.console import Console
 from harness.subjects.completions import (
     SETS,
@@ -32,9 +33,15 @@ from harness.subjects.completions import (
     read_completions,
     set_rulebook,
 )
-from harness.subjects.graders import GRADES
+from harness.subjects.graders import GRADES, LABELS
 
-REWARD = "reward.yaml"  # of a packaged set
+REWARD, RECORDED = "reward.yaml", "recorded.jsonl.gz"  # of a frozen set
+REWARD_FILES = (".yaml", ".yml", ".json", ".jsonl", ".jsonl.gz")
+GATE_SIDES = {"baseline": "baseline.jsonl", "candidate": "candidate.jsonl"}  # of a gate's record
+HOLDERS = (
+    "give a reward description (.yaml, .json), recorded rewards (.jsonl), a frozen set, or the results folder of "
+    "a run, a fit or a gate"
+)
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,12 @@ class RewardSource:
 def run_gate(config: RegressConfig, console: Console) -> GateReport:
     """Load, score, compare, judge. Raises InputError for bad input; writes nothing but the grade cache."""
     cache = Path(config.results) / GRADES
+    file = find_completions(config.on)
     sources = [
-        open_source(given, field, cache)
+        open_source(given, field, cache, file)
         for field, given in (("baseline", config.baseline), ("candidate", config.candidate))
     ]
     _check_stale(*sources)
-    file = find_completions(config.on)
     rulebook, truth = _reference(config, file, sources)
     completions = read_completions(file, rulebook, config.types)
     baseline, candidate = (_side(source, completions, console) for source in sources)
@@ -124,27 +131,46 @@ def compare_sides(
     )
 
 
-def open_source(given: str, field: str, cache: Path) -> RewardSource:
-    """A results folder, a description or recorded rewards, by what lies at the path."""
-    from harness.gate.run_folder import load_run
+def open_source(given: str, field: str, cache: Path, on: CompletionFile) -> RewardSource:
+    """A results folder, a frozen set, a description or recorded rewards, by what lies at the path.
 
-    path, address = Path(given), RunAddress.parse(given)
+    `on` are the completions that it will be asked of. Raises InputError for what holds no reward, or holds several.
+    """
+    from harness.gate.folders import load_fit, load_run
+
+    address = RunAddress.parse(given)
     packaged = SETS / given / REWARD
-    if not path.exists() and packaged.is_file():
-        path = packaged
+    if packaged.is_file() and not Path(given).exists():
+        return RewardSource(given, "description", packaged, load_live(str(packaged), cache))
     if is_run(address.folder):
         return RewardSource(given, "run", address.folder, load_run(address, cache))
-    if path.is_file() and path.suffix in (".yaml", ".yml", ".json"):
+    kind = kind_of(address.folder) if address.folder.is_dir() else None
+    if kind is Kind.FIT:
+        return RewardSource(given, "fit", address.folder, load_fit(address.folder, cache, on))
+    path = _reward_file(address, kind, field)
+    if path.name.endswith((".yaml", ".yml", ".json")):
         return RewardSource(given, "description", path, load_live(str(path), cache))
-    if path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
-        return RewardSource(given, "recorded", path, None)
-    problem = (
-        "is no finished run, and no file that ends in .yaml, .json or .jsonl"
-        if path.exists()
-        else "no such file"
-    )
-    fix = "give a reward description, recorded rewards, or results/NAME"
-    raise InputError(problem, path=path, field=field, fix=fix)
+    return RewardSource(given, "recorded", path, None)
+
+
+def _reward_file(address: RunAddress, kind: Kind | None, field: str) -> Path:
+    """The file that is meant: itself, one of a gate's two, or what a frozen set has."""
+    folder = address.folder
+    if kind is Kind.GATE:
+        if address.method in GATE_SIDES:
+            return folder / GATE_SIDES[address.method]
+        problem, fix = (
+            "is a gate's, which holds two rewards",
+            f"name one: {folder}:baseline or {folder}:candidate",
+        )
+        raise InputError(problem, path=folder, field=field, fix=fix)
+    for path in (folder, folder / REWARD, folder / RECORDED):
+        if path.is_file() and path.name.endswith(REWARD_FILES):
+            return path
+    problem = "holds no reward" if folder.exists() else "no such file"
+    if kind is not None:
+        problem = f"is a record of rbrbench {kind.command}, which {problem}"
+    raise InputError(problem, path=folder, field=field, fix=HOLDERS)
 
 
 def _side(source: RewardSource, completions: CompletionSet, console: Console) -> RewardSide:
@@ -257,6 +283,8 @@ def _notes(completions: CompletionSet, baseline: RewardSide, candidate: RewardSi
             notes.append(
                 f"The {name}'s weights were fitted on {shared} of the {len(seen)} prompts: its error is too low."
             )
+        if side.kind == "fit" and side.grader == LABELS:
+            notes.append(f"The {name} is paid on the completions' own labels: a real grader errs.")
         if side.kind == "recorded" and not side.questions and side.grades:
             notes.append(f"The {name}'s recorded grades do not say which questions they answer.")
     if baseline.template and candidate.template and baseline.template != candidate.template:

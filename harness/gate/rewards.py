@@ -63,7 +63,7 @@ class RewardSide:
     """
 
     source: str
-    kind: str  # description, run or recorded
+    kind: str  # description, run, fit or recorded
     breakdown: Breakdown
     classes: tuple[str | None, ...] | None = None
     grades: Mapping[ResponseType, Grades] = field(default_factory=dict)
@@ -101,10 +101,12 @@ def load_live(source: str, cache: Path) -> LiveReward:
     return live_reward(load_description(Path(source)), cache)
 
 
-def live_reward(description: RewardDescription, cache: Path) -> LiveReward:
-    """Load what a description names. Raises InputError where a part does not load or fit."""
+def live_reward(description: RewardDescription, cache: Path, grader: Grader | None = None) -> LiveReward:
+    """Load what a description names; `grader` stands in for its own. Raises InputError where a part does not load or
+    fit.
+    """
     rulebook = load_rulebook(description.rulebook)
-    grader = load_grader(description.grader, cache, rulebook)
+    grader = grader or load_grader(description.grader, cache, rulebook)
     named, fit = description.reward_model, description.weights
     model = None if named is None else load_reward_model_term(named)
     about = {"rulebook": f"{description.rulebook.name} ({rulebook.digest})", "grader": grader.name}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
+from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
+from evals.values.conversation import LabelledResponse, Message, Prompt
 from harness.keys.graders import GRADER_KINDS
 from harness.runtime.libraries import no_progress_bars
 
 GRADES = ".grades.jsonl"  # under the root of results: what models have graded, whichever command asked
+LABELS = "labels"  # the name of the grader that labels are
 
 
 def load_grader(spec: GraderSpec, cache: Path, rulebook: Rulebook, batch_size: int = 64) -> Grader:
@@ -26,3 +30,15 @@ def load_grader(spec: GraderSpec, cache: Path, rulebook: Rulebook, batch_size: i
     if not getattr(grader, "identity", None):
         return grader
     return CachedGrader(grader, GradeCache(cache), batch_size=batch_size)
+
+
+def label_grader(labelled: Iterable[LabelledResponse]) -> OracleGrader:
+    """The completions' own labels as grades: what the rules are worth when nobody misreads a response."""
+    truth: dict[tuple[tuple[Message, ...], str], Mapping[str, bool]] = {
+        (item.response.prompt.messages, item.response.text): item.propositions for item in labelled
+    }
+
+    def look_up(prompt: Prompt, text: str) -> Mapping[str, bool]:
+        return truth[prompt.messages, text]
+
+    return OracleGrader(look_up, LABELS)

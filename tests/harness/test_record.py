@@ -16,7 +16,7 @@ from evals.judges import Judgement
 from evals.values.conversation import Message, Prompt, ResponseType, read_jsonl, write_jsonl
 from evals.values.errors import InputError
 from harness.evaluate.comparing import compare, obstacles, pair_with_baseline, read_comparisons
-from harness.gate.run_folder import load_run
+from harness.gate.folders import load_run
 from harness.record.evaluation import Evaluation, measured
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind, kind_of, recording

@@ -18,7 +18,9 @@ from evals.rules.features import feature_names
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import labelled_as_json, read_labelled, write_jsonl
 from evals.values.grades import Grades
+from harness.gate.gate import open_source
 from harness.storage.provenance import ROOT
+from harness.subjects.completions import find_completions
 from rbrbench.cli import main
 from trainers.reward.weights import RewardWeights, fixed_weights, save_weights
 
@@ -301,6 +303,71 @@ def test_a_recorded_gate_is_the_next_baseline(world: Path) -> None:
     live, recorded = (read_json(world / "results" / name / "gate.json") for name in ("first", "again"))
     for part in ("verdict", "checks", "class_moves", "shifts", "disagreements", "unscored"):
         assert live[part] == recorded[part], part
+
+
+def test_the_folder_of_a_fit_is_a_side(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards: a fitted reward that only a description by hand could bring to the gate, and prompts that it was fitted
+    on, taken for new ones."""
+    fit = [
+        "fit",
+        f"on={world / 'fitting.jsonl'}",
+        f"rulebook={world / 'rules.yaml'}",
+        "refit=false",
+        "orders=0",
+    ]
+    fit += ["draws=100", "weights.trees=5", "weights.holdout=0.25", f"results={world / 'results'}"]
+    grader = ["grader.kind=recorded", f"grader.path={world / 'grades.jsonl'}", "response_types=[comply]"]
+    assert main([*fit, *grader, "name=fitted"]) == main([*fit, "name=by_labels"]) == 0
+    folder, on = world / "results/fitted", find_completions(str(world / "completions.jsonl"))
+    by_hand = write_description(world / "by_hand.yaml", "rules.yaml", weights=str(folder / "weights.json"))
+    sources = [open_source(str(path), "baseline", world / "cache", on) for path in (by_hand, folder)]
+    hand, fitted = (source.live for source in sources)
+    assert hand is not None and fitted is not None and hand.weights() == fitted.weights()
+    assert fitted.template == hand.template and fitted.silent_grades == hand.silent_grades
+    assert (sources[1].kind, fitted.about["grader"], len(fitted.fitted_on)) == (
+        "fit",
+        "fair of fit fitted",
+        9,
+    )
+    assert gate(world, f"candidate={world / 'results/by_labels'}", name="labels") == 0
+    notes = read_json(world / "results/labels/gate.json")["notes"]
+    assert notes == ["The candidate is paid on the completions' own labels: a real grader errs."]
+    (folder / "config.yaml").write_text("on: x")
+    capsys.readouterr()
+    assert gate(world, f"candidate={folder}", name="bad") == 2
+    assert "config.yaml: does not say what made the reward" in line(capsys)
+
+
+def test_every_folder_says_whether_it_holds_a_reward(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards: an earlier gate and a frozen set that only a file in them could name, and a record of no reward that is
+    called no finished run."""
+    assert gate(world, name="two") == 0
+    two = world / "results/two"
+    assert (
+        gate(
+            world,
+            f"baseline={two}:baseline",
+            f"candidate={two}:candidate",
+            f"rulebook={world / 'rules.yaml'}",
+        )
+        == 0
+    )
+    assert gate(world, f"baseline={world}", name="frozen") == 0
+    (none := world / "results/graders").mkdir()
+    (none / "manifest.json").write_text('{"kind": "gold"}')
+    capsys.readouterr()
+    for given, problem, fix in (
+        (two, "is a gate's, which holds two rewards", f"name one: {two}:baseline or {two}:candidate"),
+        (
+            none,
+            "is a record of rbrbench gold, which holds no reward",
+            "the results folder of a run, a fit or a gate",
+        ),
+        (world / "results", "holds no reward", "give a reward description"),
+    ):
+        assert gate(world, f"candidate={given}", name="bad") == 2
+        said = line(capsys)
+        assert f"{given}: field 'candidate': {problem}; " in said and fix in said
 
 
 def test_pages_show_text_as_text_and_only_behind_the_warning(world: Path) -> None:

@@ -1,28 +1,40 @@
-"""A finished run's own reward, from the artifacts that its results folder names."""
+"""The reward of a results folder: a run's from the artifacts that it names, a fit's from its weights and settings."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from evals.graders import GraderSpec
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.recorded import asked_in
+from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import Message, read_labelled
 from evals.values.errors import InputError
-from harness.gate.rewards import LiveReward
+from evals.values.settings import settings_from
+from harness.gate.rewards import LiveReward, live_reward
 from harness.keys.compose import rulebook_path
+from harness.keys.fit import ORACLE
+from harness.keys.graders import GraderKeys, RewardModelKeys
 from harness.keys.methods import Method, with_outside
 from harness.record.finished_run import RunAddress, RunStages
 from harness.record.manifest import read_manifest
 from harness.runtime.libraries import no_progress_bars
 from harness.storage.store import Artifact
-from trainers.reward.reward_weights import load_weights
+from harness.subjects.completions import CompletionFile, find_completions
+from harness.subjects.description import RewardDescription, RewardModelSpec
+from harness.subjects.graders import label_grader
+from trainers.reward.examples import held_out
+from trainers.reward.reward_weights import RewardWeights, load_weights
 from trainers.rl.config import Algorithm
+
+CONFIG, WEIGHTS = "config.yaml", "weights.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ def open_run(address: RunAddress, cache: Path) -> OpenRun:
     inputs = {role: stages.find(one["stage"], one["key"]) for role, one in given.items()}
     path = _rulebook(folder)
     rulebook = load_rulebook(path)
-    fitted = load_weights(weights.path / "weights.json", rulebook)
+    fitted = load_weights(weights.path / WEIGHTS, rulebook)
     grader = CachedGrader(load_grader(inputs["grader"]), GradeCache(cache))
     reward = LiveReward(
         rulebook,
@@ -129,10 +141,72 @@ def _said(row: Mapping[str, Any], table: Mapping[str, Method]) -> str:
     return f"{' or '.join(methods) or kind} of seed {row.get('seed', 0)}{variant}"
 
 
-def _rulebook(folder: Path) -> Path:
-    path = folder / "config.yaml"
+def load_fit(folder: Path, cache: Path, on: CompletionFile) -> LiveReward:
+    """The reward of a fit: its weights, and the grader and reward model that they were fitted with.
+
+    Weights that were fitted to labels alone are paid on the labels of `on`. Paths are as the fit was told them. Raises
+    InputError for what the record names and is gone.
+    """
+    content = _settings(folder)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return rulebook_path(str(content["rulebook"]))
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise InputError(f"does not name a rulebook ({error})", path=path, fix="run it again") from None
+        told = {
+            group: {key: value for key, value in content[group].items() if value is not None}
+            for group in ("grader", "server", "reward_model")
+        }
+        keys = settings_from(GraderKeys, told["grader"], "grader")
+        server = settings_from(GraderServerSettings, told["server"], "server")
+        model = settings_from(RewardModelKeys, told["reward_model"], "reward_model")
+    except (InputError, KeyError, AttributeError) as error:
+        raise _damaged(folder, error) from None
+    description = RewardDescription(
+        folder / CONFIG,
+        _rulebook(folder),
+        GraderSpec(keys.kind, keys.path or "", server if keys.kind == "server" else None),
+        folder / WEIGHTS,
+        RewardModelSpec(model.kind, model.path or "") if model.kind else None,
+    )
+    by_labels = keys.kind == ORACLE and keys.path is None
+    live = live_reward(description, cache, label_grader(read_labelled(on.path)) if by_labels else None)
+    weights = live.weights()
+    return replace(
+        live,
+        weights=lambda: weights,
+        about={**live.about, "grader": f"{live.grader.name} of fit {folder.name}"},
+        fitted_on=_fitted_on(str(content.get("on", "")), weights),
+    )
+
+
+def _fitted_on(on: str, weights: RewardWeights) -> frozenset[tuple[Message, ...]]:
+    """The prompts that the weights saw; none where their file is gone."""
+    try:
+        labelled = read_labelled(find_completions(on).path)
+    except InputError:
+        return frozenset()
+    share, seen = float(weights.config.get("holdout", 0.0)), set()
+    for response_type in weights.response_types:
+        prompts = [p for row in labelled if (p := row.response.prompt).response_type is response_type]
+        out = held_out([prompt.id for prompt in prompts], share, weights.seed)
+        seen |= {prompt.messages for prompt in prompts if prompt.id not in out}
+    return frozenset(seen)
+
+
+def _rulebook(folder: Path) -> Path:
+    try:
+        return rulebook_path(str(_settings(folder)["rulebook"]))
+    except KeyError as error:
+        raise _damaged(folder, error) from None
+
+
+def _settings(folder: Path) -> Mapping[str, Any]:
+    """What a run or a fit was told."""
+    try:
+        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _damaged(folder, error) from None
+    if not isinstance(content, Mapping):
+        raise _damaged(folder, "it is no mapping")
+    return content
+
+
+def _damaged(folder: Path, why: object) -> InputError:
+    return InputError(f"does not say what made the reward ({why})", path=folder / CONFIG, fix="run it again")
