@@ -32,6 +32,7 @@ __all__ = [
     "build_judge",
     "is_refusal",
     "judge_settings",
+    "judge_types",
     "judgement_of",
     "read_labels",
 ]
@@ -81,6 +82,11 @@ def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:
 def judge_settings(kind: str) -> dict[str, Any]:
     """{setting: default} of a kind; `inspect.Parameter.empty` where there is none."""
     return {key: parameter.default for key, parameter in _parameters(_builder(kind)).items()}
+
+
+def judge_types(kind: str) -> dict[str, Any]:
+    """{setting: its type} of a kind. Raises InputError for an unknown kind."""
+    return {key: parameter.annotation for key, parameter in _parameters(_builder(kind)).items()}
 
 
 def _builder(kind: str) -> Callable[..., Any]:

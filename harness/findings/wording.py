@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
 
 from harness.keys.methods import METHODS, Method
 from trainers.rl.config import Algorithm
@@ -26,6 +27,8 @@ ALGORITHMS = tuple(algorithm.value for algorithm in Algorithm)
 RESPONSE_TYPES = ("hard_refuse", "safe_refuse_1", "safe_refuse_2", "comply")  # the paper's order
 
 _TABLE: ContextVar[Mapping[str, Method]] = ContextVar("_TABLE", default=METHODS)
+# {(width, label): name} of what is written at present; None outside of a report.
+_GIVEN: ContextVar[dict[tuple[int, str], str] | None] = ContextVar("_GIVEN", default=None)
 
 
 @contextmanager
@@ -67,8 +70,8 @@ def method_label(method: str) -> str:
     if text.endswith("PPO") and name.method and name.stage in ALGORITHMS:
         text = f"{text.removesuffix('PPO')}{name.stage.upper()}"
     if name.variant:
-        settings = [setting.rpartition("=") for setting in name.variant.split(",")]
-        short = [f"{key.rpartition('.')[2]} {value}".strip() for key, _, value in settings]
+        settings = [setting.partition("=") for setting in name.variant.split(",")]
+        short = [f"{key.rpartition('.')[2]} {value}" if mark else key for key, mark, value in settings]
         text += f" ({', '.join(short)})"
     return shorten(text)
 
@@ -118,10 +121,51 @@ def type_order(name: str) -> tuple[int, str]:
     return (RESPONSE_TYPES.index(name) if name in RESPONSE_TYPES else len(RESPONSE_TYPES)), name
 
 
+@contextmanager
+def distinct_labels() -> Iterator[None]:
+    """Inside, `shorten` gives no two names one label: rows of a table could not be told apart."""
+    token = _GIVEN.set({} if _GIVEN.get() is None else _GIVEN.get())
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
 def shorten(text: str, width: int = 34) -> str:
-    """One printable line of at most `width` characters."""
+    """One printable line of at most `width` characters, cut in the middle: names differ at their ends, mostly.
+
+    Inside `distinct_labels` a second name with the same label is cut to where it differs, else numbered.
+    """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= width else line[: width - 1] + "…"
+    if len(line) <= width:
+        return line
+    given = _GIVEN.get()
+    return _cut(line, width) if given is None else _unlike_others(line, width, given)
+
+
+def _cut(line: str, width: int) -> str:
+    end = (width - 1) * 2 // 5
+    return f"{line[: width - 1 - end]}…{line[-end:]}"
+
+
+def _unlike_others(line: str, width: int, given: dict[tuple[int, str], str]) -> str:
+    """`given` is {(width, label): the name that has it}, and gets this one."""
+    for label in _candidates(line, width, given.get((width, _cut(line, width)), line)):
+        if given.setdefault((width, label), line) == line:
+            return label
+    raise AssertionError("numbers do not end")
+
+
+def _candidates(line: str, width: int, other: str) -> Iterator[str]:
+    yield _cut(line, width)
+    start, room = width // 3, width - width // 3 - 2
+    place = next((i for i, pair in enumerate(zip(line, other, strict=False)) if len({*pair}) > 1), len(other))
+    shown = max(start, min(place - 2, len(line) - room))
+    rest = line[shown : shown + room]
+    yield f"{line[:start]}…{rest}{'…' if shown + room < len(line) else ''}"
+    for number in count(2):
+        mark = f" ({number})"
+        yield _cut(line, width - len(mark)) + mark
 
 
 def plain(name: str) -> str:

@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from conf import CONF
 from evals.values.errors import InputError
 from evals.values.settings import new_name, refuse_old_names, renamed
+from harness.keys.members import settings_of_members
+from harness.keys.typed import hints_of, hydra_override, put
 
 Kind = TypeVar("Kind")
 
@@ -39,9 +41,14 @@ def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) ->
 def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     """Compose the stored or packaged configuration `name`. Raises InputError, one line."""
     refuse_old_names(kind, overrides)
+    members, others = settings_of_members(kind, overrides)
+    hints = dict(hints_of(kind))
+    told = [hydra_override(override, hints) for override in _by_member_name(kind, others)]
     try:
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
-            composed = compose(name, overrides=_by_member_name(kind, overrides))
+            composed = compose(name, overrides=told)
+        for path, value in members:
+            put(composed, path, value)
         config = OmegaConf.to_object(composed)
     except InputError:
         raise

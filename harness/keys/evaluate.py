@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from evals.judges import judge_types
 from evals.judges.labelled import LABELLED
 from evals.models.server import WHICH, ServerSettings, as_before
 from evals.suites import suite_source
@@ -20,6 +21,7 @@ from evals.values.errors import InputError
 from evals.values.kinds import check_kind, is_outside
 from evals.values.ranges import Range, whole
 from harness.keys.compose import compose_command
+from harness.keys.members import Members, keys_of
 from harness.keys.shared import (
     Bootstrap,
     Checked,
@@ -31,15 +33,14 @@ from harness.keys.shared import (
     file_name,
     least,
 )
+from harness.keys.typed import escaped
 
 PRECISIONS = ("float32", "bfloat16")
-# `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command
-# line, which Hydra cannot hold in one node. The settings are kept under these names.
-MEMBERS = {"suites": "suite_paths", "judges": "judge_settings", "models": "models"}
-
 # What may change between two runs of one evaluation: none of them changes a response or a judgement.
 AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prompts")
 
+LONGEST_MODEL = 200  # of a name that stands in files' names, which end at 255
+SUFFIXES = r"(\.(csv|tsv|json|jsonl|txt|gz))+$"  # of a file of responses: llama-3.1.jsonl.gz is llama-3.1's
 TYPED = r"(?:suites|judges|baseline|compare_anyway)\b"  # what a fault of `JudgingKeys` may name
 
 
@@ -89,7 +90,7 @@ class SourceKeys:
     def label(self) -> str:
         """A name for tables and files where none is given."""
         if self.responses:
-            return file_name(Path(self.responses).name.split(".")[0]) or "responses"
+            return file_name(re.sub(SUFFIXES, "", Path(self.responses).name)) or "responses"
         if self.run:
             return file_name(Path(self.run).name) or "run"
         return file_name(Path(self.server.model or self.subject.path or "").name) or "model"
@@ -188,6 +189,19 @@ class DataKeys:
     root: str | None = None  # folder that holds the suites' folders
 
 
+def _of_judge(kind: str) -> dict[str, Any]:
+    """{setting: type} of a kind of judge; none where there is no such kind, which its builder says."""
+    try:
+        return keys_of(judge_types(kind))
+    except InputError:
+        return {}
+
+
+# `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command
+# line, which Hydra cannot hold in one node. The settings are kept under these fields.
+SUITES, JUDGES = Members("suite_paths", {"path": str}), Members("judge_settings", _of_judge)
+
+
 @dataclass(kw_only=True)
 class JudgingKeys(Bootstrap, Margin):
     """What is asked and who judges it: of `evaluate`, and of `run` below `evaluation.`"""
@@ -200,6 +214,8 @@ class JudgingKeys(Bootstrap, Margin):
     correction: CorrectionKeys = field(default_factory=CorrectionKeys)
     baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
     compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
+
+    MEMBERS: ClassVar[dict[str, Members]] = {"suites": SUITES, "judges": JUDGES}
 
     @contextmanager
     def as_typed(self) -> Iterator[None]:
@@ -238,7 +254,7 @@ class JudgingKeys(Bootstrap, Margin):
                 ", or give another name and judges.NAME.kind=" if kind == "judges" else ""
             )
             raise InputError(f"a run has {taken[0]!r} in any case", field=kind, fix=fix)
-        if others := sorted(set(getattr(self, MEMBERS[kind])) - set(names)):
+        if others := sorted(set(getattr(self, self.MEMBERS[kind].field)) - set(names)):
             raise InputError(
                 f"settings for {others[0]!r}, which is not in {self.PLACE}{kind}=[...]",
                 field=f"{kind}.{others[0]}",
@@ -271,6 +287,9 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     max_unscored: float = 0.1
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
+    MEMBERS: ClassVar[dict[str, Members]] = JudgingKeys.MEMBERS | {
+        "models": Members("models", keys_of(get_type_hints(SourceKeys)), closed=True)
+    }
     RENAMED: ClassVar[dict[str, str]] = {
         "unscored_limit": "max_unscored",
         "tolerance": "margin",
@@ -295,10 +314,9 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
         if self.suites and not self.judges:
             raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
         for name in self.models:
-            if not re.fullmatch(r"\w[\w.+-]*", name):
-                raise InputError(
-                    f"{name!r} cannot name a file", field="models", fix="use letters, digits, '-', '_', '.'"
-                )
+            if not re.fullmatch(r"\w[\w.+-]*", name) or len(name.encode()) > LONGEST_MODEL:
+                fix = f"use letters, digits, '-', '_', '.', '+', at most {LONGEST_MODEL} bytes of them"
+                raise InputError(f"{name!r} cannot name a file", field="models", fix=fix)
 
     def sources(self) -> dict[str, SourceKeys]:
         """{name: source} of every model. Raises InputError where one model and several are both named."""
@@ -342,7 +360,7 @@ def path_of_suite(settings: dict[str, Any], name: str) -> str | None:
 def _source(name: str, keys: object) -> SourceKeys:
     """`models.NAME` as a source. Raises InputError for a key that a source does not have."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(SourceKeys), OmegaConf.create({"": keys})[""])
+        merged = OmegaConf.merge(OmegaConf.structured(SourceKeys), OmegaConf.create({"": escaped(keys)})[""])
         source = OmegaConf.to_object(merged)
     except InputError:
         raise
@@ -367,12 +385,4 @@ def _with_defaults(source: SourceKeys, shared: SourceKeys) -> SourceKeys:
 
 def compose_evaluate(overrides: Sequence[str]) -> EvaluateConfig:
     """Compose and check the keys of one command line. Raises InputError, one line, for what does not fit."""
-    return compose_command("evaluate", EvaluateConfig, [member_key(text) for text in overrides])
-
-
-def member_key(override: str, place: str = "") -> str:
-    """`suites.xstest.path=F` as Hydra must be told it: `+suite_paths.xstest.path=F`; so below `place`, "a."."""
-    if override.startswith("capability.num_fewshot."):
-        return f"+{override}"
-    found = re.match(rf"\+*{re.escape(place)}(suites|judges|models)\.(.+)", override, re.DOTALL)
-    return f"+{place}{MEMBERS[found[1]]}.{found[2]}" if found else override
+    return compose_command("evaluate", EvaluateConfig, overrides)

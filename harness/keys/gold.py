@@ -11,7 +11,7 @@ from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import Range
 from harness.keys.graders import RENAMED, GraderKeys, check_grader
-from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, UnscoredLimit, check_name, least
+from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, UnscoredLimit, check_name, least, nameable
 from trainers.supervised.encoder_config import EncoderFitConfig
 
 RECORDED = "recorded"
@@ -59,7 +59,7 @@ class GraderChoice:
 
     def __post_init__(self) -> None:
         check_grader(self.kind, self.path, "grader")
-        self.name = self.name or self._last_part() or self.kind
+        self.name = self.name or nameable(self._last_part()) or self.kind
         check_name(self.name, "graders.name")
 
     def _last_part(self) -> str:

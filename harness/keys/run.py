@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
 from evals.models.folder import check_folder, context_of
 from evals.values.errors import InputError
 from evals.values.ranges import Range, whole
-from harness.keys.compose import CONF, as_input_error, compose_command, compose_keys, every_key, rulebook_path
-from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys, member_key
+from harness.keys.compose import CONF, compose_command, compose_keys, every_key, rulebook_path
+from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
 from harness.keys.methods import DEFAULT, chosen
 from harness.keys.shared import Margin, Recorded, Seed, Threads
+from harness.keys.typed import choices, hints_of
 from harness.runtime.launch import read_launch
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
@@ -258,19 +257,10 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
-    return compose_keys("config", RunConfig, [member_key(text, "evaluation.") for text in overrides])
+    return compose_keys("config", RunConfig, overrides)
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     """Every combination of the swept values (`seed=0,1,2`), in the order that Hydra's sweeper takes."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        choices = [
-            [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-            if o.is_sweep_override()
-            else [o.input_line or ""]
-            for o in parsed
-        ]
-    except HydraException as error:
-        raise as_input_error(error, RunConfig) from None
-    return [list(combination) for combination in product(*choices)]
+    hints = dict(hints_of(RunConfig))
+    return [list(combination) for combination in product(*(choices(text, hints) for text in overrides))]

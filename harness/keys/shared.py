@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +12,8 @@ from typing import ClassVar
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
+
+LONGEST_NAME = 60  # bytes of a name inside a file's name
 
 
 def least(value: int) -> Range:
@@ -98,9 +101,21 @@ def check_name(name: str, field: str = "name") -> None:
         raise InputError(f"is {name!r}", field=field, fix="use letters, digits, '-', '_' and '.'")
 
 
+def nameable(text: str) -> str:
+    """What `check_name` takes, of any text; "" where nothing is left of it."""
+    return re.sub(r"[^\w.+=,-]+", "-", text).strip("-.")
+
+
 def file_name(name: str) -> str:
-    """A name as part of a file name: `rbr_ppo[ppo.kl_coef=0.1]` is rbr_ppo-ppo.kl_coef-0.1."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:60]
+    """A name as part of a file name: `rbr_ppo[ppo.kl_coef=0.1]` is rbr_ppo-ppo.kl_coef-0.1.
+
+    Two long names that begin alike stay two.
+    """
+    whole = re.sub(r"[^\w.]+", "-", name).strip("-.")
+    if len(whole.encode()) <= LONGEST_NAME:
+        return whole
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{whole.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
 def _response_type(name: str) -> ResponseType:

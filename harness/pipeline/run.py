@@ -41,6 +41,7 @@ from harness.storage.whole_folder import replacing
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go, not what they are. Threads stay: they change the order of sums.
 NOT_CONTENT = ("name", "results")
+LONGEST_VARIANT = 180  # bytes: a file is named by the method, the variant and an ending, in at most 255
 AFTERWARDS = ("baseline", "compare_anyway")  # of `evaluation`: they change no response and no judgement
 LAST = "Methods are compared with the baseline by their last checkpoints."
 MEAN = "Methods are compared by the mean of their checkpoints, those of one seed."
@@ -215,7 +216,11 @@ def variants_of(combinations: Sequence[Sequence[str]], overrides: Sequence[str])
             values[key].append(value)
     shown = {key: dict(zip(found, _path_ends(found), strict=True)) for key, found in values.items()}
     pairs = [[o.partition("=")[::2] for o in settings] for settings in swept]
-    return [",".join(f"{key}={shown[key][value]}" for key, value in one) for one in pairs]
+    variants = [",".join(f"{key}={shown[key][value]}" for key, value in one) for one in pairs]
+    if longest := next((name for name in variants if len(name.encode()) > LONGEST_VARIANT), None):
+        problem = f"the sweep's {longest[:60]!r}... is too long to name files"
+        raise InputError(problem, fix="give the swept values shorter names")
+    return variants
 
 
 def _path_ends(values: Sequence[str]) -> list[str]:

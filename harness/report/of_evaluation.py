@@ -11,7 +11,7 @@ from harness.evaluate.measuring import CATEGORY
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt, unfinished_notes
 from harness.findings.verdict import verdict_sentence
-from harness.findings.wording import judge_label, metric_label, percent, plain
+from harness.findings.wording import distinct_labels, judge_label, metric_label, percent, plain
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation
 from harness.report.document import (
@@ -73,6 +73,7 @@ FOOTER = (
 )
 
 
+@distinct_labels()
 def write_evaluation_report(folder: Path) -> Path:
     """Draw plots, report.html and summary.md into the folder; the page's path.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evals.values.conversation import ResponseType
 from evals.values.metrics_table import MetricRow
-from harness.findings.wording import REWARDS, percent, plain, points
+from harness.findings.wording import REWARDS, distinct_labels, percent, plain, points
 from harness.record.reward_rows import TABLES, WORST
 from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.document import (
@@ -90,6 +90,7 @@ class _Judged:
         return self.errors["rm+rbr"] if "rm+rbr" in self.errors else self.errors["rbr"]
 
 
+@distinct_labels()
 def write_fit_report(path: Path) -> tuple[Document, Path]:
     """Draw plots, summary.md and fit.html into a fit's folder; the document and the page's path.
 

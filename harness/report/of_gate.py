@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.findings.wording import percent, plain, points
+from harness.findings.wording import distinct_labels, percent, plain, points
 from harness.gate.files import GATE
 from harness.keys.gate import GateVerdict
 from harness.record.run import JsonRow, ResultsFolder, number
@@ -76,6 +76,7 @@ class Line(NamedTuple):
     depth: int = 0
 
 
+@distinct_labels()
 def write_gate_report(folder: Path) -> tuple[Document, Path]:
     """Draw gate.html, gate.md and gate.xml into a gate's folder; the document and the page's path.
 

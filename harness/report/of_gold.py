@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evals.graders.calibration import COLUMNS, MEAN, calibration_error
 from evals.graders.hostile import ALL, CONTROL
-from harness.findings.wording import points
+from harness.findings.wording import distinct_labels, points
 from harness.gold.agreement import COLUMNS as COLUMNS_OF_TEACHER
 from harness.gold.measure import ENOUGH
 from harness.record.run import JsonRow, ResultsFolder, number
@@ -82,6 +82,7 @@ class _Grader:
         return next((r for r in self.tuned if r["proposition"] == row), {})
 
 
+@distinct_labels()
 def write_gold_report(path: Path) -> tuple[Document, Path]:
     """Draw plots, summary.md and gold.html into a gold's folder; the document and the page's path.
 

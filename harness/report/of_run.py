@@ -10,7 +10,7 @@ from evals.values.errors import InputError
 from harness.findings.frontier import SAFETY, USEFULNESS
 from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, verdict_sentence
-from harness.findings.wording import in_order, judge_label, method_label, method_table
+from harness.findings.wording import distinct_labels, in_order, judge_label, method_label, method_table
 from harness.keys.shared import file_name
 from harness.record.evaluation import MEASURED, Evaluation
 from harness.record.run import JsonRow, ResultsFolder
@@ -83,6 +83,7 @@ FOOTER = (
 )
 
 
+@distinct_labels()
 def write_report(results: Path) -> Path:
     """Draw plots, report.html and summary.md into the folder; the page's path.
 

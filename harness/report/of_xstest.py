@@ -11,7 +11,7 @@ from pathlib import Path
 from evals.judges.correction import CORRECTED
 from evals.judges.recorded import LABELS
 from evals.values.metrics_table import MetricRow
-from harness.findings.wording import metric_label
+from harness.findings.wording import distinct_labels, metric_label
 from harness.keys.xstest import XSTestConfig
 from harness.record.evaluation import read_cards
 from harness.record.run import JsonRow, ResultsFolder
@@ -50,6 +50,7 @@ FOOTER = (
 )
 
 
+@distinct_labels()
 def write_xstest_report(folder: Path) -> tuple[Document, Path]:
     """Draw plots/tradeoff, summary.md and xstest.html into the folder; the document and the page's path.
 

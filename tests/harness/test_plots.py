@@ -285,7 +285,7 @@ def test_names_for_people():
     assert method_label("rbr_ppo[ppo.kl_coef=0.1,seed_data=x]") == "RBR-PPO (kl_coef 0.1, seed_data x)"
     assert method_label("rbr_grpo") == "RBR-GRPO" and method_label("rbr_rloo[a=1]") == "RBR-RLOO (a 1)"
     assert method_label("human_rbr_reinforce") == "HumanRM+RBR-REINFORCE"
-    assert method_label("a\nb" + "c" * 80) == "a b" + "c" * 30 + "…"
+    assert method_label("a\nb" + "c" * 80) == "a b" + "c" * 17 + "…" + "c" * 13
     assert file_name("../../etc/x[y=1]") == "etc-x-y-1"
     assert in_order(["rbr_ppo", "zeta", "rbr_sft", "helpful_ppo"]) == [
         "rbr_sft",

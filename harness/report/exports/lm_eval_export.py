@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -27,7 +27,8 @@ from evals.suites import Suite, load_suite, suite_source
 from evals.values.conversation import ResponseType, write_jsonl
 from evals.values.errors import InputError
 from harness.keys.compose import compose_command
-from harness.keys.evaluate import DataKeys, member_key, path_of_suite
+from harness.keys.evaluate import SUITES, DataKeys, path_of_suite
+from harness.keys.members import Members
 from harness.report.exports import lm_eval_functions as functions
 from harness.runtime.console import Console
 from harness.storage.disk import writing
@@ -52,6 +53,8 @@ class ExportConfig:
     capability: ExportCapabilityKeys = field(default_factory=ExportCapabilityKeys)
     knowledge: str | None = None  # a sandbox world's folder of knowledge tasks
     max_new_tokens: int = 256  # limit of a response
+
+    MEMBERS: ClassVar[dict[str, Members]] = {"suites": SUITES}
 
     def __post_init__(self) -> None:
         if not (self.suites or self.capability.root or self.knowledge):
@@ -89,7 +92,7 @@ class Exported:
 
 def export(overrides: Sequence[str], console: Console | None = None) -> int:
     """The command; returns the exit code. Raises InputError as one line."""
-    config = compose_command("export", ExportConfig, [member_key(text) for text in overrides])
+    config = compose_command("export", ExportConfig, overrides)
     console = console or Console()
     suites = [
         load_suite(name, config.data.root, path_of_suite(config.suite_paths, name)) for name in config.suites

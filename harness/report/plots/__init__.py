@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind
+from harness.findings.wording import distinct_labels
 from harness.record.run import ResultsFolder
 from harness.report.plots.spots import ToldPlace, spots_of
 from harness.report.plots.style import DPI, RC
@@ -102,6 +103,7 @@ class Drawn:
     spots: tuple[ToldPlace, ...]
 
 
+@distinct_labels()
 def draw_all(results: Path) -> list[Drawn]:
     """Draw every plot that the folder has data for into `plots/`, as PNG and SVG.
 

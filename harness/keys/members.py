@@ -1,0 +1,137 @@
+"""Settings of one of several, `models.NAME.KEY=VALUE`: NAME may have dots, and may hold what Hydra's keys can not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.types import QuotedString
+
+from evals.values.errors import InputError
+from evals.values.settings import new_name, renamed
+from harness.keys.typed import at_commas, hints_of, is_text, parsed, text_of
+
+NAMED = (
+    "path",
+    "model",
+    "url",
+    "name",
+    "revision",
+    "rulebook",
+    "key_variable",
+)  # text, whoever's setting it is
+
+
+@dataclass(frozen=True)
+class Members:
+    """What is typed as `PLACE.NAME.KEY=VALUE`.
+
+    `field` is the mapping that keeps it, beside which the members are listed under PLACE's own name, if at all.
+    `keys` are the types of a member's settings, or tell them for its kind; `closed` where it has no others.
+    """
+
+    field: str
+    keys: Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
+    closed: bool = False
+
+    def of(self, kind: str) -> Mapping[str, Any]:
+        return self.keys(kind) if callable(self.keys) else self.keys
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`models.llama-3.1.responses=r.csv` is `name` llama-3.1, `key` responses; "" where the member is the setting."""
+
+    name: str
+    key: str
+    value: str
+
+
+def settings_of_members(
+    kind: type[object], overrides: Sequence[str]
+) -> tuple[list[tuple[list[str], Any]], list[str]]:
+    """(path, value) of each override that sets a member's key, and the overrides that do not.
+
+    Raises InputError for an old name, and for a key that no member of a closed kind has.
+    """
+    found, others = [], []
+    places = dict(_places(kind))
+    for override in overrides:
+        plain = override.lstrip("+")
+        place = next((place for place in places if plain.startswith(f"{place}.")), None)
+        if place is None or "=" not in plain:
+            others.append(override)
+            continue
+        members, path = places[place]
+        setting = split(plain[len(place) + 1 :], members, listed(place, overrides))
+        if (new := new_name(kind, f"{place}.NAME.{setting.key}")) is not None:
+            raise renamed(f"{place}.{setting.name}.{setting.key}", new.replace("NAME", setting.name, 1))
+        chosen = next(
+            (o.partition("=")[2] for o in overrides if o.startswith(f"{place}.{setting.name}.kind=")), ""
+        )
+        keys = members.of(chosen or setting.name)
+        if members.closed and setting.key not in keys:
+            fix = f"write {place}.NAME.KEY, KEY one of {', '.join(keys)}"
+            raise InputError(f"has no {setting.key!r}", field=f"{place}.{setting.name}", fix=fix)
+        inner = setting.key.split(".") if setting.key else []
+        found.append(([*path, setting.name, *inner], value_of(setting, keys)))
+    return found, others
+
+
+def _places(kind: type[object], prefix: str = "") -> Iterator[tuple[str, tuple[Members, list[str]]]]:
+    """{what is typed before a member's name: its members, and where they are kept}."""
+    written = getattr(kind, "MEMBERS", {})
+    typed = {members.field: (name, members) for name, members in written.items()}
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is dict:
+            place, members = typed.get(name, (name, Members(name, {"": get_args(hint)[1]})))
+            yield f"{prefix}{place}", (members, f"{prefix}{name}".split("."))
+        elif get_origin(hint) is None and is_dataclass(hint):
+            yield from _places(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def listed(place: str, overrides: Sequence[str]) -> list[str]:
+    """The names of `PLACE=[NAME,...]`."""
+    lists = [value for key, _, value in (o.partition("=") for o in overrides) if key == place]
+    return [text_of(part.strip()) for value in lists for part in at_commas(value.strip()[1:-1]) or []]
+
+
+def split(rest: str, members: Members, names: Collection[str]) -> Setting:
+    """`NAME.KEY=VALUE`: NAME is one of `names`, else ends before the first of the known keys, else at its first dot."""
+    for name in sorted(names, key=len, reverse=True):
+        if rest.startswith(f"{name}.") and "=" in rest[len(name) :]:
+            key, _, value = rest[len(name) + 1 :].partition("=")
+            return Setting(name, key, value)
+    keys = [] if callable(members.keys) else [key for key in members.keys if key]
+    if keys and (found := re.match(rf"(.+?)\.({'|'.join(map(re.escape, keys))})=(.*)", rest, re.DOTALL)):
+        return Setting(found[1], found[2], found[3])
+    place, _, value = rest.partition("=")
+    if members.keys == {"": int}:  # the member itself is the setting
+        return Setting(place, "", value)
+    groups = "|".join({re.escape(key.partition(".")[0]) for key in keys if "." in key} | {"model"})
+    found = re.fullmatch(rf"(.+?)\.((?:{groups})\..+|[^.]+)", place) if keys else None
+    name, key = (found[1], found[2]) if found else place.partition(".")[::2]
+    return Setting(name, key, value)
+
+
+def value_of(setting: Setting, keys: Mapping[str, Any]) -> Any:
+    """As typed where its type says text, or its name where the type is unknown; else by Hydra's grammar, if it can."""
+    hint, last = keys.get(setting.key), setting.key.rpartition(".")[2]
+    value = setting.value
+    if is_text(hint) or (hint is None and last in NAMED):
+        return None if value == "null" and hint is not str else text_of(value)
+    read = parsed(f"k={value}")
+    if read is None or (isinstance(read.value(), str) and not isinstance(read._value, QuotedString)):
+        return value
+    return read.value()
+
+
+def keys_of(hints: Mapping[str, Any]) -> dict[str, Any]:
+    """{key: type} of a member whose settings have these types, dotted where one is a group."""
+    found: dict[str, Any] = {}
+    for key, hint in hints.items():
+        group = next((k for k in (hint, *get_args(hint)) if isinstance(k, type) and is_dataclass(k)), None)
+        found |= {key: hint} if group is None else {f"{key}.{name}": inner for name, inner in hints_of(group)}
+    return {key: hint for key, hint in found.items() if key.rpartition(".")[2].islower()}

@@ -1,0 +1,183 @@
+"""`KEY=VALUE` as a person typed it: names, paths and lists of them are taken as they stand.
+
+Hydra's grammar reads numbers, choices and sweeps. It would refuse `responses=k=v/r.csv`, make `name=1e3` 1000.0, and
+part the name of a model at its dots.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, open_dict
+
+from evals.values.errors import InputError
+
+QUOTES = "'\""
+PAIRS = {"[": "]", "{": "}", "(": ")"}
+QUOTED = "where it is part of a name, write the whole name in quotes of its own, KEY=\"'NAME'\""
+FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle)\(.*\)", re.DOTALL)  # of Hydra's sweeps
+
+
+def text_of(value: str) -> str:
+    """A value as typed; one that stands in quotes as a whole, as Hydra reads it."""
+    if len(value) > 1 and value[0] in QUOTES and value[0] == value[-1]:
+        read = parsed(f"k={value}")
+        if read is not None and isinstance(read._value, QuotedString):
+            return read._value.text
+    return value
+
+
+def quoted(text: str) -> str:
+    """`text` as Hydra's grammar, and OmegaConf's after it, give it back unchanged."""
+    inner = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), escaped(text))
+    return f"'{inner}'"
+
+
+def escaped(value: Any) -> Any:
+    """Texts, also those inside, in which OmegaConf finds no reference to another key."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
+    if isinstance(value, dict):
+        return {key: escaped(part) for key, part in value.items()}
+    return [escaped(part) for part in value] if isinstance(value, list) else value
+
+
+def hydra_override(override: str, hints: Mapping[str, Any]) -> str:
+    """An override as Hydra must be told it; `hints` are the types of all keys. Raises InputError."""
+    key, equals, value = override.partition("=")
+    if not equals:
+        if override.startswith("~"):
+            return override
+        raise InputError(f"{override!r} is no setting", fix="write KEY=VALUE; --help lists every key")
+    bare = key.lstrip("+")
+    if bare in hints and (written := _written(bare, hints[bare], value)) is not None:
+        return f"{key}={written}"
+    if parsed(override) is None:
+        known = re.fullmatch(r"[\w./@-]+", bare)
+        problem = f"is {value!r}" if known else "no such key"
+        raise InputError(problem, field=bare, fix="--help lists every key with its type")
+    return override
+
+
+def _written(key: str, hint: Any, value: str) -> str | None:
+    """A text, or a list of texts, in Hydra's grammar; None for a key of another type."""
+    if is_text(hint):
+        return "null" if value == "null" and hint is not str else quoted(text_of(value))
+    if get_origin(hint) is not list:
+        return None
+    (kind,) = get_args(hint)
+    if not (is_text(kind) or is_dataclass(kind)):
+        return None
+    shape = f"{key}=[NAME,...]" if is_text(kind) else f"{key}=[{{KEY: VALUE, ...}}, ...]"
+    parts = _inside(value, "[]", key, shape)
+    if is_text(kind):
+        return f"[{','.join(quoted(text_of(part)) for part in parts)}]"
+    groups = []
+    for part in parts:
+        pairs = [pair.partition(":") for pair in _inside(part, "{}", key, shape)]
+        groups.append(",".join(f"{k.strip()}: {_of_group(v.strip())}" for k, _, v in pairs))
+    return f"[{','.join(f'{{{group}}}' for group in groups)}]"
+
+
+def _of_group(value: str) -> str:
+    return value if value == "null" else quoted(text_of(value))
+
+
+def _inside(value: str, ends: str, key: str, shape: str) -> list[str]:
+    """The members of a list or group. Raises InputError for what is none."""
+    value = value.strip()
+    if len(value) < 2 or (value[0], value[-1]) != tuple(ends):
+        raise InputError(f"is {value!r}", field=key, fix=f"write {shape}")
+    inner = value[1:-1]
+    if not inner.strip():
+        return []
+    parts = at_commas(inner)
+    if parts is None:
+        raise InputError(f"{value!r} has a bracket or a quote without its other half", field=key, fix=QUOTED)
+    return [part.strip() for part in parts]
+
+
+def at_commas(text: str) -> list[str] | None:
+    """`text` cut at the commas outside brackets and quotes; None where one of these stands alone.
+
+    A quote opens at the start of a part, or of a value in it; `it's` has none.
+    """
+    parts, start, closing = [], 0, []
+    position = 0
+    while position < len(text):
+        character = text[position]
+        if character in QUOTES and (
+            not text[start:position].strip() or text[:position].rstrip()[-1:] in ":=[{,("
+        ):
+            end = re.compile(rf"(?:\\.|[^\\{character}])*{character}", re.DOTALL).match(text, position + 1)
+            if end is None:
+                return None
+            position = end.end()
+            continue
+        if character in PAIRS:
+            closing.append(PAIRS[character])
+        elif character in PAIRS.values():
+            if not closing or closing.pop() != character:
+                return None
+        elif character == "," and not closing:
+            parts.append(text[start:position])
+            start = position + 1
+        position += 1
+    return None if closing else [*parts, text[start:]]
+
+
+def choices(override: str, hints: Mapping[str, Any]) -> list[str]:
+    """What a sweep makes of one override: `key=a,b` is key=a and key=b. Raises InputError."""
+    key, _, value = override.partition("=")
+    hint = hints.get(key.lstrip("+"), None)
+    listed = get_origin(hint) is list
+    if (is_text(hint) or listed) and not FUNCTIONS.fullmatch(value):
+        parts = at_commas(value)
+        if parts is None:
+            problem = f"{value!r} has a bracket or a quote without its other half"
+            raise InputError(problem, field=key, fix=QUOTED)
+        return [f"{key}={part.strip()}" for part in parts] if len(parts) > 1 else [override]
+    read = parsed(override)
+    if read is None or not read.is_sweep_override():
+        return [override]
+    return [f"{read.get_key_element()}={value}" for value in read.sweep_string_iterator()]
+
+
+def put(config: DictConfig, path: Sequence[str], value: Any) -> None:
+    """Set what lies at `path`, whose parts may hold dots."""
+    node = config
+    with open_dict(config):
+        for part in path[:-1]:
+            if not isinstance(node.get(part), DictConfig):
+                node[part] = {}
+            node = node[part]
+        node[path[-1]] = escaped(value)
+
+
+def hints_of(kind: type[object], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, type) of every setting, dotted."""
+    for name, hint in get_type_hints(kind).items():
+        if get_origin(hint) is None and is_dataclass(hint):
+            yield from hints_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}", hint
+
+
+def is_text(hint: Any) -> bool:
+    """Whether a type is str, or str or nothing."""
+    return hint is str or {*get_args(hint)} == {str, NoneType}
+
+
+def parsed(override: str) -> Override | None:
+    """An override by Hydra's grammar; None where it has none for it."""
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
