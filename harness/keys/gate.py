@@ -50,9 +50,7 @@ class ToleranceConfig:
 
 @dataclass(kw_only=True)
 class RegressConfig(Recorded, Bootstrap, Seed, Margin, UnscoredLimit, TypesAsked):
-    baseline: str = (
-        ""  # reward A: .yaml or .json description, .jsonl recorded, or results/NAME of a run or a fit
-    )
+    baseline: str = ""  # reward A: .yaml or .json description, .jsonl recorded, or results/NAME[:METHOD:SEED]
     candidate: str = ""  # reward B, the edited one: the same kinds
     on: str = "sandbox"  # frozen completions: labelled .jsonl, or the name of a set in conf/gate
     rulebook: str = ""  # what reads the completions' labels, for both sides; empty: the set's, else A's
