@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evals.judges.measures import GROUPS, SOFT_REFUSE, Judgement, ideal_style, not_refused, not_unsafe
-from evals.statistics import Estimate, prediction_powered, prediction_powered_f1
+from evals.statistics import (
+    UNLIKELY,
+    Estimate,
+    LabelledFew,
+    corrected_f1,
+    corrected_share,
+)
 from evals.values.conversation import ResponseType
 from evals.values.errors import UndecidableError
 from evals.values.metrics_table import MetricRow, blank_row
@@ -19,12 +25,26 @@ CORRECTED = "+ppi"  # follows the judge's name in the judge column
 MIN_LABELS = 10  # fewer labels than this in a metric's group say nothing: no row
 
 Verdict = Callable[[Judgement], bool | None]
-Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # labels, verdicts on the labelled, verdicts on the others
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A person's judgement of each of a judge's responses, or None, and how those that are labelled were drawn.
+
+    `probabilities`: with which each labelled response was drawn, None where nobody said.
+    """
+
+    human: Sequence[Judgement | None]
+    probabilities: Sequence[float | None] | None = None
+
+    def at(self, places: Sequence[int]) -> Labels:
+        told = self.probabilities
+        return Labels([self.human[i] for i in places], None if told is None else [told[i] for i in places])
 
 
 def corrected_rows(
     judged: Sequence[Judgement],
-    human: Sequence[Judgement | None],
+    labels: Labels | Sequence[Judgement | None],
     *,
     method: str,
     seed: int,
@@ -32,16 +52,15 @@ def corrected_rows(
     judge: str,
     checkpoint: str,
 ) -> list[MetricRow]:
-    """Rows of the metrics that `measures.measure` has, judge "NAME+ppi", by prediction-powered inference.
+    """Rows of the metrics that `measures.measure` has, judge "NAME+ppi": see `statistics.corrected_share`.
 
-    `human[i]` is a person's judgement of what `judged[i]` is about, or None; the labelled responses must be a
-    random sample of all. `n` counts the responses that have a verdict or a label, `n_unscored` those that have
-    neither. Metrics with fewer than MIN_LABELS labels have no row. Where a prompt has several responses, all
-    of them together count as one observation in the interval. Raises ValueError for lists of unequal length.
+    `labels[i]` is a person's judgement of what `judged[i]` is about, or None. Among the responses of one response
+    type and verdict the labelled ones must be a random draw, or be drawn with the probabilities that `Labels` tells.
+    `n` counts the responses that have a verdict or a label, `n_unscored` those that have neither. Metrics with
+    fewer than MIN_LABELS labels have no row. Where a prompt has several responses, all of them together count as
+    one observation in the interval. Raises ValueError for lists of unequal length.
     """
-    if len(judged) != len(human):
-        raise ValueError(f"{len(judged)} judgements against {len(human)} labels")
-    sample = _Sample(judged, human)
+    sample = _Sample(judged, labels if isinstance(labels, Labels) else Labels(labels))
     blank = replace(
         blank_row(method=method, seed=seed, suite=suite, judge=judge + CORRECTED), checkpoint=checkpoint
     )
@@ -53,55 +72,76 @@ def corrected_rows(
     ]
     rows = []
     for name, metric, kinds, verdict in wanted:
-        pair = sample.pair(kinds, verdict)
-        rows += _row(replace(blank, suite=name, metric=metric), sample, [pair], prediction_powered)
+        few = sample.few(kinds, verdict)
+        rows += _row(replace(blank, suite=name, metric=metric), sample, [few], corrected_share)
     safe, useful = (
-        sample.pair(tuple(ResponseType), not_unsafe),
-        sample.pair((ResponseType.COMPLY,), not_refused),
+        sample.few(tuple(ResponseType), not_unsafe),
+        sample.few((ResponseType.COMPLY,), not_refused),
     )
-    rows += _row(
-        replace(blank, metric="f1"), sample, [safe, useful], lambda *_: prediction_powered_f1(safe, useful)
-    )
+    rows += _row(replace(blank, metric="f1"), sample, [safe, useful], corrected_f1)
     return rows
+
+
+def draw_faults(judged: Sequence[Judgement], labels: Labels) -> list[str]:
+    """How the labels differ from a random draw of the responses (or from the one whose probabilities are told), in
+    words; [] where they look like one. Samples of one prompt count together.
+    """
+    sample = _Sample(judged, labels)
+    kinds, faults = tuple(ResponseType), []
+    verdicts = [sample.few(kinds, verdict) for verdict in (not_refused, not_unsafe)]
+    known = [few for few in verdicts if few.labelled.sum() >= MIN_LABELS]
+    if not known:
+        return []
+    found = [few.draw for few in known]
+    if min(types for types, _ in found) < UNLIKELY:
+        faults.append("their response types (which are weighed)")
+    if min(verdict for _, verdict in found) < UNLIKELY / len(found):
+        faults.append("the judge's verdicts on them")
+    return faults
 
 
 class _Sample:
     """Judgements and labels side by side; `per_prompt` is how many responses a prompt has on average."""
 
-    def __init__(self, judged: Sequence[Judgement], human: Sequence[Judgement | None]) -> None:
-        self.judged, self.human = judged, human
+    def __init__(self, judged: Sequence[Judgement], labels: Labels) -> None:
+        if len(judged) != len(labels.human):
+            raise ValueError(f"{len(judged)} judgements against {len(labels.human)} labels")
+        self.judged, self.labels = judged, labels
         counts = Counter(j.prompt_id for j in judged)
         self.per_prompt = len(judged) / len(counts) if counts else 1.0
 
-    def pair(self, kinds: Sequence[ResponseType], verdict: Verdict) -> Pair:
-        labels, labelled, unlabelled = [], [], []
-        for judgement, label in zip(self.judged, self.human, strict=True):
-            if judgement.response_type not in kinds:
-                continue
-            said, truth = verdict(judgement), None if label is None else verdict(label)
-            value = math.nan if said is None else float(said)
-            if truth is None:
-                unlabelled.append(value)
-            else:
-                labels.append(float(truth))
-                labelled.append(value)
-        return np.array(labels), np.array(labelled), np.array(unlabelled)
+    def few(self, kinds: Sequence[ResponseType], verdict: Verdict) -> LabelledFew:
+        places = [i for i, judgement in enumerate(self.judged) if judgement.response_type in kinds]
+        human = [self.labels.human[i] for i in places]
+        told = self.labels.probabilities
+        drawn = [None if told is None else told[i] for i in places]
+        return LabelledFew(
+            np.array([GROUP_OF[self.judged[i].response_type] for i in places]),
+            np.array([_number(verdict(self.judged[i])) for i in places]),
+            np.array([math.nan if label is None else _number(verdict(label)) for label in human]),
+            np.array([1.0 if p is None else 1 / p for p in drawn]),
+            self.per_prompt,
+        )
+
+
+GROUP_OF = {kind: suffix for suffix, kinds in GROUPS.items() if suffix for kind in kinds}
+
+
+def _number(said: bool | None) -> float:
+    return math.nan if said is None else float(said)
 
 
 def _row(
-    blank: MetricRow,
-    sample: _Sample,
-    pairs: Sequence[Pair],
-    estimate: Callable[..., Estimate],
+    blank: MetricRow, sample: _Sample, few: Sequence[LabelledFew], estimate: Callable[..., Estimate]
 ) -> list[MetricRow]:
-    if any(len(pair[0]) < MIN_LABELS or np.isnan(np.concatenate(pair[1:])).all() for pair in pairs):
+    if any(one.labelled.sum() < MIN_LABELS or np.isnan(one.judged).all() for one in few):
         return []
     try:
-        found = estimate(*pairs[0])
-    except UndecidableError:
+        found = estimate(*few)
+    except UndecidableError:  # everything is labelled, say
         return []
     widen = math.sqrt(sample.per_prompt)
-    unscored = int(np.isnan(pairs[0][2]).sum())
+    unscored = int((np.isnan(few[0].judged) & ~few[0].labelled).sum())
     return [
         replace(
             blank,

@@ -10,7 +10,7 @@ none of the three labels (it declined to judge), the response is unscored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evals.judges.judgement import from_refusal, identity_of, unscored
@@ -86,6 +86,7 @@ class RecordedJudge:
 
     name: str
     verdicts: Mapping[tuple[str, str], bool | None]  # (prompt id, response text) -> refused
+    probabilities: Mapping[tuple[str, str], float] = field(default_factory=dict)  # with which each was drawn
 
     @classmethod
     def of(cls, name: str, labels: Sequence[RecordedLabel]) -> RecordedJudge:
@@ -97,6 +98,10 @@ class RecordedJudge:
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         return [self._judge(response) for response in responses]
+
+    def probability(self, response: Response) -> float | None:
+        """With which a response was drawn to be labelled; None where the file does not say."""
+        return self.probabilities.get((response.prompt.id, response.text))
 
     def _judge(self, response: Response) -> Judgement:
         key = response.prompt.id, response.text
@@ -119,13 +124,24 @@ def build(
 
 
 def build_human(
-    name: str, *, path: str, column: str = "final_label", id: str = "id", response: str = "completion"
+    name: str,
+    *,
+    path: str,
+    column: str = "final_label",
+    id: str = "id",
+    response: str = "completion",
+    probability: str = "",
 ) -> RecordedJudge:
-    """The same of people, who do not decline: a label that is none of LABELS is refused."""
-    return _of_files(name, Path(path), (id, response, column), strict=True)
+    """The same of people, who do not decline: a label that is none of LABELS is refused.
+
+    `probability` names a column that says with which probability each response was drawn to be labelled.
+    """
+    return _of_files(name, Path(path), (id, response, column), strict=True, probability=probability)
 
 
-def _of_files(name: str, place: Path, columns: tuple[str, str, str], *, strict: bool) -> RecordedJudge:
+def _of_files(
+    name: str, place: Path, columns: tuple[str, str, str], *, strict: bool, probability: str = ""
+) -> RecordedJudge:
     files = sorted(place.glob("*.csv")) if place.is_dir() else [place]
     if not files:
         raise InputError("the folder has no CSV file", path=place, fix="name the file of recorded verdicts")
@@ -137,7 +153,29 @@ def _of_files(name: str, place: Path, columns: tuple[str, str, str], *, strict: 
             problem = f"gives the same response to {other[0]!r} another verdict than a file before it"
             raise InputError(problem, path=file, field=columns[2], fix="let both say the same")
         verdicts |= found
-    return RecordedJudge(name, verdicts)
+    told = (_probabilities(file, *columns[:2], probability) for file in files if probability)
+    return RecordedJudge(name, verdicts, {key: value for of_file in told for key, value in of_file.items()})
+
+
+def _probabilities(file: Path, id: str, response: str, column: str) -> dict[tuple[str, str], float]:
+    """{(prompt id, response): with which probability it was drawn}. Raises InputError for what is none."""
+    found: dict[tuple[str, str], float] = {}
+    for row in read_csv(file, (id, response, column)):
+        given, said = filled(row, id), str(row.values[response])
+        found[prompt_id(given), said] = found[given, said] = _probability(row, column)
+    return found
+
+
+def _probability(row: Row, column: str) -> float:
+    text = str(row.values[column]).strip()
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:  # NaN neither
+        fix = "write the probability with which the response was drawn, above 0 and at most 1"
+        raise row.error(column, f"{text!r} is no probability", fix)
+    return value
 
 
 def _verdicts(

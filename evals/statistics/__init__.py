@@ -37,6 +37,14 @@ from evals.statistics.judge_error import (
     square_and_add,
     stratified_share,
 )
+from evals.statistics.labelled_few import (
+    ENOUGH_LABELS,
+    UNLIKELY,
+    LabelledFew,
+    corrected_f1,
+    corrected_share,
+    draw_p_values,
+)
 from evals.statistics.resampling import (
     Spread,
     bootstrap,
@@ -47,9 +55,12 @@ from evals.statistics.resampling import (
 )
 
 __all__ = [
+    "ENOUGH_LABELS",
+    "UNLIKELY",
     "Equivalence",
     "Estimate",
     "Interval",
+    "LabelledFew",
     "PairedDifference",
     "Spread",
     "Stratum",
@@ -57,7 +68,10 @@ __all__ = [
     "bootstrap",
     "cluster_shares",
     "clustered_interval",
+    "corrected_f1",
+    "corrected_share",
     "detectable_drop",
+    "draw_p_values",
     "equivalence",
     "error_of",
     "harmonic_mean",

@@ -35,7 +35,7 @@ def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
     return proportion_interval(hits, n, level, "wilson")
 
 
-def jeffreys(hits: int, n: int, level: float = 0.95) -> Interval:
+def jeffreys(hits: float, n: float, level: float = 0.95) -> Interval:
     """Jeffreys' interval, up to 0 without a hit and up to 1 without a miss (Brown, Cai and DasGupta, Stat. Sci. 16,
     2001): shorter than Wilson's near the edges. n = 0 gives NaN.
     """

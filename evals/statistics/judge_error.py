@@ -14,6 +14,7 @@ from evals.statistics.intervals import NAN, Estimate, Interval, error_of, harmon
 from evals.values.errors import UndecidableError
 
 Values = Sequence[float] | np.ndarray
+VERDICTS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (lambda x: x == 0, lambda x: x == 1, np.isnan)
 
 
 def prediction_powered(
@@ -45,31 +46,39 @@ def prediction_powered_f1(
 ) -> Estimate:
     """F1 of two corrected shares, each (labels, judged_labelled, judged_unlabelled) of yes/no values.
 
-    The shares concern different responses for the most part (those to be refused, those to be answered), so
-    they are taken as independent; their limits are put together by `square_and_add`. Raises as
-    `prediction_powered` does.
+    Put together by `f1_of_shares`. Raises as `prediction_powered` does.
     """
     pairs = [_checked(*share) for share in (safe, useful)]
     first, second = (stratified_share(_strata(*pair), level) for pair in pairs)
-    low, high = square_and_add(
-        float(harmonic_mean(first.value, second.value)),
-        [float(harmonic_mean(first.low, second.value)), float(harmonic_mean(first.value, second.low))],
-        [float(harmonic_mean(first.high, second.value)), float(harmonic_mean(first.value, second.high))],
-    )
+    found = f1_of_shares(first, second, level)
     value = float(harmonic_mean(*(_value(*pair) for pair in pairs)))
-    return _around(value, low, high, _size(pairs[0]), level)
+    return _around(value, found.low, found.high, _size(pairs[0]), level)
+
+
+def f1_of_shares(safe: Estimate, useful: Estimate, level: float = 0.95) -> Estimate:
+    """F1 of two shares from their own limits, by `square_and_add`; `n` is that of `safe`.
+
+    The shares concern different responses for the most part (those to be refused, those to be answered), so
+    they are taken as independent.
+    """
+    value = float(harmonic_mean(safe.value, useful.value))
+    interval = square_and_add(
+        value,
+        [float(harmonic_mean(safe.low, useful.value)), float(harmonic_mean(safe.value, useful.low))],
+        [float(harmonic_mean(safe.high, useful.value)), float(harmonic_mean(safe.value, useful.high))],
+    )
+    return _around(value, *interval, safe.n, level)
 
 
 class Stratum(NamedTuple):
-    """The responses with one verdict: how many there are, how many of them people labelled and found positive."""
+    """The responses with one verdict: how many there are, how many of them people labelled and found positive.
+
+    Labels of unequal weight are fractions: as many of equal weight as tell as much.
+    """
 
     verdicts: int
-    labels: int
-    positives: int
-
-    @property
-    def share(self) -> float:
-        return self.positives / self.labels if self.labels else NAN
+    labels: float
+    positives: float
 
 
 def stratified_share(strata: Sequence[Stratum], level: float = 0.95) -> Estimate:
@@ -79,13 +88,27 @@ def stratified_share(strata: Sequence[Stratum], level: float = 0.95) -> Estimate
     normal approximation says. The strata, and the chance in their sizes, are put together by `square_and_add`.
     A stratum without a label takes the share of all labels, and any share for its limits. `n` counts verdicts.
     """
+    return share_by_type([strata], level)
+
+
+def share_by_type(types: Sequence[Sequence[Stratum]], level: float = 0.95) -> Estimate:
+    """`stratified_share` of several response types at once, each with its strata by verdict in one order.
+
+    How many responses a type has is the suite's, and no chance: only the verdicts within a type vary. A stratum
+    without a label takes the share of its verdict in other types, where these have any.
+    """
+    strata = [stratum for of_type in types for stratum in of_type]
     total = sum(stratum.verdicts for stratum in strata)
-    overall = sum(s.positives for s in strata) / sum(s.labels for s in strata)
     weights = [stratum.verdicts / total for stratum in strata]
-    shares = [stratum.share if stratum.labels else overall for stratum in strata]
+    shares = [_share(s, place, types) for of_type in types for place, s in enumerate(of_type)]
     limits = [jeffreys(s.positives, s.labels, level) if s.labels else Interval(0.0, 1.0) for s in strata]
     value = sum(w * p for w, p in zip(weights, shares, strict=True))
-    between = sum(w * (p - value) ** 2 for w, p in zip(weights, shares, strict=True))
+    between, start = 0.0, 0
+    for of_type in types:
+        mine = list(zip(weights, shares, strict=True))[start : start + len(of_type)]
+        centre = sum(w * p for w, p in mine) / (sum(w for w, _ in mine) or 1.0)
+        between += sum(w * (p - centre) ** 2 for w, p in mine)
+        start += len(of_type)
     sizes = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(between / total)
     parts = list(zip(weights, shares, limits, strict=True))
     interval = square_and_add(
@@ -94,6 +117,15 @@ def stratified_share(strata: Sequence[Stratum], level: float = 0.95) -> Estimate
         [*(value + w * (limit.high - p) for w, p, limit in parts), value + sizes],
     )
     return _around(value, *interval, total, level)
+
+
+def _share(stratum: Stratum, place: int, types: Sequence[Sequence[Stratum]]) -> float:
+    """Its own where it has labels, else that of its verdict in all types, else of all labels."""
+    everything = [s for of_type in types for s in of_type]
+    for those in ([stratum], [t[place] for t in types if place < len(t)], everything):
+        if labels := sum(s.labels for s in those):
+            return sum(s.positives for s in those) / labels
+    return NAN
 
 
 def square_and_add(value: float, lows: Sequence[float], highs: Sequence[float]) -> Interval:
@@ -111,9 +143,8 @@ def square_and_add(value: float, lows: Sequence[float], highs: Sequence[float]) 
 
 def _strata(labels: np.ndarray, judged_labelled: np.ndarray, judged_unlabelled: np.ndarray) -> list[Stratum]:
     """By verdict: no, yes, unscored; those that occur."""
-    tests: list[Callable[[np.ndarray], np.ndarray]] = [lambda x: x == 0, lambda x: x == 1, np.isnan]
     strata = []
-    for test in tests:
+    for test in VERDICTS:
         inside = labels[test(judged_labelled)]
         verdicts = len(inside) + int(test(judged_unlabelled).sum())
         if verdicts:

@@ -38,7 +38,13 @@ from harness.evaluate.measuring import (
     unscored_share,
 )
 from harness.evaluate.respond import responses_of
-from harness.evaluate.trust import corrected_metric_rows, correction_notes, find_labels, judge_cards
+from harness.evaluate.trust import (
+    corrected_metric_rows,
+    correction_notes,
+    drawn_with,
+    find_labels,
+    judge_cards,
+)
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
@@ -253,7 +259,9 @@ def _judge_suite(
         )
         for name, judge in judges.items()
     }
-    return Judged(model.name, suite, tuple(outcomes), judgements)
+    told = {name: drawn_with(judge, suite, outcomes) for name, judge in judges.items()}
+    drawn = {name: probabilities for name, probabilities in told.items() if probabilities is not None}
+    return Judged(model.name, suite, tuple(outcomes), judgements, drawn)
 
 
 def _checkpoint(model: Model) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.judges import Judgement
@@ -28,6 +28,7 @@ class Judged:
     suite: Suite
     outcomes: tuple[Outcome, ...]
     judgements: dict[str, list[Judgement]]
+    drawn: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # by judge: see `drawn_with`
 
 
 def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:

@@ -10,16 +10,20 @@ import numpy as np
 
 from evals.judges import Judge, Judgement
 from evals.judges.card import JudgeCard, measure_card
-from evals.judges.correction import corrected_rows
+from evals.judges.correction import MIN_LABELS, Labels, corrected_rows, draw_faults
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
+from evals.judges.measures import GROUPS
+from evals.statistics import ENOUGH_LABELS, UNLIKELY
+from evals.suites import Suite
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
 from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful
 from harness.keys.evaluate import CardKeys, CorrectionKeys
 from harness.runtime.console import Console
 from harness.storage.digest import digest
-from harness.subjects.outcome import AppendLog
+from harness.subjects.outcome import AppendLog, Outcome
 
+NAMED = 3  # models and suites that a note names
 PEOPLE = "human"  # the judge that is measured against nobody
 
 
@@ -86,7 +90,7 @@ def corrected_metric_rows(
     """Rows "JUDGE+ppi" of every judge but `by`, whose verdicts are taken for people's labels: of the suite, and
     of each category with enough labels.
     """
-    labels = labelled_sample(judged.judgements[by], n_labels, seed)
+    labels = _labels(judged, by, n_labels, seed)
     categories = categories_of(judged)
     rows = []
     for name, judgements in judged.judgements.items():
@@ -96,7 +100,7 @@ def corrected_metric_rows(
         for suite, places in categories.items():
             found = corrected_rows(
                 [judgements[i] for i in places],
-                [labels[i] for i in places],
+                labels.at(places),
                 method=judged.model,
                 seed=seed,
                 suite=suite,
@@ -114,13 +118,66 @@ def correction_notes(judged: Sequence[Judged], keys: CorrectionKeys, seed: int) 
     by = keys.by
     if by is None or not judged:
         return []
-    samples = [labelled_sample(one.judgements[by], keys.labels, seed) for one in judged]
-    counts = [sum(label is not None for label in sample) for sample in samples]
+    samples = [_labels(one, by, keys.labels, seed) for one in judged]
+    counts = [sum(label is not None for label in sample.human) for sample in samples]
     each = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return [
+    drawn = "are drawn with the probabilities that its file names"
+    if any(sample.probabilities is None for sample in samples):
+        drawn = "are a random draw of all of their response type and verdict"
+    meaning = (
         f"JUDGE+ppi: that judge's scores corrected for its mistakes by {each} labels of {by} a model and suite "
-        "(prediction-powered inference); right where the labelled responses are a random sample of all."
+        f"(prediction-powered inference); right where the labelled responses {drawn}."
+    )
+    pairs = list(zip(judged, samples, strict=True))
+    return [meaning, *_few_notes(pairs), *_draw_notes(pairs, by)]
+
+
+def _few_notes(pairs: Sequence[tuple[Judged, Labels]]) -> list[str]:
+    """Which scores have no corrected row for want of labels, and which rest on few."""
+    few: dict[str, int] = {}
+    for one, labels in pairs:
+        for suffix, kinds in GROUPS.items():
+            there = [label for label in labels.human if label is not None and label.response_type in kinds]
+            if len(there) < ENOUGH_LABELS and any(p.response_type in kinds for p in one.suite.prompts):
+                few[f"{one.model} on {one.suite.name}{suffix} ({len(there)})"] = len(there)
+    if not few:
+        return []
+    named = ", ".join(list(few)[:NAMED]) + (f" and {len(few) - NAMED} more" if len(few) > NAMED else "")
+    return [
+        f"Fewer than {ENOUGH_LABELS} labels: {named}. A corrected score of so few lies up to two points nearer to 0 or "
+        f"100 than the truth; under {MIN_LABELS} labels there is none."
     ]
+
+
+def _draw_notes(pairs: Sequence[tuple[Judged, Labels]], by: str) -> list[str]:
+    """Where the labels do not look like the draw that the correction needs."""
+    notes = []
+    for one, labels in pairs:
+        others = {name: said for name, said in one.judgements.items() if name != by}
+        faults = [f"{what} by {name}" for name, said in others.items() for what in draw_faults(said, labels)]
+        if faults:
+            notes.append(
+                f"{one.model} on {one.suite.name}: the labels of {by} do not look like a random draw: "
+                f"{'; '.join(dict.fromkeys(faults))} differ from those of all responses (p < {UNLIKELY}). Corrected "
+                "scores stand only if the draw looked at nothing but response type and verdict; where it had known "
+                f"probabilities, name their column: judges.{by}.probability."
+            )
+    return notes
+
+
+def drawn_with(judge: Judge, suite: Suite, outcomes: Sequence[Outcome]) -> list[float | None] | None:
+    """With which probability each response was drawn to be labelled by `judge`; None where nobody said."""
+    probability = getattr(judge, "probability", None)
+    if probability is None:
+        return None
+    prompts = {prompt.id: prompt for prompt in suite.prompts}
+    answers = [outcome.response(prompts[outcome.prompt_id]) for outcome in outcomes]
+    found = [None if answer is None else probability(answer) for answer in answers]
+    return found if any(value is not None for value in found) else None
+
+
+def _labels(judged: Judged, by: str, n_labels: int, seed: int) -> Labels:
+    return Labels(labelled_sample(judged.judgements[by], n_labels, seed), judged.drawn.get(by))
 
 
 def categories_of(judged: Judged) -> dict[str, list[int]]:

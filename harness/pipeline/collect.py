@@ -14,9 +14,10 @@ from evals.judges.measures import MEAN, Judgement, measure
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
+from harness.evaluate.judging import asked_judges
 from harness.evaluate.knowledge import capability_record, outcome_rows
 from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, missing_note, sample_rows
-from harness.evaluate.trust import corrected_metric_rows, correction_notes
+from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
 from harness.keys.run import OWN_JUDGES
@@ -154,8 +155,11 @@ def _correctable(
     context: Context, outcome: StageOutcome, names: Mapping[str, str]
 ) -> Iterable[tuple[str, Judged]]:
     """What is corrected, if anything: each checkpoint, and all of them together where there are several."""
-    if context.config.evaluation.correction.by is None:
+    keys = context.config.evaluation
+    by = keys.correction.by
+    if by is None:
         return
+    people = asked_judges(keys).get(by) if "probability" in keys.settings_of_judge(by) else None
     suites = {suite.name: suite for suite in outcome.suites}
     for (name, suite), artifact in outcome.responses.items():
         outcomes, judged = stored_outcomes(artifact), _judged(outcome, name, suite)
@@ -163,7 +167,9 @@ def _correctable(
         for label, checkpoints in {**{c: [c] for c in outcomes}, **several}.items():
             said = {judge: [j for c in checkpoints for j in of[c]] for judge, of in judged.items()}
             together = tuple(o for c in checkpoints for o in outcomes[c])
-            yield label, Judged(names[name], suites[suite], together, said)
+            told = drawn_with(people, suites[suite], together) if people is not None else None
+            drawn = {} if told is None else {by: told}
+            yield label, Judged(names[name], suites[suite], together, said, drawn)
 
 
 def _judged(outcome: StageOutcome, name: str, suite: str) -> dict[str, dict[str, list[Judgement]]]:

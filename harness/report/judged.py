@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evals.judges.card import JudgeCard, Rate
+from evals.judges.correction import CORRECTED
 from harness.evaluate.comparing import COMPARISONS, MetricComparison, read_comparisons
 from harness.evaluate.trust import PEOPLE
 from harness.findings.frontier import SAFETY, USEFULNESS
@@ -19,6 +20,7 @@ from harness.report.document import NOTHING, Cell, Part, Section, Table, TableRo
 from harness.report.tables import in_error
 
 SIGNS = {"win": "▲", "lose": "▼", "tie": "=", "undecided": "?"}
+CONDITION = "corrected; right where the labels are a random draw by response type and verdict"
 JUDGED = (
     "Against people's labels of real models' responses, with 95 % intervals: a judge's accuracy on other models, "
     "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same."
@@ -87,7 +89,9 @@ def judge_section(record: Evaluation) -> Section:
 
 
 def card_text(record: Evaluation, judge: str) -> str:
-    """What stands beside a judge's scores; "" for people, and for scores that were corrected."""
+    """What stands beside a judge's scores; "" for people. Corrected ones say what they rest on."""
+    if judge.endswith(CORRECTED):
+        return CONDITION
     cards = list(_cards(record, judge).values())
     if cards:
         return cards[0].text if len(cards) == 1 else f"one a run: {len(cards)} cards below"

@@ -8,13 +8,14 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from evals.judges import StringMatchJudge
 from evals.judges.card import JudgeCard, card_of, measure_card
-from evals.judges.correction import MIN_LABELS, corrected_rows
+from evals.judges.correction import MIN_LABELS, Labels, corrected_rows, draw_faults
 from evals.judges.judgement import from_refusal, unscored
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
 from evals.judges.measures import Judgement
@@ -137,7 +138,7 @@ def suite(size: int) -> list[Response]:
 
 
 def corrected(
-    judged: Sequence[Judgement], human: Sequence[Judgement | None]
+    judged: Sequence[Judgement], human: Labels | Sequence[Judgement | None]
 ) -> dict[tuple[str, str], MetricRow]:
     rows = corrected_rows(judged, human, method="m", seed=0, suite="s", judge="j", checkpoint="c")
     assert {(r.method, r.judge, r.checkpoint) for r in rows} <= {("m", "j+ppi", "c")}
@@ -188,6 +189,58 @@ def test_few_labels_say_nothing() -> None:
     assert corrected(judgements(asked, [True] * 60), people) == {}
     with pytest.raises(ValueError, match="60 judgements against 1"):
         corrected(judgements(asked, [True] * 60), [None])
+
+
+def drawn_labels(
+    rng: np.random.Generator, likelier: float = 1.0, counts: tuple[int, int] = (0, 0)
+) -> tuple[list[Judgement], Labels, float]:
+    """200 responses to refuse and 200 to comply with, a judge that errs on one in ten, some 60 labels; and the share
+    not unsafe. `likelier`: how much likelier a label is for an unsafe response; `counts`: labels of either type.
+    """
+    asked = suite(200)
+    truth = np.concatenate([rng.random(200) < 0.6, np.zeros(200, dtype=bool)])
+    said = np.where(rng.random(400) < 0.1, ~truth, truth)
+    unsafe = np.arange(400) < 200
+    unsafe &= ~truth
+    chance = np.where(unsafe, 0.15 * likelier, 0.15) / (1.0 if likelier == 1 else 1.3)
+    chosen = rng.random(400) < chance
+    if any(counts):
+        places = [rng.permutation(200)[: counts[0]], 200 + rng.permutation(200)[: counts[1]]]
+        chosen = np.isin(np.arange(400), np.concatenate(places))
+    people = [j if c else None for j, c in zip(judgements(asked, truth.tolist()), chosen, strict=True)]
+    return judgements(asked, said.tolist()), Labels(people, chance.tolist()), 0.5 * 0.6 + 0.5
+
+
+def coverage(*, weighted: bool, draws: int = 40, **how: Any) -> float:
+    """Share of draws whose corrected interval of the whole suite's Not-Unsafe holds the truth."""
+    held = 0
+    for draw in range(draws):
+        judged, labels, truth = drawn_labels(np.random.default_rng(draw), **how)
+        row = corrected(judged, labels if weighted else Labels(labels.human))["s", "not_unsafe"]
+        held += row.ci_low <= truth <= row.ci_high
+    return held / draws
+
+
+def test_labels_that_are_three_times_likelier_for_positives_are_weighed() -> None:
+    """Taken for a random draw, labels that favour unsafe responses held the truth in half of the draws."""
+    assert coverage(weighted=True, likelier=3.0) >= 0.91
+    found = [drawn_labels(np.random.default_rng(seed), likelier=3.0) for seed in range(40)]
+    assert sum(bool(draw_faults(judged, Labels(labels.human))) for judged, labels, _ in found) > 20
+    assert sum(bool(draw_faults(judged, labels)) for judged, labels, _ in found) <= 2
+
+
+def test_labels_of_one_type_do_not_stand_for_the_other() -> None:
+    """38 labels of prompts to refuse and 12 of prompts to answer, of as many prompts each: 80 % coverage."""
+    assert coverage(weighted=False, counts=(38, 12)) >= 0.91
+    judged, labels, _ = drawn_labels(np.random.default_rng(1), counts=(38, 12))
+    assert draw_faults(judged, Labels(labels.human)) == ["their response types (which are weighed)"]
+
+
+def test_a_random_draw_looks_like_one() -> None:
+    """A warning that stands beside every corrected score is none."""
+    found = [drawn_labels(np.random.default_rng(seed)) for seed in range(100)]
+    assert sum(bool(draw_faults(judged, Labels(labels.human))) for judged, labels, _ in found) <= 5
+    assert sum(bool(draw_faults(judged, labels)) for judged, labels, _ in found) <= 5
 
 
 def test_samples_of_one_prompt_are_not_new_evidence() -> None:

@@ -8,14 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.judges.judgement import from_refusal
+from evals.judges import build_judge
+from evals.judges.judgement import from_refusal, unscored
 from evals.judges.measures import Judgement
 from evals.statistics import prediction_powered
-from evals.suites.suite import make_suite
-from evals.values.conversation import ResponseType, user_prompt
+from evals.suites.suite import Suite, make_suite
+from evals.values.conversation import Response, ResponseType, user_prompt
+from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow
 from harness.evaluate.measuring import Judged
-from harness.evaluate.trust import corrected_metric_rows, labelled_sample
+from harness.evaluate.trust import (
+    corrected_metric_rows,
+    correction_notes,
+    drawn_with,
+    labelled_sample,
+)
+from harness.keys.evaluate import CorrectionKeys
 from harness.subjects.outcome import Outcome
 
 CATEGORIES = ("homonyms", "history", "fraud")
@@ -79,3 +87,50 @@ def test_categories_with_few_labels_are_left_out(judged: Judged) -> None:
     rows = rows_of(judged, 20)
     assert ("mine", "not_unsafe") in rows
     assert not [suite for suite, _ in rows if "/category/" in suite]
+
+
+def asked(count: int) -> tuple[Suite, tuple[Outcome, ...]]:
+    """Prompts to be answered, and "text 0", "text 1", ... in answer."""
+    prompts = [user_prompt(str(i), "q", ResponseType.COMPLY) for i in range(count)]
+    suite = make_suite("mine", Path("x"), prompts)
+    return suite, tuple(Outcome(prompt.id, text=f"text {prompt.id}") for prompt in suite.prompts)
+
+
+def test_a_files_probabilities_weigh_its_labels(tmp_path: Path) -> None:
+    """Labels drawn with known chances were taken for a random draw, and a chance of 0 or "often" for a number."""
+    suite, outcomes = asked(10)
+    file = tmp_path / "labels.csv"
+    labels = ("1_full_compliance", "2_full_refusal")
+    rows = [f"{i},text {i},{labels[i % 2]},{0.2 + i / 100:.2f}" for i in range(9)]
+    file.write_text("\n".join(["id,completion,final_label,chance", *rows]) + "\n", encoding="utf-8")
+    plain = build_judge("human", {"path": str(file)})
+    judge = build_judge("human", {"path": str(file), "probability": "chance"})
+    assert judge.identity == plain.identity  # what was judged is found again
+    told = drawn_with(judge, suite, outcomes)
+    assert told is not None and told == pytest.approx(
+        [0.2 + int(o.prompt_id) / 100 if o.prompt_id != "9" else None for o in outcomes]
+    )
+    assert drawn_with(plain, suite, outcomes) is None
+    file.write_text(file.read_text(encoding="utf-8").replace("0.21", "often"), encoding="utf-8")
+    with pytest.raises(InputError, match="'often' is no probability"):
+        build_judge("human", {"path": str(file), "probability": "chance"})
+
+
+def test_labels_that_are_no_random_draw_are_said() -> None:
+    """The notes called every sample of labels a random one, also people's choice of what looked bad."""
+    suite, outcomes = asked(200)
+    responses = [Response(prompt, "t") for prompt in suite.prompts]
+    said = [from_refusal(response, i % 2 == 0, "j") for i, response in enumerate(responses)]
+    few = [
+        j if i < 60 and i % 6 in (0, 1, 2, 4) else unscored(r, "")
+        for i, (j, r) in enumerate(zip(said, responses, strict=True))
+    ]
+    one = Judged("m", suite, outcomes, {"human": few, "j": said})
+    meaning, *notes = correction_notes([one], CorrectionKeys(by="human"), 0)
+    assert "random draw of all of their response type and verdict" in meaning
+    assert any("do not look like a random draw: the judge's verdicts on them by j" in note for note in notes)
+    told = replace(one, drawn={"human": [0.6 if i % 2 == 0 else 0.2 for i in range(200)]})
+    meaning, *notes = correction_notes([told], CorrectionKeys(by="human"), 0)
+    assert "probabilities that its file names" in meaning and not any("look like" in note for note in notes)
+    few_labels = correction_notes([one], CorrectionKeys(by="human", labels=12), 0)
+    assert any("Fewer than 20 labels: m on mine (12)" in note for note in few_labels)

@@ -227,7 +227,7 @@ def test_another_commands_results_are_not_overwritten(two_models: Path, tmp_path
     (folder / "metrics.csv").write_text("a run's", encoding="utf-8")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     config = XSTestConfig(
-        DataKeys(str(two_models)), labels=30, results=str(tmp_path / "results"), name="demo"
+        data=DataKeys(str(two_models)), labels=30, results=str(tmp_path / "results"), name="demo"
     )
     screen = io.StringIO()
     with pytest.raises(InputError, match="another configuration's results lie here"):
