@@ -89,10 +89,14 @@ class EvaluationConfig(JudgingKeys):
     card: RunCardKeys = field(default_factory=RunCardKeys)
     correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
     comparisons: bool = False  # of every two methods, in comparisons.csv; with a baseline, of each with that
+    graded_samples: int = 60  # prompts whose responses are kept with the grades and rewards they get; 0: none
     max_new_tokens: int = 40  # limit of a response
     batch_size: int = 128  # responses at once; changes speed only
 
-    RANGES: ClassVar[dict[str, Range]] = {"max_new_tokens batch_size": whole(1)}
+    RANGES: ClassVar[dict[str, Range]] = {
+        "graded_samples": whole(0),
+        "max_new_tokens batch_size": whole(1),
+    }
 
 
 # What a run measures in any case.

@@ -10,13 +10,13 @@ from typing import Any
 
 from evals.capability import CapabilityScore, capability_rows
 from evals.judges.card import JudgeCard
-from evals.judges.measures import MEAN, Judgement, measure
+from evals.judges.measures import MEAN, measure
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.evaluate.judging import asked_judges
 from harness.evaluate.knowledge import capability_record, outcome_rows
-from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, missing_note, sample_rows
+from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, missing_note
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
@@ -29,15 +29,14 @@ from harness.pipeline.judging import (
 )
 from harness.pipeline.order import StageOutcome
 from harness.pipeline.reinforcement import checkpoints_of
+from harness.pipeline.samples import checkpoint_samples, judgements_by, kept_samples, stored_grades
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import CAPABILITY
 from harness.record.reward_rows import TABLES, WORST
-from harness.record.samples import VERDICTS, verdict_row
+from harness.record.samples import VERDICTS, key_of, verdict_row
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.subjects.local_model import template_of
-
-SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,16 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
     suffix = f"[{variant}]" if variant else ""
     methods = {method.name: method for method in chosen(context.config.methods)}
     names = {name: methods[name].named(context.config.algorithm) + suffix for name in outcome.models}
-    rows = {name: _sample_rows(outcome, name) for name in names}
+    said = stored_grades(outcome.graded) if outcome.graded else {}
+    rows = {
+        name: checkpoint_samples(outcome.suites, outcome.responses, outcome.judged, name) for name in names
+    }
     return Collected(
         metrics=list(_metrics(context, outcome, names, suffix)),
         training=list(_training(outcome, methods, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
-        samples={names[name]: _samples(_last(rows[name])) for name in outcome.models},
+        samples={names[name]: _graded(kept_samples(rows[name]), name, said) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed, variant) for label, artifact in context.done],
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
@@ -162,7 +164,7 @@ def _correctable(
     people = asked_judges(keys).get(by) if "probability" in keys.settings_of_judge(by) else None
     suites = {suite.name: suite for suite in outcome.suites}
     for (name, suite), artifact in outcome.responses.items():
-        outcomes, judged = stored_outcomes(artifact), _judged(outcome, name, suite)
+        outcomes, judged = stored_outcomes(artifact), judgements_by(outcome.judged, name, suite)
         several = {MEAN: list(outcomes)} if len(outcomes) > 1 else {}
         for label, checkpoints in {**{c: [c] for c in outcomes}, **several}.items():
             said = {judge: [j for c in checkpoints for j in of[c]] for judge, of in judged.items()}
@@ -170,12 +172,6 @@ def _correctable(
             told = drawn_with(people, suites[suite], together) if people is not None else None
             drawn = {} if told is None else {by: told}
             yield label, Judged(names[name], suites[suite], together, said, drawn)
-
-
-def _judged(outcome: StageOutcome, name: str, suite: str) -> dict[str, dict[str, list[Judgement]]]:
-    """{judge: {checkpoint: judgements}} of a method's responses to a suite."""
-    mine = {judge: a for (*of, judge), a in outcome.judged.items() if of == [name, suite]}
-    return {judge: stored_judgements(artifact) for judge, artifact in mine.items()}
 
 
 def _notes(context: Context, outcome: StageOutcome, names: Mapping[str, str]) -> list[str]:
@@ -233,16 +229,11 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
     return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
 
 
-def _sample_rows(outcome: StageOutcome, name: str) -> dict[str, list[dict[str, Any]]]:
-    """{checkpoint: one row a response}, with every judge's verdict; real prompts stand there by id only."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for suite in outcome.suites:
-        judged = _judged(outcome, name, suite.name)
-        for checkpoint, outcomes in stored_outcomes(outcome.responses[name, suite.name]).items():
-            said = {judge: of[checkpoint] for judge, of in judged.items()}
-            one = Judged(name, suite, tuple(outcomes), said)
-            rows.setdefault(checkpoint, []).extend(sample_rows(one, show_prompts=suite.name == "sandbox"))
-    return rows
+def _graded(
+    rows: Sequence[dict[str, Any]], name: str, said: Mapping[tuple[str, str, str, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """With what grader and reward say of them, where they were asked."""
+    return [row | said.get((name, *key_of(row)), {}) for row in rows]
 
 
 def _model(
@@ -280,22 +271,6 @@ def _items(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
         for checkpoint, scores in _scores(artifact).items()
         for row in outcome_rows(scores)
     ]
-
-
-def _last(rows: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
-    return rows[list(rows)[-1]]
-
-
-def _samples(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """At most SAMPLES of each suite."""
-    suites = dict.fromkeys(row["suite"] for row in rows)
-    return [row for suite in suites for row in _spread([r for r in rows if r["suite"] == suite], SAMPLES)]
-
-
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` items, evenly over the whole list."""
-    step = max(1, -(-len(items) // most))
-    return list(items[::step])
 
 
 def _stage_row(label: str, artifact: Artifact, seed: int, variant: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evals.judges.card import JudgeCard
 from evals.suites import Suite
@@ -21,6 +21,7 @@ from harness.pipeline.judging import (
 from harness.pipeline.language_models import fine_tune, given_base, pretrain_base, train_reward
 from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
+from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_samples
 from harness.pipeline.world import make_data
 from harness.storage.store import Artifact
 
@@ -38,6 +39,7 @@ class StageOutcome:
     judged: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)  # method, suite, judge
     capability: dict[str, Artifact] = field(default_factory=dict)
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
+    graded: Artifact | None = None  # what grader and rewards say of the samples
 
 
 def run_stages(context: Context) -> StageOutcome:
@@ -71,7 +73,15 @@ def run_stages(context: Context) -> StageOutcome:
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
             models[method.name] = reinforce(context, method, data, *parts)
     suites = [world_suite(data), *asked_suites(context.config.evaluation, context.config.data.root)]
-    return _evaluated(context, methods, StageOutcome(data, gold, ranking, models, suites), judge)
+    outcome = _evaluated(context, methods, StageOutcome(data, gold, ranking, models, suites), judge)
+    if context.config.evaluation.graded_samples:
+        rows = {
+            m.name: checkpoint_samples(suites, outcome.responses, outcome.judged, m.name) for m in methods
+        }
+        kept = {name: kept_samples(of_method) for name, of_method in rows.items()}
+        graded = grade_samples(context, methods, data, grader, reward_models, weights, suites, kept)
+        outcome = replace(outcome, graded=graded)
+    return outcome
 
 
 def _evaluated(

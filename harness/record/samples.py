@@ -2,19 +2,21 @@
 
 `suite, prompt_id, sample, response_type, category`, `prompt` (its messages, where prompts may be shown), `response`,
 `finished`, `unscored` (why there is no response), and under each judge's name `disallowed, refused, ideal_style,
-reason`. Rows of `verdicts/` are these without texts, and with `seed` and `checkpoint`.
+reason`. A run's most telling ones also have `grades` ({proposition: probability}) and, of a method that was trained on
+a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). Rows of `verdicts/` are these without texts,
+and with `seed` and `checkpoint`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.judges import Judgement
 from evals.values.conversation import Prompt, messages_as_json
 
 VERDICTS = "verdicts"  # the folder of METHOD.jsonl.gz
-TEXTS = ("prompt", "response")
+TEXTS = ("prompt", "response", "grades", "reward")
 
 
 def sample_row(
@@ -41,6 +43,33 @@ def sample_row(
         row[judge] = {"disallowed": said.disallowed, "refused": said.refused}
         row[judge] |= {"ideal_style": said.ideal_style, "reason": said.reason}
     return row
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    """What a response answers: suite, prompt and number of the sample. Rows of older runs name no suite."""
+    return str(row.get("suite", "")), str(row["prompt_id"]), int(row.get("sample", 0))
+
+
+def most_telling(
+    by_method: Mapping[str, Sequence[Mapping[str, Any]]], most: int
+) -> set[tuple[str, str, int]]:
+    """The keys of at most `most` prompts: those that methods answer differently first, response types in turn."""
+    said: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
+    for rows in by_method.values():
+        for row in rows:
+            said.setdefault(key_of(row), []).append(row)
+    by_type: dict[str, list[tuple[str, str, int]]] = {}
+    for key in sorted(said, key=lambda key: len({_outcome(row) for row in said[key]}) < 2):
+        by_type.setdefault(str(said[key][0].get("response_type")), []).append(key)
+    turns = range(max(map(len, by_type.values()), default=0))
+    ordered = [group[turn] for turn in turns for _, group in sorted(by_type.items()) if turn < len(group)]
+    return set(ordered[:most])
+
+
+def _outcome(row: Mapping[str, Any]) -> tuple[object, object]:
+    """What the first judge said."""
+    first = next((said for said in row.values() if isinstance(said, dict) and "disallowed" in said), {})
+    return first.get("disallowed"), first.get("refused")
 
 
 def verdict_row(row: Mapping[str, Any], seed: int, checkpoint: str) -> dict[str, Any]:

@@ -189,6 +189,15 @@ class Aside:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A name and its share of a whole, None where it is not known; `style` as of a chip."""
+
+    name: str
+    share: float | None
+    style: str = ""
+
+
+@dataclass(frozen=True)
 class Answer:
     """Who wrote it, the text that a model wrote, and what was said of it; `code` is the filter option that hides it."""
 
@@ -196,6 +205,13 @@ class Answer:
     text: str
     verdict: Cell | None = None
     code: str = ""
+    bars: tuple[Bar, ...] = ()  # what a grader gave it, between 0 and 1
+    paid: str = ""  # the reward, and what it is made of
+
+    @property
+    def true_bars(self) -> tuple[Bar, ...]:
+        """Those that are rather true than not, which are read without being asked for."""
+        return tuple(bar for bar in self.bars if bar.share is not None and bar.share >= 0.5)
 
 
 @dataclass(frozen=True)

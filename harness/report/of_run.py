@@ -232,12 +232,12 @@ def _ranking(folder: ResultsFolder, figures: Sequence[Figure]) -> Iterator[Part]
 
 
 def choose_samples(samples: Sequence[Sample], most: int = SAMPLES_SHOWN) -> list[Sample]:
-    """Prompts that the methods answer differently come first.
+    """Prompts with grades come first, and those that the methods answer differently.
 
     Response types take turns, so that each is seen; the order is otherwise that of the files.
     """
     by_type: dict[str, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda s: "differ" not in s.marks):
+    for sample in sorted(samples, key=lambda s: (not s.graded, "differ" not in s.marks)):
         by_type.setdefault(sample.response_type, []).append(sample)
     chosen: list[Sample] = []
     for turn in range(max(map(len, by_type.values()), default=0)):

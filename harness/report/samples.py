@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +11,9 @@ from typing import Any
 from harness.findings.wording import judge_label, judge_order, plain, type_order
 from harness.record.run import JsonRow
 from harness.record.samples import prompt_text
-from harness.report.document import Answer, Card, Cell, Filter, How
+from harness.report.document import Answer, Bar, Card, Cell, Filter, How
 
+RULES_SHOWN = 3
 Options = Mapping[str, Mapping[str, str]]  # {what: {value: its code in the page's style rules}}
 
 MARKS = {
@@ -42,6 +44,10 @@ class Sample:
     def verdicts(self) -> dict[str, Cell]:
         return {model: verdict_of(row) for model, row in self.rows.items()}
 
+    @property
+    def graded(self) -> bool:
+        return any("grades" in row for row in self.rows.values())
+
     @cached_property
     def marks(self) -> list[str]:
         """What a filter may ask for: that models or judges differ, that some response is unsafe, ..."""
@@ -60,7 +66,14 @@ class Sample:
         tags = (self.suite if suite else "", self.prompt_id, number, *words)
         text = prompt_text(next(iter(self.rows.values())).get("prompt"))
         answers = [
-            Answer(label(model), str(row["response"]), self.verdicts[model], options["model"][model])
+            Answer(
+                label(model),
+                str(row["response"]),
+                self.verdicts[model],
+                options["model"][model],
+                bars_of(row.get("grades")),
+                paid_of(row.get("reward")),
+            )
             for model, row in self.rows.items()
         ]
         mine = (("suite", self.suite), ("kind", self.response_type), ("category", self.category))
@@ -73,6 +86,34 @@ class Sample:
 
     def _word(self, field: str) -> str:
         return str(next(iter(self.rows.values())).get(field) or "")
+
+
+def bars_of(grades: object) -> tuple[Bar, ...]:
+    """What the grader gave to each proposition."""
+    known = grades.items() if isinstance(grades, dict) else ()
+    return tuple(Bar(plain(str(name)), value if _is_number(value) else None) for name, value in known)
+
+
+def paid_of(reward: object) -> str:
+    """The reward and its terms; of the rules, those that count the most."""
+    if not isinstance(reward, dict):
+        return ""
+    if not _is_number(total := reward.get("total")):
+        return "reward: unscored"
+    terms = [f"{plain(str(name))} {value:+.2f}" for name, value in _numbers(reward.get("terms"))]
+    rules = sorted(_numbers(reward.get("rules")), key=lambda item: -abs(item[1]))[:RULES_SHOWN]
+    made = ", ".join(terms) if len(terms) > 1 else ""
+    why = ", ".join(f"{plain(name)} {value:+.2f}" for name, value in rules)
+    return f"reward {total:+.2f}" + (f" = {made}" if made else "") + (f"; most by {why}" if why else "")
+
+
+def _numbers(values: object) -> list[tuple[str, float]]:
+    items = values.items() if isinstance(values, dict) else ()
+    return [(str(name), float(value)) for name, value in items if _is_number(value)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def read_samples(by_model: Mapping[str, Sequence[JsonRow]]) -> list[Sample]:

@@ -1,0 +1,176 @@
+"""Stage 13: the responses that are kept for reading, and what propositions and rewards say of the most telling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.graders import Grader
+from evals.judges.measures import Judgement
+from evals.rules.rulebook import Rulebook
+from evals.suites import Suite
+from evals.values.conversation import Prompt, Response, read_jsonl, write_jsonl
+from harness.evaluate.measuring import Judged, sample_rows
+from harness.keys.methods import Data, Method
+from harness.pipeline.context import Context
+from harness.pipeline.graders import load_grader
+from harness.pipeline.judging import stored_judgements, stored_outcomes
+from harness.pipeline.reward import reward_for
+from harness.record.samples import key_of, most_telling
+from harness.storage.digest import digest
+from harness.storage.store import Artifact
+from trainers.reward.reward import Breakdown
+
+FILE = "graded.jsonl"
+SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading
+KEY = ("suite", "prompt_id", "sample")
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]  # by method
+
+
+def grade_samples(
+    context: Context,
+    methods: Sequence[Method],
+    data: Artifact,
+    grader: Artifact,
+    reward_models: Mapping[Data, Artifact],
+    weights: Mapping[Data, Artifact],
+    suites: Sequence[Suite],
+    kept: Rows,
+) -> Artifact:
+    """Grades and rewards of the responses to the most telling of the `kept` prompts; writes graded.jsonl.
+
+    A method is paid by the reward that it was trained on; one that was not, by none.
+    """
+    chosen = most_telling(kept, context.config.evaluation.graded_samples)
+    prompts = {(suite.name, prompt.id): prompt for suite in suites for prompt in suite.prompts}
+    texts = {
+        name: [row for row in rows if key_of(row) in chosen and "unscored" not in row]
+        for name, rows in kept.items()
+    }
+
+    def build(out: Path) -> dict[str, Any]:
+        asked = load_grader(grader)
+        made: list[dict[str, Any]] = []
+        total = sum(map(len, texts.values()))
+        with context.console.stage("graded samples", total=total, unit="responses") as advance:
+            for method in methods:
+                rows = texts[method.name]
+                responses = [_response(row, prompts[row["suite"], row["prompt_id"]]) for row in rows]
+                grades = propositions_of(asked, context.rulebook, responses)
+                paid = None
+                if responses and (kind := method.reward_model) is not None:
+                    parts = (reward_models[kind], grader, weights.get(kind))
+                    paid = reward_for(context, method, data, *parts)(responses)
+                for i, row in enumerate(rows):
+                    said = {
+                        "method": method.name,
+                        **dict(zip(KEY, key_of(row), strict=True)),
+                        "grades": grades[i],
+                    }
+                    made.append(said | ({"reward": reward_of(paid, i)} if paid is not None else {}))
+                advance(len(rows))
+        write_jsonl(out / FILE, made)
+        return {"responses": len(made)}
+
+    models = {f"reward_model_{kind.value}": artifact for kind, artifact in reward_models.items()}
+    fitted = {f"weights_{kind.value}": artifact for kind, artifact in weights.items()}
+    return context.stage(
+        "graded samples",
+        build,
+        config={
+            "rulebook": context.rulebook.digest,
+            "methods": [method.name for method in methods],
+            "rows": digest(texts),
+        },
+        inputs={"data": data, "grader": grader, **models, **fitted},
+        modules=["trainers.reward.reward", "evals.graders.language_model"],
+    )
+
+
+KEY = ("suite", "prompt_id", "sample")
+
+
+# --- which responses are kept ----------------------------------------------------------------
+
+
+def checkpoint_samples(
+    suites: Sequence[Suite],
+    responses: Mapping[tuple[str, str], Artifact],
+    judged: Mapping[tuple[str, str, str], Artifact],
+    method: str,
+) -> dict[str, list[dict[str, Any]]]:
+    """{checkpoint: one row a response}, with every judge's verdict; real prompts stand there by id only."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for suite in suites:
+        by = judgements_by(judged, method, suite.name)
+        for checkpoint, outcomes in stored_outcomes(responses[method, suite.name]).items():
+            said = {judge: of[checkpoint] for judge, of in by.items()}
+            one = Judged(method, suite, tuple(outcomes), said)
+            rows.setdefault(checkpoint, []).extend(sample_rows(one, show_prompts=suite.name == "sandbox"))
+    return rows
+
+
+def judgements_by(
+    judged: Mapping[tuple[str, str, str], Artifact], method: str, suite: str
+) -> dict[str, dict[str, list[Judgement]]]:
+    """{judge: {checkpoint: judgements}} of a method's responses to a suite."""
+    mine = {judge: a for (*of, judge), a in judged.items() if of == [method, suite]}
+    return {judge: stored_judgements(artifact) for judge, artifact in mine.items()}
+
+
+def kept_samples(by_checkpoint: Mapping[str, Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Of the last checkpoint at most SAMPLES of each suite, evenly over the whole of it."""
+    rows = by_checkpoint[list(by_checkpoint)[-1]]
+    suites = dict.fromkeys(row["suite"] for row in rows)
+    return [row for suite in suites for row in _spread([r for r in rows if r["suite"] == suite])]
+
+
+def _spread(items: Sequence[Any]) -> list[Any]:
+    return list(items[:: max(1, -(-len(items) // SAMPLES))])
+
+
+# --- what is said of them --------------------------------------------------------------------
+
+
+def propositions_of(
+    grader: Grader, rulebook: Rulebook, responses: Sequence[Response]
+) -> list[dict[str, float | None]]:
+    """Of each response, {proposition of its type: its probability}; None where the grader gave no number."""
+    found: list[dict[str, float | None]] = [{} for _ in responses]
+    types = dict.fromkeys(r.prompt.response_type for r in responses if r.prompt.response_type is not None)
+    for kind in types:
+        rows = [i for i, response in enumerate(responses) if response.prompt.response_type is kind]
+        names = rulebook.propositions_for(kind)
+        asked = [rulebook.propositions[name] for name in names]
+        grades = grader.grade([responses[i] for i in rows], asked).probability
+        for place, i in enumerate(rows):
+            found[i] = {name: _number(value) for name, value in zip(names, grades[place], strict=True)}
+    return found
+
+
+def reward_of(paid: Breakdown, row: int) -> dict[str, Any]:
+    """The total, its terms, and what each rule that counts for the response's type adds."""
+    rules = {name: _number(values[row]) for name, values in paid.contributions.items()}
+    return {
+        "total": _number(paid.total[row]),
+        "terms": {name: _number(values[row]) for name, values in paid.terms.items()},
+        "rules": {name: value for name, value in rules.items() if value},
+    }
+
+
+def stored_grades(graded: Artifact) -> dict[tuple[str, str, str, int], dict[str, Any]]:
+    """{(method, suite, prompt_id, sample): grades and reward}."""
+    rows = read_jsonl(graded.path / FILE, lambda row: dict(row.values))
+    return {(row.pop("method"), *(row.pop(name) for name in KEY)): row for row in rows}  # type: ignore[misc]
+
+
+def _response(row: Mapping[str, Any], prompt: Prompt) -> Response:
+    return Response(prompt, str(row["response"]), int(row["sample"]), bool(row["finished"]))
+
+
+def _number(value: float | np.floating[Any]) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None
