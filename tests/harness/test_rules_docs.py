@@ -64,7 +64,7 @@ def test_every_command_of_the_page_and_its_program_run(
     folder = checkout.folder
     save_random_encoder(folder / "my-encoder", sandbox_words())
     for command in commands:
-        done = checkout.shell(command)
+        done = checkout.line(command)
         assert done.returncode == 0, f"{command}\n{done.stdout[-1500:]}\n{done.stderr[-800:]}"
     made = ("rules/weights.json", "rules/fit.html", "grader/gold.html", "student/gold.html", "guard/gate.md")
     for file in made:

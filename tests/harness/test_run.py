@@ -1,28 +1,22 @@
-"""The smoke run, end to end, as a user starts it: a process of its own, killed, resumed, repeated."""
+"""What a finished smoke run leaves, and what the other commands make of it."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from shutil import copytree
-from typing import Any
 
 import pytest
-from evaluation_world import XSTEST_LABELS
-from tiny_runs import SMOKE, rbrbench, rbrbench_process
+from tiny_runs import SMOKE, rbrbench
 
 from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
-from harness.pipeline.run import _describe, publish, variants_of
+from harness.pipeline.run import _describe, publish
 from harness.record.reward_rows import TABLES, WORST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,25 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def finished(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished smoke run, to write to."""
     return copytree(smoke_run, tmp_path_factory.mktemp("run") / "finished")
-
-
-def test_two_processes_train_as_one(finished: Path) -> None:
-    """`processes=2` trained on other data, or on half of it; or a run from the command line could not have two."""
-    small = ["name=two", "methods=[rbr_ppo]", "capability.tasks=[]"]
-    done = rbrbench_process(*SMOKE, *small, "processes=2", "launch=fsdp", cwd=finished)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (
-        [row for row in training_rows(finished / "results" / run) if row["method"] == "rbr_ppo"]
-        for run in ("smoke", "two")
-    )
-    assert len(one) == len(two) == 6
-    for a, b in zip(one, two, strict=True):
-        numbers = {k: v for k, v in a.items() if isinstance(v, float) and not k.startswith("time/")}
-        assert {k: b[k] for k in numbers} == pytest.approx(numbers, rel=1e-2, abs=1e-3)
-
-
-def training_rows(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (results / "training.jsonl").read_text().splitlines()]
 
 
 def test_results_are_what_a_person_reads(finished: Path) -> None:
@@ -122,43 +97,6 @@ def test_a_run_s_model_is_evaluated_and_compared_with_its_run(finished: Path) ->
     assert {row["difference"] for row in rows} == {"0.000000"}
 
 
-def test_a_run_is_compared_with_a_baseline_on_its_page(finished: Path) -> None:
-    """A run's cards, corrected scores and comparisons were files that no page showed, and its methods had to be
-    evaluated once more to be compared with an earlier run.
-    """
-    labels = finished / "labels.csv"
-    labels.write_text(XSTEST_LABELS)
-    keys = [
-        "evaluation.judges=[string_match]",
-        f"evaluation.card.path={labels}",
-        "evaluation.card.labels=xstest",
-    ]
-    keys += ["evaluation.correction.by=oracle", "evaluation.correction.labels=40", "evaluation.margin=1"]
-    keys += ["name=against", "methods=[rbr_sft,rbr_ppo]", "capability.tasks=[]"]
-    baseline = "evaluation.baseline=results/smoke:rbr_ppo"
-    done = rbrbench_process(*SMOKE, *keys, baseline, cwd=finished)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "No metric is worse by more than 100 points." in done.stdout + done.stderr
-    results = finished / "results/against"
-    with open(results / "comparisons.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {(r["first"], r["second"]) for r in rows} == {
-        (m, "rbr_ppo (smoke)") for m in ("rbr_sft", "rbr_ppo")
-    }
-    assert {r["difference"] for r in rows if r["first"] == "rbr_ppo"} == {"0.000000"}
-    page, summary = ((results / name).read_text() for name in ("report.html", "summary.md"))
-    assert '<section id="comparisons">' in page and page.count("− rbr_ppo (smoke)") == len(rows)
-    assert '<section id="judges">' in page and "balanced accuracy 88 %" in page and "auto+ppi" in page
-    assert "corrected for its mistakes by 40 labels of oracle" in page and "balanced accuracy 88 %" in summary
-    assert rbrbench_process("report", "results/against", cwd=finished).returncode == 0
-    assert page == (results / "report.html").read_text()
-    plain = (finished / "results/smoke/report.html").read_text()
-    assert '<section id="comparisons">' not in plain and '<section id="judges">' not in plain
-    again = rbrbench_process(*SMOKE, *keys, "evaluation.baseline=results/smoke:human_sft", cwd=finished)
-    assert again.returncode == 0 and "computed" not in again.stderr, again.stderr[-2000:]
-    assert "− human_sft (smoke)" in (results / "report.html").read_text()
-
-
 def test_second_run_computes_nothing(finished: Path) -> None:
     report = finished / "results" / "smoke" / "report.html"
     before = report.stat().st_mtime_ns
@@ -181,60 +119,6 @@ def test_manifests_say_what_a_stage_cost_and_came_from(finished: Path) -> None:
         manifest = json.loads(path.read_text())
         assert manifest["seconds"] >= 0 and manifest["peak_memory_mb"] > 0 and manifest["versions"]["torch"]
         assert "torch" in manifest["versions"]
-
-
-@pytest.mark.slow
-def test_sweep_draws_one_comparison_over_its_seeds(finished: Path) -> None:
-    """Seed 0 comes from the store: a sweep pays only for the stages that differ."""
-    done = rbrbench_process(
-        "run", "-m", "experiment=smoke", "threads=1", "seed=0,1", "name=seeds", cwd=finished
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stderr.count("cached") > 15
-    results = finished / "results" / "seeds"
-    with open(results / "metrics.csv", newline="") as file:
-        assert {row["seed"] for row in csv.DictReader(file)} == {"0", "1"}
-    manifest = json.loads((results / "manifest.json").read_text())
-    assert (manifest["kind"], manifest["seeds"]) == ("run", [0, 1])
-    assert "2 seeds" in (results / "summary.md").read_text()
-
-
-@pytest.mark.slow
-def test_sweep_over_a_setting_tells_its_variants_apart(finished: Path) -> None:
-    sweep = [
-        "run",
-        "-m",
-        "experiment=smoke",
-        "threads=1",
-        "ppo.kl_coef=0.05,0.5",
-        "name=kl",
-        "methods=[rbr_ppo]",
-    ]
-    done = rbrbench_process(*sweep, cwd=finished)
-    assert done.returncode == 0, done.stderr[-2000:]
-    with open(finished / "results" / "kl" / "metrics.csv", newline="") as file:
-        methods = {row["method"] for row in csv.DictReader(file)}
-    assert {"rbr_ppo[ppo.kl_coef=0.05]", "rbr_ppo[ppo.kl_coef=0.5]"} <= methods
-
-
-@pytest.mark.parametrize(
-    ("values", "names"),
-    [
-        (["a/x.yaml", "b/y.yaml"], ["x.yaml", "y.yaml"]),
-        (["a/x.yaml", "b/x.yaml", "short"], ["a-x.yaml", "b-x.yaml", "short"]),
-        (["a/x", "a/x/"], ["a-x-1", "a-x-2"]),
-        (["0.05", "0.5"], ["0.05", "0.5"]),
-    ],
-)
-def test_a_path_in_a_sweep_is_no_path_in_a_file_name(values: list[str], names: list[str]) -> None:
-    """samples/rbr_ppo[rulebook=a/x.yaml].jsonl lay in a folder that nobody made, after all the training."""
-    swept = [[f"rulebook={value}", f"seed={seed}"] for value in values for seed in (0, 1)]
-    found = variants_of(swept, [f"rulebook={','.join(values)}", "seed=0,1"])
-    assert found == [f"rulebook={name}" for name in names for _ in (0, 1)]
-
-
-def test_a_run_that_sweeps_nothing_has_no_variant() -> None:
-    assert variants_of([["seed=0", "ppo.kl_coef=0.1"]], ["seed=0,1", "ppo.kl_coef=0.1"]) == [""]
 
 
 def collected(training: list[dict]) -> Collected:
@@ -269,49 +153,6 @@ def test_the_command_in_the_manifest_can_be_run_again(
     assert shlex.split(command) == ["rbrbench", *given]
 
 
-@pytest.mark.slow
-def test_killed_run_goes_on_and_ends_with_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    """Two properties in one: same seed, same bytes; and a kill loses no finished stage and changes nothing."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rbrbench", *SMOKE],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    store = tmp_path / "results" / ".store"
-    while not list(store.glob("ppo/.partial-*/metrics.jsonl")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    stages = {p.parent for p in store.glob("*/*/manifest.json")}
-    assert stages and not list(store.glob("ppo/*/manifest.json"))
-    done = rbrbench_process(*SMOKE, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stderr.count("cached") >= len(stages)
-    same = [(folder / "results" / "smoke" / "metrics.csv").read_bytes() for folder in (finished, tmp_path)]
-    assert same[0] == same[1]
-
-
-def test_interrupted_run_says_so(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rbrbench", *SMOKE],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-        # A test run's own SIGINT may be ignored, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    # In a stage: libraries swallow an interrupt while they are imported.
-    while not list(tmp_path.glob("results/.store/data/*/manifest.json")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.strip().splitlines()[-1].startswith("rbrbench: interrupted")
-
-
 def lines(path: Path) -> list[dict]:
     return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
 
@@ -322,7 +163,7 @@ def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
     stages = {row["stage"]: row["key"] for row in lines(finished / "results/smoke/stages.jsonl")}
     data = finished / "results/.store/data" / stages["data"] / "synthetic_test.jsonl"
     sides = ["baseline=results/smoke", "candidate=results/smoke", f"on={data}"]
-    done = rbrbench_process("regress", *sides, cwd=finished)
+    done = rbrbench("regress", *sides, cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]  # a world this small may have too few prompts
     assert "Both rewards are the same on every completion." in done.stdout
     paid = lines(finished / "results/smoke/rewards.jsonl")
@@ -336,10 +177,10 @@ def test_a_finished_run_is_a_reward_for_the_gate(finished: Path) -> None:
 def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
     """A set that differs from one making to the next, or that its own record does not fit."""
     for name in ("one", "two"):
-        done = rbrbench_process("freeze", "results/smoke", name, "smoke-1", cwd=finished)
+        done = rbrbench("freeze", "results/smoke", name, "smoke-1", cwd=finished)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "smoke-1: 2000 completions to 500 prompts" in done.stdout
-    refused = rbrbench_process("freeze", "results/smoke", "one", "smoke-1", cwd=finished)
+    refused = rbrbench("freeze", "results/smoke", "one", "smoke-1", cwd=finished)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("rbrbench: one: holds the set 'smoke-1'")
     files = sorted(path.name for path in (finished / "one").iterdir())
@@ -354,5 +195,5 @@ def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
         "candidate=one/recorded.jsonl.gz",
         "on=one/completions.jsonl.gz",
     ]
-    done = rbrbench_process("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
+    done = rbrbench("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]

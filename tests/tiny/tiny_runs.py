@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from filelock import FileLock
 from harness.storage.provenance import ROOT
 from rbrbench.cli import main
 
+SHELL_SIGNS = set("|&;<>$`~*?\\")
 SMOKE = ["run", "experiment=smoke", "threads=1"]
 
 
@@ -86,6 +88,13 @@ class Checkout:
             timeout=600,
             check=False,
         )
+
+    def line(self, command: str) -> Done | subprocess.CompletedProcess[str]:
+        """A line of a page: in this process where it is `rbrbench` with plain arguments."""
+        words = shlex.split(command, comments=True)
+        if words[:1] != ["rbrbench"] or SHELL_SIGNS & set(command.partition(" #")[0]):
+            return self.shell(command)
+        return rbrbench(*words[1:], cwd=self.folder)
 
     def shell(self, command: str) -> subprocess.CompletedProcess[str]:
         """A line or a block of a page, up to its first failure."""
