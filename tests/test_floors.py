@@ -22,6 +22,13 @@ UNSAFE_CALLS = {
     "yaml.full_load",
     "pandas.read_pickle",
 }
+PARSERS = {"json.loads", "json.load", "yaml.safe_load", "yaml.compose"}
+# The last is copied into folders that run without this project.
+READERS = {
+    "evals/values/json_text.py",
+    "evals/values/located_yaml.py",
+    "harness/report/exports/lm_eval_functions.py",
+}
 UNSAFE_FLAGS = {"trust_remote_code", "allow_pickle"}
 MOST_LOOSE_FILES = 6  # of a floor, beside its rooms
 
@@ -155,13 +162,35 @@ def unsafe_lines(root: Path) -> list[str]:
     return found
 
 
+def own_parsers(root: Path) -> list[str]:
+    """Calls of a format's parser outside READERS; what goes through JSON and back is no file."""
+    found = []
+    for path in modules(root).values():
+        place = path.relative_to(root).as_posix()
+        calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)] * (
+            place not in READERS
+        )
+        aliases = _aliases(parsed(path)) if calls else {}
+        for call in calls:
+            inner = call.args[0].func if call.args and isinstance(call.args[0], ast.Call) else None
+            if _called(call.func, aliases) in PARSERS and (
+                inner is None or _called(inner, aliases) != "json.dumps"
+            ):
+                found.append(f"{place}:{call.lineno}")
+    return found
+
+
+def _called(function: ast.AST, aliases: dict[str, str]) -> str:
+    head, dot, rest = _dotted_name(function).partition(".")
+    return aliases.get(head, head) + dot + rest
+
+
 def _unsafe(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         origin = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
         yield from (name for name in origin if name.split(".")[0] in PICKLERS)
     if isinstance(node, ast.Call):
-        head, dot, rest = _dotted_name(node.func).partition(".")
-        name = aliases.get(head, head) + dot + rest
+        name = _called(node.func, aliases)
         if name in UNSAFE_CALLS:
             yield name
         for flag in node.keywords:
@@ -226,6 +255,11 @@ def test_no_dumping_grounds() -> None:
 def test_nothing_unsafe() -> None:
     """Pickles, full YAML and remote code run whatever a downloaded file says."""
     assert unsafe_lines(ROOT) == []
+
+
+def test_each_format_is_read_in_one_place() -> None:
+    """Thirty tracebacks and hangs of files nested deep, with long numbers or halves of characters."""
+    assert own_parsers(ROOT) == []
 
 
 def test_every_package_folder_is_a_package() -> None:
@@ -318,6 +352,14 @@ def test_checker_finds_unsafe_code(tree: Path, source: str, what: str) -> None:
     (tree / "evals" / "new.py").write_text(source)
     line = source.count("\n") + 1
     assert unsafe_lines(tree) == [f"evals/new.py:{line}: {what}"]
+
+
+@pytest.mark.parametrize("source", ["import json\njson.load(x)", "from yaml import safe_load as s\ns(x)"])
+def test_checker_finds_own_parsers(tree: Path, source: str) -> None:
+    """A reader of its own has no limits."""
+    (tree / "evals" / "new.py").write_text(source)
+    (tree / "evals" / "other.py").write_text("import json\njson.loads(json.dumps(x))")
+    assert own_parsers(tree) == ["evals/new.py:2"]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ Metrics, shares of 1, means over items (the paper averages over target terms fir
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from evals.capability.form import Document, Form, TaskPart, local_part
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
 BLANK = "BLANK"
@@ -67,7 +67,7 @@ def idealized(items: Sequence[tuple[float, float]]) -> float:
 def _items(path: Path) -> dict[str, dict[str, Any]]:
     """{id: {"context", label: sentence}} of either form of the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json_object(path)
         rows = list(_regrouped(content) if "unrelated" in content else _released(content))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"is not StereoSet's file ({type(error).__name__})"

@@ -31,6 +31,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
+from evals.values.json_text import read_json_object
 
 HEAD, SETTINGS = "grader_head.safetensors", "grader_head.json"
 UNUSED = "pooler."  # of an encoder: a head that no feature is read from
@@ -151,7 +152,7 @@ class EncoderGrader:
         """Raises InputError for a folder without encoder or head."""
         path = Path(folder)
         try:
-            settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+            settings = read_json_object(path / SETTINGS)
             arrays = load_file(str(path / HEAD))
             features = EncoderFeatures(
                 **settings["features"] | {"layers": tuple(settings["features"]["layers"])}

@@ -28,6 +28,7 @@ from evals.judges.measures import Judgement
 from evals.judges.string_match import is_refusal
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 
 HEAD, SETTINGS = "refusal_head.safetensors", "refusal_head.json"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -180,7 +181,7 @@ class EncoderJudge:
         """Raises InputError for a folder without encoder or head."""
         path = Path(folder)
         try:
-            settings = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+            settings = read_json_object(path / SETTINGS)
             features = RefusalFeatures(
                 **settings["features"] | {"layers": tuple(settings["features"]["layers"])}
             )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import openai
+
+from evals.values.json_text import parse_json
 
 LARGEST_ANSWER = 64 << 20  # bytes; a response of 100,000 tokens with log-probabilities has less
 Answer = TypeVar("Answer")
@@ -52,8 +53,8 @@ def read_object(response: Any) -> dict[str, Any]:
     Raises MalformedAnswer, and openai.APIConnectionError where the connection ends before the answer does.
     """
     try:
-        value = json.loads(_read(response))
-    except (ValueError, RecursionError):
+        value = parse_json(_read(response))
+    except ValueError:
         raise MalformedAnswer from None
     if not isinstance(value, dict) or not isinstance(value.get("choices", []), list):
         raise MalformedAnswer

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from evals.models.weights_file import LFS, shapes_in
 from evals.values.errors import InputError
+from evals.values.json_text import parse_json
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, whole
 
 CONFIG, GENERATION, ADAPTER = "config.json", "generation_config.json", "adapter_config.json"
@@ -335,7 +336,7 @@ def _json(file: Path) -> dict[str, Any]:
         content = file.read_bytes()
         if content.startswith(LFS):
             raise ValueError("a pointer of Git LFS, not the file: run `git lfs pull`")
-        found = json.loads(content.decode("utf-8"))
+        found = parse_json(content)
         if not isinstance(found, dict):
             raise ValueError(f"a {type(found).__name__}")
     except (ValueError, RecursionError, OSError) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.errors import InputError
+from evals.values.json_text import parse_json
 
 LONGEST_HEADER = 100_000_000  # bytes, the format's own limit
 LFS = b"version https://git-lfs"
@@ -61,7 +62,7 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
                 f"its header of {length} bytes goes beyond the file of {size} or the format's limit"
             )
         stream.seek(8)
-        header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=_once)
+        header = parse_json(stream.read(length), _once)
     if not isinstance(header, dict):
         raise ValueError("its header is no JSON object")
     return header, size - 8 - length

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,25 @@ from evals.values.errors import InputError
 DEEPEST = 100  # lists and objects inside each other
 MOST_DIGITS = 40  # of a whole number: 128 bits
 # Only text that has these needs each of its numbers looked at.
-_LONG_NUMBER = re.compile(rf"\d{{{MOST_DIGITS + 1}}}|\d[eE]\+?\d{{3}}")
+_LONG_NUMBER = re.compile(rf"[0-9](?:[0-9]{{{MOST_DIGITS}}}|[eE]\+?[0-9]{{3}})")
 
 
-def parse_json(text: str | bytes) -> Any:
+Pairs = Callable[[list[tuple[str, Any]]], Any]
+
+
+def parse_json(text: str | bytes, pairs: Pairs | None = None) -> Any:
     """The value of a JSON text. NaN and Infinity by name are numbers, as Python writes them.
+
+    `pairs` makes what stands for an object of its keys and values; a dict by default.
 
     Raises ValueError (JSONDecodeError has the place) for malformed text, values more than DEEPEST deep, whole numbers
     of more than MOST_DIGITS digits, numbers beyond a double and halves of characters.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
-    hooks: dict[str, Any] = {}
+    hooks: dict[str, Any] = {} if pairs is None else {"object_pairs_hook": pairs}
     if _LONG_NUMBER.search(text):
-        hooks = {"parse_int": _whole, "parse_float": _float}
+        hooks |= {"parse_int": _whole, "parse_float": _float}
     try:
         value = json.loads(text, **hooks)
     except RecursionError:
@@ -116,8 +121,8 @@ def checked_line(row: Mapping[str, Any]) -> str:
 def read_checked(line: str | bytes) -> tuple[dict[str, Any], bool]:
     """(the row, whether it had a digest): lines of before had none. Raises DamagedLine."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise DamagedLine(f"malformed JSON ({error})") from None
     if not isinstance(row, dict):
         raise DamagedLine("is no JSON object")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from evals.graders import GraderSpec
 from evals.graders.cache import CachedGrader, GradeCache
@@ -17,6 +14,7 @@ from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Message, read_labelled
 from evals.values.errors import InputError
+from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import settings_from
 from harness.gate.rewards import LiveReward, live_reward
 from harness.keys.compose import rulebook_path
@@ -80,7 +78,7 @@ def open_run(address: RunAddress, cache: Path) -> OpenRun:
         {"rulebook": f"{path.name} ({rulebook.digest})", "grader": f"run {folder.name}"},
         asked_in(grader, rulebook.prompt_template),
     )
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(folder)
     made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))
     return OpenRun(reward, inputs["data"].path, fitted.config, *made_by)
 
@@ -200,12 +198,9 @@ def _rulebook(folder: Path) -> Path:
 def _settings(folder: Path) -> Mapping[str, Any]:
     """What a run or a fit was told."""
     try:
-        content = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _damaged(folder, error) from None
-    if not isinstance(content, Mapping):
-        raise _damaged(folder, "it is no mapping")
-    return content
+        return load_located_yaml(folder / CONFIG)
+    except InputError as error:
+        raise _damaged(folder, error.problem) from None
 
 
 def _damaged(folder: Path, why: object) -> InputError:

@@ -14,7 +14,6 @@ Numbers are rounded to 5 digits. A set is never changed: new completions are a n
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, labelled_as_json, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.json_text import read_json_object
 from harness.gate.folders import OpenRun, open_run
 from harness.gate.rewards import RewardSide, live_reward, score, used_propositions
 from harness.keys.shared import check_name
@@ -107,8 +107,8 @@ def _check_is_new(out: Path, name: str) -> None:
     if out.is_file():
         raise InputError("is a file", path=out, fix="name a folder")
     try:
-        held = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["set"]
-    except (OSError, ValueError, KeyError, TypeError):
+        held = read_json_object(out / MANIFEST).get("set")
+    except InputError:
         return
     if held == name:
         raise InputError(

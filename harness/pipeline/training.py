@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.models.sampling import Decoding
 from evals.values.conversation import Comparison, Prompt
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 from harness.keys.methods import Method
 from harness.keys.run import DataSource
 from harness.pipeline.context import Context
@@ -217,7 +217,7 @@ def check_labels(labels: Path, out: Path) -> None:
 
 def _used_labels(out: Path) -> dict[str, str]:
     path = out / USED_LABELS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return read_json_object(path) if path.is_file() else {}
 
 
 def annotators(context: Context, data: Artifact) -> Label:

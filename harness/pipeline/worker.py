@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
+from evals.values.json_text import read_json
 from harness.keys.methods import chosen
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
@@ -117,7 +117,7 @@ def main(path: str) -> None:
             logging.getLogger().addHandler(_Told(logging.WARNING))
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        training = from_json(json.loads(Path(path).read_text(encoding="utf-8")), tells=is_first)
+        training = from_json(read_json(path), tells=is_first)
         config = training.context.config
         quiet_libraries(max(1, config.threads // config.processes))
         with Usage() as usage:

@@ -12,7 +12,6 @@ capability/MODEL.jsonl   one row a task and metric: `outcomes`, {item: 0 to 1}, 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from evals.judges.card import JudgeCard
 from evals.judges.measures import Verdict, not_refused, not_unsafe
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.json_text import read_json
 from harness.keys.shared import file_name
 from harness.record.finished_run import RunAddress, is_run
 from harness.record.run import JsonRow, ResultsFolder
@@ -153,10 +153,7 @@ def read_cards(folder: Path) -> dict[str, JudgeCard]:
     path = next((p for p in (folder / "judges.json", folder / "cards.json") if p.is_file()), None)
     if path is None:
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"malformed JSON ({error})", path=path, fix="evaluate again") from None
+    found = read_json(path, "evaluate again")
     if isinstance(found, list):
         found = {card["judge"]: card for card in found}
     return {str(name): JudgeCard.of_json(values) for name, values in found.items()}

@@ -6,7 +6,6 @@ what only it has. Folders of before have no kind: it is told by what lies there.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 from harness.record.finished_run import is_run
 from harness.storage.disk import write_json, writing
 from harness.storage.provenance import git_commit
@@ -72,13 +71,7 @@ def read_object(path: Path) -> Mapping[str, Any] | None:
     """The JSON object of a file; None where it is absent. Raises InputError for a damaged one."""
     if not path.is_file():
         return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"malformed JSON ({error})", path=path, fix="restore it or remove it") from None
-    if not isinstance(value, dict):
-        raise InputError("is not a JSON object", path=path, fix="restore it or remove it")
-    return value
+    return read_json_object(path, "restore it or remove it")
 
 
 def kind_of(folder: Path) -> Kind | None:

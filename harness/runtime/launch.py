@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from conf import CONF
 from evals.values.errors import InputError, UndecidableError
+from evals.values.json_text import parse_json
+from evals.values.located_yaml import load_located_yaml
 from harness.storage.digest import digest
 
 MARK = "rbrbench-tells "
@@ -48,22 +48,23 @@ def launch_path(launch: str) -> Path:
 
 def read_launch(launch: str) -> dict[str, Any]:
     """Accelerate's configuration. Raises InputError for a file that is none, or one of several machines."""
-    path, problem = launch_path(launch), ""
-    found: object = None
+    path, line, problem = launch_path(launch), None, ""
+    found: dict[str, Any] = {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problem = f"cannot be read ({' '.join(str(error).split())})"
-    if not problem and not (isinstance(found, dict) and "distributed_type" in found):
+        found = load_located_yaml(path)
+    except InputError as error:
+        line, said = error.line, error.problem
+        problem = (
+            said if said.startswith("cannot be read") else f"cannot be read: {said}, no distributed_type"
+        )
+    if not problem and "distributed_type" not in found:
         problem = "is not a configuration of Accelerate: it has no distributed_type"
-    elif isinstance(found, dict) and found.get("num_machines", 1) != 1:
+    elif found.get("num_machines", 1) != 1:
         problem = f"asks for {found['num_machines']} machines, and a run has one"
     if problem:
         names = ", ".join(sorted(p.stem for p in (CONF / "accelerate").glob("*.yaml")))
-        raise InputError(
-            problem, path=path, field="launch", fix=f"take one of {names}, or what `accelerate config` writes"
-        )
-    assert isinstance(found, dict)
+        fix = f"take one of {names}, or what `accelerate config` writes"
+        raise InputError(problem, path=path, line=line, field="launch", fix=fix)
     return found
 
 
@@ -131,7 +132,7 @@ def _message(line: str) -> tuple[str, Any] | None:
     """What a line tells; None for a library's own, and for one that two processes have written into."""
     _, mark, message = line.partition(MARK)
     try:
-        return tuple(json.loads(message)) if mark else None
+        return tuple(parse_json(message)) if mark else None
     except ValueError:
         return None
 

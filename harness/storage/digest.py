@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 
 BLOCK = 1 << 20  # bytes
 ADAPTER = "adapter_config.json"  # of a folder that holds an adapter, not a whole model
@@ -71,8 +72,8 @@ def digest_model(folder: Path) -> str:
 def _base_of_adapter(folder: Path) -> Path | None:
     """The local folder of the model that an adapter belongs to; None where there is none here."""
     try:
-        named = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
+        named = read_json_object(folder / ADAPTER).get("base_model_name_or_path")
+    except InputError:
         return None
     base = Path(str(named))
     return base if named and base.is_dir() and base.resolve() != folder.resolve() else None

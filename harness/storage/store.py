@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 from harness.storage.digest import canonical, digest, figures, file_digest
 from harness.storage.disk import full_disk_as_input_error, locked, sync, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
@@ -212,15 +213,15 @@ def _publish(folder: Path, final: Path, manifest: dict[str, Any]) -> dict[str, A
     write_json(folder / MANIFEST, {**manifest, ITSELF: digest(manifest)})
     os.rename(folder, final)
     sync(final.parent)
-    return json.loads((final / MANIFEST).read_text(encoding="utf-8"))
+    return read_json_object(final / MANIFEST)
 
 
 def _read_manifest(folder: Path, key: str) -> tuple[dict[str, Any] | None, str | None]:
     """The manifest of a whole artifact, or None and what is wrong with it."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json_object(folder / MANIFEST)
         problem = _damage(folder, manifest, key)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, InputError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         return None, f"its {MANIFEST} cannot be read ({error})"
     return (manifest, None) if problem is None else (None, problem)
 
@@ -300,6 +301,6 @@ def claim_results(folder: Path | str, config_digest: str) -> None:
 
 def _owner(manifest: Path) -> object:
     try:
-        return json.loads(manifest.read_text(encoding="utf-8")).get("config_digest")
-    except (ValueError, AttributeError):
+        return read_json_object(manifest).get("config_digest")
+    except InputError:
         return None  # nobody's digest: refused by the caller like any other configuration's

@@ -7,7 +7,6 @@ in their places those that a kill left in `.ready`. The manifest is the last, an
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 from harness.storage.digest import file_digest
 from harness.storage.disk import write_json, writing
 from harness.storage.store import MANIFEST
@@ -93,7 +93,6 @@ def _digests(folder: Path) -> dict[str, str]:
 def _manifest(folder: Path) -> dict[str, Any]:
     """Empty where there is none that can be read; who reads it for its content says what is wrong."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(folder / MANIFEST)
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}

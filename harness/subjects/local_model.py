@@ -12,6 +12,7 @@ from evals.models.folder import check_folder
 from evals.suites import Suite
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
+from evals.values.json_text import parse_json
 from harness.keys.evaluate import DecodingKeys, LocalKeys
 from harness.runtime.libraries import no_progress_bars, set_threads
 from harness.storage.digest import MODEL_FILES, digest, digest_model
@@ -132,10 +133,8 @@ def template_of(folder: Path) -> str:
 
 
 def _template_in(file: Path, text: str) -> str:
-    import json
-
     try:
-        template = json.loads(text or "{}").get("chat_template")
+        template = parse_json(text or "{}").get("chat_template")
     except (ValueError, AttributeError):
         raise InputError("is not a JSON object", path=file, fix="restore the tokenizer's files") from None
     return "" if template is None else str(template)

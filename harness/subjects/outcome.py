@@ -14,7 +14,7 @@ from typing import Any
 
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
-from evals.values.json_text import DamagedLine, checked_line, read_checked
+from evals.values.json_text import DamagedLine, checked_line, parse_json, read_checked
 from harness.storage.disk import locked, write_whole, writing
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class AppendLog:
 
     def _check_header(self, line: bytes) -> None:
         try:
-            header = json.loads(line)
+            header = parse_json(line)
         except ValueError as error:
             raise InputError(
                 f"malformed JSON ({error})", path=self.path, fix="remove the file; its rows are made again"

@@ -38,6 +38,7 @@ from evals.values.conversation import (
     read_prompts,
     write_jsonl,
 )
+from evals.values.json_text import read_json_object
 
 HELPFUL, HUMAN, SAFETY = "helpful", "human", "safety"
 SYNTHETIC, SYNTHETIC_TEST, GOLD = "synthetic", "synthetic_test", "gold"
@@ -100,7 +101,7 @@ class WorldFolder:
         return self.labelled(f"{role}_train", propositions)
 
     def summary(self) -> dict[str, Any]:
-        return dict(json.loads(self._summary.read_text(encoding="utf-8")))
+        return read_json_object(self._summary)
 
     def knowledge(self, task: str) -> Path:
         return self.path / "knowledge" / f"{task}.jsonl"

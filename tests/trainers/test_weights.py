@@ -502,7 +502,7 @@ def test_a_file_gives_back_the_weights(rules: Rulebook, tmp_path: Path) -> None:
         ),
         (lambda c: c["weights"]["comply"].update(odd=1.0), "unknown feature 'odd'"),
         (lambda c: c["weights"]["comply"].update(rude=None), "None, not a finite number"),
-        (lambda c: c["weights"]["comply"].update(rude=10**400), "0, not a finite number"),
+        (lambda c: c["weights"]["comply"].update(rude=10**400), "a number of 401 digits"),
         (lambda c: c.update(trees=[]), "field 'trees': is missing or is not an object"),
         (lambda c: c.update(seed="x"), "field 'seed': is 'x', not a whole number"),
         (lambda c: c["weights"].update(obey={}), "unknown response type 'obey'"),

@@ -15,6 +15,7 @@ from evals.rules.features import Features, feature_names
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.json_text import read_json
 from trainers.reward.boosted_trees import RegressionTree, TreeEnsemble
 
 FORMAT = 1
@@ -151,12 +152,12 @@ def load_weights(path: Path | str, rulebook: Rulebook) -> RewardWeights:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    fix = "name a file that rbrbench fit wrote"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"cannot be read ({error})", path=path, fix="name a file that rbrbench fit wrote"
-        ) from None
+        content = read_json(path, fix)
+    except InputError as error:
+        problem = error.problem.removeprefix("cannot be read").strip(" ()")
+        raise InputError(f"cannot be read ({problem})", path=path, line=error.line, fix=fix) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(
             f"is not a weights file of format {FORMAT}",

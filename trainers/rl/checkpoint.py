@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.values.errors import InputError
+from evals.values.json_text import parse_json, read_json_object
 from trainers.devices.optimizer import optimizer_tensors, set_optimizer_tensors
 from trainers.devices.processes import Processes
 from trainers.devices.sharding import part_of, whole_tensors
@@ -73,17 +74,14 @@ class RunFolder:
             if self._processes.is_main:
                 _write_text(record, _json(self._settings | {"finished": False}))
             return False
-        try:
-            found = json.loads(record.read_text(encoding="utf-8"))
-        except ValueError:
-            raise InputError("is not JSON", path=record, fix="give an empty folder") from None
-        if {key: found.get(key) for key in self._settings} != json.loads(_json(self._settings)):
+        found = read_json_object(record, fix="give an empty folder")
+        if {key: found.get(key) for key in self._settings} != json.loads(json.dumps(self._settings)):
             raise InputError(
                 "the folder holds a run with other settings or prompts",
                 path=self.path,
                 fix="give an empty folder, or the settings of run.json",
             )
-        return bool(found["finished"])
+        return bool(found.get("finished"))
 
     def restore(self, learner: Learner) -> None:
         """Bring `learner` to the newest sound state, if there is one, and cut the logs back to it.
@@ -107,7 +105,7 @@ class RunFolder:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The metrics of every update so far."""
-        return [json.loads(row) for row in self._rows]
+        return [parse_json(row) for row in self._rows]
 
     def record(self, learner: Learner, metrics: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
@@ -251,7 +249,7 @@ def load_state(folder: Path, learner: Learner, rank: int = 0) -> list[str]:
     Raises CorruptState, with `learner` untouched, when a file is missing, damaged or of another model.
     """
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = read_json_object(folder / "state.json")
         for name, checksum in state["checksums"].items():
             if _checksum(folder / name) != checksum:
                 raise CorruptState(f"{name} is damaged")
@@ -260,7 +258,7 @@ def load_state(folder: Path, learner: Learner, rank: int = 0) -> list[str]:
             for name in ("policy", "critic", *learner.optimizers, "generators")
         }
         rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptState(f"can not be read ({error})") from None
     for name, model in (("policy", learner.policy), ("critic", learner.critic)):
         if _shapes(_trained(model)) != _shapes(tensors[name]):
@@ -362,8 +360,16 @@ def _write_text(path: Path, text: str) -> None:
 def _cut_log(path: Path, update: int) -> None:
     """Drop rows after `update`, and a last row that a kill cut short."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    whole = [line for line in lines if line.endswith("}\n")]
-    _write_text(path, "".join(line for line in whole if json.loads(line)["update"] <= update))
+    _write_text(path, "".join(line for line in lines if _is_of(line, update)))
+
+
+def _is_of(line: str, update: int) -> bool:
+    """Whether it is a whole row of an update up to `update`."""
+    try:
+        row = parse_json(line) if line.endswith("}\n") else None
+    except ValueError:
+        return False
+    return isinstance(row, dict) and row.get("update", update + 1) <= update
 
 
 def _json(value: Any) -> str:

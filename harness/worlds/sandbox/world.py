@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from evals.values.errors import InputError
+from evals.values.json_text import read_json_object
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class World:
     @staticmethod
     def load(path: Path) -> World:
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json_object(path)
             topics = tuple(Topic(**topic) for topic in raw.pop("topics"))
             return World(topics=topics, **raw)
         except (OSError, ValueError, KeyError, TypeError) as error:
