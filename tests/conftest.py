@@ -14,6 +14,7 @@ os.environ.update(
     OMP_NUM_THREADS="1",
 )
 
+import random
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,20 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # pytest-xdist runs one worker a core
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`RBRBENCH_TEST_ORDER=SEED` shuffles the files, and the tests in each: none may need another's leavings.
+
+    Files stay together, for their fixtures' sake, and every worker has the same order.
+    """
+    seed = os.environ.get("RBRBENCH_TEST_ORDER")
+    if seed is not None:
+        generator = random.Random(seed)
+        places = sorted({item.path for item in items})
+        place = dict(zip(places, generator.sample(range(len(places)), len(places)), strict=True))
+        generator.shuffle(items)
+        items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")
