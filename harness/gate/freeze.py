@@ -35,8 +35,9 @@ from harness.gate.rewards import RewardSide, live_reward, score, used_propositio
 from harness.keys.shared import check_name
 from harness.record.finished_run import RunAddress, is_run
 from harness.runtime.console import Console
-from harness.storage.digest import digest_files
+from harness.storage.digest import digest_files, file_digest
 from harness.storage.disk import write_json, writing
+from harness.storage.whole_folder import DIGESTS
 from harness.subjects.completions import COMPLETIONS, RULEBOOK, CompletionFile, read_completions
 from harness.subjects.description import FitDescription, RewardDescription, RewardModelSpec
 from harness.subjects.graders import GRADES
@@ -121,12 +122,14 @@ def _check_is_new(out: Path, name: str) -> None:
 def _manifest(
     name: str, source: OpenRun, out: Path, labelled: Mapping[str, Sequence[LabelledResponse]]
 ) -> dict[str, Any]:
+    files = (COMPLETIONS, FITTING, RECORDED, RULEBOOK)
     return {
         "set": name,
         "command": " ".join(part for part in source.command.split() if not part.startswith("results=")),
         "commit": source.commit,
         "rulebook": source.reward.rulebook.digest,
-        "digest": digest_files([out / file for file in (COMPLETIONS, FITTING, RECORDED, RULEBOOK)]),
+        "digest": digest_files([out / file for file in files]),
+        DIGESTS: {file: file_digest(out / file) for file in files},
         "completions": len(labelled[COMPLETIONS]),
         "prompts": len({row.response.prompt.id for row in labelled[COMPLETIONS]}),
         "fitting_completions": len(labelled[FITTING]),

@@ -17,6 +17,7 @@ from evals.values.conversation import LabelledResponse, Message, Response, Respo
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from harness.storage.digest import digest
+from harness.storage.whole_folder import check_file
 from harness.subjects.completions import CompletionSet
 from harness.subjects.description import (
     FitDescription,
@@ -116,6 +117,7 @@ def live_reward(description: RewardDescription, cache: Path, grader: Grader | No
     def weights() -> RewardWeights:
         if isinstance(fit, FitDescription):
             return fitted(fit, labelled, rulebook, grader, model)
+        check_file(fit)
         return load_weights(fit, rulebook)
 
     return LiveReward(

@@ -14,6 +14,7 @@ from typing import Any
 from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
 from harness.storage.store import Artifact, Store
+from harness.storage.whole_folder import check_whole
 
 STAGES = "stages.jsonl"
 
@@ -50,6 +51,7 @@ class RunStages:
     def __init__(self, folder: Path) -> None:
         if not is_run(folder):
             raise InputError("no finished run lies here", path=folder, fix="name one: results/NAME")
+        check_whole(folder)
         self.folder = folder
         self.store = Store(folder.parent / ".store")
         fields: Mapping[str, type] = {"stage": str, "key": str}

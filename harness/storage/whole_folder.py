@@ -79,10 +79,24 @@ def check_whole(folder: Path) -> None:
             log.info("%s was made before records had digests: its files are read as they lie", folder)
         return
     for name, wanted in digests.items():
-        path = folder / str(name)
-        if not path.is_file() or file_digest(path) != wanted:
-            problem = "is missing" if not path.is_file() else f"is not what {MANIFEST} was written with"
-            raise InputError(problem, path=path, fix="run the command that made the folder again")
+        _check(folder / str(name), wanted)
+
+
+def check_file(path: Path | str) -> None:
+    """For a file that is named by itself: raises InputError where a record has it and it is not of its making."""
+    path = Path(path)
+    for folder in path.parents[:2]:  # samples/MODEL.jsonl lies one below its record
+        with suppress(OSError):
+            settle(folder)
+        digests, name = _manifest(folder).get(DIGESTS), path.relative_to(folder).as_posix()
+        if isinstance(digests, dict) and name in digests:
+            _check(path, digests[name])
+
+
+def _check(path: Path, wanted: object) -> None:
+    if not path.is_file() or file_digest(path) != wanted:
+        problem = "is missing" if not path.is_file() else f"is not what {MANIFEST} was written with"
+        raise InputError(problem, path=path, fix="run the command that made the folder again")
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -92,6 +106,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """Empty where there is none that can be read; who reads it for its content says what is wrong."""
+    if not (folder / MANIFEST).is_file():
+        return {}
     try:
         return read_json_object(folder / MANIFEST)
     except InputError:

@@ -25,6 +25,7 @@ from evals.values.conversation import (
 from evals.values.errors import InputError
 from harness.keys.compose import CONF
 from harness.storage.digest import digest
+from harness.storage.whole_folder import check_file
 
 SETS = CONF / "gate"
 COMPLETIONS, RULEBOOK = "completions.jsonl.gz", "rulebook.yaml"
@@ -101,6 +102,7 @@ def read_completions(
     row, an unknown response type or class, labels that decide no class, two prompts under one id, and
     where nothing is left.
     """
+    check_file(file.path)
     everything = read_labelled(file.path)
     _check_ids(everything, file.path)
     safety = [item for item in everything if item.response.prompt.response_type is not None]

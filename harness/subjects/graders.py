@@ -12,6 +12,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Message, Prompt
 from harness.keys.graders import GRADER_KINDS
 from harness.runtime.libraries import no_progress_bars
+from harness.storage.whole_folder import check_file
 
 GRADES = ".grades.jsonl"  # under the root of results: what models have graded, whichever command asked
 LABELS = "labels"  # the name of the grader that labels are
@@ -26,6 +27,8 @@ def load_grader(spec: GraderSpec, cache: Path, rulebook: Rulebook, batch_size: i
     """
     if spec.kind in ("language_model", "encoder"):
         no_progress_bars()
+    if spec.kind == "recorded":
+        check_file(spec.path)
     grader = build_grader(spec, rulebook, GRADER_KINDS)
     if not getattr(grader, "identity", None):
         return grader

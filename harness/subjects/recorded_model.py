@@ -12,6 +12,7 @@ from evals.suites.recorded_responses import ResponseColumns, read_responses
 from evals.values.conversation import Prompt
 from evals.values.csv_rows import is_absent
 from harness.storage.digest import digest_files
+from harness.storage.whole_folder import check_file
 from harness.subjects.model import Store, clean
 from harness.subjects.outcome import Outcome
 
@@ -32,6 +33,7 @@ class RecordedModel:
     @classmethod
     def read(cls, name: str, path: Path, columns: ResponseColumns, suites: Sequence[Suite]) -> RecordedModel:
         """Raises InputError, naming file, line and field, for a file that does not fit the suites."""
+        check_file(path)
         found = read_responses(path, suites, columns)
         of = _outcome_of_cell if path.name.endswith((".csv", ".csv.gz")) else _outcome
         return cls(

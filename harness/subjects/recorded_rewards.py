@@ -20,6 +20,7 @@ from evals.graders.recorded import grade_rows
 from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from harness.storage.whole_folder import check_file
 from trainers.reward.reward import REWARD_MODEL, Breakdown
 
 Key = tuple[tuple[Message, ...], str]
@@ -31,6 +32,7 @@ class RecordedRewards:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        check_file(self.path)
         self._rows: dict[Key, Mapping[str, Any]] = {}
         for row in read_jsonl(self.path, _checked):
             key = row.messages("prompt"), row.get("response", str)
