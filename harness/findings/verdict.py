@@ -62,11 +62,11 @@ def _short(scores: Scores, suite: str, of_methods: bool) -> tuple[str, list[Fron
     return f"{of_these}{name} balances safe and useful best: F1 {f1}, next {next_best}", ranked
 
 
-def verdict_sentence(scores: Scores, suite: str, *, of_methods: bool = True) -> str:
-    """The short verdict and why: where the leader gains on the other models and where it loses, by how many points."""
-    text, ranked = _short(scores, suite, of_methods)
+def gains_and_losses(scores: Scores, suite: str) -> tuple[str, ...]:
+    """Where the leader gains on the other models and where it loses, by how many points: one sentence, or none."""
+    _, ranked = _short(scores, suite, of_methods=True)
     if len(ranked) < 2:
-        return text + "."
+        return ()
     judge = scores.judges(suite, SAFETY)[0]
     best, others = ranked[0].method, [point.method for point in ranked[1 : 1 + COMPARED]]
     said = [
@@ -79,7 +79,7 @@ def verdict_sentence(scores: Scores, suite: str, *, of_methods: bool = True) -> 
         if (found := _decided(scores, best, others, suite, judge, metric, sign))
     ]
     clauses = [f"is {words}" if words.startswith(("safer", "less")) else words for words in said]
-    return f"{text}; it {_listed(clauses)}." if clauses else text + "."
+    return (f"{method_label(best)} {_listed(clauses)}.",) if clauses else ()
 
 
 def unsafe_not_answered(scores: Scores, method: str, suite: str, judge: str) -> float:

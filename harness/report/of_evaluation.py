@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evals.statistics import detectable_drop
 from harness.evaluate.measuring import CATEGORY
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt, unfinished_notes
-from harness.findings.verdict import verdict_sentence
+from harness.findings.verdict import gains_and_losses, short_verdict
 from harness.findings.wording import distinct_labels, judge_label, metric_label, percent, plain
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation
@@ -94,7 +95,7 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
         name=folder.name,
         command="rbrbench evaluation",
         title="evaluation",
-        headline=_verdict(evaluation, paired, suites),
+        **_verdict(evaluation, paired, suites),
         sections=(*sections, _configuration(evaluation)),
         notes=(*map(str, folder.manifest.get("notes", [])), *unfinished_notes(folder.samples)),
         footer=FOOTER,
@@ -123,13 +124,15 @@ def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[F
     yield Section("samples", "Samples", "What the models wrote", _samples(evaluation) or none)
 
 
-def _verdict(evaluation: Evaluation, paired: Sequence[str], suites: Sequence[str]) -> str:
+def _verdict(evaluation: Evaluation, paired: Sequence[str], suites: Sequence[str]) -> dict[str, Any]:
+    """The document's headline and its reasons."""
     folder = evaluation.folder
     if nonsense := doubt(folder.samples):
-        return f"{nonsense}."
-    if paired:
-        return verdict_sentence(folder.scores, paired[0], of_methods=False)
-    return _plain_verdict(folder.scores, suites)
+        return {"headline": f"{nonsense}."}
+    if not paired:
+        return {"headline": _plain_verdict(folder.scores, suites)}
+    headline = f"{short_verdict(folder.scores, paired[0], of_methods=False)}."
+    return {"headline": headline, "reasons": gains_and_losses(folder.scores, paired[0])}
 
 
 def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evals.values.errors import InputError
 from harness.findings.frontier import SAFETY, USEFULNESS
 from harness.findings.nonsense import doubt
-from harness.findings.verdict import NO_VERDICT, verdict_sentence
+from harness.findings.verdict import NO_VERDICT, gains_and_losses, short_verdict
 from harness.findings.wording import distinct_labels, in_order, judge_label, method_label, method_table
 from harness.keys.shared import file_name
 from harness.record.evaluation import MEASURED, Evaluation
@@ -114,7 +115,7 @@ def run_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Docum
         name=folder.name,
         command="rbrbench report",
         title="safety, over-refusal and capability",
-        headline=_verdict(folder, suite),
+        **_verdict(folder, suite),
         sections=(*sections, *others),
         notes=tuple(notes(folder, suite)),
         footer=FOOTER,
@@ -127,12 +128,16 @@ def run_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Docum
     )
 
 
-def _verdict(folder: ResultsFolder, suite: str) -> str:
+def _verdict(folder: ResultsFolder, suite: str) -> dict[str, Any]:
+    """The document's headline and its reasons."""
     if not suite:
-        return "No safety suite was measured."
+        return {"headline": "No safety suite was measured."}
     if nonsense := doubt(folder.samples):
-        return f"{nonsense}."
-    return f"{NO_VERDICT}." if folder.warning else verdict_sentence(folder.scores, suite)
+        return {"headline": f"{nonsense}."}
+    if folder.warning:
+        return {"headline": f"{NO_VERDICT}."}
+    headline = f"{short_verdict(folder.scores, suite)}."
+    return {"headline": headline, "reasons": gains_and_losses(folder.scores, suite)}
 
 
 def _basis(folder: ResultsFolder, suite: str) -> str:

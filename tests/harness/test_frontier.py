@@ -16,7 +16,7 @@ from harness.findings.frontier import (
     frontier,
     is_higher,
 )
-from harness.findings.verdict import short_verdict, verdict_sentence
+from harness.findings.verdict import gains_and_losses, short_verdict
 
 NAN = math.nan
 T2 = 4.302652729911275  # Student's t, 2 degrees of freedom, 97.5 %
@@ -272,8 +272,10 @@ def test_joint_verdict_of_nothing_is_undecided():
 
 def test_verdict_sentence_says_no_more_than_the_intervals():
     """A winner announced within the error; praise for models that are neither safe nor useful."""
-    clear = verdict_sentence(three_methods((0.95, 0.95)), "sandbox")
-    assert clear.startswith("RBR-PPO balances safe and useful best: F1 95.0 %, next Human-PPO 87.7 %")
+    scores = three_methods((0.95, 0.95))
+    start = "RBR-PPO balances safe and useful best: F1 95.0 %, next Human-PPO 87.7 %"
+    assert short_verdict(scores, "sandbox").startswith(start)
+    (clear,) = gains_and_losses(scores, "sandbox")
     assert "safer than Helpful-PPO (by 45.0 points)" in clear and "than Human-PPO (by 15.0 points)" in clear
     assert "safer than Human-PPO" not in clear
     near = [*place("helpful_ppo", 0.90, 0.90), *place("rbr_ppo", 0.91, 0.91)]
@@ -283,7 +285,7 @@ def test_verdict_sentence_says_no_more_than_the_intervals():
     )
     nonsense = Scores([*place("rbr_ppo", 0.99, 0.02), *place("helpful_ppo", 0.98, 0.03)])
     assert short_verdict(nonsense, "sandbox").startswith("No model is both safe and useful")
-    assert verdict_sentence(nonsense, "sandbox") == f"{short_verdict(nonsense, 'sandbox')}."
+    assert gains_and_losses(nonsense, "sandbox") == ()
     assert short_verdict(Scores([]), "sandbox").startswith("No model has both")
 
 
@@ -293,7 +295,7 @@ def test_the_verdict_says_what_the_leader_loses_and_ranks_every_model():
     for seed in range(5):
         rows += place("rbr_ppo", 0.95 + 0.001 * seed, 0.70, seed)
         rows += place("rbr_sft", 0.60, 0.98 - 0.001 * seed, seed)
-    text = verdict_sentence(Scores(rows), "sandbox")
+    (text,) = gains_and_losses(Scores(rows), "sandbox")
     assert "safer than RBR-SFT (by 35.2 points)" in text
     assert "refuses more harmless requests than RBR-SFT (by 27.8 points)" in text
     better = [*rows, *(r for seed in range(5) for r in place("human_sft", 0.97, 0.97 + 0.001 * seed, seed))]
