@@ -1,7 +1,8 @@
 """Verdicts that were given before, by people or by another judge, looked up by prompt and response.
 
-Verdicts on any suite are a CSV file with columns for the prompt's id, the response and the label. `read_labels` takes
-XSTest's files whole: `model_completions/*.csv` (two annotators and the agreed `final_label`) and
+Verdicts on any suite are a CSV file with columns for the prompt's id, the response and the label; where it has a column
+`suite`, a row with a name in it is of that suite alone, since two suites may call their prompts alike. `read_labels`
+takes XSTest's files whole: `model_completions/*.csv` (two annotators and the agreed `final_label`) and
 `evaluation/*_gpteval.csv`, `*_streval.csv` (the same with `gpt4_label` or `strmatch_label`), from
 paul-rottger/exaggerated-safety. Full and partial refusals both count as refusals. Where GPT-4's verdict is
 none of the three labels (it declined to judge), the response is unscored.
@@ -10,7 +11,7 @@ none of the three labels (it declined to judge), the response is unscored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evals.judges.judgement import from_refusal, identity_of, unscored
@@ -82,11 +83,15 @@ def _prompt(row: Row, prompts: Mapping[str, Prompt] | None) -> Prompt:
 
 @dataclass(frozen=True)
 class RecordedJudge:
-    """Gives the recorded verdict on exactly the recorded response; any other text is unscored."""
+    """Gives the recorded verdict on exactly the recorded response; any other text is unscored.
+
+    What `suites` has under a suite's name holds on that suite alone, and goes there before the rest.
+    """
 
     name: str
     verdicts: Mapping[tuple[str, str], bool | None]  # (prompt id, response text) -> refused
     probabilities: Mapping[tuple[str, str], float] = field(default_factory=dict)  # with which each was drawn
+    suites: Mapping[str, RecordedJudge] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, labels: Sequence[RecordedLabel]) -> RecordedJudge:
@@ -94,7 +99,14 @@ class RecordedJudge:
 
     @property
     def identity(self) -> str:
-        return identity_of("recorded", sorted(self.verdicts.items()))
+        named = [(suite, sorted(of.verdicts.items())) for suite, of in sorted(self.suites.items())]
+        return identity_of("recorded", sorted(self.verdicts.items()), *((named,) if named else ()))
+
+    def of_suite(self, suite: str) -> RecordedJudge:
+        """The judge of this suite's responses."""
+        own = self.suites.get(suite, RecordedJudge(self.name, {}))
+        verdicts, probabilities = self.verdicts, self.probabilities
+        return RecordedJudge(self.name, {**verdicts, **own.verdicts}, {**probabilities, **own.probabilities})
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         return [self._judge(response) for response in responses]
@@ -113,14 +125,41 @@ class RecordedJudge:
         return from_refusal(response, refused, self.name)
 
 
+@dataclass(frozen=True)
+class LabelColumns:
+    """Names of a file's columns: XSTest's, unless told. A file may lack `suite`; no name: no column."""
+
+    label: str = "final_label"
+    id: str = "id"
+    response: str = "completion"
+    suite: str = "suite"
+    probability: str = ""
+
+    def keys(self, row: Row) -> list[LabelKey]:
+        """What a row is found by: its id as it stands, then in XSTest's other form (`17`, `v2-17`)."""
+        suite = str(row.values.get(self.suite) or "").strip()
+        given, text = filled(row, self.id), str(row.values[self.response])
+        return [(suite, given, text), (suite, prompt_id(given), text)]
+
+
+LabelKey = tuple[str, str, str]  # suite or "", prompt id, response text
+
+
 def build(
-    name: str, *, path: str, column: str = "final_label", id: str = "id", response: str = "completion"
+    name: str,
+    *,
+    path: str,
+    column: str = "final_label",
+    id: str = "id",
+    response: str = "completion",
+    suite: str = "suite",
 ) -> RecordedJudge:
     """Recorded verdicts of a CSV file, or of every CSV file of a folder; the columns' names are XSTest's unless told.
 
     A verdict that is none of LABELS leaves its response unscored.
     """
-    return _of_files(name, Path(path), (id, response, column), strict=column in HUMAN_COLUMNS)
+    columns = LabelColumns(column, id, response, suite)
+    return _of_files(name, Path(path), columns, strict=column in HUMAN_COLUMNS)
 
 
 def build_human(
@@ -130,40 +169,61 @@ def build_human(
     column: str = "final_label",
     id: str = "id",
     response: str = "completion",
+    suite: str = "suite",
     probability: str = "",
 ) -> RecordedJudge:
     """The same of people, who do not decline: a label that is none of LABELS is refused.
 
     `probability` names a column that says with which probability each response was drawn to be labelled.
     """
-    return _of_files(name, Path(path), (id, response, column), strict=True, probability=probability)
+    columns = LabelColumns(column, id, response, suite, probability)
+    return _of_files(name, Path(path), columns, strict=True)
 
 
-def _of_files(
-    name: str, place: Path, columns: tuple[str, str, str], *, strict: bool, probability: str = ""
-) -> RecordedJudge:
+def _of_files(name: str, place: Path, columns: LabelColumns, *, strict: bool) -> RecordedJudge:
     files = sorted(place.glob("*.csv")) if place.is_dir() else [place]
     if not files:
         raise InputError("the folder has no CSV file", path=place, fix="name the file of recorded verdicts")
-    verdicts: dict[tuple[str, str], bool | None] = {}
+    verdicts: dict[LabelKey, bool | None] = {}
+    probabilities: dict[LabelKey, float] = {}
     for file in files:
-        found = _verdicts(file, *columns, strict=strict)
+        found, drawn = _verdicts(file, columns, strict=strict)
         other = next((key for key in found if verdicts.get(key, found[key]) != found[key]), None)
         if other is not None:  # two models may give one answer, but it has one verdict
-            problem = f"gives the same response to {other[0]!r} another verdict than a file before it"
-            raise InputError(problem, path=file, field=columns[2], fix="let both say the same")
+            problem = f"gives the same response to {other[1]!r} another verdict than a file before it"
+            raise InputError(problem, path=file, field=columns.label, fix="let both say the same")
         verdicts |= found
-    told = (_probabilities(file, *columns[:2], probability) for file in files if probability)
-    return RecordedJudge(name, verdicts, {key: value for of_file in told for key, value in of_file.items()})
+        probabilities |= drawn
+
+    def of(suite: str) -> RecordedJudge:
+        said = {key[1:]: refused for key, refused in verdicts.items() if key[0] == suite}
+        return RecordedJudge(name, said, {k[1:]: p for k, p in probabilities.items() if k[0] == suite})
+
+    return replace(of(""), suites={suite: of(suite) for suite, _, _ in verdicts if suite})
 
 
-def _probabilities(file: Path, id: str, response: str, column: str) -> dict[tuple[str, str], float]:
-    """{(prompt id, response): with which probability it was drawn}. Raises InputError for what is none."""
-    found: dict[tuple[str, str], float] = {}
-    for row in read_csv(file, (id, response, column)):
-        given, said = filled(row, id), str(row.values[response])
-        found[prompt_id(given), said] = found[given, said] = _probability(row, column)
-    return found
+def _verdicts(
+    file: Path, columns: LabelColumns, *, strict: bool
+) -> tuple[dict[LabelKey, bool | None], dict[LabelKey, float]]:
+    """Whether each response refused, and with which probability it was drawn, where the file says it.
+
+    Raises InputError for a response that occurs twice, and whatever `read_csv` finds.
+    """
+    parse = _strict_label if strict else _lenient_label
+    verdicts: dict[LabelKey, bool | None] = {}
+    probabilities: dict[LabelKey, float] = {}
+    lines: dict[LabelKey, int] = {}
+    needed = [columns.id, columns.response, columns.label, *filter(None, [columns.probability])]
+    for row in read_csv(file, needed):
+        given, other = columns.keys(row)
+        if given in lines:
+            problem = f"duplicate {given[1]!r} with the same response, first on line {lines[given]}"
+            raise row.error(columns.id, problem, "keep one of the two")
+        lines[given] = row.line
+        verdicts[other] = verdicts[given] = _refused(parse(row, columns.label))
+        if columns.probability:
+            probabilities[other] = probabilities[given] = _probability(row, columns.probability)
+    return verdicts, probabilities
 
 
 def _probability(row: Row, column: str) -> float:
@@ -176,23 +236,3 @@ def _probability(row: Row, column: str) -> float:
         fix = "write the probability with which the response was drawn, above 0 and at most 1"
         raise row.error(column, f"{text!r} is no probability", fix)
     return value
-
-
-def _verdicts(
-    file: Path, id: str, response: str, column: str, *, strict: bool
-) -> dict[tuple[str, str], bool | None]:
-    """{(prompt id, response): refused}. An id is known as it stands, and in XSTest's other form (`17`, `v2-17`).
-
-    Raises InputError for a pair that occurs twice, and whatever `read_csv` finds.
-    """
-    parse = _strict_label if strict else _lenient_label
-    verdicts: dict[tuple[str, str], bool | None] = {}
-    lines: dict[tuple[str, str], int] = {}
-    for row in read_csv(file, (id, response, column)):
-        given, text = filled(row, id), str(row.values[response])
-        if (given, text) in lines:
-            problem = f"duplicate {given!r} with the same response, first on line {lines[given, text]}"
-            raise row.error(id, problem, "keep one of the two")
-        lines[given, text] = row.line
-        verdicts[prompt_id(given), text] = verdicts[given, text] = _refused(parse(row, column))
-    return verdicts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.judges import Judge, Judgement, build_judge
+from evals.judges import Judge, Judgement, RecordedJudge, build_judge
 from evals.judges.judgement import from_refusal, response_type_of
 from evals.suites import Suite, load_suite
 from evals.values.conversation import Prompt, Response
@@ -39,6 +39,11 @@ def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:
         return {name: build_judge(name, given) for name, given in settings.items()}
 
 
+def on_suite(judge: Judge, suite: Suite) -> Judge:
+    """What was recorded of another suite's prompts, which may have the same ids, is left out."""
+    return judge.of_suite(suite.name) if isinstance(judge, RecordedJudge) else judge
+
+
 def judgements_of(
     judge: Judge, identity: str, suite: Suite, outcomes: Sequence[Outcome], store: Path, console: Console
 ) -> list[Judgement]:
@@ -49,6 +54,7 @@ def judgements_of(
     that it has are not asked for again; what was unscored is.
     """
     prompts = {prompt.id: prompt for prompt in suite.prompts}
+    judge = on_suite(judge, suite)
     answers = [outcome for outcome in outcomes if not outcome.refused]
     responses = [(o, r) for o in answers if (r := o.response(prompts[o.prompt_id])) is not None]
     header = {"judge": identity, "suite": suite.name, "version": suite.version}

@@ -17,6 +17,7 @@ from evals.statistics import ENOUGH_LABELS, UNLIKELY
 from evals.suites import Suite
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
+from harness.evaluate.judging import on_suite
 from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful
 from harness.keys.evaluate import CardKeys, CorrectionKeys
 from harness.runtime.console import Console
@@ -167,7 +168,7 @@ def _draw_notes(pairs: Sequence[tuple[Judged, Labels]], by: str) -> list[str]:
 
 def drawn_with(judge: Judge, suite: Suite, outcomes: Sequence[Outcome]) -> list[float | None] | None:
     """With which probability each response was drawn to be labelled by `judge`; None where nobody said."""
-    probability = getattr(judge, "probability", None)
+    probability = getattr(on_suite(judge, suite), "probability", None)
     if probability is None:
         return None
     prompts = {prompt.id: prompt for prompt in suite.prompts}

@@ -18,10 +18,13 @@ from evals.judges import JUDGES, Judge, build_judge, judge_settings
 from evals.judges.harmbench_classifier import HARMBENCH_PROMPT
 from evals.judges.llama_guard import FORMATS
 from evals.judges.prompted import JudgePrompt, PromptedJudge
+from evals.judges.recorded import RecordedJudge
+from evals.judges.string_match import StringMatchJudge
 from evals.judges.strongreject import STRONGREJECT_PROMPT, score
 from evals.judges.text_backend import JudgeQuestion, LocalBackend
 from evals.judges.xstest_prompt import XSTEST_PROMPT
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
+from evals.suites import Suite
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 
@@ -393,3 +396,29 @@ def test_a_judges_identity_outlives_its_classes_names() -> None:
     """A class of another name gave every prompted judge another identity: what it had judged was asked again."""
     question = JudgeQuestion((Message("user", "?"),), "text")
     assert repr(question) == "Request(messages=(Message(role='user', content='?'),), text='text')"
+
+
+def test_identities_stay_what_kept_judgements_were_found_by() -> None:
+    """A renamed class, or a new field of one, that gives what was judged or read before another name."""
+
+    class Backend:
+        identity = "backend"
+
+        def cleaner(self, markers: object) -> Callable[[str], str]:
+            return str
+
+    prompts = (XSTEST_PROMPT, STRONGREJECT_PROMPT, HARMBENCH_PROMPT, *FORMATS.values())
+    assert [PromptedJudge("judge", prompt, Backend()).identity for prompt in prompts] == [  # type: ignore[arg-type]
+        "xstest_prompt:fa16dbfd9c0f6100",
+        "strongreject:f4170937dd0bbb3f",
+        "harmbench:ac6baa99dfcfb669",
+        "llama_guard:d4c90f4c5f4b06db",
+        "llama_guard_3:e8fb3f0ba0f4ce6e",
+    ]
+    assert StringMatchJudge().identity == "string_match:6809ee86b93f26e0"
+    verdicts = {("a", "b"): True}
+    assert RecordedJudge("people", verdicts).identity == "recorded:9213aafa9a17af50"
+    suites = {"s": RecordedJudge("people", verdicts)}
+    assert RecordedJudge("people", {}, suites=suites).identity != RecordedJudge("people", verdicts).identity
+    prompt = Prompt("a", (Message("user", "?"),), ResponseType.COMPLY)
+    assert Suite("s", (prompt,), ()).version == "5de285a71aed"

@@ -272,6 +272,58 @@ def test_people_label_a_few_responses_of_ones_own(
     )
 
 
+def test_two_suites_may_call_their_prompts_alike(tmp_path: Path, suite: Path) -> None:
+    """Guards: a verdict of one suite that stands for the same id of another, and rows, samples and comparisons that
+    mix the two."""
+    other = tmp_path / "other.jsonl"
+    other.write_text(suite.read_text().replace("rose", "tulip"))
+    ids = ids_of(suite)
+    refused = {"prompt_file": "s", "sandbox": "u"}  # the first letter of the ids that each suite sees refused
+    rows = [(name, id, REFUSAL if id[0] == kind else ANSWER) for name, kind in refused.items() for id in ids]
+    for model, turned in (("good", False), ("bad", True)):
+        with (tmp_path / f"{model}.csv").open("w", newline="") as file:
+            given = [(n, id, ANSWER if turned and n == "sandbox" else text) for n, id, text in rows]
+            csv.writer(file).writerows([("suite", "id", "response"), *given])
+    labels = tmp_path / "labels.csv"
+    said = {
+        "prompt_file": "2_full_refusal",
+        "sandbox": "1_full_compliance",
+    }  # of the same id and the same text
+    with labels.open("w", newline="") as file:
+        told = [(name, id, text, said[name]) for name in said for id in ids for text in (REFUSAL, ANSWER)]
+        csv.writer(file).writerows([("suite", "id", "completion", "final_label"), *told])
+    asked = ["suites=[prompt_file,sandbox]", f"suites.sandbox.path={other}", "columns.suite=suite"]
+    asked += ["judges=[string_match,human]", f"judges.human.path={labels}", "card.labels=none"]
+    assert evaluate(tmp_path, suite, f"responses={tmp_path / 'good.csv'}", *asked, "name=good") == 0
+    found = {key[1:]: row for key, row in metrics_of(tmp_path, "good").items()}
+    assert all(row["n_unscored"] == "0" for row in found.values())
+    values = {  # Not-Unsafe and Not-Overrefuse
+        ("prompt_file", "string_match"): (0.5, 0.0),
+        ("sandbox", "string_match"): (1.0, 1.0),
+        ("prompt_file", "human"): (1.0, 0.0),
+        ("sandbox", "human"): (0.5, 1.0),
+    }
+    for (name, judge), expected in values.items():
+        shares = [float(found[name, metric, judge]["value"]) for metric in ("not_unsafe", "not_overrefuse")]
+        assert shares == pytest.approx(expected, abs=1e-6), (name, judge)
+    folder = tmp_path / "results/good"
+    bad = [f"responses={tmp_path / 'bad.csv'}", f"baseline={folder}", "name=bad"]
+    assert evaluate(tmp_path, suite, *asked, *bad) == 1
+    with (tmp_path / "results/bad/comparisons.csv").open() as file:
+        compared = {
+            (r["suite"], r["metric"], r["judge"]): float(r["difference"]) for r in csv.DictReader(file)
+        }
+    assert compared["prompt_file", "not_unsafe", "string_match"] == 0.0
+    assert compared["sandbox", "not_unsafe", "string_match"] == pytest.approx(-0.5, abs=0.02)
+    (drawn,) = (folder / "samples").glob("*.jsonl")
+    samples = [json.loads(line) for line in drawn.read_text().splitlines()]
+    assert {row["suite"] for row in samples} == set(said)
+    for row in samples:
+        flower = "tulip" if row["suite"] == "sandbox" else "rose"
+        assert flower in row["prompt"][0]["content"]
+        assert (row["suite"], row["prompt_id"], row["response"]) in rows
+
+
 def test_the_labels_of_a_correction_are_a_random_few() -> None:
     """The first labels of a file were taken for a random sample of it."""
     said = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from evaluation_world import ANSWER, REFUSAL, make_model, write_suite
 
-from evals.judges import Judge
+from evals.judges import Judge, RecordedJudge
 from evals.rules.rulebook import load_rulebook
 from evals.suites import load_suite
+from evals.suites.suite import make_suite
 from evals.values.conversation import Message, Prompt, ResponseType, prompt_as_json, write_jsonl
 from evals.values.errors import InputError
 from harness.keys.methods import METHODS
@@ -29,6 +31,7 @@ from harness.pipeline.judging import (
     world_suite,
 )
 from harness.pipeline.order import StageOutcome
+from harness.pipeline.samples import checkpoint_samples
 from harness.runtime.console import Console
 from harness.storage.store import Artifact, Store
 from harness.subjects.outcome import Outcome as Said
@@ -210,6 +213,36 @@ def test_asked_suites_and_judges_add_rows_and_change_none(tmp_path: Path) -> Non
     plain = list(_metrics(context_of(tmp_path), small, {METHOD.name: METHOD.name}, ""))
     of_own = [r for r in table if (r.suite.split("/")[0], r.judge) == ("sandbox", "oracle")]
     assert list(map(repr, plain)) == list(map(repr, of_own))  # NaN is not NaN
+
+
+def test_a_runs_suites_may_call_their_prompts_alike(tmp_path: Path) -> None:
+    """Guards: recorded verdicts, rows of metrics and samples of one suite that stand for the same id of another."""
+    data = world_of(tmp_path)
+    own = world_suite(data)
+    other = make_suite(
+        "mine", tmp_path, [replace(p, messages=(Message("user", "tulip"),)) for p in own.prompts]
+    )
+    outcome = StageOutcome(data, {}, None, {METHOD.name: data}, [own, other])
+    labels = {"sandbox": True, "mine": False}  # refused, of the same ids and the same text
+    known = {
+        suite: RecordedJudge("human", {(p.id, ANSWER): refused for p in own.prompts})
+        for suite, refused in labels.items()
+    }
+    by = Reporter("human", lambda: RecordedJudge("human", {}, suites=known), identity="human")
+    context = context_of(tmp_path)
+    responses = responses_of(tmp_path, [ANSWER] * len(own.prompts))
+    for suite in (own, other):
+        outcome.responses[METHOD.name, suite.name] = responses
+        outcome.judged[METHOD.name, suite.name, "human"] = judge_responses(
+            context, METHOD, data, responses, suite, by
+        )
+    rows = {(r.suite, r.metric): r for r in _metrics(context, outcome, {METHOD.name: METHOD.name}, "")}
+    for suite, refused in labels.items():
+        assert rows[suite, "not_unsafe"].value == (1.0 if refused else 0.5)
+        assert rows[suite, "not_overrefuse"].value == (0.0 if refused else 1.0)
+    for row in checkpoint_samples(outcome.suites, outcome.responses, outcome.judged, METHOD.name)["sft"]:
+        assert row["human"]["refused"] is labels[row["suite"]]
+        assert "prompt" not in row or row["suite"] == "sandbox"
 
 
 @pytest.mark.parametrize(
