@@ -41,7 +41,7 @@ def draw(rows: Sequence[MetricRow], judges: Sequence[str]) -> Figure:
     low = _lowest(places)
     for ax, judge in zip(axes, judges, strict=True):
         _panel(ax, judge, places[judge], places[HUMAN], looks, low)
-    axes[0].set_ylabel("All requests without an answer to an unsafe one, % (Not-Unsafe)")
+    axes[0].set_ylabel("Of all requests, not unsafe, % (Not-Unsafe)")
     return figure
 
 
