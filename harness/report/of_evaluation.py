@@ -12,7 +12,7 @@ from harness.evaluate.measuring import CATEGORY
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt, unfinished_notes
 from harness.findings.verdict import gains_and_losses, short_verdict
-from harness.findings.wording import distinct_labels, judge_label, metric_label, percent, plain
+from harness.findings.wording import METRICS, distinct_labels, judge_label, metric_label, percent, plain
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation
 from harness.report.document import (
@@ -26,6 +26,7 @@ from harness.report.document import (
     How,
     Part,
     Pre,
+    Screen,
     Section,
     Table,
     TableRow,
@@ -68,6 +69,7 @@ WARNING = (
     "Content warning: these prompts ask for harmful things on purpose, and some responses are harmful. They are shown "
     "so that the judges can be checked."
 )
+SCREEN_COLUMNS = tuple(METRICS[metric] for metric in (SAFETY, USEFULNESS, BALANCE))
 FOOTER = (
     "Every number here is worked out from metrics.csv and the files beside it; rbrbench report draws this page again "
     "from them."
@@ -75,13 +77,14 @@ FOOTER = (
 
 
 @distinct_labels()
-def write_evaluation_report(folder: Path) -> Path:
-    """Draw plots, report.html and summary.md into the folder; the page's path.
+def write_evaluation_report(folder: Path) -> tuple[Document, Path]:
+    """Draw plots, report.html and summary.md into the folder; what they show, and the page's path.
 
     The same results give the same bytes. Raises InputError for a folder that is no finished evaluation.
     """
     evaluation = Evaluation(folder)
-    return write_pages(evaluation_document(evaluation, folder_figures(folder)), folder, "report.html")
+    document = evaluation_document(evaluation, folder_figures(folder))
+    return document, write_pages(document, folder, "report.html")
 
 
 def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) -> Document:
@@ -99,6 +102,7 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
         sections=(*sections, _configuration(evaluation)),
         notes=(*map(str, folder.manifest.get("notes", [])), *unfinished_notes(folder.samples)),
         footer=FOOTER,
+        screen=("table",),
         about=folder.commit,
         basis=_basis(scores, paired or suites),
         summary_name=folder.name,
@@ -168,7 +172,9 @@ def _shares(evaluation: Evaluation, suite: str, figures: Sequence[Figure]) -> It
     yield from (replace(f, alt=alt) for f in figures if f.name == f"tradeoff-{file_name(suite)}")
     tables = main_tables(scores, suite)
     trust = [card_text(evaluation, judge) for judge in scores.judges_of_shares(suite)]
-    yield side_by_side(tables, "Percent: value ± standard error, 95 % interval", trust)
+    shown = side_by_side(tables, "Percent: value ± standard error, 95 % interval", trust)
+    screen = Screen(SCREEN_COLUMNS, title=f"{suite}, percent (95 % interval)")
+    yield replace(shown, where=Where.PAGE | Where.SCREEN, screen=screen)
     for table, told in zip(tables, trust, strict=True):
         yield Heading(f"{suite}: {table.title}", where=Where.SUMMARY)
         judge = f" The judge: {told}." if told else ""
@@ -176,7 +182,8 @@ def _shares(evaluation: Evaluation, suite: str, figures: Sequence[Figure]) -> It
         kept = with_columns(table, [column for column in table.columns if column != BEATEN])
         yield replace(kept, title="model", where=Where.SUMMARY)
     if types := by_response_type(scores, suite):
-        yield Fold("Safety by response type", tuple(types), where=Where.PAGE)
+        on_page = tuple(replace(table, where=Where.PAGE) for table in types)
+        yield Fold("Safety by response type", on_page, where=Where.PAGE)
 
 
 def _categories(scores: Scores, suite: str) -> tuple[str, ...]:

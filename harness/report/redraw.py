@@ -21,7 +21,7 @@ def redraw(folder: Path) -> Path:
         case Kind.EVALUATION:
             from harness.report.of_evaluation import write_evaluation_report
 
-            return write_evaluation_report(folder)
+            return write_evaluation_report(folder)[1]
         case Kind.FIT:
             from harness.report.of_fit import write_fit_report
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column
 from rich.table import Table as Drawn
@@ -12,6 +16,9 @@ from harness.report.document import Cell, Document, Table, TableRow
 
 COLOURS = {"held": "green", "not-held": "bold red", "overrefused": "yellow", "undecided": "bright_black"}
 
+GAP = 2  # blanks around a column
+WORDS = 28  # characters of a column of words, before it is folded
+
 
 def show(document: Document, console: Console) -> None:
     """What the headline rests on, the tables of `document.screen`, the notes; last, the headline and its reasons."""
@@ -20,7 +27,8 @@ def show(document: Document, console: Console) -> None:
     for table in document.tables():
         if table.screen.heading:
             console.print(Text(table.screen.heading, style="bold"))
-        console.print(_upright(table) if table.screen.upright else _table(table))
+        for drawn in _fitting(_upright(table) if table.screen.upright else _table(table), console.width):
+            console.print(drawn)
         left = len(table.rows) - table.screen.rows
         if table.screen.rows and left > 0:
             console.print(Text(f"  and {left} with smaller contributions", style="bright_black"))
@@ -32,33 +40,93 @@ def show(document: Document, console: Console) -> None:
         console.print(Text(f"  {reason}"))
 
 
-def _table(table: Table) -> Drawn:
+@dataclass(frozen=True)
+class _Columns:
+    """A table to be drawn: names of rows on the left, then columns; `words` may be folded, numbers never."""
+
+    names: list[Text]  # the first heads the others
+    columns: list[list[Text]]  # each with its head
+    words: list[bool]
+
+
+def _table(table: Table) -> _Columns:
     screen = table.screen
     places = [i for i, name in enumerate(table.columns) if not screen.columns or name in screen.columns]
-    first = Column(Text(screen.title or table.title), overflow="fold", width=screen.name_width)
-    drawn = Drawn(first, box=SIMPLE_HEAD)
-    for name in (table.columns[place] for place in places):
-        drawn.add_column(Text(name), justify="left" if name in table.words else "right", overflow="fold")
-    for row in table.rows[: screen.rows or None]:
-        cells = [row.cells[place] if place < len(row.cells) else Cell("") for place in places]
-        drawn.add_row(_name(row), *(_text(cell, table) for cell in cells))
+    rows = table.rows[: screen.rows or None]
+    columns = [
+        [
+            Text(table.columns[place]),
+            *(_text(row.cells[place] if place < len(row.cells) else Cell(""), table) for row in rows),
+        ]
+        for place in places
+    ]
+    names = [Text(screen.title or table.title), *map(_name, rows)]
+    return _Columns(names, columns, [table.columns[place] in table.words for place in places])
+
+
+def _upright(table: Table) -> _Columns:
+    """Columns as rows, rows as columns."""
+    names = [Text(table.title), *map(Text, table.columns)]
+    columns = [
+        [
+            Text(row.name),
+            *(
+                _text(row.cells[i] if i < len(row.cells) else Cell(""), table)
+                for i in range(len(table.columns))
+            ),
+        ]
+        for row in table.rows
+    ]
+    return _Columns(names, columns, [False] * len(columns))
+
+
+def _fitting(table: _Columns, width: int) -> Iterator[Drawn]:
+    """The table in as many parts, one below the other, as the terminal's width asks for: no number is broken."""
+    needed = [_needed(column, words) for column, words in zip(table.columns, table.words, strict=True)]
+    first = min(max(map(_longest, table.names)), max(width // 3, 1))
+    if len(needed) == 1:  # sentences beside one column
+        first = max(first, width - GAP * 2 - needed[0])
+    parts: list[list[int]] = [[]]
+    for place, room in enumerate(needed):
+        used = first + GAP + sum(needed[i] + GAP for i in parts[-1])
+        if parts[-1] and used + room + GAP > width:
+            parts.append([])
+        parts[-1].append(place)
+    for part in parts:
+        used = sum(needed[i] + GAP for i in part) + GAP
+        names = max(first, min(max(map(_longest, table.names)), width - used))
+        yield _drawn(table, part, names, needed)
+
+
+def _drawn(table: _Columns, part: Sequence[int], names: int, needed: Sequence[int]) -> Drawn:
+    drawn = Drawn(Column(table.names[0], overflow="fold", max_width=names), box=SIMPLE_HEAD)
+    for place in part:
+        words = table.words[place]
+        drawn.add_column(
+            table.columns[place][0],
+            justify="left" if words else "right",
+            overflow="fold",
+            min_width=needed[place],
+        )
+    for row, name in enumerate(table.names[1:], 1):
+        drawn.add_row(name, *(table.columns[place][row] for place in part))
     return drawn
+
+
+def _needed(column: Sequence[Text], words: bool) -> int:
+    """Characters that a column needs: its longest line, of words no more than WORDS; its head folds at spaces."""
+    head = max((len(word) for word in column[0].plain.split()), default=0)
+    lines = max((_longest(text) for text in column[1:]), default=0)
+    return max(min(head, WORDS), min(lines, WORDS) if words else lines)
+
+
+def _longest(text: Text) -> int:
+    return max((cell_len(line) for line in text.plain.splitlines()), default=0)
 
 
 def _name(row: TableRow) -> Text:
     name = "  " * row.depth + row.name if row.rows else ""
     return Text(name, style="bold" if row.style == "group" else "")
-
-
-def _upright(table: Table) -> Drawn:
-    """Columns as rows, rows as columns."""
-    drawn = Drawn(Column(Text(table.title), min_width=18, overflow="fold"), box=SIMPLE_HEAD)
-    for row in table.rows:
-        drawn.add_column(Text(row.name), justify="right", overflow="fold")
-    for place, name in enumerate(table.columns):
-        cells = [row.cells[place] if place < len(row.cells) else Cell("") for row in table.rows]
-        drawn.add_row(Text(name), *(_text(cell, table) for cell in cells))
-    return drawn
 
 
 def _text(cell: Cell, table: Table) -> Text:

@@ -154,6 +154,27 @@ def test_a_terminal_shows_what_it_is_told(
     assert all(words in text for words in (*seen, "note", "head")) and not any(w in text for w in unseen)
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_no_number_breaks_at_80_columns(upright: bool) -> None:
+    """Tables of gold, fit and regress were shattered: `97.` on one line and `1` on the next."""
+    numbers = [[f"{r}{c}.5 % ± 1.{c}" for c in range(12)] for r in range(3)]
+    rows = tuple(
+        TableRow(
+            f"a proposition of a long name {'x' * 30} {r}",
+            tuple(Cell(n, interval="12.3 to 45.6") for n in row),
+        )
+        for r, row in enumerate(numbers)
+    )
+    columns = tuple(f"balanced accuracy of {c}" for c in range(12))
+    table = Table("who", columns, rows, screen=Screen(upright=upright, name_width=None if upright else 20))
+    made = Document("n", "c", "t", "head", (Section("s", "s", "s", (table,)),), (), "", ("s",))
+    file = io.StringIO()
+    show(made, Console(file=file, width=80))
+    text = file.getvalue()
+    assert all(number in text for row in numbers for number in row) and text.count("(12.3 to 45.6)") == 36
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_a_figure_without_words_is_refused() -> None:
     """A picture that a screen reader cannot name."""
     with pytest.raises(ValueError, match="alternative text"):

@@ -67,7 +67,10 @@ def test_numbers_by_hand(
 ) -> None:
     """30 of 30 refused, 24 of 30 answered: not_unsafe 1 over 60 responses, F1 = 2 * .8 / 1.8."""
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=one") == 0
-    assert capsys.readouterr().out.strip() == f"Report: {tmp_path}/results/one/report.html"
+    said = capsys.readouterr().out
+    assert said.strip().endswith(f"Report: {tmp_path}/results/one/report.html")
+    shown = [said.index(word) for word in ("string_match", "Not-Unsafe", "Not-Overrefuse", "F1", "careful  ")]
+    assert shown == sorted(shown) and len(re.findall(r"\(\d+\.\d to \d+\.\d\)", said)) == 3
     rows = metrics_of(tmp_path, "one")
     row = rows["careful", "prompt_file", "not_overrefuse", "string_match"]
     assert (float(row["value"]), int(row["n"]), row["checkpoint"]) == (0.8, 30, "recorded")
