@@ -97,15 +97,13 @@ class Table:
     rows: tuple[TableRow, ...]
     words: tuple[str, ...] = ()
     wide: bool = False  # as wide as the page
-    heading: str = ""  # above the table, on the page
-    summary_heading: str = ""  # and in the summary
     screen: Screen = field(default_factory=Screen)
     where: Where = Where.ALL
 
     @property
     def name(self) -> str:
         """What a reader who hears the page is told of it."""
-        return f"table: {self.heading or self.title or ', '.join(filter(None, self.columns))}"
+        return f"table: {self.title or ', '.join(filter(None, self.columns))}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from evals.graders.calibration import COLUMNS, MEAN, calibration_error
@@ -18,6 +19,7 @@ from harness.report.document import (
     Cell,
     Document,
     Figure,
+    Heading,
     Screen,
     Section,
     Table,
@@ -142,14 +144,16 @@ def _sections(
     said = Text(OVERVIEW), Text(SUMMARY_OVERVIEW, Where.SUMMARY)
     yield Section("graders", "Graders", "Graders side by side", (*said, *overviews), "")
     yield Section("reliability", "Reliability", "Is a grade an honest probability?", tuple(figures), "")
-    by_proposition = tuple(map(_by_proposition, graders))
-    yield Section("propositions", "Propositions", "By proposition", by_proposition, "")
+    by_proposition = (_headed(_by_proposition(one), f"{one.name}, by proposition") for one in graders)
+    yield Section("propositions", "Propositions", "By proposition", tuple(chain(*by_proposition)), "")
     if taught:
-        yield Section("teacher", "Teacher", "Student and teacher", (Text(AGREED), *taught), "")
-    attacks = tuple(_hostile(grader) for grader in graders if grader.attacks)
+        yield Section(
+            "teacher", "Teacher", "Student and teacher", (Text(AGREED), *chain(*map(_headed, taught))), ""
+        )
+    attacks = [_headed(_hostile(one), f"Attacks on {one.name}") for one in graders if one.attacks]
     if attacks:
         title = "Responses that try to talk to their grader"
-        yield Section("attacks", "Attacks", title, (Text(ATTACKED), *attacks), "")
+        yield Section("attacks", "Attacks", title, (Text(ATTACKED), *chain(*attacks)), "")
 
 
 def _headline(graders: Sequence[_Grader]) -> str:
@@ -202,6 +206,11 @@ def _moved(attacks: Sequence[JsonRow]) -> str:
     return f"{every['mean']:.3f} / {control['mean']:.3f}"
 
 
+def _headed(table: Table, summary: str = "") -> tuple[Heading, Heading, Table]:
+    """A table under its own title, which a summary says by the name `summary`."""
+    return Heading(table.title), Heading(summary or table.title, where=Where.SUMMARY), table
+
+
 def _by_proposition(grader: _Grader) -> Table:
     none: JsonRow = {}
     tuned = grader.tuned or [none] * len(grader.fixed)
@@ -213,8 +222,6 @@ def _by_proposition(grader: _Grader) -> Table:
         PROPOSITION_COLUMNS,
         tuple(rows),
         words=("labels",),
-        heading=grader.name,
-        summary_heading=f"{grader.name}, by proposition",
         screen=SHOWN,
     )
 
@@ -259,8 +266,6 @@ def _hostile(grader: _Grader) -> Table:
         HOSTILE_COLUMNS,
         rows,
         words=("kind", "moves most"),
-        heading=grader.name,
-        summary_heading=f"Attacks on {grader.name}",
         screen=Screen(heading=f"attacks on {grader.name}", beside=True),
     )
 
@@ -281,8 +286,6 @@ def _taught(folder: ResultsFolder) -> Iterator[Table]:
             AGREEMENT_COLUMNS,
             tuple(mine),
             words=("labels",),
-            heading=title,
-            summary_heading=title,
             screen=TAUGHT_SHOWN,
         )
 
