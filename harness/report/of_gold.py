@@ -20,6 +20,7 @@ from harness.report.document import (
     Document,
     Figure,
     Heading,
+    Part,
     Screen,
     Section,
     Table,
@@ -206,7 +207,7 @@ def _moved(attacks: Sequence[JsonRow]) -> str:
     return f"{every['mean']:.3f} / {control['mean']:.3f}"
 
 
-def _headed(table: Table, summary: str = "") -> tuple[Heading, Heading, Table]:
+def _headed(table: Table, summary: str = "") -> tuple[Part, ...]:
     """A table under its own title, which a summary says by the name `summary`."""
     return Heading(table.title), Heading(summary or table.title, where=Where.SUMMARY), table
 

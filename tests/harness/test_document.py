@@ -49,7 +49,8 @@ def document(text: str = "plain", screen: Screen | None = None) -> Document:
         TableRow(text, (Cell(text, code=True), strip), rows=0),
         TableRow(text, style="group"),
     )
-    table = Table(text, (text, "b"), rows, heading=text, screen=screen or Screen())
+    table = Table(text, (text, "b"), rows, screen=screen or Screen())
+    headed = Heading(text), table
     answer = Answer(text, text, Cell(text, interval=text, chip="unsafe"), "model-0")
     filters = (
         Filter("kind", (("kind-0", text),), text, text),
@@ -60,7 +61,7 @@ def document(text: str = "plain", screen: Screen | None = None) -> Document:
     figure = Figure("plot", text, "data:image/svg+xml;base64,")
     items = Items((Item(text, Cell(text, chip="held"), (text,)),))
     shown = (Heading(text, text, Where.BOTH), Text(text), Pre(text), items)
-    section = Section("one", text, text, (*shown, table, figure, Fold(text, (table,), folded=True), cards))
+    section = Section("one", text, text, (*shown, *headed, figure, Fold(text, headed, folded=True), cards))
     return Document(
         name=text,
         command="rbrbench test",
