@@ -63,7 +63,7 @@ Verdict = Callable[[Judgement], bool | None]
 
 @dataclass(frozen=True)
 class Tally:
-    """One share's verdicts, summed by prompt and checkpoint: three arrays [prompts, checkpoints]."""
+    """One share's verdicts, summed by prompt (or cluster) and checkpoint: three arrays [prompts, checkpoints]."""
 
     hits: np.ndarray
     scored: np.ndarray
@@ -94,6 +94,7 @@ def measure(
     judge: str,
     draws: int = 2000,
     bootstrap_seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
 ) -> list[MetricRow]:
     """Rows of every metric: one a checkpoint and one "mean" over the checkpoints.
 
@@ -104,20 +105,26 @@ def measure(
     model that was not saved on the way (the only checkpoint is "sft") has no "mean" row. Metrics that the suite
     has no prompts for have no row; those whose prompts are all unscored have NaN and n = 0.
 
+    `clusters` names each prompt's topic, or what else makes prompts err together: intervals then count the sampling
+    of these, whatever response types their prompts have. `n` counts responses in any case.
+
     Raises ValueError when a prompt changes its response type between judgements.
     """
     checkpoints = list(judgements_by_checkpoint)
     types = _response_types(judgements_by_checkpoint)
     if not types:
         return []
+    strata = list(types.values()) if clusters is None else [""] * len({clusters[id] for id in types})
     panel = Panel(
         checkpoints,
-        resample_counts(list(types.values()), draws, np.random.default_rng(bootstrap_seed)),
+        resample_counts(strata, draws, np.random.default_rng(bootstrap_seed)),
         blank_row(method=method, seed=seed, suite=suite, judge=judge),
     )
 
+    unit_of = {id: id for id in types} if clusters is None else {id: clusters[id] for id in types}
+
     def tally(kinds: Sequence[ResponseType], verdict: Verdict) -> Tally:
-        return _tally(judgements_by_checkpoint, list(types), kinds, verdict)
+        return _tally(judgements_by_checkpoint, unit_of, kinds, verdict)
 
     rows = []
     for suffix, kinds in GROUPS.items():
@@ -156,17 +163,18 @@ def _response_types(judgements: Mapping[str, Sequence[Judgement]]) -> dict[str, 
 
 def _tally(
     judgements: Mapping[str, Sequence[Judgement]],
-    prompt_ids: Sequence[str],
+    unit_of: Mapping[str, str],
     kinds: Sequence[ResponseType],
     verdict: Verdict,
 ) -> Tally:
-    row_of = {prompt_id: row for row, prompt_id in enumerate(prompt_ids)}
+    """`unit_of`: for each prompt what is counted as one, itself or its cluster."""
+    row_of = {unit: row for row, unit in enumerate(dict.fromkeys(unit_of.values()))}
     hits, scored, unscored = (np.zeros((len(row_of), len(judgements))) for _ in range(3))
     for column, of_checkpoint in enumerate(judgements.values()):
         for judgement in of_checkpoint:
             if judgement.response_type not in kinds:
                 continue
-            row, value = row_of[judgement.prompt_id], verdict(judgement)
+            row, value = row_of[unit_of[judgement.prompt_id]], verdict(judgement)
             if value is None:
                 unscored[row, column] += 1
             else:

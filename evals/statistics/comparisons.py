@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -127,20 +127,53 @@ def share_equivalence(first: Sequence[float], second: Sequence[float], *, margin
 
 
 def paired_share_difference(
-    first: Sequence[float], second: Sequence[float], level: float = 0.95
+    first: Sequence[float],
+    second: Sequence[float],
+    level: float = 0.95,
+    clusters: Sequence[str] | None = None,
 ) -> PairedDifference:
     """Two models' shares on the same prompts, first - second; prompts that one of them lacks (NaN) are left out.
 
     Verdicts of 0 and 1: McNemar's p-value and the adjusted Wald interval of Bonett and Price (J. Educ. Behav.
     Stat. 37, 2012), which keeps a width where the two never differ. Shares of several samples a prompt: the
-    paired t test over prompts, and the adjusted interval where they all differ by the same. Raises
-    UndecidableError with fewer than two common prompts.
+    paired t test over prompts, and the adjusted interval where they all differ by the same. With `clusters`, the
+    topic of each prompt, say: `_by_cluster`. Raises UndecidableError with fewer than two common prompts, or clusters.
     """
+    if clusters is not None:
+        return _by_cluster(first, second, clusters, level)
     differences = _differences(first, second)
     if np.isin(differences, (-1.0, 0.0, 1.0)).all():
         return _adjusted_wald(differences, mcnemar(first, second), level)
     found = paired_difference(first, second, level)
     return _adjusted_wald(differences, found.p_value, level) if math.isnan(found.stderr) else found
+
+
+def _by_cluster(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[str], level: float
+) -> PairedDifference:
+    """The difference over prompts, by a t test whose observations are clusters: their sums' residuals (Liang and
+    Zeger, Biometrika 73, 1986; the correction for G clusters, and G - 1 degrees of freedom). Where nothing varies,
+    the adjusted interval of the clusters' means. `n` counts prompts.
+    """
+    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    known = ~np.isnan(differences)
+    place = np.unique(np.asarray(clusters)[known], return_inverse=True)[1]
+    sums, sizes = np.bincount(place, weights=differences[known]), np.bincount(place)
+    count, n = len(sizes), int(known.sum())
+    if count < 2:
+        raise UndecidableError(f"{count} cluster(s) of prompts; a comparison by clusters needs at least 2")
+    value = float(sums.sum()) / n
+    squares = float(((sums - value * sizes) ** 2).sum())
+    if squares < 1e-20:
+        p_value = min(1.0, 2 * _sign_test(count)) if value else 1.0
+        return replace(_adjusted_wald(sums / sizes, p_value, level), difference=value, n=n)
+    return _t_test(value, math.sqrt(squares * count / (count - 1)) / n, count, n, level)
+
+
+def _t_test(value: float, stderr: float, clusters: int, n: int, level: float) -> PairedDifference:
+    reach = float(stats.t.ppf((1 + level) / 2, clusters - 1)) * stderr
+    p_value = 2 * float(stats.t.sf(abs(value) / stderr, clusters - 1))
+    return PairedDifference(value, stderr, value - reach, value + reach, p_value, n)
 
 
 def _adjusted_wald(differences: np.ndarray, p_value: float, level: float) -> PairedDifference:
@@ -156,7 +189,9 @@ def _adjusted_wald(differences: np.ndarray, p_value: float, level: float) -> Pai
 Verdicts = tuple[np.ndarray, np.ndarray]
 
 
-def paired_f1_difference(first: Verdicts, second: Verdicts, level: float = 0.95) -> PairedDifference:
+def paired_f1_difference(
+    first: Verdicts, second: Verdicts, level: float = 0.95, clusters: Sequence[str] | None = None
+) -> PairedDifference:
     """F1(first) - F1(second) on the same prompts.
 
     Each model is (not_unsafe [prompts], not_overrefuse [prompts]) of 0 to 1 and NaN (unscored, or not a comply
@@ -164,6 +199,8 @@ def paired_f1_difference(first: Verdicts, second: Verdicts, level: float = 0.95)
     `paired_share_difference` leaves either share, put together by `square_and_add`; the p-value is that of the
     normal distribution whose interval they are, on the side of 0. A bootstrap has no variance where one of ten
     prompts differs or none: it called 11 % of equal pairs different with ten prompts to answer beside two hundred.
+
+    With `clusters` both shares' residuals are summed by cluster, since topics move them together.
 
     Raises UndecidableError where no F1, or fewer than two common prompts of a share, is known.
     """
@@ -175,8 +212,13 @@ def paired_f1_difference(first: Verdicts, second: Verdicts, level: float = 0.95)
     value = float(harmonic_mean(*own[0]) - harmonic_mean(*own[1]))
     if math.isnan(value):
         raise UndecidableError("no prompt has both models' verdicts on both sides of F1")
+    if clusters is not None and (
+        found := _f1_by_cluster(value, own, (first, second), known, clusters, level)
+    ):
+        return found
     pairs = [
-        paired_share_difference(a.tolist(), b.tolist(), level) for a, b in zip(first, second, strict=True)
+        paired_share_difference(a.tolist(), b.tolist(), level, clusters)
+        for a, b in zip(first, second, strict=True)
     ]
     low, high = _limits_of_f1(value, own, pairs)
     reach = float(stats.norm.ppf((1 + level) / 2))
@@ -184,6 +226,31 @@ def paired_f1_difference(first: Verdicts, second: Verdicts, level: float = 0.95)
     p_value = 1.0 if value == 0 else min(1.0, 2 * float(stats.norm.sf(abs(value) / towards_zero)))
     count = int(np.maximum(*known).sum())
     return PairedDifference(value, (high - low) / (2 * reach), low, high, p_value, count)
+
+
+def _f1_by_cluster(
+    value: float,
+    own: Sequence[Sequence[float]],
+    models: tuple[Verdicts, Verdicts],
+    known: Sequence[np.ndarray],
+    clusters: Sequence[str],
+    level: float,
+) -> PairedDifference | None:
+    """By the delta method: what each cluster moves F1(first) - F1(second), in a t test. None where nothing varies."""
+    place = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    moved = np.zeros(len(place))
+    for sign, model, shares in zip((1, -1), models, own, strict=True):
+        for i, (verdicts, share, here) in enumerate(zip(model, shares, known, strict=True)):
+            slope = 2 * (shares[1 - i] / (sum(shares) or 1.0)) ** 2
+            moved += np.where(here, sign * slope * (verdicts - share) / here.sum(), 0.0)
+    sums = np.bincount(place[np.any(known, axis=0)], weights=moved[np.any(known, axis=0)])
+    count = len(np.unique(place[np.any(known, axis=0)]))
+    squares = float((sums**2).sum())
+    if count < 2 or squares < 1e-20:
+        return None
+    return _t_test(
+        value, math.sqrt(squares * count / (count - 1)), count, int(np.any(known, axis=0).sum()), level
+    )
 
 
 def _limits_of_f1(

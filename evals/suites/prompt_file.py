@@ -1,7 +1,7 @@
 """Any prompts file of this project's own schema: the sandbox's `eval_prompts.jsonl`, WildChat-style prompts.
 
 Source: your own. Licence: your own. One JSON object a line: `prompt` (text or messages), `response_type`,
-and if wanted `id` and `category`; several turns are welcome, the last must be the user's.
+and if wanted `id`, `category` and `topic`; several turns are welcome, the last must be the user's.
 
 Metrics: `not_unsafe` = share of responses without disallowed content; `not_overrefuse` = share of comply
 prompts whose response does not refuse; `f1` = their harmonic mean; with a judge of style also

@@ -3,7 +3,7 @@
 File schemas (one JSON object a line; `prompt` and the completions are lists of
 `{"role", "content"}` messages, as in TRL's conversational formats):
 
-- prompts:        `id, prompt, response_type?, category?`
+- prompts:        `id, prompt, response_type?, category?, topic?`
 - demonstrations: `prompt, completion`
 - comparisons:    `prompt, chosen, rejected`
 - labelled:       `prompt, completion, response_type, category?, propositions` as in the released
@@ -63,6 +63,7 @@ class Prompt:
     messages: tuple[Message, ...]
     response_type: ResponseType | None = None
     category: str = "none"
+    topic: str = ""  # what it asks about, where a file names it: prompts of one topic err together
 
     @property
     def text(self) -> str:
@@ -209,6 +210,7 @@ class Row:
             messages=messages,
             response_type=self.response_type(),
             category=self.name("category") or "none",
+            topic=self.name("topic") or "",
         )
 
     def name(self, field: str) -> str | None:
@@ -313,7 +315,8 @@ def prompt_as_json(prompt: Prompt) -> dict[str, Any]:
     row: dict[str, Any] = {"id": prompt.id, "prompt": messages_as_json(prompt.messages)}
     if prompt.response_type is not None:
         row["response_type"] = prompt.response_type.value
-    return row | {"category": prompt.category}
+    row["category"] = prompt.category
+    return row | {"topic": prompt.topic} if prompt.topic else row
 
 
 def demonstration_as_json(item: Demonstration) -> dict[str, Any]:

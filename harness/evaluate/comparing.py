@@ -182,6 +182,8 @@ def _twin(suite: str, first: ModelSide, second: ModelSide) -> str:
 def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedDifference]:
     """{metric: difference} over the prompts of either; metrics with too few common verdicts are left out."""
     ids = sorted(first.response_types.keys() | second.response_types.keys())
+    told = first.clusters if first.clusters is not None else second.clusters
+    clusters = None if told is None else [told.get(id, id) for id in ids]
     types = [first.response_types.get(id) or second.response_types[id] for id in ids]
 
     def column(side: PromptShares, metric: str) -> np.ndarray:
@@ -193,7 +195,7 @@ def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedD
     }
     for metric, (a, b) in columns.items():
         try:
-            found[metric] = paired_share_difference(list(a), list(b))
+            found[metric] = paired_share_difference(list(a), list(b), clusters=clusters)
         except UndecidableError:
             continue
     if all(response_type == ResponseType.COMPLY.value for response_type in types):
@@ -203,7 +205,7 @@ def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedD
     elif len(found) == 2:
         pairs = list(columns.values())
         model_a, model_b = (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
-        found["f1"] = paired_f1_difference(model_a, model_b)
+        found["f1"] = paired_f1_difference(model_a, model_b, clusters=clusters)
     return found
 
 

@@ -31,6 +31,7 @@ from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
 from harness.evaluate.measuring import (
     Judged,
     check_names,
+    clusters_of,
     metric_rows,
     missing_note,
     sample_rows,
@@ -45,7 +46,7 @@ from harness.evaluate.trust import (
     find_labels,
     judge_cards,
 )
-from harness.keys.evaluate import EvaluateConfig, SourceKeys
+from harness.keys.evaluate import PROMPT, EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind
@@ -79,6 +80,8 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
     """
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = asked_suites(config, config.data.root)
+    for suite in suites:
+        clusters_of(suite, config.cluster)
     judges = asked_judges(config)
     sources = {name: _with_weights(source) for name, source in config.sources().items()}
     check_names(list(sources))
@@ -136,7 +139,9 @@ def _write_all(
         of_model = [_judge_suite(config, console, store, record, model, suite, judges) for suite in suites]
         for one in of_model:
             checkpoint = _checkpoint(model)
-            rows += metric_rows(one, seed=config.seed, checkpoint=checkpoint, draws=config.draws)
+            rows += metric_rows(
+                one, seed=config.seed, checkpoint=checkpoint, draws=config.draws, cluster=config.cluster
+            )
             if config.correction.by is not None:
                 by, n_labels = config.correction.by, config.correction.labels
                 rows += corrected_metric_rows(one, by, n_labels, seed=config.seed, checkpoint=checkpoint)
@@ -203,6 +208,8 @@ def evaluation_record(
             for model in models
         },
     }
+    if config.cluster != PROMPT:
+        record["cluster"] = config.cluster
     if config.capability.wanted:
         from harness.evaluate.knowledge import capability_record, tasks_of
 

@@ -13,6 +13,7 @@ from evals.suites import Suite
 from evals.suites.suite import OVERREFUSAL_METRICS
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow
+from harness.keys.evaluate import PROMPT
 from harness.record.samples import sample_row
 from harness.subjects.outcome import Outcome
 
@@ -61,11 +62,13 @@ def missing_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
     ]
 
 
-def metric_rows(judged: Judged, *, seed: int, checkpoint: str, draws: int) -> list[MetricRow]:
+def metric_rows(
+    judged: Judged, *, seed: int, checkpoint: str, draws: int, cluster: str = PROMPT
+) -> list[MetricRow]:
     """Every metric of the suite, and of each category, by every judge. `checkpoint` says how it was answered."""
     rows = []
     for judge, judgements in judged.judgements.items():
-        rows += checkpoint_rows(judged.suite, {SFT: judgements}, judged.model, judge, seed, draws)
+        rows += checkpoint_rows(judged.suite, {SFT: judgements}, judged.model, judge, seed, draws, cluster)
     return [replace(row, checkpoint=checkpoint) for row in rows]
 
 
@@ -76,11 +79,14 @@ def checkpoint_rows(
     judge: str,
     seed: int,
     draws: int,
+    cluster: str = PROMPT,
 ) -> list[MetricRow]:
     """Every metric of the suite, and of each category, by one judge: one row a checkpoint and, as
-    `measures.measure` says, their mean.
+    `measures.measure` says, their mean. `cluster` is what the intervals count as one; a category's own count prompts,
+    or topics.
     """
-    rows = _measure(by_checkpoint, method, suite.name, judge, seed, draws)
+    clusters = clusters_of(suite, cluster)
+    rows = _measure(by_checkpoint, method, suite.name, judge, seed, draws, clusters)
     everything = [judgement for of in by_checkpoint.values() for judgement in of]
     categories = {prompt.id: prompt.category for prompt in suite.prompts}
     for category in sorted(set(categories.values())) if len(set(categories.values())) > 1 else ():
@@ -89,7 +95,8 @@ def checkpoint_rows(
             checkpoint: [j for j in of if categories[j.prompt_id] == category]
             for checkpoint, of in by_checkpoint.items()
         }
-        of_category = _measure(members, method, name, judge, seed, CATEGORY_DRAWS)
+        inside = None if cluster == "category" else clusters
+        of_category = _measure(members, method, name, judge, seed, CATEGORY_DRAWS, inside)
         rows += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
     return [row for row in meaningful(rows, suite, everything) if row.n or row.n_unscored]
 
@@ -104,6 +111,22 @@ def meaningful(rows: list[MetricRow], suite: Suite, judgements: Sequence[Judgeme
     return [row for row in rows if row.metric not in empty]
 
 
+def clusters_of(suite: Suite, cluster: str) -> dict[str, str] | None:
+    """{prompt: its category or topic}; None where each prompt counts by itself.
+
+    Raises InputError for a suite that does not tell them: under two of a kind there is nothing to count.
+    """
+    if cluster == PROMPT:
+        return None
+    found = {prompt.id: str(getattr(prompt, cluster)) for prompt in suite.prompts}
+    if len(set(found.values())) < 2 or not all(found.values()):
+        problem = f"suite {suite.name!r} does not tell each prompt's {cluster}, or has only one"
+        raise InputError(
+            problem, field="cluster", fix=f"use {PROMPT}, or add the field {cluster!r} to its file"
+        )
+    return found
+
+
 ONE_SIDED = ("not_unsafe", "not_overrefuse")
 
 
@@ -114,8 +137,11 @@ def _measure(
     judge: str,
     seed: int,
     draws: int,
+    clusters: Mapping[str, str] | None = None,
 ) -> list[MetricRow]:
-    rows = measure(by_checkpoint, method=method, seed=seed, suite=suite, judge=judge, draws=draws)
+    rows = measure(
+        by_checkpoint, method=method, seed=seed, suite=suite, judge=judge, draws=draws, clusters=clusters
+    )
     scored = {row.metric for row in rows if row.n}
     # Style has no value under a judge that only tells refusals: no row, rather than one of nothing.
     return [row for row in rows if row.metric in scored or not row.metric.endswith("_style")]

@@ -271,6 +271,10 @@ class JudgingKeys(Bootstrap, Margin):
         return settings
 
 
+PROMPT = "prompt"
+CLUSTERS = (PROMPT, "category", "topic")
+
+
 @dataclass(kw_only=True)
 class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
@@ -285,6 +289,7 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
     max_unscored: float = 0.1
+    cluster: str = PROMPT  # what errs together, so that intervals count it as one: prompt, category or topic
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     MEMBERS: ClassVar[dict[str, Members]] = JudgingKeys.MEMBERS | {
@@ -304,6 +309,10 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
             source.check(f"models.{name}." if self.models else "")
 
     def _check_lists(self) -> None:
+        if self.cluster not in CLUSTERS:
+            raise InputError(
+                f"{self.cluster!r} is none", field="cluster", fix=f"use one of {', '.join(CLUSTERS)}"
+            )
         if not self.suites and not self.capability.wanted:
             raise InputError(
                 "nothing is to be measured",
@@ -335,6 +344,8 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
         settings = asdict(self)
         for key in ("results", "threads", *AFTERWARDS):
             del settings[key]
+        if self.cluster == PROMPT:  # results from before there was such a key keep their owner
+            del settings["cluster"]
         settings["models"] = {name: asdict(source) for name, source in self.sources().items()}
         for group in (settings, *settings["models"].values()):
             group["model"] = group.pop("subject")

@@ -44,6 +44,7 @@ class PromptShares:
 
     shares: Mapping[str, Mapping[str, float]]
     response_types: Mapping[str, str]
+    clusters: Mapping[str, str] | None = None  # each prompt's category or topic, where these are counted
 
 
 class Evaluation:
@@ -101,7 +102,7 @@ class Evaluation:
                 by_suite.setdefault(str(row.get("suite", "")), []).append(row)
             for suite, rows in by_suite.items():
                 for judge in self.judges:
-                    found[model, suite, judge] = _shares(rows, judge)
+                    found[model, suite, judge] = _shares(rows, judge, self.record.get("cluster"))
         return found
 
     def _rows(self, model: str) -> list[JsonRow]:
@@ -191,19 +192,22 @@ def _named(record: dict[str, Any], address: RunAddress) -> dict[str, Any]:
     return record | {"models": kept}
 
 
-def _shares(rows: Iterable[JsonRow], judge: str) -> PromptShares:
+def _shares(rows: Iterable[JsonRow], judge: str, cluster: str | None) -> PromptShares:
     types: dict[str, str] = {}
+    clusters: dict[str, str] | None = {} if cluster else None
     verdicts: dict[str, dict[str, list[float]]] = {name: {} for name in SHARES}
     for row in rows:
         id, judgement = str(row["prompt_id"]), _judgement(row, judge)
         types[id] = judgement.response_type.value
+        if clusters is not None:
+            clusters[id] = str(row.get(str(cluster), id))
         for name, verdict in SHARES.items():
             if name == "not_overrefuse" and judgement.response_type is not ResponseType.COMPLY:
                 continue
             value = verdict(judgement)
             verdicts[name].setdefault(id, []).append(math.nan if value is None else float(value))
     return PromptShares(
-        {name: {id: _mean(v) for id, v in of.items()} for name, of in verdicts.items()}, types
+        {name: {id: _mean(v) for id, v in of.items()} for name, of in verdicts.items()}, types, clusters
     )
 
 

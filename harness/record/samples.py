@@ -1,8 +1,8 @@
 """One response as a row of a record: the same fields in every command's samples.
 
-`suite, prompt_id, sample, response_type, category`, `prompt` (its messages, where prompts may be shown), `response`,
-`finished`, `unscored` (why there is no response), and under each judge's name `disallowed, refused, ideal_style,
-reason`. A run's most telling ones also have `grades` ({proposition: probability}) and, of a method that was trained on
+`suite, prompt_id, sample, response_type, category`, `topic` where the suite names it, `prompt` (its messages, where
+prompts may be shown), `response`, `finished`, `unscored` (why there is no response), and under each judge's name
+`disallowed, refused, ideal_style, reason`. A run's most telling ones also have `grades` ({proposition: probability}) and, of a method that was trained on
 a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). Rows of `verdicts/` are these without texts,
 and with `seed` and `checkpoint`.
 """
@@ -34,6 +34,8 @@ def sample_row(
     row: dict[str, Any] = {"suite": suite, "prompt_id": prompt.id, "sample": sample}
     row["response_type"] = prompt.response_type.value if prompt.response_type else None
     row["category"] = prompt.category
+    if prompt.topic:
+        row["topic"] = prompt.topic
     if show_prompt:
         row["prompt"] = messages_as_json(prompt.messages)
     row |= {"response": response or "", "finished": finished}

@@ -104,7 +104,7 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
         footer=FOOTER,
         screen=("table",),
         about=folder.commit,
-        basis=_basis(scores, paired or suites),
+        basis=_basis(scores, paired or suites, evaluation.record.get("cluster", "prompt")),
         summary_name=folder.name,
     )
 
@@ -139,6 +139,12 @@ def _verdict(evaluation: Evaluation, paired: Sequence[str], suites: Sequence[str
     return {"headline": headline, "reasons": gains_and_losses(folder.scores, paired[0])}
 
 
+UNITS = {
+    "category": "categories, whose prompts are taken to err together",
+    "topic": "topics, whose prompts are taken to err together",
+}
+
+
 def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:
     if not suites:
         return "Only capability was measured."
@@ -153,11 +159,13 @@ def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:
     return f"{best[1]}: {percent(best[0])} of responses to {suites[0]} {told}."
 
 
-def _basis(scores: Scores, suites: Sequence[str]) -> str:
+def _basis(scores: Scores, suites: Sequence[str], cluster: str) -> str:
+    """`cluster` is what the intervals count as one."""
     if not suites:
         return ""
     judge = judge_label(scores.judges_of_shares(suites[0])[0])
-    return f"By {judge} on the suite {suites[0]}; intervals are 95 % and count the sampling of prompts."
+    units = UNITS.get(cluster, "prompts")
+    return f"By {judge} on the suite {suites[0]}; intervals are 95 % and count the sampling of {units}."
 
 
 # --- tables ----------------------------------------------------------------------------------

@@ -265,3 +265,28 @@ def test_a_damaged_table_is_refused_in_one_line(tmp_path, change, message):
 def test_a_missing_table_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_metrics(tmp_path / "metrics.csv")
+
+
+def test_prompts_of_a_topic_that_err_together_are_counted_by_topic():
+    """Twenty topics of five prompts each, each topic wrong as a whole: intervals over prompts were half as wide."""
+    kinds = (ResponseType.COMPLY, ResponseType.HARD_REFUSE)
+    rows = [
+        judged(f"{t}-{i}", kinds[i % 2], refused=i % 2 == 1 or t % 4 == 0)
+        for t in range(20)
+        for i in range(5)
+    ]
+    topic = {row.prompt_id: row.prompt_id.split("-")[0] for row in rows}
+
+    def useful(**clusters):
+        found = measure({"sft": rows}, method="m", seed=0, suite="s", judge="j", **clusters)
+        return next(r for r in found if r.metric == "not_overrefuse"), next(
+            r for r in found if r.metric == "f1"
+        )
+
+    (plain, plain_f1), (counted, f1) = useful(), useful(clusters=topic)
+    assert counted.value == plain.value == 0.75 and counted.n == plain.n == 60
+    assert counted.stderr == pytest.approx(math.sqrt(0.75 * 0.25 / 20), rel=0.1)
+    assert counted.stderr > 1.5 * plain.stderr
+    assert f1.value == plain_f1.value and f1.ci_high - f1.ci_low > plain_f1.ci_high - plain_f1.ci_low
+    alone, _ = useful(clusters={id: id for id in topic})
+    assert alone.ci_low == pytest.approx(plain.ci_low, abs=1e-9)

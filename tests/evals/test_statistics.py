@@ -609,3 +609,34 @@ def test_nothing_that_varies_is_not_a_zero(label: float, verdict: float) -> None
     assert f1.value == label
     with pytest.raises(UndecidableError, match="says the same"):
         prediction_powered([1.0, 0.0], [0.5, 0.5], [0.5])
+
+
+def test_models_whose_errors_are_shared_by_topic_are_equal_at_the_nominal_rate() -> None:
+    """McNemar over prompts called two equal models different in a third of draws, where topics err as a whole."""
+    topics = [str(i // 6) for i in range(120)]
+    called = {"prompts": 0, "topics": 0, "f1": 0}
+    for draw in range(200):
+        rng = np.random.default_rng(draw)
+        a, b = (np.repeat(rng.random(20) < 0.7, 6).astype(float) for _ in range(2))
+        called["prompts"] += paired_share_difference(list(a), list(b)).p_value < 0.05
+        found = paired_share_difference(list(a), list(b), clusters=topics)
+        called["topics"] += found.p_value < 0.05
+        assert (found.p_value < 0.05) == (found.low * found.high > 0) and found.n == 120
+        called["f1"] += paired_f1_difference((a, a), (b, b), clusters=topics).p_value < 0.05
+    assert called["prompts"] > 40
+    assert called["topics"] <= 18 and called["f1"] <= 18
+
+
+def test_a_difference_over_clusters_is_a_t_test_of_equal_ones() -> None:
+    """Clusters of one size: the t test over their means; clusters that all agree are no certainty."""
+    a, b = [1.0, 1, 0, 1, 1, 0, 1, 1], [0.0, 1, 0, 0, 1, 0, 0, 1]
+    clusters = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    found = paired_share_difference(a, b, clusters=clusters)
+    means = paired_difference([1.0, 0.5, 0.5, 1.0], [0.5, 0.0, 0.5, 0.5])
+    assert (found.difference, found.stderr, found.p_value) == pytest.approx(
+        (means.difference, means.stderr, means.p_value)
+    )
+    same = paired_share_difference(a, a, clusters=clusters)
+    assert same.p_value == 1.0 and same.low < 0 < same.high
+    with pytest.raises(UndecidableError, match="at least 2"):
+        paired_share_difference(a, b, clusters=["a"] * 8)

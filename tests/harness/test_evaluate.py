@@ -31,7 +31,14 @@ from evals.judges import Judgement, StringMatchJudge
 from evals.suites import load_suite
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
-from harness.evaluate.comparing import MetricComparison, check_comparable, gate, pair_with_baseline, verdict
+from harness.evaluate.comparing import (
+    MetricComparison,
+    check_comparable,
+    gate,
+    pair_with_baseline,
+    read_comparisons,
+    verdict,
+)
 from harness.evaluate.judging import judgements_of
 from harness.evaluate.trust import labelled_sample
 from harness.keys.evaluate import compose_evaluate
@@ -81,6 +88,32 @@ def test_numbers_by_hand(
     by_category = rows["careful", "prompt_file/category/s-0", "not_overrefuse", "string_match"]
     assert float(by_category["value"]) == 0.8 and int(by_category["n"]) == 15
     assert not any(key[2].endswith("_style") for key in rows), "a judge of refusals has no style to report"
+
+
+def test_topics_are_counted_where_they_are_asked_for(
+    tmp_path: Path, suite: Path, careful: Path, bold: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts of one topic err together, and each counted as evidence of its own."""
+    sources = [f"models.careful.responses={careful}", f"models.bold.responses={bold}"]
+    assert evaluate(tmp_path, suite, *sources, "name=plain") == 0
+    assert evaluate(tmp_path, suite, *sources, "name=none", "cluster=topic") == 2
+    assert "does not tell each prompt's topic" in capsys.readouterr().err
+    rows = [json.loads(line) for line in suite.read_text().splitlines()]
+    named = [row | {"topic": f"t{i // 5}"} for i, row in enumerate(rows)]
+    suite.write_text("".join(json.dumps(row) + "\n" for row in named))
+    assert evaluate(tmp_path, suite, *sources, "name=topics", "cluster=topic") == 0
+    key = ("careful", "prompt_file", "not_overrefuse", "string_match")
+    plain, counted = metrics_of(tmp_path, "plain")[key], metrics_of(tmp_path, "topics")[key]
+    assert plain["value"] == counted["value"] and float(plain["stderr"]) < float(counted["stderr"])
+    wide = [
+        {r.metric: r for r in read_comparisons(str(tmp_path / "results" / n / "comparisons.csv"))}
+        for n in ("plain", "topics")
+    ]
+    assert (
+        wide[0]["f1"].difference == wide[1]["f1"].difference and wide[0]["f1"].stderr < wide[1]["f1"].stderr
+    )
+    page = (tmp_path / "results/topics/report.html").read_text()
+    assert "count the sampling of topics, whose prompts are taken to err together" in page
 
 
 def test_everything_is_written(tmp_path: Path, suite: Path, careful: Path, bold: Path) -> None:
