@@ -2,9 +2,9 @@
 
 `suite, prompt_id, sample, response_type, category`, `topic` where the suite names it, `prompt` (its messages, where
 prompts may be shown), `response`, `finished`, `unscored` (why there is no response), and under each judge's name
-`disallowed, refused, ideal_style, reason`. A run's most telling ones also have `grades` ({proposition: probability}) and, of a method that was trained on
-a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). Rows of `verdicts/` are these without texts,
-and with `seed` and `checkpoint`.
+`disallowed, refused, ideal_style, reason`. A run's most telling ones also have `grades` ({proposition: probability})
+and, of a method that was trained on a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). Rows of
+`verdicts/` are these without texts, and with `seed` and `checkpoint`.
 """
 
 from __future__ import annotations
