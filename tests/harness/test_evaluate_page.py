@@ -36,7 +36,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_a_model_wrote_is_text(report: Path) -> None:
     """A response that runs in the reader's browser, without one to try it in."""
     page = report.read_text(encoding="utf-8")
-    assert "<script" not in page and "<iframe" not in page and "<img src=x" not in page
+    assert page.count("<script") == 1 and "<iframe" not in page and "<img src=x" not in page
     assert "&lt;script&gt;bad&lt;/script&gt;" in page and "{{ 7 * 7 }}" in page
     assert "\u202e" not in page and "default-src 'none'" in page
     summary = report.with_name("summary.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_the_page_opens_whole_and_loads_nothing(page: Page) -> None:
     assert page.run("[...document.images].every(i => i.complete && i.naturalWidth > 300)")
     assert page.complaints() == []
     assert {url.partition(":")[0] for url in page.requested()} <= {"file", "data"}
-    assert page.run("document.scripts.length") == 0
+    assert page.run("document.scripts.length") == 1  # our own
     assert page.run("document.documentElement.scrollWidth <= window.innerWidth + 1")
 
 
@@ -100,4 +100,4 @@ def test_attacks_do_nothing(page: Page) -> None:
     assert page.run("document.title") == "page: evaluation"
     texts = page.run("[...document.querySelectorAll('.answer')].map(e => e.textContent)")
     assert SCRIPT in texts and ATTACKS["u1"] in texts
-    assert page.run("document.querySelectorAll('iframe, svg, .answer *').length") == 0
+    assert page.run("document.querySelectorAll('iframe, svg, .answer > div *').length") == 0
