@@ -8,7 +8,7 @@ STAMP = $(VENV)/.rbrbench-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo smoke lint test clean
+.PHONY: help setup demo smoke lint test attack clean
 
 help:
 	@echo "make demo       set up, run the main job on the embedded sandbox, name the report"
@@ -16,6 +16,7 @@ help:
 	@echo "make setup      make $(VENV) and install the project into it"
 	@echo "make smoke      every stage at its smallest, under a minute"
 	@echo "make lint       ruff and mypy"
+	@echo "make attack     kill commands at each of their file operations"
 	@echo "make clean      remove .venv and build leftovers; results stay"
 
 setup: $(STAMP)
@@ -40,6 +41,9 @@ lint: $(STAMP)
 
 test: lint
 	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+
+attack: $(STAMP)
+	RBRBENCH_KILLS=all "$(BIN)/python" -m pytest tests/attack
 
 clean:
 	rm -rf .venv build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
