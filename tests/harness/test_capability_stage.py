@@ -38,12 +38,16 @@ def test_scores_belong_to_the_files_contents(tmp_path: Path) -> None:
     """Other items under the same path were given the old items' scores, as `cached`."""
 
     def settings(root: Path) -> dict[str, object]:
-        return capability_settings(CapabilityConfig(["lambada"], str(root), limit=3))
+        return capability_settings(CapabilityConfig(tasks=["lambada"], root=str(root), limit=3))
 
     first, moved = settings(lambada(tmp_path / "a", "done")), settings(lambada(tmp_path / "b", "done"))
     assert first == moved and str(tmp_path) not in json.dumps(first)
     assert settings(lambada(tmp_path / "a", "over")) != first
-    assert capability_settings(CapabilityConfig(["mmlu"])) == {"tasks": ["mmlu"], "root": None, "limit": 400}
+    assert capability_settings(CapabilityConfig(tasks=["mmlu"])) == {
+        "tasks": ["mmlu"],
+        "root": None,
+        "limit": 400,
+    }
 
 
 def test_the_bar_knows_how_many_items_there_are(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_not_a_results_folder_is_one_line(tmp_path: Path):
     [
         ("training.jsonl", '{"method": "rbr_ppo", "seed": 0}\n', r"training\.jsonl:1: field 'update'"),
         ("rewards.jsonl", '{"seed": 0}\n{broken\n', r"rewards\.jsonl:1: field 'prompt_id'"),
-        ("manifest.json", "[1", r"manifest\.json: malformed JSON"),
+        ("manifest.json", "[1", r"manifest\.json:1: malformed JSON"),
         ("grader.csv", "seed,grader\nx,grader\n", r"grader\.csv:2: field 'seed'"),
     ],
 )

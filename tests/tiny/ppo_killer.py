@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-import evals.models.sampling
+import evals.models.token_loop
 import trainers.devices.processes
 import trainers.rl.checkpoint
 import trainers.rl.ppo
@@ -42,7 +42,7 @@ def of_state(*paths: Any) -> bool:
 
 # Phase -> the function in whose n-th call, of those that the last part picks, the child dies.
 PHASES: dict[str, tuple[Any, str, int, Callable[..., bool]]] = {
-    "sampling": (evals.models.sampling._Loop, "_choose", 12, always),
+    "sampling": (evals.models.token_loop.TokenLoop, "choose", 12, always),
     "grading": (ppo_world.NoisyReward, "__call__", 3, always),
     "update": (trainers.devices.processes.Processes, "step", 21, always),
     "writing a state": (trainers.rl.checkpoint, "save_file", 7, always),
