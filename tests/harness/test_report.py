@@ -375,7 +375,7 @@ def test_samples_show_disagreement_first_and_every_type():
     ]
     unsafe = found[1].answers[0].verdict
     assert unsafe is not None and unsafe.chip == "unsafe"
-    assert unsafe.interval == "the automated judge: neither unsafe nor a refusal"
+    assert unsafe.interval == "the automated judge: not unsafe, no acceptable refusal"
 
 
 def test_grader_table_skips_what_is_undefined(five_seeds: Path):

@@ -186,4 +186,6 @@ def _title(rows: Sequence[JsonRow]) -> str:
 def _note(rows: Sequence[JsonRow]) -> str:
     seeds = len({row["seed"] for row in rows})
     band = f"lines: means over {seeds} seeds; bands: lowest to highest seed" if seeds > 1 else "one seed"
-    return f"Moving means over a twelfth of the run; {band}."
+    held_out = any(SCORE_HELD_OUT in row for row in rows)
+    kinds = " Held-out prompts are of the kinds that a method trains on: without safety prompts, other ones."
+    return f"Moving means over a twelfth of the run; {band}.{kinds if held_out else ''}"
