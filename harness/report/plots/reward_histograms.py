@@ -59,6 +59,10 @@ def figures(results: ResultsFolder) -> dict[str, Figure]:
     return {"reward_histograms": _draw(centred)} if centred else {}
 
 
+# Shares of completions above the ideal one stand in the ranking error's figure and tables, averaged in one way.
+TITLE = "How far each class of completion earns less than the ideal one"
+
+
 def centre_on_ideal(rows: Sequence[JsonRow]) -> Centred:
     """Each completion's reward minus the (mean) reward of its prompt's ideal one, in the reward's units.
 
@@ -103,7 +107,7 @@ def _draw(centred: Centred) -> Figure:
     columns = _columns(centred)
     heights = [max(len(classes), 1) * STRIP + 0.1 for classes in centred.values()]
     body = 0.75 + sum(heights) + 0.3 * len(heights)
-    figure, top = titled_figure(8.0, body, _title(centred), NOTE)
+    figure, top = titled_figure(8.0, body, TITLE, NOTE)
     axes = figure.subplots(len(centred), len(columns), sharex="col", squeeze=False, height_ratios=heights)
     figure.subplots_adjust(
         left=1.45 / 8,
@@ -166,21 +170,3 @@ def _limits(groups: list[np.ndarray]) -> tuple[float, float]:
 def _class_label(name: str) -> str:
     short = {"minimum_acceptable_style": "acceptable style"}
     return short.get(name, plain(name.removesuffix("_completion")))
-
-
-def _title(centred: Centred) -> str:
-    shares = {}
-    for reward in (*COLUMNS, *ALONE):
-        values = [v[reward] for classes in centred.values() for v in classes.values() if reward in v]
-        shares[reward] = 100 * float(np.mean(np.concatenate(values) > 0)) if values else math.nan
-    if _columns(centred) == ALONE and math.isfinite(shares["rbr"]):
-        return f"The rules prefer {shares['rbr']:.1f} % of worse completions to the ideal one"
-    if not all(math.isfinite(shares[reward]) for reward in COLUMNS):
-        return "How far each class of completion earns less than the ideal one"
-    before, after = shares["rm"], shares["rm+rbr"]
-    if after < before:
-        return (
-            f"The reward model alone prefers {before:.0f} % of worse completions to the ideal one; "
-            f"with the rules {after:.1f} %"
-        )
-    return f"With the rules {after:.0f} % of worse completions beat the ideal one, without {before:.0f} %"
