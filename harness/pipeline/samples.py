@@ -91,9 +91,6 @@ def grade_samples(
     )
 
 
-KEY = ("suite", "prompt_id", "sample")
-
-
 # --- which responses are kept ----------------------------------------------------------------
 
 

@@ -9,13 +9,14 @@ and, of a method that was trained on a reward, `reward` (its `total`, `terms`, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from evals.judges import Judgement
 from evals.values.conversation import Prompt, messages_as_json
 
 VERDICTS = "verdicts"  # the folder of METHOD.jsonl.gz
+Item = TypeVar("Item")
 TEXTS = ("prompt", "response", "grades", "reward")
 
 
@@ -60,12 +61,17 @@ def most_telling(
     for rows in by_method.values():
         for row in rows:
             said.setdefault(key_of(row), []).append(row)
-    by_type: dict[str, list[tuple[str, str, int]]] = {}
-    for key in sorted(said, key=lambda key: len({_outcome(row) for row in said[key]}) < 2):
-        by_type.setdefault(str(said[key][0].get("response_type")), []).append(key)
-    turns = range(max(map(len, by_type.values()), default=0))
-    ordered = [group[turn] for turn in turns for _, group in sorted(by_type.items()) if turn < len(group)]
-    return set(ordered[:most])
+    ordered = sorted(said, key=lambda key: len({_outcome(row) for row in said[key]}) < 2)
+    return set(in_turn(ordered, lambda key: str(said[key][0].get("response_type")))[:most])
+
+
+def in_turn(items: Iterable[Item], kind_of: Callable[[Item], str]) -> list[Item]:
+    """The items, their kinds taking turns so that each is seen; those of one kind keep their order."""
+    by_kind: dict[str, list[Item]] = {}
+    for item in items:
+        by_kind.setdefault(kind_of(item), []).append(item)
+    turns = range(max(map(len, by_kind.values()), default=0))
+    return [group[turn] for turn in turns for _, group in sorted(by_kind.items()) if turn < len(group)]
 
 
 def _outcome(row: Mapping[str, Any]) -> tuple[object, object]:

@@ -15,6 +15,7 @@ from harness.findings.wording import distinct_labels, in_order, judge_label, met
 from harness.keys.shared import file_name
 from harness.record.evaluation import MEASURED, Evaluation
 from harness.record.run import JsonRow, ResultsFolder
+from harness.record.samples import in_turn
 from harness.report.claims import ABSENT, Claims, claim_summary, claim_table, in_brief
 from harness.report.document import (
     Cards,
@@ -241,13 +242,8 @@ def choose_samples(samples: Sequence[Sample], most: int = SAMPLES_SHOWN) -> list
 
     Response types take turns, so that each is seen; the order is otherwise that of the files.
     """
-    by_type: dict[str, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda s: (not s.graded, "differ" not in s.marks)):
-        by_type.setdefault(sample.response_type, []).append(sample)
-    chosen: list[Sample] = []
-    for turn in range(max(map(len, by_type.values()), default=0)):
-        chosen += [group[turn] for _, group in sorted(by_type.items()) if turn < len(group)]
-    return chosen[:most]
+    ordered = sorted(samples, key=lambda s: (not s.graded, "differ" not in s.marks))
+    return in_turn(ordered, lambda sample: sample.response_type)[:most]
 
 
 def _samples(by_method: Mapping[str, Sequence[JsonRow]]) -> tuple[Part, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.findings.wording import judge_label, judge_order, plain, type_order
 from harness.record.run import JsonRow
-from harness.record.samples import prompt_text
+from harness.record.samples import key_of, prompt_text
 from harness.report.document import Answer, Bar, Card, Cell, Filter, How
 
 RULES_SHOWN = 3
@@ -121,8 +121,7 @@ def read_samples(by_model: Mapping[str, Sequence[JsonRow]]) -> list[Sample]:
     found: dict[tuple[str, str, int], dict[str, JsonRow]] = {}
     for model, rows in by_model.items():
         for row in rows:
-            key = str(row.get("suite", "")), str(row["prompt_id"]), int(row.get("sample", 0))
-            found.setdefault(key, {})[model] = row
+            found.setdefault(key_of(row), {})[model] = row
     return [Sample(*key, rows) for key, rows in found.items()]
 
 
