@@ -1,4 +1,4 @@
-"""The plots of docs/ppo.md: a healthy and a sick run, update by update.
+"""The plots of docs/ppo.md: a run without an alarm and a sick one, update by update.
 
     python docs/images/ppo_curves.py HEALTHY/metrics.jsonl SICK/metrics.jsonl
 
@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from harness.report.plots.style import BLUE, GREEN, GREY, RC, VERMILLION, quiet_grid, titled_figure
+from harness.report.plots.style import GREY, INK, RC, appearances, quiet_grid, titled_figure
 from harness.report.plots.training_curves import smooth
 
 Row = dict[str, Any]
@@ -28,15 +28,28 @@ PANELS = (
     ("response/length", "Length", "tokens"),
     ("value/explained_variance", "Explained variance of the critic", ""),
 )
+# The held-out score's words are the data's: a heading may not call well what its panel shows falling.
 TEXTS = {
-    "healthy": ("A healthy run: the KL stays low and the held-out score holds", GREEN),
-    "sick": ("A sick run: the reward rises while the held-out score falls", VERMILLION),
+    "healthy": "A run without an alarm: the reward rises and the KL stays low; the held-out score {moves}",
+    "sick": "A sick run: the reward rises while the held-out score {moves}",
 }
+METHOD = "helpful_ppo"  # of both runs
+HOLDS = 0.02  # a change of the held-out score up to this is called none
 
 
-def draw(rows: list[Row], title: str, colour: str) -> Figure:
+def moves(rows: list[Row]) -> str:
+    """What the held-out score does, from the first look to the mean of the last two, as the alarm counts."""
+    looks = [row["held_out/score"] for row in rows if row.get("held_out/score") is not None]
+    start, end = looks[0], sum(looks[-2:]) / len(looks[-2:])
+    if abs(end - start) <= HOLDS:
+        return f"holds at {end:.2f}"
+    return f"{'rises' if end > start else 'falls'} from {start:.2f} to {end:.2f}"
+
+
+def draw(rows: list[Row], title: str) -> Figure:
     """Six panels over the updates; thin the values, thick their moving mean, dotted the first alarm."""
-    note = "Thin: each update; thick: moving mean over a twelfth of the run; dotted: the first alarm."
+    colour = appearances([METHOD])[METHOD].colour
+    note = "Helpful-PPO. Thin: each update; thick: moving mean over a twelfth of the run; dotted: the first alarm."
     figure, top = titled_figure(9.6, 4.6, title, note)
     axes = figure.subplots(2, 3)
     figure.subplots_adjust(left=0.07, right=0.98, top=top * 0.94, bottom=0.1, wspace=0.3, hspace=0.55)
@@ -48,7 +61,7 @@ def draw(rows: list[Row], title: str, colour: str) -> Figure:
         ax.plot(updates, values, color=colour, lw=0.7, alpha=0.5, **dots)
         ax.plot(updates, smooth(list(values)), color=colour, lw=1.8)
         if alarm is not None:
-            ax.axvline(alarm, color=BLUE, lw=1, ls=":")
+            ax.axvline(alarm, color=INK, lw=1, ls=":")
         ax.set_title(name)
         ax.set_ylabel(unit, color=GREY)
         ax.set_xlabel("update")
@@ -62,7 +75,7 @@ def main(healthy: str, sick: str) -> None:
     for name, path in (("healthy", healthy), ("sick", sick)):
         rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
         with matplotlib.style.context(["default", RC]):
-            figure = draw(rows, *TEXTS[name])
+            figure = draw(rows, TEXTS[name].format(moves=moves(rows)))
             figure.savefig(
                 Path(__file__).with_name(f"ppo_{name}.svg"), metadata={"Date": None, "Creator": None}
             )

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 import re
+import runpy
 import struct
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -258,6 +259,22 @@ def test_smoothing_keeps_length_and_constants():
     assert smooth(np.full(60, 3.0)).tolist() == pytest.approx([3.0] * 60)
     line = smooth(np.arange(48.0))  # half a window of 2
     assert line[:4].tolist() == [1.0, 1.5, 2.0, 3.0] and line[-1] == 46.0
+
+
+def test_the_headings_of_ppos_page_say_what_the_held_out_score_does():
+    """A heading that said "holds" of a score that falls, beside a page that says so."""
+    docs = Path(__file__).parents[2] / "docs"
+    curves = runpy.run_path(str(docs / "images" / "ppo_curves.py"))
+    for looks, said in (
+        ([0.8, 0.9, 0.76, 0.76], "falls from 0.80 to 0.76"),
+        ([0.7, 0.5, 0.71, 0.69], "holds at 0.70"),
+        ([0.5, 0.8], "rises from 0.50 to 0.65"),
+    ):
+        rows = [{"update": 1}, *({"update": u, "held_out/score": look} for u, look in enumerate(looks))]
+        assert curves["moves"](rows) == said
+    drawn = (docs / "images" / "ppo_healthy.svg").read_text(encoding="utf-8")
+    (start, end) = re.findall(r"the held-out score falls from 0(\.\d\d) to 0(\.\d\d) -->", drawn)[0]
+    assert f"its held-out score falls from {start} to {end}" in (docs / "ppo.md").read_text(encoding="utf-8")
 
 
 # --- looks and names -------------------------------------------------------------------------
