@@ -178,7 +178,7 @@ def panel(ax: Any, sweep: str, points: list[Point], shown: list[Cost]) -> None:
     """Seconds an update in all (thick, with the range) and by phase, on log axes."""
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    from harness.report.plots.style import BLUE, GREEN, INK, VERMILLION, beside, quiet_grid, spread
+    from harness.report.plots.style import INK, SLATES, beside, darker, quiet_grid, spread
 
     x = [cost.parameters for cost in shown] if sweep == "parameters" else [getattr(p, sweep) for p in points]
     total = [statistics.median(cost.seconds) for cost in shown]
@@ -186,13 +186,13 @@ def panel(ax: Any, sweep: str, points: list[Point], shown: list[Cost]) -> None:
     above = [max(cost.seconds) - middle for middle, cost in zip(total, shown, strict=True)]
     ax.errorbar(x, total, yerr=[below, above], color=INK, lw=1.8, marker="o", ms=3.5)
     ends = {"all": (total[-1], INK)}
-    for phase, colour in zip(PHASES, (BLUE, GREEN, VERMILLION), strict=True):
+    for phase, colour in zip(PHASES, SLATES[:3], strict=True):
         times = [statistics.median(cost.phases[phase]) for cost in shown]
         ax.plot(x, times, color=colour, lw=1)
         ends[phase] = (times[-1], colour)
     places = spread([log10(end) for end, _ in ends.values()], LABEL_GAP, -3, 3)
     for (name, (_, colour)), place in zip(ends.items(), places, strict=True):
-        beside(ax, name, (x[-1], 10**place), color=colour)
+        beside(ax, name, (x[-1], 10**place), color=darker(colour))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(x, [f"{value / 1e6:.2g} M" if sweep == "parameters" else str(value) for value in x])

@@ -19,8 +19,10 @@ from harness.report.plots.style import (
     appearances,
     beside,
     darker,
+    draw_mark,
     furthest,
     interval_line,
+    paler,
     quiet_grid,
     titled_figure,
 )
@@ -104,11 +106,12 @@ def _name_room(looks: Mapping[str, Appearance]) -> float:
 
 def _bar(ax: Axes, y: float, estimate: ScoreEstimate, look: Appearance) -> None:
     value = 100 * estimate.value
-    face = look.colour if look.filled else "white"
-    ax.barh(y, value, height=0.66, facecolor=face, edgecolor=look.colour, lw=1.1, alpha=0.85)
+    face = paler(look.colour, 0.45) if look.filled else "white"
+    ax.barh(y, value, height=0.66, facecolor=face, edgecolor=look.colour, lw=1.1)
     low, high = 100 * estimate.ci_low, 100 * estimate.ci_high
     interval_line(ax, y, low, high, darker(look.colour, 0.6))
-    beside(ax, f"{value:.0f}", (furthest(value, high), y), 3)
+    draw_mark(ax, (value, y), look, 26.0)
+    beside(ax, f"{value:.0f}", (furthest(value, high), y), 6)
 
 
 def _title(panels: list[Panel]) -> str:

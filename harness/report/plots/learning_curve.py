@@ -15,12 +15,11 @@ from harness.findings.wording import percent, plain, type_order
 from harness.record.run import JsonRow, ResultsFolder
 from harness.report.plots.spots import tell
 from harness.report.plots.style import (
-    BLUE,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
+    LINE_STYLES,
+    SLATES,
+    Line,
     beside,
+    darker,
     quiet_grid,
     spread,
     titled_figure,
@@ -30,7 +29,6 @@ ALT = {"learning_curve": "Ranking error by number of fitting prompts"}
 PLACE = "ranking"
 
 FILE = "learning_curve.csv"
-COLOURS = (VERMILLION, ORANGE, PURPLE, BLUE, SKY)
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,13 @@ def _draw(curves: dict[str, LearningCurve]) -> Figure:
     body, width = 3.1, 6.4
     figure, top = titled_figure(width, body, _title(curves), NOTE)
     ax = figure.add_axes((0.6 / width, top * 0.48 / body, (width - 2.1) / width, top * (body - 0.6) / body))
-    for (kind, curve), colour in zip(curves.items(), COLOURS, strict=False):
+    for kind, curve in curves.items():
         for prompts, mean, low, high in zip(curve.prompts, curve.mean, curve.low, curve.high, strict=True):
             words = f"{percent(float(mean))} ({100 * low:.1f} to {100 * high:.1f})"
             tell(ax, prompts, 100 * mean, f"{plain(kind)}, {prompts:.0f} prompts\n{words}")
-        ax.plot(curve.prompts, 100 * curve.mean, "o-", ms=3.2, lw=1.6, color=colour)
-        ax.fill_between(curve.prompts, 100 * curve.low, 100 * curve.high, color=colour, alpha=0.13, lw=0)
+        tone, line = _type_look(kind)
+        ax.plot(curve.prompts, 100 * curve.mean, marker="o", ms=3.2, lw=1.6, ls=line, color=tone)
+        ax.fill_between(curve.prompts, 100 * curve.low, 100 * curve.high, color=tone, alpha=0.13, lw=0)
     ax.set_xscale("log", base=2)
     sizes = sorted({size for curve in curves.values() for size in curve.prompts.tolist()})
     ax.set_xticks(sizes[-1::-2][::-1] if len(sizes) > 8 else sizes)
@@ -101,7 +100,7 @@ def _name_ends(ax: Axes, curves: dict[str, LearningCurve]) -> None:
     low, high = ax.get_ylim()
     gap = 0.07 * (high - low)
     places = spread(ends, gap, low + gap / 2, high)
-    for (kind, curve), place, colour in zip(curves.items(), places, COLOURS, strict=False):
+    for (kind, curve), place in zip(curves.items(), places, strict=True):
         text = f"{plain(kind)}  {percent(float(curve.mean[-1]))}"
         beside(
             ax,
@@ -111,8 +110,14 @@ def _name_ends(ax: Axes, curves: dict[str, LearningCurve]) -> None:
             xycoords=ax.get_yaxis_transform(),
             fontsize=8,
             fontweight="bold",
-            color=colour,
+            color=darker(_type_look(kind)[0]),
         )
+
+
+def _type_look(kind: str) -> tuple[str, Line]:
+    """Tone and line of a response type: the paper's have their own, all others the last."""
+    rank = min(type_order(kind)[0], 4)
+    return SLATES[rank % 3], LINE_STYLES[rank]
 
 
 NOTE = (

@@ -13,8 +13,7 @@ from harness.record.run import ResultsFolder
 from harness.report.plots.spots import tell
 from harness.report.plots.style import (
     INK,
-    REWARD_COLOURS,
-    SPARE_COLOURS,
+    SLATES,
     beside,
     darker,
     furthest,
@@ -27,6 +26,7 @@ ALT = {"ranking_error": "Ranking error of each reward by response type"}
 PLACE = "ranking"
 
 METRIC, PREFIX = "ranking_error", "synthetic/"
+TONES = {"rm": SLATES[2], "rm+rbr": SLATES[0], "rbr": SLATES[1]}  # of each reward
 
 
 def figures(results: ResultsFolder) -> dict[str, Figure]:
@@ -56,9 +56,8 @@ def _draw(bars: dict[str, dict[str, ScoreEstimate]]) -> Figure:
     for kind, group in bars.items():
         beside(ax, plain(kind), (0, y), -5, fontsize=8.5, fontweight="bold")
         y += 1.0
-        for turn, (reward, estimate) in enumerate(group.items()):
-            colour = REWARD_COLOURS.get(reward, SPARE_COLOURS[turn % len(SPARE_COLOURS)])
-            _bar(ax, y, estimate, colour)
+        for reward, estimate in group.items():
+            _bar(ax, y, estimate, TONES.get(reward, SLATES[3]))
             words = with_interval(estimate.value, estimate.ci_low, estimate.ci_high)
             tell(ax, 100 * estimate.value, y, f"{REWARDS.get(reward, reward)}, {plain(kind)}\n{words}")
             ticks.append(y)

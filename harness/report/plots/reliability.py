@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from evals.graders.calibration import calibration_error
 from harness.findings.wording import shorten
 from harness.record.run import ResultsFolder
-from harness.report.plots.style import BLUE, FAINT, GREY, quiet_grid, titled_figure
+from harness.report.plots.style import FAINT, GREY, SLATES, quiet_grid, titled_figure
 
 ALT = {"reliability": "Reliability of each grader: share of true labels by grade"}
 
@@ -79,7 +79,9 @@ def _panel(axes: Axes, title: str, points: Sequence[Point]) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.9, ls=(0, (4, 2)), zorder=2)
     grades, shares = [p.mean_grade for p in points], [p.share_true for p in points]
     spans = [[max(p.share_true - p.low, 0) for p in points], [max(p.high - p.share_true, 0) for p in points]]
-    axes.errorbar(grades, shares, yerr=spans, fmt="o-", ms=3.5, lw=1.2, elinewidth=1, color=BLUE, zorder=3)
+    axes.errorbar(
+        grades, shares, yerr=spans, fmt="o-", ms=3.5, lw=1.2, elinewidth=1, color=SLATES[0], zorder=3
+    )
     axes.set_title(title)
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)

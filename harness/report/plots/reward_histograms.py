@@ -19,11 +19,7 @@ from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.plots.style import (
     GREY,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
-    SPARE_COLOURS,
-    VERMILLION,
+    SLATES,
     beside,
     darker,
     quiet_grid,
@@ -36,12 +32,13 @@ PLACE = "ranking"
 IDEAL = "ideal"
 COLUMNS = ("rm", "rm+rbr")
 ALONE = ("rbr",)  # where there is no reward model
-CLASS_COLOURS = {
-    "minimum_acceptable_style": SKY,
-    "unacceptable_completion": ORANGE,
-    "illogical_completion": PURPLE,
-    "disallowed_completion": VERMILLION,
-}
+CLASSES = (  # the worse, the darker; classes of other rulebooks by name, in the lightest
+    "minimum_acceptable_style",
+    "unacceptable_completion",
+    "illogical_completion",
+    "disallowed_completion",
+)
+TONES = dict(zip(CLASSES, reversed(SLATES), strict=True))
 BINS = 44
 COLUMN_HEAD: dict[str, Any] = {"fontsize": 9.5, "fontweight": "bold"}
 NOTE = (
@@ -94,8 +91,8 @@ def _is_ideal(row: JsonRow) -> bool:
 
 
 def _in_order(classes: dict[str, dict[str, list[float]]]) -> list[tuple[str, dict[str, list[float]]]]:
-    order = list(CLASS_COLOURS)
-    return sorted(classes.items(), key=lambda i: (order.index(i[0]) if i[0] in order else len(order), i[0]))
+    known = len(CLASSES)
+    return sorted(classes.items(), key=lambda i: (CLASSES.index(i[0]) if i[0] in CLASSES else known, i[0]))
 
 
 def _columns(centred: Centred) -> tuple[str, ...]:
@@ -139,7 +136,7 @@ def _ridges(
 ) -> None:
     edges = np.linspace(*limits, BINS + 1)
     for y, (name, values) in enumerate(classes.items()):
-        colour = CLASS_COLOURS.get(name, SPARE_COLOURS[y % len(SPARE_COLOURS)])
+        colour = TONES.get(name, SLATES[3])
         drawn = values.get(reward, np.empty(0))
         counts, _ = np.histogram(np.clip(drawn, *limits), edges)
         tops = y - 0.8 * counts / max(counts.max(), 1)

@@ -17,11 +17,10 @@ from harness.findings.wording import MethodName, method_label, plain
 from harness.keys.shared import file_name
 from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.plots.style import (
-    BLUE,
     GREY,
     INK,
     MARGIN,
-    VERMILLION,
+    SLATES,
     beside,
     furthest,
     interval_line,
@@ -99,8 +98,7 @@ def _draw(method: str, changes: list[ContributionChange]) -> Figure:
     figure, top = titled_figure(width, body, _title(method, changes), _note(changes))
     ax = figure.add_axes((left / width, top * 0.48 / body, 4.3 / width, top * (body - 0.55) / body))
     for y, change in enumerate(shown):
-        colour = BLUE if change.value >= 0 else VERMILLION
-        ax.barh(y, change.value, height=0.68, color=colour, alpha=0.85)
+        ax.barh(y, change.value, height=0.68, color=sign_tone(change.value))
         interval_line(ax, y, change.low, change.high)
         text = f"{change.value:+.2f}".replace("-", "−")
         if change.value >= 0:
@@ -116,6 +114,11 @@ def _draw(method: str, changes: list[ContributionChange]) -> Figure:
     ax.set_xlabel("change of the mean contribution to the reward (reward units)")
     quiet_grid(ax, "x")
     return figure
+
+
+def sign_tone(value: float) -> str:
+    """What adds to the reward is drawn dark, what takes from it light."""
+    return SLATES[1] if value >= 0 else SLATES[3]
 
 
 def _title(method: str, changes: list[ContributionChange]) -> str:

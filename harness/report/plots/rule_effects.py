@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from harness.findings.wording import plain, points, type_order
 from harness.record.run import JsonRow, ResultsFolder
-from harness.report.plots.rule_contributions import feature_label, label_room
-from harness.report.plots.style import BLUE, GREY, INK, VERMILLION, beside, quiet_grid, titled_figure
+from harness.report.plots.rule_contributions import feature_label, label_room, sign_tone
+from harness.report.plots.style import GREY, INK, beside, quiet_grid, titled_figure
 
 ALT = {"rule_effects": "Each rule's contribution to ranking the ideal completion first"}
 PLACE = "rules"
@@ -96,7 +96,7 @@ def _draw(effects: dict[str, list[Effect]]) -> Figure:
 
 def _bar(ax: Axes, y: float, effect: Effect) -> None:
     value = effect.contribution
-    ax.barh(y, value, height=0.7, color=BLUE if value >= 0 else VERMILLION, alpha=0.85)
+    ax.barh(y, value, height=0.7, color=sign_tone(value))
     text = f"{value:+.2f}".replace("-", "−")
     beside(ax, text, (value, y), 4 if value >= 0 else -4, fontsize=7.6)
     costly = effect.cost >= 0.005

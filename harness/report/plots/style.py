@@ -1,11 +1,13 @@
-"""How every plot looks: Okabe-Ito colours, one marker shape a family, direct labels, no chart junk."""
+"""How every plot looks: a colour and a mark for each model, slate for all else, direct labels, no chart junk."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,13 +17,20 @@ from matplotlib.font_manager import FontProperties
 
 from harness.findings.wording import MethodName, method_label
 
+T = TypeVar("T")
+Marker = str | tuple[int, Literal[0, 1, 2], int]  # matplotlib's
+Line = str | tuple[int, tuple[float, ...]]
+
 DPI = 200
 MARGIN, TITLE_LINE, NOTE_LINE = 0.16, 0.2, 0.155  # inches
 INK, GREY, FAINT, RULE = "#222222", "#6b6b6b", "#a8a8a8", "#e4e4e4"
 
-# Okabe & Ito (2008), colours that people with any colour vision tell apart.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+# Okabe & Ito (2008), colours that people with any colour vision tell apart, and four darker ones. They mean models.
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+WINE, OLIVE, INDIGO, BROWN = "#882255", "#8A8A2E", "#332288", "#7A4F1D"
+# What is no model (a reward, a class, a response type, a sign, a phase) is drawn in these, from dark to light.
+SLATES = ("#24303C", "#5B7186", "#93A7BA", "#C3CFDA")
 
 RC = {
     "figure.dpi": DPI,
@@ -53,25 +62,32 @@ RC = {
     "svg.fonttype": "path",
 }
 
-FAMILY_COLOURS = {"helpful": VERMILLION, "human": BLUE, "rbr": GREEN}
-FAMILY_MARKERS = {"helpful": "s", "human": "^", "rbr": "o"}
-SPARE_COLOURS = (PURPLE, ORANGE, SKY, BLACK)
-SPARE_MARKERS = ("D", "*", "p", "h", "8", "d")
-VARIANT_MARKERS = ("P", "X", "v", "<", ">", "H")
-LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-
-REWARD_COLOURS = {"rm": VERMILLION, "rm+rbr": GREEN, "rbr": SKY}
+FAMILY_LOOKS = {
+    "helpful": (VERMILLION, "s"),
+    "human": (BLUE, "^"),
+    "rbr": (GREEN, "o"),
+    "human_rbr": (PURPLE, "D"),
+}
+OTHER_COLOURS = (ORANGE, SKY, WINE, OLIVE, INDIGO, BROWN)  # no known family has one of them
+OTHER_MARKERS: tuple[Marker, ...] = ("*", "p", "h", "d", "v", "P", "X", "<", ">", (4, 1, 0))
+LINE_STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (2, 1)), (0, (8, 2)))
+SALT = "marks 185"  # with it the published models that this project reads differ in their marks
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """How one method is drawn: SFT models hollow, trained ones filled; sweep variants by line style."""
+    """How one model is drawn: SFT models hollow, the others filled; sweep variants by mark and line style.
+
+    Colour and marker follow from the name alone, so they are the same in every figure. `twin` counts the models of
+    this figure with the same marker that come before it by name: from the second on they carry a number.
+    """
 
     label: str
     colour: str
-    marker: str
+    marker: Marker
     filled: bool = True
-    line: str | tuple[int, tuple[float, ...]] = "-"
+    line: Line = "-"
+    twin: int = 0
 
     @property
     def ink(self) -> str:
@@ -79,28 +95,77 @@ class Appearance:
         return darker(self.colour)
 
 
-def appearances(methods: Sequence[str]) -> dict[str, Appearance]:
-    """Colour, marker and label of each method: fixed for the known families, spare ones for the others."""
-    names = {method: MethodName.parse(method) for method in methods}
-    unknown = [f for f in dict.fromkeys(n.family for n in names.values()) if f not in FAMILY_COLOURS]
+def appearances(methods: Iterable[str]) -> dict[str, Appearance]:
+    """Each method's look, in their order. Only `line` and `twin` depend on which others there are."""
+    labels = {method: method_label(method) for method in methods}
+    twins: Counter[tuple[Marker, bool]] = Counter()
+    lines: dict[tuple[str, bool], list[Line]] = {}
     found: dict[str, Appearance] = {}
-    variants: dict[str, int] = {}
-    for method, name in names.items():
-        turn = variants.get(name.base, 0)
-        variants[name.base] = turn + 1
-        marker, colour = _family_look(name.family, unknown)
-        if turn:  # a further variant of the same method: its colour, but a shape and a line of its own
-            marker = VARIANT_MARKERS[(turn - 1) % len(VARIANT_MARKERS)]
-        line = LINE_STYLES[turn % len(LINE_STYLES)]
-        found[method] = Appearance(method_label(method), colour, marker, name.stage != "sft", line)
-    return found
+    for method in sorted(labels):
+        colour, marker, turn = _own_look(method)
+        filled = MethodName.parse(method).stage != "sft"
+        used = lines.setdefault((colour, filled), [])
+        line = _free_line(turn, used)
+        used.append(line)
+        found[method] = Appearance(labels[method], colour, marker, filled, line, twins[marker, filled])
+        twins[marker, filled] += 1
+    return {method: found[method] for method in labels}
 
 
-def _family_look(family: str, unknown: Sequence[str]) -> tuple[str, str]:
-    if family in FAMILY_COLOURS:
-        return FAMILY_MARKERS[family], FAMILY_COLOURS[family]
-    turn = unknown.index(family)
-    return SPARE_MARKERS[turn % len(SPARE_MARKERS)], SPARE_COLOURS[turn % len(SPARE_COLOURS)]
+def _own_look(method: str) -> tuple[str, Marker, int]:
+    """Colour, marker and the place of its line style. A family has one colour; SFT and PPO share its marker."""
+    name = MethodName.parse(method)
+    colour, marker = FAMILY_LOOKS.get(name.family) or (
+        _pick(OTHER_COLOURS, "colour", name.family),
+        _pick(OTHER_MARKERS, "marker", name.family),
+    )
+    algorithm = "" if name.stage in ("", "sft", "ppo") else name.stage
+    if not algorithm and not name.variant:
+        return colour, marker, 0
+    key = (name.family, algorithm, name.variant)
+    return colour, _pick(OTHER_MARKERS, "marker", *key), 1 + _number("line", *key) % (len(LINE_STYLES) - 1)
+
+
+def _free_line(turn: int, used: Sequence[Line]) -> Line:
+    """The style at `turn`, or the next that no model of the same colour has; once all are taken, again its own."""
+    order = [LINE_STYLES[(turn + step) % len(LINE_STYLES)] for step in range(len(LINE_STYLES))]
+    return next((line for line in order if line not in used), order[0])
+
+
+def _pick(choices: Sequence[T], *key: str) -> T:
+    return choices[_number(*key) % len(choices)]
+
+
+def _number(*key: str) -> int:
+    """The same on every machine and in every process, unlike hash()."""
+    text = "\0".join((SALT, *key)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
+
+
+def draw_mark(
+    ax: Axes,
+    place: tuple[float, float],
+    look: Appearance,
+    area: float,
+    *,
+    pale: bool = False,
+    zorder: float = 5,
+) -> None:
+    """A model's mark at a place in the data, `area` in points squared; twins with their number inside it."""
+    face = paler(look.colour) if pale else look.colour
+    inside = face if look.filled else "white"
+    how: dict[str, Any] = {"marker": look.marker, "facecolor": inside, "edgecolor": face, "zorder": zorder}
+    ax.scatter([place[0]], [place[1]], s=area, lw=1.5, **how)
+    if look.twin:
+        ink = "white" if look.filled and not pale else look.ink
+        number: dict[str, Any] = {"fontsize": 0.62 * math.sqrt(area), "fontweight": "bold", "color": ink}
+        where: dict[str, Any] = {"ha": "center", "va": "center_baseline", "zorder": zorder + 0.1}
+        ax.annotate(str(look.twin + 1), place, **number, **where, annotation_clip=False)
+
+
+def paler(colour: str, by: float = 0.6) -> str:
+    red, green, blue = (round(255 * (1 - by * (1 - channel))) for channel in to_rgb(colour))
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def darker(colour: str, by: float = 0.78) -> str:

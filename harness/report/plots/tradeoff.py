@@ -28,6 +28,7 @@ from harness.report.plots.style import (
     Appearance,
     appearances,
     beside,
+    draw_mark,
     quiet_grid,
     titled_figure,
 )
@@ -63,7 +64,7 @@ def draw(results: ResultsFolder, suite: str) -> Figure:
     scores = results.scores
     panels = {judge: frontier(scores, suite, judge) for judge in scores.judges(suite, SAFETY)[:MAX_PANELS]}
     panels = {judge: points for judge, points in panels.items() if points}
-    looks = appearances(list(dict.fromkeys(p.method for points in panels.values() for p in points)))
+    looks = appearances(p.method for points in panels.values() for p in points)
     limits = _limits([p for points in panels.values() for p in points])
     width, body = 0.9 + 4.35 * len(panels), 4.75
     title = doubt(results.samples) or (NO_VERDICT if results.warning else short_verdict(scores, suite))
@@ -209,10 +210,7 @@ def _mark(
     (left, right), (low, high) = known
     ax.plot([left, right], [y, y], color=look.colour, lw=1.2, alpha=0.8, zorder=4)
     ax.plot([x, x], [low, high], color=look.colour, lw=1.2, alpha=0.8, zorder=4)
-    face = look.colour if look.filled else "white"
-    ax.scatter(
-        [x], [y], s=MARKER, marker=look.marker, facecolor=face, edgecolor=look.colour, lw=1.5, zorder=5
-    )
+    draw_mark(ax, (x, y), look, MARKER)
     (cx, cy), (lx, ly), (rx, ry) = ax.transData.transform([(x, y), (left, low), (right, high)])
     pad = 5.0 * ax.figure.dpi / 72
     marker = (cx - pad, cy - pad, cx + pad, cy + pad)

@@ -116,7 +116,7 @@ def _draw(rows: Sequence[JsonRow], quantities: list[Quantity]) -> Figure:
     for ax, quantity in zip(axes.flat, quantities, strict=False):
         _panel(ax, quantity, _curves(rows, quantity), looks, direct)
     if not direct:
-        handles = [Line2D([], [], color=k.colour, ls=k.line, lw=1.6, label=k.label) for k in looks.values()]
+        handles = [Line2D([], [], label=look.label, **_line_look(look)) for look in looks.values()]
         figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
     return figure
 
@@ -126,8 +126,7 @@ def _panel(
 ) -> None:
     for method, curve in curves.items():
         look = looks[method]
-        dot: dict[str, Any] = {"marker": look.marker, "ms": 4} if len(curve.updates) == 1 else {}
-        ax.plot(curve.updates, curve.mean, color=look.colour, ls=look.line, lw=1.7, zorder=3, **dot)
+        ax.plot(curve.updates, curve.mean, markevery=[-1], zorder=3, **_line_look(look))
         if curve.seeds > 1:
             ax.fill_between(
                 curve.updates, curve.low, curve.high, color=look.colour, alpha=0.15, lw=0, zorder=2
@@ -140,6 +139,11 @@ def _panel(
     quiet_grid(ax, "y")
     if direct:
         _end_labels(ax, curves, looks)
+
+
+def _line_look(look: Appearance) -> dict[str, Any]:
+    """Its line, with its mark where the line ends."""
+    return {"color": look.colour, "ls": look.line, "lw": 1.7, "marker": look.marker, "ms": 4.5}
 
 
 def _end_labels(ax: Axes, curves: dict[str, TrainingCurve], looks: dict[str, Appearance]) -> None:

@@ -13,7 +13,7 @@ from harness.findings.wording import judge_label, with_interval
 from harness.record.run import ResultsFolder
 from harness.report.plots.labels import Box, PointLabel, place_labels
 from harness.report.plots.spots import tell
-from harness.report.plots.style import GREY, Appearance, appearances, quiet_grid, titled_figure
+from harness.report.plots.style import GREY, Appearance, appearances, draw_mark, quiet_grid, titled_figure
 
 SUITE, HUMAN = "xstest", "human"
 PANEL = (3.6, 3.7)  # inches
@@ -27,11 +27,11 @@ def judges_of(results: ResultsFolder) -> list[str]:
 
 
 def draw(rows: Sequence[MetricRow], judges: Sequence[str]) -> Figure:
-    """Not-Unsafe against Not-Overrefuse with 95 % intervals: filled by the judge, hollow by people."""
+    """Not-Unsafe against Not-Overrefuse with 95 % intervals: full by the judge, pale by people."""
     places = {judge: _places(rows, judge) for judge in (HUMAN, *judges)}
     looks = appearances(list(places[HUMAN]))
     width = 0.8 + PANEL[0] * len(judges)
-    note = "XSTest's recorded completions; filled: by the judge; hollow: by people; bars: 95 % intervals."
+    note = "XSTest's recorded completions; full: by the judge; pale: by people; bars: 95 % intervals."
     title = "Where each judge puts real models, and where people put them"
     figure, top = titled_figure(width, PANEL[1], title, note)
     axes = figure.subplots(1, len(judges), sharex=True, sharey=True, squeeze=False)[0]
@@ -83,7 +83,7 @@ def _panel(
         ax.plot([px, x], [py, y], color=GREY, lw=0.8, ls=(0, (2, 2)), zorder=2)
         for place, by in ((people[model], "people"), (judged[model], judge_label(judge))):
             tell(ax, *_point(place), f"{look.label}, by {by}\n{_words(place)}", model)
-        boxes += _mark(ax, people[model], look, filled=False) + _mark(ax, judged[model], look, filled=True)
+        boxes += _mark(ax, people[model], look, pale=True) + _mark(ax, judged[model], look)
         labels.append(PointLabel(x, y, look.label, look.ink, 8.0))
     place_labels(ax, labels, boxes)
 
@@ -94,16 +94,15 @@ def _words(place: Place) -> str:
     return "\n".join(f"{name} {with_interval(r.value, r.ci_low, r.ci_high)}" for name, r in rows)
 
 
-def _mark(ax: Axes, place: Place, look: Appearance, *, filled: bool) -> list[tuple[Box, float]]:
+def _mark(ax: Axes, place: Place, look: Appearance, *, pale: bool = False) -> list[tuple[Box, float]]:
     """Marker and, of the judge's, bars; the boxes they cover, in pixels, with the price of writing over them."""
     (x, y), (across, up) = _point(place), place
     reach = [(x, y), (x, y)]
-    if filled:
+    if not pale:
         ax.plot([100 * across.ci_low, 100 * across.ci_high], [y, y], color=look.colour, lw=1.1, zorder=3)
         ax.plot([x, x], [100 * up.ci_low, 100 * up.ci_high], color=look.colour, lw=1.1, zorder=3)
         reach = [(100 * across.ci_low, 100 * up.ci_low), (100 * across.ci_high, 100 * up.ci_high)]
-    face = look.colour if filled else "white"
-    ax.scatter([x], [y], s=48, marker=look.marker, facecolor=face, edgecolor=look.colour, lw=1.3, zorder=4)
+    draw_mark(ax, (x, y), look, 48.0, pale=pale, zorder=3.5 if pale else 4)
     (cx, cy), (left, low), (right, high) = ax.transData.transform([(x, y), *reach])
     pad = 5.0 * ax.figure.dpi / 72
     bars = [((left, cy - 3, right, cy + 3), 8.0), ((cx - 3, low, cx + 3, high), 8.0)]
