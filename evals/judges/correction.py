@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,6 +51,7 @@ def corrected_rows(
     suite: str,
     judge: str,
     checkpoint: str,
+    clusters: Mapping[str, str] | None = None,
 ) -> list[MetricRow]:
     """Rows of the metrics that `measures.measure` has, judge "NAME+ppi": see `statistics.corrected_share`.
 
@@ -58,9 +59,10 @@ def corrected_rows(
     type and verdict the labelled ones must be a random draw, or be drawn with the probabilities that `Labels` tells.
     `n` counts the responses that have a verdict or a label, `n_unscored` those that have neither. Metrics with
     fewer than MIN_LABELS labels have no row. Where a prompt has several responses, all of them together count as
-    one observation in the interval. Raises ValueError for lists of unequal length.
+    one observation in the interval; with `clusters`, {prompt: its topic, say}, all of a topic do, as far as they agree.
+    Raises ValueError for lists of unequal length.
     """
-    sample = _Sample(judged, labels if isinstance(labels, Labels) else Labels(labels))
+    sample = _Sample(judged, labels if isinstance(labels, Labels) else Labels(labels), clusters)
     blank = replace(
         blank_row(method=method, seed=seed, suite=suite, judge=judge + CORRECTED), checkpoint=checkpoint
     )
@@ -103,10 +105,12 @@ def draw_faults(judged: Sequence[Judgement], labels: Labels) -> list[str]:
 class _Sample:
     """Judgements and labels side by side; `per_prompt` is how many responses a prompt has on average."""
 
-    def __init__(self, judged: Sequence[Judgement], labels: Labels) -> None:
+    def __init__(
+        self, judged: Sequence[Judgement], labels: Labels, clusters: Mapping[str, str] | None = None
+    ) -> None:
         if len(judged) != len(labels.human):
             raise ValueError(f"{len(judged)} judgements against {len(labels.human)} labels")
-        self.judged, self.labels = judged, labels
+        self.judged, self.labels, self.clusters = judged, labels, clusters
         counts = Counter(j.prompt_id for j in judged)
         self.per_prompt = len(judged) / len(counts) if counts else 1.0
 
@@ -114,13 +118,14 @@ class _Sample:
         places = [i for i, judgement in enumerate(self.judged) if judgement.response_type in kinds]
         human = [self.labels.human[i] for i in places]
         told = self.labels.probabilities
-        drawn = [None if told is None else told[i] for i in places]
+        drawn, clusters = [None if told is None else told[i] for i in places], self.clusters
         return LabelledFew(
             np.array([GROUP_OF[self.judged[i].response_type] for i in places]),
             np.array([_number(verdict(self.judged[i])) for i in places]),
             np.array([math.nan if label is None else _number(verdict(label)) for label in human]),
             np.array([1.0 if p is None else 1 / p for p in drawn]),
             self.per_prompt,
+            None if clusters is None else np.array([clusters[self.judged[i].prompt_id] for i in places]),
         )
 
 
@@ -140,7 +145,7 @@ def _row(
         found = estimate(*few)
     except UndecidableError:  # everything is labelled, say
         return []
-    widen = math.sqrt(sample.per_prompt)
+    widen = max(math.sqrt(sample.per_prompt), *(one.widening for one in few))
     unscored = int((np.isnan(few[0].judged) & ~few[0].labelled).sum())
     return [
         replace(

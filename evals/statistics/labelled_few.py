@@ -22,6 +22,7 @@ from evals.values.errors import UndecidableError
 
 ENOUGH_LABELS = 20  # with fewer a share near 0 or 1 is told nearer to it than it is, by up to two points
 UNLIKELY = 0.01  # p-value below which labels do not look like a random draw
+NOTHING = 1e-20  # a variance of rounding alone
 EXPECTED = 5  # labels that a cell of the chi-square needs at least
 
 
@@ -31,7 +32,8 @@ class LabelledFew:
 
     `types`: what each is (a response type, say). `judged`: the judge's verdict, 0, 1 or NaN (unscored). `labels`:
     people's, 0, 1 or NaN (not labelled). `weights`: of a labelled one, 1 over the probability with which it was
-    drawn, up to a factor; 1 everywhere for a random draw.
+    drawn, up to a factor; 1 everywhere for a random draw. `clusters`: what each errs together with (its topic, say);
+    None where responses are independent.
     """
 
     types: np.ndarray
@@ -39,6 +41,7 @@ class LabelledFew:
     labels: np.ndarray
     weights: np.ndarray
     repeats: float = 1.0  # responses that a prompt has: so many count as one where a draw is tested
+    clusters: np.ndarray | None = None
 
     @cached_property
     def draw(self) -> tuple[float, float]:
@@ -67,6 +70,42 @@ class LabelledFew:
     def by_type(self) -> Iterator[np.ndarray]:
         """For each type, which responses are of it."""
         return (self.types == kind for kind in sorted(set(self.types.tolist())))
+
+    @property
+    def widening(self) -> float:
+        """How many times wider than that of independent responses the interval is, 1 or more.
+
+        The root of the design effect (Kish), from what each response moves the share post-stratified by verdict, with
+        Student's t over the clusters that have labels. Where nothing moves it, a cluster's labels count as one.
+        """
+        if self.clusters is None or not self.labelled.any():
+            return 1.0
+        place = np.unique(self.clusters, return_inverse=True)[1].reshape(-1)
+        there = len(np.unique(place[self.labelled]))
+        moved = self._moved()
+        alone, sums = float(moved @ moved), np.bincount(place, weights=moved)
+        effect = float(self.labelled.sum()) / there
+        if alone > NOTHING and len(sums) > 1:
+            effect = float(sums @ sums) * len(sums) / (len(sums) - 1) / alone
+        reach = float(stats.t.ppf(0.975, max(1, there - 1)) / stats.norm.ppf(0.975))
+        return float(np.sqrt(max(1.0, effect))) * reach
+
+    def _moved(self) -> np.ndarray:
+        """What each response adds to the share beyond its part [responses]: by its verdict, and by its label."""
+        kept = self if self.typed else replace(self, types=np.zeros(len(self.types)))
+        moved, size = np.zeros(len(self.types)), len(self.types)
+        common = float(self.weights[self.labelled] @ self.labels[self.labelled])
+        common /= float(self.weights[self.labelled].sum())
+        for here in kept.by_type():
+            shares = np.zeros(size)
+            for cell in (here & told(self.judged) for told in VERDICTS):
+                mine = cell & self.labelled
+                weight = self.weights[mine] / (self.weights[mine].sum() or 1.0)
+                share = float(weight @ self.labels[mine]) if mine.any() else common
+                shares[cell] = share
+                moved[mine] += weight * cell.sum() / size * (self.labels[mine] - share)
+            moved[here] += (shares[here] - shares[here].mean()) / size
+        return moved
 
     def strata(self) -> list[list[Stratum]]:
         """A list a type: no, yes, unscored. Labels of unequal weight count as so many of equal weight (Kish)."""

@@ -31,10 +31,11 @@ from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
 from harness.evaluate.measuring import (
     Judged,
     check_names,
-    clusters_of,
+    counted_as_one,
     metric_rows,
     missing_note,
     sample_rows,
+    suite_clusters,
     unscored_reasons,
     unscored_share,
 )
@@ -46,7 +47,7 @@ from harness.evaluate.trust import (
     find_labels,
     judge_cards,
 )
-from harness.keys.evaluate import PROMPT, EvaluateConfig, SourceKeys
+from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind
@@ -81,7 +82,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = asked_suites(config, config.data.root)
     for suite in suites:
-        clusters_of(suite, config.cluster)
+        suite_clusters(suite, config.cluster)
     judges = asked_judges(config)
     sources = {name: _with_weights(source) for name, source in config.sources().items()}
     check_names(list(sources))
@@ -144,7 +145,9 @@ def _write_all(
             )
             if config.correction.by is not None:
                 by, n_labels = config.correction.by, config.correction.labels
-                rows += corrected_metric_rows(one, by, n_labels, seed=config.seed, checkpoint=checkpoint)
+                rows += corrected_metric_rows(
+                    one, by, n_labels, seed=config.seed, checkpoint=checkpoint, cluster=config.cluster
+                )
         judged += of_model
         rows += _capability(config, console, store, folder, model)
         if hasattr(model, "unload"):
@@ -195,6 +198,7 @@ def evaluation_record(
                 "prompts": len(suite.prompts),
                 "source": suite_source(suite.name).source,
                 "licence": suite_source(suite.name).licence,
+                **counted_as_one(suite, config.cluster),
             }
             for suite in suites
         },
@@ -208,8 +212,6 @@ def evaluation_record(
             for model in models
         },
     }
-    if config.cluster != PROMPT:
-        record["cluster"] = config.cluster
     if config.capability.wanted:
         from harness.evaluate.knowledge import capability_record, tasks_of
 

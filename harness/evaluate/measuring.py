@@ -11,9 +11,10 @@ from evals.judges.judgement import tells_refusals_only
 from evals.judges.measures import SFT, measure
 from evals.suites import Suite
 from evals.suites.suite import OVERREFUSAL_METRICS
+from evals.values.clusters import CATEGORY as BY_CATEGORY
+from evals.values.clusters import PROMPT, cluster_kind, clusters_of
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow
-from harness.keys.evaluate import PROMPT
 from harness.record.samples import sample_row
 from harness.subjects.outcome import Outcome
 
@@ -85,7 +86,7 @@ def checkpoint_rows(
     `measures.measure` says, their mean. `cluster` is what the intervals count as one; a category's own count prompts,
     or topics.
     """
-    clusters = clusters_of(suite, cluster)
+    clusters = suite_clusters(suite, cluster)
     rows = _measure(by_checkpoint, method, suite.name, judge, seed, draws, clusters)
     everything = [judgement for of in by_checkpoint.values() for judgement in of]
     categories = {prompt.id: prompt.category for prompt in suite.prompts}
@@ -95,7 +96,7 @@ def checkpoint_rows(
             checkpoint: [j for j in of if categories[j.prompt_id] == category]
             for checkpoint, of in by_checkpoint.items()
         }
-        inside = None if cluster == "category" else clusters
+        inside = None if cluster == BY_CATEGORY else clusters
         of_category = _measure(members, method, name, judge, seed, CATEGORY_DRAWS, inside)
         rows += [row for row in of_category if row.suite == name and row.metric in ONE_SIDED]
     return [row for row in meaningful(rows, suite, everything) if row.n or row.n_unscored]
@@ -111,20 +112,15 @@ def meaningful(rows: list[MetricRow], suite: Suite, judgements: Sequence[Judgeme
     return [row for row in rows if row.metric not in empty]
 
 
-def clusters_of(suite: Suite, cluster: str) -> dict[str, str] | None:
-    """{prompt: its category or topic}; None where each prompt counts by itself.
+def suite_clusters(suite: Suite, cluster: str) -> dict[str, str] | None:
+    """{prompt: its category or topic}; None where each prompt counts by itself. Raises InputError, as `clusters_of`."""
+    return clusters_of(suite.prompts, cluster, f"suite {suite.name!r}")
 
-    Raises InputError for a suite that does not tell them: under two of a kind there is nothing to count.
-    """
-    if cluster == PROMPT:
-        return None
-    found = {prompt.id: str(getattr(prompt, cluster)) for prompt in suite.prompts}
-    if len(set(found.values())) < 2 or not all(found.values()):
-        problem = f"suite {suite.name!r} does not tell each prompt's {cluster}, or has only one"
-        raise InputError(
-            problem, field="cluster", fix=f"use {PROMPT}, or add the field {cluster!r} to its file"
-        )
-    return found
+
+def counted_as_one(suite: Suite, cluster: str) -> dict[str, str]:
+    """What a suite's record says of it: {} where that is each prompt."""
+    kind = cluster_kind(suite.prompts, cluster)
+    return {} if kind == PROMPT else {"cluster": kind}
 
 
 ONE_SIDED = ("not_unsafe", "not_overrefuse")

@@ -15,10 +15,12 @@ from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
 from evals.judges.measures import GROUPS
 from evals.statistics import ENOUGH_LABELS, UNLIKELY
 from evals.suites import Suite
+from evals.values.clusters import CATEGORY as BY_CATEGORY
+from evals.values.clusters import PROMPT
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
 from harness.evaluate.judging import on_suite
-from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful
+from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful, suite_clusters
 from harness.keys.evaluate import CardKeys, CorrectionKeys
 from harness.runtime.console import Console
 from harness.storage.digest import digest
@@ -86,19 +88,20 @@ def _digest(labels: LabelledResponses) -> str:
 
 
 def corrected_metric_rows(
-    judged: Judged, by: str, n_labels: int, *, seed: int, checkpoint: str
+    judged: Judged, by: str, n_labels: int, *, seed: int, checkpoint: str, cluster: str = PROMPT
 ) -> list[MetricRow]:
     """Rows "JUDGE+ppi" of every judge but `by`, whose verdicts are taken for people's labels: of the suite, and
-    of each category with enough labels.
+    of each category with enough labels. `cluster` is what intervals count as one, as in `checkpoint_rows`.
     """
     labels = _labels(judged, by, n_labels, seed)
-    categories = categories_of(judged)
+    categories, clusters = categories_of(judged), suite_clusters(judged.suite, cluster)
     rows = []
     for name, judgements in judged.judgements.items():
         if name == by:
             continue
         of_judge: list[MetricRow] = []
         for suite, places in categories.items():
+            whole = suite == judged.suite.name
             found = corrected_rows(
                 [judgements[i] for i in places],
                 labels.at(places),
@@ -107,8 +110,8 @@ def corrected_metric_rows(
                 suite=suite,
                 judge=name,
                 checkpoint=checkpoint,
+                clusters=clusters if whole or cluster != BY_CATEGORY else None,
             )
-            whole = suite == judged.suite.name
             of_judge += [row for row in found if whole or (row.suite == suite and row.metric in ONE_SIDED)]
         rows += meaningful(of_judge, judged.suite, judgements)
     return rows

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
 
+from evals.values.clusters import PLURAL, PROMPT
 from harness.keys.methods import METHODS, Method
 from trainers.rl.config import Algorithm
 
@@ -89,6 +90,12 @@ def judge_label(judge: str) -> str:
 def judge_order(judge: str) -> tuple[int, str]:
     """Sort key of judges: oracle, human, auto, then the others by name."""
     return (JUDGE_ORDER.index(judge) if judge in JUDGE_ORDER else len(JUDGE_ORDER)), judge
+
+
+def units_sampled(cluster: str) -> str:
+    """What intervals count, in words: prompts, or what is taken to err together."""
+    together = "" if cluster == PROMPT else ", whose prompts are taken to err together"
+    return f"{PLURAL.get(cluster, cluster)}{together}"
 
 
 def metric_label(metric: str) -> str:

@@ -17,6 +17,7 @@ from evals.judges.labelled import LABELLED
 from evals.models.server import WHICH, ServerSettings, as_before
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
+from evals.values.clusters import PROMPT
 from evals.values.errors import InputError
 from evals.values.kinds import check_kind, is_outside
 from evals.values.ranges import Range, whole
@@ -25,6 +26,7 @@ from harness.keys.members import Members, keys_of
 from harness.keys.shared import (
     Bootstrap,
     Checked,
+    Clusters,
     Margin,
     Recorded,
     Seed,
@@ -41,7 +43,7 @@ AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prom
 
 LONGEST_MODEL = 200  # of a name that stands in files' names, which end at 255
 SUFFIXES = r"(\.(csv|tsv|json|jsonl|txt|gz))+$"  # of a file of responses: llama-3.1.jsonl.gz is llama-3.1's
-TYPED = r"(?:suites|judges|baseline|compare_anyway)\b"  # what a fault of `JudgingKeys` may name
+TYPED = r"(?:suites|judges|baseline|compare_anyway|cluster)\b"  # what a fault of `JudgingKeys` may name
 
 
 @dataclass
@@ -203,7 +205,7 @@ SUITES, JUDGES = Members("suite_paths", {"path": str}), Members("judge_settings"
 
 
 @dataclass(kw_only=True)
-class JudgingKeys(Bootstrap, Margin):
+class JudgingKeys(Bootstrap, Clusters, Margin):
     """What is asked and who judges it: of `evaluate`, and of `run` below `evaluation.`"""
 
     suites: list[str] = field(default_factory=list)  # names of suites
@@ -271,10 +273,6 @@ class JudgingKeys(Bootstrap, Margin):
         return settings
 
 
-PROMPT = "prompt"
-CLUSTERS = (PROMPT, "category", "topic")
-
-
 @dataclass(kw_only=True)
 class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
@@ -289,7 +287,6 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
     max_unscored: float = 0.1
-    cluster: str = PROMPT  # what errs together, so that intervals count it as one: prompt, category or topic
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     MEMBERS: ClassVar[dict[str, Members]] = JudgingKeys.MEMBERS | {
@@ -309,10 +306,6 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
             source.check(f"models.{name}." if self.models else "")
 
     def _check_lists(self) -> None:
-        if self.cluster not in CLUSTERS:
-            raise InputError(
-                f"{self.cluster!r} is none", field="cluster", fix=f"use one of {', '.join(CLUSTERS)}"
-            )
         if not self.suites and not self.capability.wanted:
             raise InputError(
                 "nothing is to be measured",

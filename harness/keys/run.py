@@ -13,6 +13,7 @@ from typing import ClassVar
 from hydra.core.config_store import ConfigStore
 
 from evals.models.folder import check_folder, context_of
+from evals.values.clusters import AUTO as TOLD
 from evals.values.errors import InputError
 from evals.values.ranges import Range, whole
 from harness.keys.compose import CONF, compose_command, compose_keys, every_key, rulebook_path
@@ -88,6 +89,7 @@ class EvaluationConfig(JudgingKeys):
 
     card: RunCardKeys = field(default_factory=RunCardKeys)
     correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
+    cluster: str = TOLD
     comparisons: bool = False  # of every two methods, in comparisons.csv; with a baseline, of each with that
     graded_samples: int = 60  # prompts whose responses are kept with the grades and rewards they get; 0: none
     max_new_tokens: int = 40  # limit of a response

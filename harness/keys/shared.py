@@ -9,6 +9,7 @@ from functools import partial
 from operator import le
 from typing import ClassVar
 
+from evals.values.clusters import CLUSTERS, PROMPT
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
@@ -69,6 +70,17 @@ class UnscoredLimit(Checked):
     max_unscored: float = 0.05  # share of unscored responses beyond which nothing is decided: exit code 3
 
     RANGES: ClassVar[dict[str, Range]] = {"max_unscored": SHARE}
+
+
+@dataclass(kw_only=True)
+class Clusters(Checked):
+    cluster: str = PROMPT  # what intervals count as one: prompt, category, topic; auto: topics where told
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cluster not in CLUSTERS:
+            fix = f"use one of {', '.join(CLUSTERS)}"
+            raise InputError(f"{self.cluster!r} is none", field=f"{self.PLACE}cluster", fix=fix)
 
 
 @dataclass(kw_only=True)

@@ -11,12 +11,20 @@ from typing import Any
 from evals.capability import CapabilityScore, capability_rows
 from evals.judges.card import JudgeCard
 from evals.judges.measures import MEAN, measure
+from evals.suites import Suite
 from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.evaluate.judging import asked_judges
 from harness.evaluate.knowledge import capability_record, outcome_rows
-from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, missing_note
+from harness.evaluate.measuring import (
+    CATEGORY,
+    Judged,
+    checkpoint_rows,
+    counted_as_one,
+    missing_note,
+    suite_clusters,
+)
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
@@ -138,13 +146,16 @@ def _metrics(
     for (name, suite, judge), artifact in outcome.judged.items():
         said = stored_judgements(artifact)
         if (suite, judge) in own:
-            yield from measure(said, method=names[name], seed=seed, suite=suite, judge=judge)
+            clusters = suite_clusters(suites[suite], keys.cluster)
+            yield from measure(
+                said, method=names[name], seed=seed, suite=suite, judge=judge, clusters=clusters
+            )
         else:
-            rows = checkpoint_rows(suites[suite], said, names[name], judge, seed, keys.draws)
+            rows = checkpoint_rows(suites[suite], said, names[name], judge, seed, keys.draws, keys.cluster)
             yield from (row for row in rows if CATEGORY not in row.suite)
     for label, one in _correctable(context, outcome, names):
         by, labels = str(keys.correction.by), keys.correction.labels
-        rows = corrected_metric_rows(one, by, labels, seed=seed, checkpoint=label)
+        rows = corrected_metric_rows(one, by, labels, seed=seed, checkpoint=label, cluster=keys.cluster)
         yield from (row for row in rows if CATEGORY not in row.suite)
     for name, artifact in outcome.capability.items():
         yield from capability_rows(_scores(artifact), method=names[name], seed=seed)
@@ -253,10 +264,14 @@ def _model(
         "artifact": {"stage": artifact.stage, "key": artifact.key, "folder": inside},
         "template": template_of(folder),
         "decoding": DecodingKeys(config.evaluation.max_new_tokens).identity(config.seed),
-        "suites": {s.name: {"version": s.version, "prompts": len(s.prompts)} for s in outcome.suites},
+        "suites": {s.name: _about_suite(s, config.evaluation.cluster) for s in outcome.suites},
         "judges": {judge: {"identity": a.results.get("identity", "")} for judge, a in judged.items()},
         CAPABILITY: capability_record(tasks, config.capability.limit, config.seed) if tasks else {},
     }
+
+
+def _about_suite(suite: Suite, cluster: str) -> dict[str, Any]:
+    return {"version": suite.version, "prompts": len(suite.prompts), **counted_as_one(suite, cluster)}
 
 
 def _verdicts(rows: Mapping[str, Sequence[Mapping[str, Any]]], seed: int) -> list[dict[str, Any]]:

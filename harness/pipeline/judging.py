@@ -15,10 +15,13 @@ from evals.judges.judgement import Judge
 from evals.judges.measures import SFT, Judgement
 from evals.suites import Suite
 from evals.suites.suite import make_suite
+from evals.values.clusters import AUTO as TOLD
+from evals.values.clusters import TOPIC
 from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompts, write_jsonl
 from evals.values.errors import InputError
 from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
 from harness.evaluate.knowledge import scores_of
+from harness.evaluate.measuring import suite_clusters
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import find_labels, judge_cards
 from harness.keys.evaluate import DecodingKeys, LocalKeys
@@ -26,10 +29,12 @@ from harness.keys.methods import Method
 from harness.keys.run import (
     AUTO,
     ORACLE,
+    OWN_SUITE,
     SANDBOX_TASKS,
     STRING_MATCH,
     CapabilityConfig,
     DataSource,
+    EvaluationConfig,
     RunConfig,
 )
 from harness.pipeline.context import Context
@@ -255,12 +260,22 @@ def check_evaluation(config: RunConfig) -> None:
     keys = config.evaluation
     if keys.baseline:
         Evaluation(keys.baseline)
-    asked_suites(keys, config.data.root)
+    _check_clusters(keys, asked_suites(keys, config.data.root), config.data.source)
     asked_judges(keys)
     labels, why = find_labels(keys.card, config.data.root)
     if keys.card.labels != "none" and labels is None:
         fix = "give evaluation.card.path=, or evaluation.card.labels=none"
         raise InputError(why, field="evaluation.card", fix=fix)
+
+
+def _check_clusters(keys: EvaluationConfig, suites: Sequence[Suite], source: DataSource) -> None:
+    """The sandbox's own suite tells topics and categories, a real one categories alone."""
+    with keys.as_typed():
+        for suite in suites:
+            suite_clusters(suite, keys.cluster)
+        if keys.cluster == TOPIC and source is DataSource.REAL:
+            problem = f"the run's own suite {OWN_SUITE[source]!r} does not tell each prompt's topic"
+            raise InputError(problem, field="cluster", fix=f"use {TOLD}, or another of its values")
 
 
 def check_capability(config: RunConfig) -> None:

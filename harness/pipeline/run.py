@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from evals.rules.rulebook import load_rulebook
+from evals.values.clusters import AUTO
 from evals.values.errors import InputError
 from harness.evaluate.comparing import (
     COMPARISONS,
@@ -201,6 +202,8 @@ def _content(config: RunConfig) -> dict[str, object]:
     values = canonical(asdict(config))
     assert isinstance(values, dict)
     values["evaluation"] = {k: v for k, v in values["evaluation"].items() if k not in AFTERWARDS}
+    if config.evaluation.cluster == AUTO:  # results from before there was such a key keep their owner
+        del values["evaluation"]["cluster"]
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from evals.judges import Judgement
 from evals.judges.card import JudgeCard
 from evals.judges.measures import Verdict, not_refused, not_unsafe
+from evals.values.clusters import PLURAL, PROMPT
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.json_text import read_json
@@ -79,6 +80,13 @@ class Evaluation:
         found: dict[str, Any] = self.record["models"][model].get(what) or self.record.get(what, {})
         return found
 
+    def cluster(self, suite: str, model: str = "") -> str:
+        """What the intervals of a suite, of one model's perhaps, count as one."""
+        suites = self.about(model, "suites") if model else self.record["suites"]
+        older = self.record.get("cluster")  # one for all suites
+        found = suites.get(suite, {}).get("cluster", older)
+        return found if found in PLURAL else PROMPT
+
     @property
     def suites(self) -> list[str]:
         return list(self.record["suites"])
@@ -102,7 +110,7 @@ class Evaluation:
                 by_suite.setdefault(str(row.get("suite", "")), []).append(row)
             for suite, rows in by_suite.items():
                 for judge in self.judges:
-                    found[model, suite, judge] = _shares(rows, judge, self.record.get("cluster"))
+                    found[model, suite, judge] = _shares(rows, judge, self.cluster(suite, model))
         return found
 
     def _rows(self, model: str) -> list[JsonRow]:
@@ -149,6 +157,13 @@ class Evaluation:
         return found
 
 
+def clusters_counted(folder: ResultsFolder) -> dict[str, str]:
+    """{suite: what its intervals count as one}; {} for a record that does not say what it asked."""
+    asked = KIND in folder.manifest or MEASURED in folder.manifest
+    record = Evaluation(folder.path) if asked else None
+    return {suite: record.cluster(suite) for suite in record.suites} if record else {}
+
+
 def read_cards(folder: Path) -> dict[str, JudgeCard]:
     """Each measured judge's card of a record; of `rbrbench xstest`, older ones have them listed in cards.json."""
     path = next((p for p in (folder / "judges.json", folder / "cards.json") if p.is_file()), None)
@@ -192,15 +207,15 @@ def _named(record: dict[str, Any], address: RunAddress) -> dict[str, Any]:
     return record | {"models": kept}
 
 
-def _shares(rows: Iterable[JsonRow], judge: str, cluster: str | None) -> PromptShares:
+def _shares(rows: Iterable[JsonRow], judge: str, cluster: str) -> PromptShares:
     types: dict[str, str] = {}
-    clusters: dict[str, str] | None = {} if cluster else None
+    clusters: dict[str, str] | None = None if cluster == PROMPT else {}
     verdicts: dict[str, dict[str, list[float]]] = {name: {} for name in SHARES}
     for row in rows:
         id, judgement = str(row["prompt_id"]), _judgement(row, judge)
         types[id] = judgement.response_type.value
         if clusters is not None:
-            clusters[id] = str(row.get(str(cluster), id))
+            clusters[id] = str(row.get(cluster, id))
         for name, verdict in SHARES.items():
             if name == "not_overrefuse" and judgement.response_type is not ResponseType.COMPLY:
                 continue

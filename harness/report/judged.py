@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from evals.judges.card import JudgeCard, Rate
 from evals.judges.correction import CORRECTED
+from evals.values.clusters import PLURAL, PROMPT
 from harness.evaluate.comparing import COMPARISONS, MetricComparison, read_comparisons
 from harness.evaluate.trust import PEOPLE
 from harness.findings.frontier import SAFETY, USEFULNESS
 from harness.findings.wording import judge_label, metric_label, percent, points
-from harness.record.evaluation import Evaluation
+from harness.record.evaluation import Evaluation, clusters_counted
 from harness.record.run import ResultsFolder
 from harness.report.document import NOTHING, Cell, Part, Section, Table, TableRow, Text, Where
 from harness.report.tables import in_error
@@ -47,11 +48,18 @@ def _comparisons(folder: ResultsFolder, rows: Sequence[MetricComparison], where:
     tolerance, margin = (percent(float(manifest.get(name, math.nan))) for name in ("tolerance", "margin"))
     how = (
         "Prompt by prompt: McNemar's test of shares, F1 by the paired intervals of its two shares, paired t test where "
-        "a prompt has several samples; Holm's correction over all rows. Win, lose: significant after correction and "
-        f"more than {tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: two one-sided tests "
-        f"within ± {margin}."
+        f"a prompt has several samples{_by_cluster(folder)}; Holm's correction over all rows. Win, lose: significant "
+        f"after correction and more than {tolerance} apart. Tie: the interval lies within ± {tolerance}. Equivalence: "
+        f"two one-sided tests within ± {margin}."
     )
     return replace(comparison_table(rows), where=where), Text(how)
+
+
+def _by_cluster(folder: ResultsFolder) -> str:
+    """What takes the place of these where a suite counts what errs together."""
+    counted = {s: PLURAL[kind] for s, kind in clusters_counted(folder).items() if kind != PROMPT}
+    units = " or ".join(dict.fromkeys(counted.values()))
+    return f", and a t test over {units} of {', '.join(counted)}" if counted else ""
 
 
 def comparison_table(rows: Sequence[MetricComparison]) -> Table:

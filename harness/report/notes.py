@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from scipy import stats
 
+from evals.values.clusters import PLURAL, PROMPT
 from harness.findings.claims import capability_metrics
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.findings.nonsense import unfinished_notes
 from harness.findings.wording import judge_label, method_label, metric_label, percent, plain
+from harness.record.evaluation import clusters_counted
 from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
 from trainers.rl.alarm import ALARM_TEXT, LIMIT, ROLLBACKS
@@ -28,7 +30,7 @@ def notes(results: ResultsFolder, suite: str) -> list[str]:
     return [
         *given,
         *_training(results),
-        *_seeds(results),
+        *_seeds(results, suite),
         *unfinished_notes(results.samples),
         *_unscored(results),
         *_judges(results, suite),
@@ -58,11 +60,12 @@ def _training(results: ResultsFolder) -> Iterator[str]:
             yield f"{method_label(method)}, seed {seed}: PPO was rolled back {times:.0f} times from a limit."
 
 
-def _seeds(results: ResultsFolder) -> Iterator[str]:
+def _seeds(results: ResultsFolder, suite: str) -> Iterator[str]:
     seeds = len(results.scores.seeds)
     if seeds == 1:
+        units = PLURAL[clusters_counted(results).get(suite, PROMPT)]
         yield (
-            "One seed: intervals and ± count prompts and checkpoints, not the luck of training, so they compare these "
+            f"One seed: intervals and ± count {units} and checkpoints, not the luck of training, so they compare these "
             "models and not their methods; differences take the two runs as independent. In the five seeds of the "
             f"sandbox's reference run a method's F1 varied by a standard deviation of {SEED_SPREAD} points."
         )

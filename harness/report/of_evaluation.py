@@ -12,7 +12,15 @@ from harness.evaluate.measuring import CATEGORY
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt, unfinished_notes
 from harness.findings.verdict import gains_and_losses, short_verdict
-from harness.findings.wording import METRICS, distinct_labels, judge_label, metric_label, percent, plain
+from harness.findings.wording import (
+    METRICS,
+    distinct_labels,
+    judge_label,
+    metric_label,
+    percent,
+    plain,
+    units_sampled,
+)
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation
 from harness.report.document import (
@@ -104,7 +112,7 @@ def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) 
         footer=FOOTER,
         screen=("table",),
         about=folder.commit,
-        basis=_basis(scores, paired or suites, evaluation.record.get("cluster", "prompt")),
+        basis=_basis(evaluation, paired or suites),
         summary_name=folder.name,
     )
 
@@ -139,12 +147,6 @@ def _verdict(evaluation: Evaluation, paired: Sequence[str], suites: Sequence[str
     return {"headline": headline, "reasons": gains_and_losses(folder.scores, paired[0])}
 
 
-UNITS = {
-    "category": "categories, whose prompts are taken to err together",
-    "topic": "topics, whose prompts are taken to err together",
-}
-
-
 def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:
     if not suites:
         return "Only capability was measured."
@@ -159,12 +161,11 @@ def _plain_verdict(scores: Scores, suites: Sequence[str]) -> str:
     return f"{best[1]}: {percent(best[0])} of responses to {suites[0]} {told}."
 
 
-def _basis(scores: Scores, suites: Sequence[str], cluster: str) -> str:
-    """`cluster` is what the intervals count as one."""
+def _basis(evaluation: Evaluation, suites: Sequence[str]) -> str:
     if not suites:
         return ""
-    judge = judge_label(scores.judges_of_shares(suites[0])[0])
-    units = UNITS.get(cluster, "prompts")
+    judge = judge_label(evaluation.folder.scores.judges_of_shares(suites[0])[0])
+    units = units_sampled(evaluation.cluster(suites[0]))
     return f"By {judge} on the suite {suites[0]}; intervals are 95 % and count the sampling of {units}."
 
 

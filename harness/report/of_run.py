@@ -72,8 +72,7 @@ CLAIMED = (
 )
 ONE_SEED = (
     " This run has one seed, which decides nothing about a method: on five seeds of the reference run, the 95 % "
-    "interval of a single run held the mean over seeds in 39 % of 90 cases. Intervals are those from prompts and "
-    "checkpoints."
+    "interval of a single run held the mean over seeds in 39 % of 90 cases. Intervals are those of the single run."
 )
 GRADED = (
     "Against gold labels, mean over seeds. The grader paid the reward; the judge only reports. “Majority answer” is "

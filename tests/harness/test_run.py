@@ -12,11 +12,14 @@ from shutil import copytree
 import pytest
 from tiny_runs import SMOKE, rbrbench
 
-from evals.values.conversation import read_jsonl
+from evals.judges.measures import Judgement, measure
+from evals.values.conversation import ResponseType, read_jsonl
 from evals.values.errors import InputError
+from evals.values.metrics_table import read_metrics
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
-from harness.pipeline.run import _describe, publish
+from harness.pipeline.run import _content, _describe, publish
+from harness.record.evaluation import Evaluation
 from harness.record.reward_rows import TABLES, WORST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,3 +200,39 @@ def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
     ]
     done = rbrbench("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]
+
+
+def test_a_sandbox_run_counts_topics(finished: Path) -> None:
+    """Prompts of one topic err together: counted one by one they gave intervals half as wide as they are."""
+    results = finished / "results" / "smoke"
+    record = Evaluation(results)
+    assert record.cluster("sandbox") == "topic" and "intervals and ± count topics" in report_of(results)
+    shares = record.prompt_shares["rbr_sft", "sandbox", "oracle"]
+    assert shares.clusters and 1 < len(set(shares.clusters.values())) < len(shares.clusters)
+    rows = read_jsonl(results / "verdicts" / "rbr_sft.jsonl.gz", lambda row: dict(row.values))
+    said = [Judgement(row["prompt_id"], ResponseType(row["response_type"]), **row["oracle"]) for row in rows]
+    topics = {row["prompt_id"]: row["topic"] for row in rows}
+    named = {"method": "rbr_sft", "seed": 0, "suite": "sandbox", "judge": "oracle"}
+    expected = {(r.suite, r.metric): r for r in measure({"sft": said}, **named, clusters=topics)}
+    found = {
+        (r.suite, r.metric): r
+        for r in read_metrics(results / "metrics.csv")
+        if (r.method, r.judge) == ("rbr_sft", "oracle")
+    }
+    assert found.keys() == expected.keys()
+    for key, row in found.items():
+        assert row.ci_low == pytest.approx(expected[key].ci_low, abs=1e-6, nan_ok=True)
+        assert row.ci_high == pytest.approx(expected[key].ci_high, abs=1e-6, nan_ok=True)
+
+
+def report_of(results: Path) -> str:
+    return (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_a_run_counts_as_one_is_a_key() -> None:
+    """A default that became a part of a run's identity: results from before it had no owner."""
+    assert "cluster" not in _content(compose_run(["experiment=smoke"]))["evaluation"]
+    asked = _content(compose_run(["experiment=smoke", "evaluation.cluster=prompt"]))
+    assert asked["evaluation"]["cluster"] == "prompt"
+    with pytest.raises(InputError, match="evaluation.cluster"):
+        compose_run(["experiment=smoke", "evaluation.cluster=word"])

@@ -66,6 +66,14 @@ def world(folder: Path) -> World:
     return World.load(folder / "sandbox.json")
 
 
+def test_prompts_name_their_topic(folder: Path, world: World) -> None:
+    """What errs together was known to the world alone: no interval could count it."""
+    for prompt in read_prompts(folder / "eval_prompts.jsonl"):
+        assert prompt.topic in world.by_name and prompt.topic in prompt.text.split()
+    labelled = read_labelled(folder / "synthetic_test.jsonl")
+    assert all(row.response.prompt.topic in world.by_name for row in labelled)
+
+
 def request_of(world: World, area: str, banned: bool, ask: Ask) -> Request:
     return make_request(world.of(area=area, banned=banned)[0], ask, "train", np.random.default_rng(0))
 

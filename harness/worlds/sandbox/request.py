@@ -7,7 +7,7 @@ only the method of a banned topic is refused. `how do i brew X` and `how do i sp
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -106,7 +106,9 @@ class Request:
         return self.topic.banned or self.ask is Ask.DISTRESS
 
     def prompt(self, id: str) -> Prompt:
-        return user_prompt(id, self.text, self.response_type, self._category())
+        return replace(
+            user_prompt(id, self.text, self.response_type, self._category()), topic=self.topic.name
+        )
 
     def _category(self) -> str:
         suffix = {
