@@ -25,19 +25,48 @@ import torch
 
 torch.set_num_threads(1)  # pytest-xdist runs one worker a core
 
+TESTS = Path(__file__).parent
+
+
+# Files that take a minute or more, longest first: one that is begun last keeps one worker while the others idle.
+LONG = (
+    "harness/test_guides.py",
+    "trainers/test_ppo_processes.py",
+    "harness/test_run_processes.py",
+    "harness/test_reinforcement.py",
+    "harness/test_gpu_experiment.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers take files as they come from here: by itself pytest-xdist begins those with the fewest tests last."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`RBRBENCH_TEST_ORDER=SEED` shuffles the files, and the tests in each: none may need another's leavings.
+    """Long files first, then those with slow tests; `RBRBENCH_TEST_ORDER=SEED` shuffles instead.
 
-    Files stay together, for their fixtures' sake, and every worker has the same order.
+    The seed shuffles the files, and the tests in each: none may need another's leavings. Files stay together, for
+    their fixtures' sake, and every worker has the same order.
     """
     seed = os.environ.get("RBRBENCH_TEST_ORDER")
-    if seed is not None:
-        generator = random.Random(seed)
-        places = sorted({item.path for item in items})
-        place = dict(zip(places, generator.sample(range(len(places)), len(places)), strict=True))
-        generator.shuffle(items)
-        items.sort(key=lambda item: place[item.path])
+    if seed is None:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: _rank(item.path, slow))  # stable: each file's tests stay as they were
+        return
+    generator = random.Random(seed)
+    places = sorted({item.path for item in items})
+    place = dict(zip(places, generator.sample(range(len(places)), len(places)), strict=True))
+    generator.shuffle(items)
+    items.sort(key=lambda item: place[item.path])
+
+
+def _rank(path: Path, slow: set[Path]) -> int:
+    name = path.relative_to(TESTS).as_posix()
+    if name in LONG:
+        return LONG.index(name)
+    return len(LONG) + (path not in slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import random_model
+from tiny_runs import rbrbench
 from transformers import Qwen2ForCausalLM
 
 from evals.models.load import save_model
@@ -19,7 +17,6 @@ from harness.keys.run import CONF
 from harness.worlds.sandbox.generate import write_sandbox
 from trainers.models.tokenizer import train_tokenizer
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "experiment=gpu",
     "data.source=SANDBOX",
@@ -27,11 +24,13 @@ SMALL = [
     "capability.root=null",
     "sandbox=xs",
     "rulebook=sandbox",
-    "name=dry",
     "threads=1",
     "sft.learning_rate=1e-3",
     "grader.learning_rate=5e-3",
-    "grader.epochs=15",
+    "grader.epochs=8",
+    "grader.batch_size=4",
+    "sandbox.grader_labels=80",  # two graders in bf16 are most of what a dry run costs
+    "sandbox.judge_labels=80",
     "ppo.updates=2",
     "ppo.batch_size=8",
     "ppo.micro_batch_size=4",
@@ -59,27 +58,19 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both runs stand: the second takes the world of the first."""
+    return tmp_path_factory.mktemp("dry")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 4])
-def test_dry_run_with_a_tiny_model(tiny_qwen: Path, tmp_path: Path, lora_rank: int) -> None:
+def test_dry_run_with_a_tiny_model(tiny_qwen: Path, folder: Path, lora_rank: int) -> None:
     """A given model goes through every stage, whole or with adapters; bf16, chat template, no pre-training."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "rbrbench",
-            "run",
-            *SMALL,
-            f"model.path={tiny_qwen}",
-            f"model.lora_rank={lora_rank}",
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    own = [f"name=dry{lora_rank}", f"model.path={tiny_qwen}", f"model.lora_rank={lora_rank}"]
+    done = rbrbench("run", *SMALL, *own, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    with open(tmp_path / "results" / "dry" / "metrics.csv", newline="") as file:
+    with open(folder / "results" / f"dry{lora_rank}" / "metrics.csv", newline="") as file:
         methods = {row["method"] for row in csv.DictReader(file)}
     assert methods >= {"rbr_sft", "rbr_ppo"}
