@@ -1,6 +1,7 @@
 """A chat with any OpenAI-compatible endpoint: concurrency, retries with jitter, a budget, keys from the
 environment. Every failure comes back as Unscored with its reason; none raises. What can never succeed (a wrong
-key, a wrong address, a setting that the server does not take) is asked a few times and no more.
+key, a wrong address, a setting that the server does not take) and a server that is gone are asked a few times and
+no more.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class ChatServer:
     def _attempt(self, ask: Callable[[openai.OpenAI], Answer]) -> Answer | Unscored:
         reason = ""
         for attempt in range(self.config.attempts):
-            if self._hopeless.reason:
-                return Unscored(self._hopeless.reason)
+            if hopeless := self._hopeless.reason():
+                return Unscored(hopeless)
             if not self._spend():
                 return Unscored(f"the budget of {self.config.max_requests} requests is spent")
             try:
@@ -96,6 +97,8 @@ class ChatServer:
                 reason = describe(error, self._key)
                 if attempt + 1 < self.config.attempts:
                     self._sleep(self._delay(attempt, error))
+                else:
+                    self._hopeless.failed(error, self._key)
             except (openai.OpenAIError, MalformedAnswer, *CANNOT_BE_READ) as error:
                 self._hopeless.failed(error, self._key)
                 return Unscored(describe(error, self._key))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import openai
@@ -14,6 +16,8 @@ import openai
 from evals.models.answer import LateAnswer
 
 FEW = 5  # failures of one kind without an answer between them, after which it is not asked any more
+PAUSE = 60.0  # seconds after which who still asks tries a silent server with one request
+GATEWAYS = (502, 503, 504)  # whoever stands before a server that is gone
 WHATEVER_IS_ASKED = (401, 404, 405, 407, 410, 501)
 MAY_BE_THE_PROMPTS = (
     400,
@@ -26,37 +30,56 @@ MAY_BE_THE_PROMPTS = (
 OF_ONE_PROMPT = re.compile(
     r"context|too (long|large|many)|filter|polic|flagged|moderat|safety|harm", re.IGNORECASE
 )
+NO_ANSWER = "no answer"
 WORD = re.compile(
     r"[\w.\[\]/-]{1,64}", re.ASCII
 )  # a code or a parameter; anything else may be the conversation
 
 
 class Hopeless:
-    """Counts failures that no further prompt can mend; `reason` is "" until there are FEW in a row."""
+    """Counts requests that failed and that no further prompt can mend; `reason` is "" until there are FEW in a row.
 
-    def __init__(self, url: str, key_variable: str) -> None:
-        self.reason = ""
-        self._url, self._key_variable = url, key_variable
+    A server that is gone may come back: a long training asks it again, by one request each PAUSE.
+    """
+
+    def __init__(self, url: str, key_variable: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url, self._key_variable, self._clock = url, key_variable, clock
         self._lock = threading.Lock()
+        self._reason = ""
         self._kind, self._times = "", 0
+        self._again = math.inf
+
+    def reason(self) -> str:
+        """Why nothing more is asked; "" where the caller may ask."""
+        with self._lock:
+            if self._reason and self._clock() >= self._again:
+                self._again = self._clock() + PAUSE
+                return ""
+            return self._reason
 
     def succeeded(self) -> None:
         with self._lock:
             self._kind, self._times = "", 0
+            if self._again < math.inf:
+                self._reason, self._again = "", math.inf
 
     def failed(self, error: Exception, key: str) -> None:
+        """`error` ended a request: the last of its attempts, where it was tried again."""
         kind = _kind(error)
         with self._lock:
             self._times = self._times + 1 if kind and kind == self._kind else bool(kind)
             self._kind = kind
-            if self._times >= FEW and not self.reason:
-                said = describe(error, key)
-                self.reason = (
-                    f"{said} to each of the first requests, so no more were sent{self._advice(error)}"
-                )
+            if self._times >= FEW and not self._reason:
+                each = "to each of" if isinstance(error, openai.APIStatusError) else "for"
+                self._reason = f"{describe(error, key)} {each} {FEW} requests in a row, so no more were sent"
+                self._reason += self._advice(error)
+            if self._reason and kind == NO_ANSWER:
+                self._again = self._clock() + PAUSE
 
     def _advice(self, error: Exception) -> str:
         status = getattr(error, "status_code", None)
+        if status is None:
+            return "; look whether the server runs, and at server.url"
         if status == 401:
             return f"; look at the key in {self._key_variable}"
         if status == 404 and not urlsplit(self._url).path.rstrip("/").endswith("/v1"):
@@ -68,8 +91,12 @@ class Hopeless:
 
 def _kind(error: Exception) -> str:
     """What must be the same in each failure; "" where another prompt may fare better."""
+    if isinstance(error, LateAnswer | openai.APIConnectionError):  # the client's own time-out is one of these
+        return NO_ANSWER
     if not isinstance(error, openai.APIStatusError):
         return ""
+    if error.status_code in GATEWAYS:
+        return NO_ANSWER
     if error.status_code in WHATEVER_IS_ASKED:
         return str(error.status_code)
     if error.status_code not in MAY_BE_THE_PROMPTS:

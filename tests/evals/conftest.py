@@ -41,7 +41,7 @@ class Endpoint(JsonServer):
             time.sleep(0.02)
         if text == "hang":
             time.sleep(1.0)
-        if text in ("429", "500", "401") or (text == "recovers" and tries < 3):
+        if text in ("429", "500", "503", "401") or (text == "recovers" and tries < 3):
             said = {"error": {"message": f"no, {handler.key}"}}
             handler.send(int(text) if text.isdigit() else 429, said)
         elif text == "413":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from evals.graders.language_model import NEITHER
 from evals.graders.question import PLAIN
 from evals.graders.server import ServerGrader
+from evals.models.answer import LateAnswer
 from evals.models.server import GraderServerSettings
+from evals.models.server_failure import FEW, PAUSE, Hopeless
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
@@ -156,6 +159,40 @@ def test_what_is_no_address_is_refused_at_once(url: str) -> None:
     assert "pass" not in str(error.value).replace("password", "")
     for sound in ("http://h", "HTTP://H:80/v1", "https://[::1]:8000/v1", "http://h/a?version=1"):
         GraderServerSettings(sound, "m")
+
+
+@pytest.mark.parametrize("trouble", ["gone", "hang", "gateway"])
+def test_a_server_that_gives_no_answer_is_asked_a_few_times(endpoint: Any, trouble: str) -> None:
+    """Each prompt had all attempts, with their pauses, of a server that was gone."""
+    settings = {"concurrency": 1, "attempts": 2, "timeout": 0.05 if trouble == "hang" else 5.0}
+    asking = grader(endpoint, **settings)
+    if trouble == "gone":
+        asking = ServerGrader(replace(asking.config, url="http://127.0.0.1:9/v1"))
+    text = {"gone": "fine", "hang": "hang", "gateway": "503"}[trouble]
+    grades = asking.grade(responses(*[text] * 20), RULES[:1])
+    assert asking.requests == 5 * 2, "five requests of two attempts"
+    reasons = [grades.reasons[row, 0] for row in range(20)]
+    assert len(set(reasons[:5])) == 1 and reasons[0].endswith(", 2 times")
+    assert len(set(reasons[5:])) == 1 and "5 requests in a row, so no more were sent" in reasons[5]
+    assert asking.grade(responses("later"), RULES).n_unscored == 2 and asking.requests == 10
+
+
+def test_a_server_that_comes_back_is_asked_again() -> None:
+    """A training of hours whose grader's server was started anew had no grade for the rest of it."""
+    now = [0.0]
+    server = Hopeless("http://h/v1", "KEY", clock=lambda: now[0])
+    for _ in range(FEW):
+        assert server.reason() == ""
+        server.failed(LateAnswer(), "")
+    assert "did not answer in time for 5 requests in a row" in server.reason()
+    now[0] = PAUSE
+    assert server.reason() == "" and server.reason() != "", "one request tries it"
+    server.failed(LateAnswer(), "")
+    assert server.reason() != ""
+    now[0] = 3 * PAUSE
+    assert server.reason() == ""
+    server.succeeded()
+    assert server.reason() == "" == server.reason()
 
 
 def test_a_moment_of_trouble_does_not_stop_the_rest(endpoint: Any) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -375,6 +376,27 @@ def test_a_server_that_dies_leaves_the_rest_intact(tmp_path: Path) -> None:
         )
     rows = metrics_of(tmp_path, "served")
     assert rows["served", "prompt_file", "f1", "string_match"]["value"] == "1.000000"
+
+
+def test_a_server_that_is_gone_is_asked_a_few_times(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A dead server was asked for each of the other prompts, with all attempts and their pauses."""
+    suite = write_suite(tmp_path, 20, 20)
+    quick = ["server.concurrency=1", "server.first_delay=0.001"]
+    with serving(tmp_path / "first", die_after=9) as server:
+        assert ask(tmp_path, server.url, suite, "served", *quick) == 3
+        port = server.port
+    said = Counter(row.get("unscored") for row in samples_of(tmp_path, "served").values())
+    (stopped,) = (reason for reason in said if reason and "no more were sent" in reason)
+    once = "the server could not be reached"
+    assert stopped.startswith(f"{once} for 5 requests in a row") and "look whether the server runs" in stopped
+    assert said == {None: 9, f"{once}, 2 times": 5, stopped: 26}
+    told = capfd.readouterr().err
+    assert told.count("in a row, so no more were sent") == 1 and "Traceback" not in told
+    with serving(tmp_path / "second", port) as server:
+        assert ask(tmp_path, server.url, suite, "served", *quick) == 0
+        assert len(server.asked) == len(set(server.asked)) == 31, "what was given is not asked for again"
 
 
 def test_samples_and_budget(tmp_path: Path) -> None:
