@@ -37,7 +37,7 @@ from harness.report.document import (
 )
 from harness.report.exports.junit import junit_xml
 from harness.report.page import html_page, markdown_page
-from harness.storage.disk import writing
+from harness.storage.disk import write_whole
 
 SENTENCES = {
     GateVerdict.NO_WORSE: "The candidate is no worse.",
@@ -90,9 +90,8 @@ def write_gate_report(folder: Path) -> tuple[Document, Path]:
         "gate.md": markdown_page(document),
         "gate.xml": junit_xml(gate),
     }
-    with writing(folder):
-        for name, content in pages.items():
-            (folder / name).write_bytes(content)
+    for name, content in pages.items():
+        write_whole(folder / name, content)
     return document, folder / "gate.html"
 
 

@@ -3,6 +3,7 @@
 New files are written to `.new`. Once all are there, with a digest of each in the manifest, the folder is renamed to
 `.ready`, in one step: from then on the new files are what the folder has, and whoever comes next, a reader too, puts
 in their places those that a kill left in `.ready`. The manifest is the last, and what only the older record had goes.
+What was drawn from the older record goes first: no page stands beside a record that it does not show.
 """
 
 from __future__ import annotations
@@ -23,6 +24,21 @@ from harness.storage.store import MANIFEST
 
 NEW, READY = ".new", ".ready"
 DIGESTS = "digests"  # of the manifest: {file: SHA-256 of its bytes}
+
+# What a command draws once its record is in place: pages, plots, exports. `rbrbench report` draws them again.
+DRAWN = (
+    *(
+        "report.html",
+        "fit.html",
+        "gold.html",
+        "gate.html",
+        "xstest.html",
+        "summary.md",
+        "gate.md",
+        "gate.xml",
+    ),
+    *("plots/*.png", "plots/*.svg", "model_card*.md", "lm_eval/*.json"),
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +71,9 @@ def settle(folder: Path) -> None:
         return
     files = [path for path in ready.rglob("*") if path.is_file()]
     if (ready / MANIFEST).is_file():
-        for name in set(_manifest(folder).get(DIGESTS, {})) - set(_manifest(ready).get(DIGESTS, {})):
+        ours = set(_manifest(ready).get(DIGESTS, {}))
+        drawn = {path.relative_to(folder).as_posix() for pattern in DRAWN for path in folder.glob(pattern)}
+        for name in (drawn | set(_manifest(folder).get(DIGESTS, {}))) - ours:
             (folder / name).unlink(missing_ok=True)
     for file in sorted(files, key=lambda file: (file.name == MANIFEST, file)):
         place = folder / file.relative_to(ready)

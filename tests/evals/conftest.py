@@ -30,17 +30,13 @@ class Endpoint(JsonServer):
             self.busy += 1
             self.most_busy = max(self.most_busy, self.busy)
             tries = sum(r["messages"] == body["messages"] for r in self.requests)
-        try:
-            self.reply(handler, body["messages"][1]["content"], tries)
-        finally:
-            with self.lock:
-                self.busy -= 1
+        text = body["messages"][1]["content"]
+        time.sleep({"slow": 0.1, "hang": 1.0}.get(text, 0.0))
+        with self.lock:  # before the answer goes, after which its asker may ask again
+            self.busy -= 1
+        self.reply(handler, text, tries)
 
     def reply(self, handler: Handler, text: str, tries: int) -> None:
-        if text == "slow":
-            time.sleep(0.02)
-        if text == "hang":
-            time.sleep(1.0)
         if text in ("429", "500", "503", "401") or (text == "recovers" and tries < 3):
             said = {"error": {"message": f"no, {handler.key}"}}
             handler.send(int(text) if text.isdigit() else 429, said)

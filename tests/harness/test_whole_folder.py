@@ -105,3 +105,24 @@ def test_a_record_of_before_digests_is_read_with_a_note(caplog: pytest.LogCaptur
     with caplog.at_level("INFO"):
         ResultsFolder(Path(__file__).parents[2] / "results" / "reference")
     assert "made before records had digests" in caplog.text
+
+
+def test_what_was_drawn_from_the_older_record_goes_before_the_new_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its page was drawn, a new record stood beside the older one's page, and nothing said so."""
+    steps, ended = 0, False
+    while not ended:
+        folder = tmp_path / str(steps)
+        folder.mkdir()
+        write_version(folder, "old")
+        for name in ("report.html", "plots/tradeoff.png", "mine.html"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("of the old one")
+        ended = not killed_at(monkeypatch, steps, lambda: write_version(folder, "new"))  # noqa: B023
+        name = json.loads((folder / "manifest.json").read_text())["name"]
+        drawn = {path.name for path in folder.rglob("*") if path.name in ("report.html", "tradeoff.png")}
+        assert name == "old" or not drawn
+        assert (folder / "mine.html").is_file(), "a file that no command makes is its owner's"
+        steps += 1
+    assert steps > 4 and name == "new"
