@@ -92,15 +92,28 @@ class LanguageModelGrader:
         names = tuple(p.name for p in propositions)
         if not responses or not propositions:
             return Grades(names, np.zeros((len(responses), len(names))))
-        if self.prompt.layout is Layout.QUESTION_FIRST:
-            pairs = [self._encoder.paired(r, p) for r in responses for p in propositions]
-            values, masses, sizes = self._probabilities(pairs, [self._encoder.common_end()])
-        else:
-            values, masses, sizes = self._probabilities(
-                self._encoder.prefixes(responses), self._encoder.suffixes(propositions)
-            )
+        values, masses, sizes = self._probabilities(*self._encoded(responses, propositions))
         shape = (len(responses), len(names))
         return self._grades(names, values.reshape(shape), masses.reshape(shape), sizes.reshape(shape))
+
+    def without_room(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> list[str]:
+        """Why, of each response that the context has no room for."""
+        if not responses or not propositions:
+            return []
+        prefixes, suffixes = self._encoded(responses, propositions)
+        sizes = np.add.outer([len(p) for p in prefixes], [len(s) for s in suffixes])
+        longest = sizes.reshape(len(responses), -1).max(1).tolist()
+        limit = context_length(self._model)
+        return [_no_room(tokens, limit) for tokens in longest if tokens > limit]
+
+    def _encoded(
+        self, responses: Sequence[Response], propositions: Sequence[Proposition]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Prefixes and suffixes; with the question first, a prefix for each (response, proposition)."""
+        if self.prompt.layout is Layout.QUESTION_FIRST:
+            pairs = [self._encoder.paired(r, p) for r in responses for p in propositions]
+            return pairs, [self._encoder.common_end()]
+        return self._encoder.prefixes(responses), self._encoder.suffixes(propositions)
 
     def _probabilities(
         self, prefixes: Sequence[list[int]], suffixes: Sequence[list[int]]
@@ -166,10 +179,14 @@ class LanguageModelGrader:
         reasons: dict[tuple[int, int], str] = {}
         for i, j in np.argwhere(~trusted).tolist():
             if longest[i] > limit:
-                reasons[i, j] = f"the conversation needs {longest[i]} tokens, the grader has room for {limit}"
+                reasons[i, j] = _no_room(int(longest[i]), limit)
             else:
                 reasons[i, j] = NEITHER if np.isfinite(masses[i, j]) else NOT_FINITE
         return Grades(names, np.where(trusted, values, np.nan), reasons)
+
+
+def _no_room(tokens: int, limit: int) -> str:
+    return f"the conversation needs {tokens} tokens, the grader has room for {limit}"
 
 
 def yes_probability(logits: torch.Tensor, forms: AnswerForms) -> tuple[torch.Tensor, torch.Tensor]:

@@ -69,6 +69,11 @@ class PromptedJudge:
         answers = self.backend.answers([self._request(r) for r in responses], self.prompt.max_new_tokens)
         return [self._judgement(r, answer) for r, answer in zip(responses, answers, strict=True)]
 
+    def without_room(self, responses: Sequence[Response]) -> list[str]:
+        """Why, of each response that the judge's context has no room for; empty where no one knows."""
+        ask = getattr(self.backend, "without_room", None)
+        return ask([self._request(r) for r in responses], self.prompt.max_new_tokens) if ask else []
+
     def _request(self, response: Response) -> JudgeQuestion:
         turns = tuple(Message(m.role, self._clean(m.content)) for m in response.prompt.messages)
         return self.prompt.write(_transcript(turns), turns, self._clean(response.text))

@@ -68,6 +68,17 @@ class RulebookJudge:
             judged |= dict(zip(rows, self._judge_type(response_type, chosen), strict=True))
         return [judged[i] for i in range(len(responses))]
 
+    def without_room(self, responses: Sequence[Response]) -> list[str]:
+        """Why, of each response that the grader's context has no room for; empty where no one knows."""
+        ask = getattr(self.grader, "without_room", None)
+        reasons: list[str] = []
+        if ask is None:
+            return reasons
+        for kind in dict.fromkeys(map(response_type_of, responses)):
+            asked = [self.rulebook.propositions[name] for name in self._names(kind)]
+            reasons += ask([r for r in responses if response_type_of(r) is kind], asked)
+        return reasons
+
     def _judge_type(self, response_type: ResponseType, responses: Sequence[Response]) -> list[Judgement]:
         names = self._names(response_type)
         grades = self.grader.grade(responses, [self.rulebook.propositions[name] for name in names])

@@ -79,15 +79,19 @@ class LocalBackend:
     def answers(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str | Unscored]:
         rows = [self._token_ids(request) for request in requests]
         room = context_length(self.model) - max_new_tokens
-        answers: list[str | Unscored] = [
-            Unscored(f"the judge's context of {room + max_new_tokens} tokens is too short") for _ in rows
-        ]
+        answers: list[str | Unscored] = [Unscored(_too_short(room + max_new_tokens)) for _ in rows]
         order = sorted((i for i, row in enumerate(rows) if len(row) <= room), key=lambda i: -len(rows[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             for i, text in zip(batch, self._write([rows[i] for i in batch], max_new_tokens), strict=True):
                 answers[i] = text
         return answers
+
+    def without_room(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str]:
+        """Why, of each question that the context has no room for."""
+        context = context_length(self.model)
+        rows = (self._token_ids(request) for request in requests)
+        return [_too_short(context) for row in rows if len(row) > context - max_new_tokens]
 
     def _write(self, rows: Sequence[list[int]], max_new_tokens: int) -> list[str]:
         written = generate(
@@ -132,6 +136,10 @@ class ServerBackend:
             return _text(self.server.complete_text(request.text, **options))
 
         return list(self.server.map(ask, requests))
+
+
+def _too_short(context: int) -> str:
+    return f"the judge's context of {context} tokens is too short"
 
 
 def _text(completion: Any) -> str | Unscored:

@@ -274,6 +274,12 @@ def _check_weights(folder: Path, adapter: bool) -> None:
                 )
 
 
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """{tensor: shape} of all files of weights, of which the headers are read. Raises InputError for damaged ones."""
+    files = _weight_files(folder, (folder / ADAPTER).is_file())
+    return {name: shape for file in files for name, shape in shapes_in(file).items()}
+
+
 def _weight_files(folder: Path, adapter: bool) -> list[Path]:
     """The files that transformers reads the weights from."""
     if adapter:

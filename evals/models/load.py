@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from evals.models.folder import check_folder, check_tokenizer, embedding_rows
+from evals.models.folder import check_folder, check_tokenizer, embedding_rows, weight_shapes
 from evals.values.conversation import Message, Prompt
 from evals.values.errors import InputError
 
@@ -81,6 +82,26 @@ def check_padding(
 def load_causal_lm(path: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """A causal language model in evaluation mode. Raises InputError without safetensors weights."""
     return _load(AutoModelForCausalLM, path, dtype)
+
+
+def seems_whole(path: str | Path) -> bool:
+    """Whether a folder's weights have the names and shapes of its causal model, by their headers alone.
+
+    False is a doubt: the library renames and joins the weights of some models when it loads them.
+    """
+    folder = Path(path).expanduser()
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        found = weight_shapes(folder)
+    except (
+        Exception
+    ):  # the folder is a stranger's, and the libraries raise of all kinds: loading says what is wrong
+        return False
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in tied}
+    return wanted == {name: shape for name, shape in found.items() if name not in tied}
 
 
 def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:

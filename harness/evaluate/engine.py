@@ -20,6 +20,7 @@ from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
+from harness.evaluate.beforehand import check_models, check_rooms
 from harness.evaluate.comparing import (
     COMPARISONS,
     Compared,
@@ -91,6 +92,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
         for name, source in sources.items()
     ]
     _check_capability(config, models)
+    check_rooms(judges, suites, config.max_unscored, config.correction.by)
     labels, why_not = find_labels(config.card, config.data.root)
     record = evaluation_record(config, models, suites, judges)
     folder = Path(config.results) / config.name
@@ -99,6 +101,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
         with writing(folder):
             stack.enter_context(locked(folder / ".lock"))
         store = Path(config.results) / ".store"
+        check_models(models, suites, store / "responses")
         cards, notes = {}, []
         if labels is not None and suites:
             keys = config.card

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from evals.suites import Suite
 from harness.runtime.console import Console
@@ -20,13 +21,8 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
     without a response is.
     """
     expected = model.expected(suite)
-    header = {
-        "model": dict(model.identity),
-        "suite": suite.name,
-        "version": suite.version,
-        "decoding": dict(model.decoding),
-    }
-    with AppendLog(store / digest(header) / "outcomes.jsonl", header) as log:
+    path, header = _log_of(model, suite, store)
+    with AppendLog(path, header) as log:
         found = {outcome.key: outcome for outcome in map(Outcome.of_row, log.rows) if outcome is not None}
         missing = [(p, s) for p, s in expected if (p.id, s) not in found or found[p.id, s].text is None]
         if missing:
@@ -42,3 +38,19 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
 
                 model.respond(suite, missing, keep)
     return [found.get((p.id, s)) or Outcome(p.id, s, None, False, "was not asked") for p, s in expected]
+
+
+def is_begun(model: Model, suite: Suite, store: Path) -> bool:
+    """Whether the model was asked for this suite before."""
+    return _log_of(model, suite, store)[0].is_file()
+
+
+def _log_of(model: Model, suite: Suite, store: Path) -> tuple[Path, dict[str, Any]]:
+    """Where a model's responses to a suite stand, and what the file's first line says."""
+    header = {
+        "model": dict(model.identity),
+        "suite": suite.name,
+        "version": suite.version,
+        "decoding": dict(model.decoding),
+    }
+    return store / digest(header) / "outcomes.jsonl", header

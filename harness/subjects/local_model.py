@@ -78,6 +78,14 @@ class LocalModel:
         asked = [(prompt, sample) for prompt, sample in missing if prompt.id not in reasons]
         sample_pairs(model, tokenizer, asked, decoding, lambda done: store([_outcome(r) for r in done]))
 
+    def check_weights(self) -> None:
+        """Raises InputError where the weights are not the model's; where their headers raise no doubt, none is read."""
+        from evals.models.load import seems_whole
+
+        if not seems_whole(self.folder):
+            _ = self.loaded
+            self.unload()
+
     @cached_property
     def loaded(self) -> tuple[Any, Any]:
         """(model, tokenizer); both are kept for the next suite."""

@@ -313,6 +313,17 @@ def test_a_conversation_longer_than_the_model_is_unscored_alone() -> None:
     assert grades.reasons[4, 0] == "the conversation needs 69 tokens, the grader has room for 40"
 
 
+@pytest.mark.parametrize("prompt", [PLAIN, GraderPrompt(Layout.QUESTION_FIRST, "{question} {response}")])
+def test_room_is_known_before_anything_is_graded(prompt: GraderPrompt) -> None:
+    """That a grader's context is too short was told when all responses had been written."""
+    grader = lm_grader(model=llama(context=40), prompt=prompt)
+    asked = [*RESPONSES, Response(user_prompt("long", "help " * 60), "")]
+    reasons = {row: reason for (row, _), reason in grader.grade(asked, RULES).reasons.items()}
+    told = [reason for _, reason in sorted(reasons.items()) if "has room for 40" in reason]
+    assert grader.without_room(asked, RULES) == told and "the grader has room for 40" in told[-1]
+    assert grader.without_room([], RULES) == []
+
+
 # --- shared prefixes -------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from evals.models.load import (
     load_tokenizer,
     prompt_token_ids,
     save_model,
+    seems_whole,
 )
 from evals.values.conversation import Message, user_prompt
 from evals.values.errors import InputError
@@ -115,6 +116,18 @@ def test_prompt_longer_than_the_model_is_named() -> None:
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
     (file,) = folder.glob("*.safetensors")
     save_file(change(load_file(file)), file, {"format": "pt"})
+
+
+def test_headers_alone_tell_whole_weights(tmp_path: Path) -> None:
+    """A model without fault was read twice, or a fault was seen by reading all weights alone."""
+    for tied in (False, True):
+        folder = tmp_path / f"tied-{tied}"
+        whole = random_model(LlamaForCausalLM, len(WORDS), tie_word_embeddings=tied, **SIZES)
+        save_model(whole, tokenizer(), folder)
+        assert seems_whole(folder)
+        edit_weights(folder, lambda w: {k: v for k, v in w.items() if "layers.0.mlp.up" not in k})
+        assert not seems_whole(folder)
+    assert not seems_whole(tmp_path)
 
 
 DAMAGES: dict[str, tuple[Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]], str]] = {

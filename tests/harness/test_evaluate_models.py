@@ -122,6 +122,32 @@ def test_a_long_prompt_is_unscored(tmp_path: Path, model: Path) -> None:
     assert "tokens, the model's room for prompts is 116" in found[2].reason
 
 
+def test_a_judge_without_room_is_told_before_the_first_response(
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """That no prompt fits the judge's context was told when all responses had been written."""
+    suite = write_suite(tmp_path, 3, 3)
+    asked = [f"subject.path={model}", *GREEDY, "judges=[harmbench]", f"judges.harmbench.model={model}"]
+    assert evaluate(tmp_path, suite, *asked, "name=room") == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "judges.harmbench" in said and "has no room for 6 of 6 prompts of prompt_file" in said
+    assert not list(tmp_path.rglob("outcomes.jsonl")) and "Traceback" not in said
+    assert evaluate(tmp_path, suite, *asked, "name=room", "max_unscored=1") == 0
+
+
+def test_a_second_model_that_cannot_be_loaded_is_told_before_the_first_answers(
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Weights of another shape were told when the first model had answered everything."""
+    suite, other = write_suite(tmp_path, 2, 2), shutil.copytree(model, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(settings | {"intermediate_size": 48}))
+    named = [f"models.a.subject.path={model}", f"models.b.subject.path={other}", *GREEDY]
+    assert evaluate(tmp_path, suite, *named, "name=two") == 2
+    assert "have another shape of" in " ".join(capfd.readouterr().err.split())
+    assert not list(tmp_path.rglob("outcomes.jsonl"))
+
+
 def test_models_without_padding_or_template(tmp_path: Path, model: Path) -> None:
     """Most released models have no PAD of their own; base models have no chat template."""
     bare = shutil.copytree(model, tmp_path / "bare")
