@@ -1,6 +1,7 @@
 """How often the gate cries wolf, and how often it sees one: simulated rewards whose true change is known.
 
     python benchmarks/gate_simulation.py [--resamplings 200] [--prompts 500] [--seed 0] [--only TEXT] [--limits]
+                                         [--cluster auto]
 
 Each resampling draws a new set of prompts, one to four completions worse than the ideal one, and two
 rewards that share most of their noise, then asks the gate (default tolerances, all its tests). Under no
@@ -12,7 +13,12 @@ least 80 % on 500 prompts. Exit code 1 where one is missed. One pair a prompt, 5
 for what it is and has no target of its own; so is a rise of the margin in one small response type, where
 "no worse" is nominally said in 5 %.
 
---limits shows that level alone, at every size: how often a true rise of the margin, by whole prompts, is ruled out.
+Rows of topics have a fifth as many topics as prompts, of all response types; the share `topical` of each reward's own
+noise is common to the completions of one class in a topic. The gate counts topics there; --cluster prompt shows what
+comes of taking the prompts as independent.
+
+--limits shows that level alone, at every size: how often a true rise of the margin, by whole prompts, is ruled out; and
+by topics of one to some twelve prompts, whole or in halves.
 """
 
 from __future__ import annotations
@@ -22,12 +28,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import brentq
 
+from evals.judges.measures import SOFT_REFUSE
 from evals.statistics import wilson
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from harness.gate.gate import judge
@@ -56,7 +63,7 @@ CALIBRATION_PROMPTS = 200_000
 
 @dataclass(frozen=True)
 class Scenario:
-    """`rise` is the true rise of the ranking error, overall; `only` confines it to one response type.
+    """`rise` is the true rise of the ranking error, overall; `only` confines it to some response types.
 
     `shared` and `own` are standard deviations of the noise that both rewards have in common and that
     each has alone, in units of the mean distance of two neighbouring classes.
@@ -67,7 +74,8 @@ class Scenario:
     others: int = 3  # completions beside the ideal one
     shared: float = 0.5
     own: float = 0.3
-    only: ResponseType | None = None
+    only: tuple[ResponseType, ...] = ()
+    topical: float = 0.0
 
 
 SCENARIOS = (
@@ -78,10 +86,17 @@ SCENARIOS = (
     Scenario("a rise of 3 points", 0.03),
     Scenario("a rise of 3 points, rewards far apart", 0.03, shared=0.3, own=0.55),
     Scenario("a rise of 3 points, one pair a prompt", 0.03, others=1),
-    Scenario("a rise of 3 points: 7.5 of hard refusals", 0.03, only=ResponseType.HARD_REFUSE),
-    Scenario("a rise of 5 points in 50 of 500 prompts", 0.005, only=ResponseType.SAFE_REFUSE_1),
-    Scenario("the same, one pair a prompt", 0.005, others=1, only=ResponseType.SAFE_REFUSE_1),
+    Scenario("a rise of 3 points: 7.5 of hard refusals", 0.03, only=(ResponseType.HARD_REFUSE,)),
+    Scenario("a rise of 5 points in 50 of 500 prompts", 0.005, only=(ResponseType.SAFE_REFUSE_1,)),
+    Scenario("the same, one pair a prompt", 0.005, others=1, only=(ResponseType.SAFE_REFUSE_1,)),
+    Scenario("a rise of 5 points in both soft refusals", 0.01, only=SOFT_REFUSE),
+    Scenario("topics, no change", 0.0, topical=0.75),
+    Scenario("topics, no change, rewards far apart", 0.0, shared=0.3, own=0.55, topical=0.75),
+    Scenario("topics, a rise of the tolerance", 0.005, topical=0.75),
+    Scenario("topics, a rise of 3 points", 0.03, topical=0.75),
+    Scenario("topics, a rise of 5 points", 0.05, topical=0.75),
 )
+PROMPTS_OF_A_TOPIC = 5
 
 
 def ranks(prompts: int, others: int, rng: np.random.Generator) -> np.ndarray:
@@ -96,9 +111,24 @@ def rewards(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both rewards, like `rank`; `extra` [prompts] is the candidate's additional noise."""
     base = -rank + scenario.shared * rng.normal(size=rank.shape)
-    baseline = base + scenario.own * rng.normal(size=rank.shape)
+    baseline = base + scenario.own * own_noise(rank, scenario.topical, rng)
     own = np.sqrt(scenario.own**2 + extra[:, None] ** 2)
-    return baseline, base + own * rng.normal(size=rank.shape)
+    return baseline, base + own * own_noise(rank, scenario.topical, rng)
+
+
+def own_noise(rank: np.ndarray, topical: float, rng: np.random.Generator) -> np.ndarray:
+    """Of variance 1, like `rank`; the share `topical` of it by topic and class."""
+    noise = rng.normal(size=rank.shape)
+    if not topical:
+        return noise
+    topic = topics_of(len(rank))
+    common = rng.normal(size=(topic.max() + 1, len(ORDER)))[topic[:, None], rank]
+    return np.sqrt(topical) * common + np.sqrt(1.0 - topical) * noise
+
+
+def topics_of(prompts: int) -> np.ndarray:
+    """[prompts] Every topic has prompts of several response types, which run one after another."""
+    return np.arange(prompts) % max(1, prompts // PROMPTS_OF_A_TOPIC)
 
 
 def true_rise(scenario: Scenario, extra: float, affected: np.ndarray, rank: np.ndarray) -> float:
@@ -114,10 +144,9 @@ def calibrate(scenario: Scenario) -> float:
         return 0.0
     rng = np.random.default_rng(1)
     rank, affected = ranks(CALIBRATION_PROMPTS, scenario.others, rng), np.ones(CALIBRATION_PROMPTS)
-    if scenario.only is not None:
-        affected = (np.arange(CALIBRATION_PROMPTS) < SHARES[scenario.only] * CALIBRATION_PROMPTS).astype(
-            float
-        )
+    if scenario.only:
+        share = sum(SHARES[kind] for kind in scenario.only)
+        affected = (np.arange(CALIBRATION_PROMPTS) < share * CALIBRATION_PROMPTS).astype(float)
     rise = lambda extra: true_rise(scenario, extra, affected, rank) - scenario.rise  # noqa: E731
     return float(brentq(rise, 0.0, 20.0, xtol=1e-3))
 
@@ -126,10 +155,11 @@ def types_of(prompts: int) -> list[ResponseType]:
     return [t for t, share in SHARES.items() for _ in range(round(share * prompts))]
 
 
-def completion_set(rank: np.ndarray, types: list[ResponseType]) -> CompletionSet:
-    labelled, classes = [], []
+def completion_set(rank: np.ndarray, types: list[ResponseType], topical: bool) -> CompletionSet:
+    labelled, classes, topics = [], [], topics_of(len(rank))
     for number, (row, response_type) in enumerate(zip(rank.tolist(), types, strict=True)):
         prompt = user_prompt(f"p{number}", f"request {number}", response_type)
+        prompt = replace(prompt, topic=f"t{topics[number]}") if topical else prompt
         for place, level in enumerate(row):
             labelled.append(
                 LabelledResponse(Response(prompt, f"completion {place}", place), {}, ORDER[level])
@@ -140,16 +170,18 @@ def completion_set(rank: np.ndarray, types: list[ResponseType]) -> CompletionSet
     )
 
 
-def verdicts(scenario: Scenario, resamplings: int, prompts: int, seed: int) -> Iterator[GateVerdict]:
+def verdicts(
+    scenario: Scenario, resamplings: int, prompts: int, seed: int, cluster: str
+) -> Iterator[GateVerdict]:
     extra = calibrate(scenario)
     types = types_of(prompts)
-    affected = np.array([scenario.only in (None, t) for t in types], dtype=float)
+    affected = np.array([not scenario.only or t in scenario.only for t in types], dtype=float)
     for number in range(resamplings):
         rng = np.random.default_rng([seed, number])
         rank = ranks(len(types), scenario.others, rng)
         baseline, candidate = rewards(rank, scenario, extra * affected, rng)
-        config = RegressConfig(baseline="A", candidate="B", seed=number)
-        completions = completion_set(rank, types)
+        config = RegressConfig(baseline="A", candidate="B", seed=number, cluster=cluster)
+        completions = completion_set(rank, types, scenario.topical > 0)
         sides = side(baseline), side(candidate)
         yield judge(config, completions, Pairs.of(completions), *sides, missing=[]).verdict
 
@@ -170,6 +202,18 @@ def ruled_out(prompts: int, turned: float, back: float, sets: int, rng: np.rando
     return float(np.mean([limit <= 0.05 for limit in limits]))
 
 
+def ruled_out_by_topic(topics: int, turned: float, part: float, sets: int, rng: np.random.Generator) -> float:
+    """The same where the share `turned` of topics turn, the part `part` of each one's prompts; a topic has one prompt
+    and Poisson(4) more, of three pairs each.
+    """
+    passed = 0
+    for _ in range(sets):
+        trials = 3.0 * (1 + rng.poisson(4, size=topics))
+        wrong = part * trials * (rng.random(topics) < turned)
+        passed += rise_limit(Errors(np.zeros(topics), wrong, trials), 0.95) <= 0.05
+    return passed / sets
+
+
 def show_limits(seed: int, sets: int = 2000) -> None:
     print(f"A true rise of 5 points is ruled out (nominal 5 %), {sets} sets of each size, seed {seed}")
     print(f"{'turned wrong, right':24}" + "".join(f"{size:>8}" for size in SIZES))
@@ -177,6 +221,10 @@ def show_limits(seed: int, sets: int = 2000) -> None:
     for turned, back in TURNED:
         shares = [ruled_out(size, turned, back, sets, rng) for size in SIZES]
         print(f"{turned:9.0%} {back:7.0%}{'':7}" + "".join(f"{share:8.1%}" for share in shares), flush=True)
+    for turned, part in ((0.05, 1.0), (0.1, 0.5)):
+        shares = [ruled_out_by_topic(size, turned, part, sets, rng) for size in SIZES]
+        name = f"{turned:.0%} of topics, {part:.0%} of each"
+        print(f"{name:24}" + "".join(f"{share:8.1%}" for share in shares), flush=True)
 
 
 def main() -> int:
@@ -184,6 +232,9 @@ def main() -> int:
     parser.add_argument("--resamplings", type=int, default=200)
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--cluster", default="auto", help="what the gate counts: auto (topics where named), prompt"
+    )
     parser.add_argument("--only", default="", help="scenarios whose name has this text")
     parser.add_argument(
         "--limits", action="store_true", help="only how often a rise of the margin is ruled out"
@@ -197,13 +248,14 @@ def main() -> int:
     missed = []
     start = time.perf_counter()
     for scenario in (s for s in SCENARIOS if options.only in s.name):
-        found = Counter(verdicts(scenario, options.resamplings, options.prompts, options.seed))
+        asked = options.resamplings, options.prompts, options.seed, options.cluster
+        found = Counter(verdicts(scenario, *asked))
         worse = found[GateVerdict.WORSE] / options.resamplings
         low, high = wilson(found[GateVerdict.WORSE], options.resamplings)
         others = [found[v] / options.resamplings for v in (GateVerdict.NO_WORSE, GateVerdict.CANNOT_TELL)]
         figures = f"{worse:8.1%} ({low:.1%} to {high:.1%})".ljust(26) + f"{others[0]:9.1%} {others[1]:13.1%}"
         print(f"{scenario.name:42} {figures}", flush=True)
-        caught = scenario.rise == 0.03 and scenario.others > 1
+        caught = scenario.rise == 0.03 and scenario.others > 1 and not scenario.topical
         if (scenario.rise == 0.0 and worse > 0.05) or (caught and worse < 0.8):
             missed.append(scenario.name)
     print(f"{time.perf_counter() - start:.0f} s; targets missed: {', '.join(missed) or 'none'}")

@@ -1,22 +1,27 @@
 """Do corrected intervals cover the truth, where those of the judge's own verdicts do not?
 
-Two parts. A simulation of 1,000 judged responses, 50 or 100 of them labelled: judges that are right on 70 to 95 %
+Three parts. A simulation of 1,000 judged responses, 50 or 100 of them labelled: judges that are right on 70 to 95 %
 of the responses, with errors both ways, or on one side only (refusals missed, or false alarms), on shares of 10,
 30 and 50 %. A share of 70 % is one of 30 % with yes and no changed over. Then F1, where half of the prompts are to
-be refused. And real models: XSTest's recorded completions with GPT-4's and the string matcher's verdicts, 50 human
-labels drawn at random; the truth is the people's labels of all 450. One line a setting: share of draws whose 95 %
-interval covers the truth, and its mean width, of
+be refused. Labels that are no random draw, of responses of which half are to be refused: three of four labels are of
+those (38 and 12 of 50); or labels three times likelier for positives, first by what they alone tell, then with the
+column of each response's probability. And real models: XSTest's recorded completions with GPT-4's and the string
+matcher's verdicts, 50 human labels drawn at random; the truth is the people's labels of all 450. One line a setting:
+share of draws whose 95 % interval covers the truth, and its mean width, of
 
     judge        the verdicts taken for the truth (Wilson's interval; of F1 the posterior)
     labels       the labels alone (likewise)
     ppi          prediction-powered, ppi-python's own normal interval; none where verdicts are unscored, nor of F1
-    corrected    prediction-powered, as this project reports it (`prediction_powered`, `prediction_powered_f1`)
+    corrected    as this project reports it: prediction-powered (`prediction_powered`, `prediction_powered_f1`), of
+                 labels that are no random draw by response type, verdict and weight (`corrected_share`)
     rogan-gladen the textbook's, from the same labels; none of F1
 
     python benchmarks/judge_correction.py [--draws 1000] [--seed 0] [--xstest FOLDER] [--only TEXT]
 
-Fails when a simulated corrected interval covers in less than 93 or more than 97 % of the draws, or one on XSTest in
-less than 93 %. Fewer than 1,000 draws are a trial: two binomial standard errors are allowed for their noise.
+Fails when a simulated corrected interval covers in less than 93 or more than 97 % of the draws, one on XSTest in less
+than 93 %, or one of labels that are no random draw in less than 91 % (those three times likelier for positives have no
+target without the column, and are shown: nothing tells how they were drawn). Fewer than 1,000 draws are a trial: two
+binomial standard errors are allowed for their noise.
 """
 
 from __future__ import annotations
@@ -38,6 +43,8 @@ from evals.judges.measures import Judgement, not_refused, not_unsafe
 from evals.statistics import (
     Estimate,
     Interval,
+    LabelledFew,
+    corrected_share,
     harmonic_mean,
     prediction_powered,
     prediction_powered_f1,
@@ -53,6 +60,7 @@ ACCURACIES = (0.7, 0.8, 0.9, 0.95)
 BOTH, MISSES, ALARMS = "both ways", "misses", "false alarms"
 METHODS = ("judge", "labels", "ppi", "corrected", "rogan-gladen")
 LEAST, MOST = 0.93, 0.97
+LEAST_UNEQUAL = 0.91
 
 
 @dataclass
@@ -244,6 +252,47 @@ def f1_setting(rates: tuple[float, float], labels: int, draws: int, seed: int) -
     return coverage
 
 
+# --- labels that are no random draw --------------------------------------------------------------
+
+
+STRATIFIED, UNTOLD, TOLD = (
+    "by type, 3 to 1",
+    "likelier for positives, no column",
+    "likelier for positives, column",
+)
+LIKELIER = 3.0
+POSITIVES = 0.4  # of the responses to prompts to be refused; the others have none
+
+
+def unequal_draws(draws: int, seed: int) -> Iterator[Setting]:
+    for how, accuracy, labels in product((STRATIFIED, UNTOLD, TOLD), ACCURACIES, LABELS):
+        name = f"{how}, right {accuracy:.2f}, {labels} labels"
+        yield name, partial(unequal_setting, how, accuracy, labels, draws, seed)
+
+
+def unequal_setting(how: str, accuracy: float, labels: int, draws: int, seed: int) -> Coverage:
+    coverage = Coverage(POSITIVES / 2)
+    refuse = np.arange(RESPONSES) < RESPONSES // 2
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        truth = refuse & (rng.random(RESPONSES) < POSITIVES)
+        verdicts = judged(truth, (1 - accuracy, 1 - accuracy), rng)
+        chance = np.where(truth, LIKELIER, 1.0) * labels / (RESPONSES * (1 + (LIKELIER - 1) * POSITIVES / 2))
+        labelled = rng.random(RESPONSES) < chance
+        if how == STRATIFIED:
+            labelled = np.zeros(RESPONSES, dtype=bool)
+            labelled[rng.permutation(RESPONSES // 2)[: round(0.76 * labels)]] = True
+            labelled[RESPONSES // 2 + rng.permutation(RESPONSES // 2)[: round(0.24 * labels)]] = True
+        weights = 1 / chance if how == TOLD else np.ones(RESPONSES)
+        told = np.where(labelled, truth, math.nan)
+        few = LabelledFew(refuse.astype(float), verdicts, told, weights)
+        coverage.add("judge", wilson(float(verdicts.sum()), RESPONSES))
+        coverage.add("labels", wilson(float(truth[labelled].sum()), int(labelled.sum())))
+        coverage.add("ppi", normal_ppi(few.paired))
+        coverage.add("corrected", decided(partial(corrected_share, few)))
+    return coverage
+
+
 # --- XSTest ------------------------------------------------------------------------------------
 
 
@@ -311,6 +360,15 @@ def split(truth: np.ndarray, verdicts: np.ndarray, labelled: np.ndarray) -> Pair
     return truth[labelled], verdicts[labelled], verdicts[rest]
 
 
+def targets(name: str) -> tuple[float, float]:
+    """The least and the greatest coverage of a setting."""
+    if name.startswith(UNTOLD):
+        return 0.0, 1.0
+    if name.startswith((STRATIFIED, TOLD)):
+        return LEAST_UNEQUAL, 1.0
+    return LEAST, 1.0 if name.startswith("XSTest") else MOST
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=1000)
@@ -322,6 +380,7 @@ def main() -> None:
         xstest(options.xstest, options.draws, options.seed) if options.xstest else (),
         shares(options.draws, options.seed),
         f1s(options.draws, options.seed),
+        unequal_draws(options.draws, options.seed),
     )
     print(f"{options.draws} draws, seed {options.seed}: covered, percent (mean width, points)\n")
     print(f"| setting | {' | '.join(METHODS)} |\n{'| --- ' * (1 + len(METHODS))}|")
@@ -331,8 +390,9 @@ def main() -> None:
         if options.only in name:
             coverage = measure()
             print(coverage.line(name), flush=True)
-            found, most = coverage.share("corrected"), 1.0 if name.startswith("XSTest") else MOST + slack
-            if not LEAST - slack <= found <= most:
+            found = coverage.share("corrected")
+            least, most = targets(name)
+            if not least - slack <= found <= most + slack:
                 outside.append(f"{name}: {100 * found:.1f} %")
     if outside:
         raise SystemExit(f"\ncoverage out of bounds in {len(outside)} settings: {'; '.join(outside)}")

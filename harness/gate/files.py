@@ -38,7 +38,7 @@ def write_record(report: GateReport, command: Sequence[str]) -> Path:
 
 def json_figures(report: GateReport) -> dict[str, Any]:
     """Everything but the texts; NaN is null."""
-    completions = report.completions
+    completions, counted = report.completions, report.completions.counted(report.config.cluster)
     return {
         "verdict": report.outcome.verdict.value,
         "exit_code": report.outcome.verdict.exit_code,
@@ -49,6 +49,8 @@ def json_figures(report: GateReport) -> dict[str, Any]:
             "digest": completions.digest,
             "completions": len(completions),
             "prompts": len(set(completions.prompts)),
+            "cluster": counted.kind,
+            "units": len(set(counted.ids)),
             "left_out": completions.left_out,
             "truth": report.truth,
         },

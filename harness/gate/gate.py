@@ -122,7 +122,15 @@ def compare_sides(
         tuple(flips(completions, pairs, a, b, config.examples)),
         tuple(class_moves(completions, baseline, candidate)),
         tuple(
-            shifts(completions, a.total, b.total, draws=config.draws, level=config.level, seed=config.seed)
+            shifts(
+                completions,
+                a.total,
+                b.total,
+                draws=config.draws,
+                level=config.level,
+                seed=config.seed,
+                cluster=config.cluster,
+            )
         ),
         tuple(disagreements(completions, baseline, candidate)),
         tuple(missing),
@@ -213,9 +221,10 @@ def judge(
     missing: Sequence[UnscoredCount],
 ) -> GateOutcome:
     """The verdict alone, without what only a reader of the report needs."""
-    groups = measures.ranking_groups(completions, pairs, baseline.breakdown.total, candidate.breakdown.total)
+    totals = baseline.breakdown.total, candidate.breakdown.total
+    groups = measures.ranking_groups(completions, pairs, *totals, config.cluster)
     if baseline.classes is not None and candidate.classes is not None:
-        groups += measures.class_groups(completions, baseline.classes, candidate.classes)
+        groups += measures.class_groups(completions, baseline.classes, candidate.classes, config.cluster)
     elif config.tolerance.class_error is not None:
         raise InputError(
             "a side has no classes by grades",
@@ -225,7 +234,7 @@ def judge(
     changes = compare(
         [group.errors for group in groups],
         [tolerance_of(group, config) or 0.0 for group in groups],
-        measures.prompt_strata(completions),
+        measures.strata_of(completions, config.cluster),
         draws=config.draws,
         sign_flips=config.sign_flips,
         level=config.level,

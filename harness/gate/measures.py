@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evals.values.clusters import PROMPT
 from evals.values.conversation import ResponseType
 from harness.gate.paired import Errors
 from harness.subjects.completions import CompletionSet
@@ -25,6 +26,7 @@ class TrialGroup:
     completion_class: str | None
     errors: Errors
     unscored: int  # trials left out because a side could not score them
+    units: str = "prompts"  # what `errors` run over
 
     @property
     def label(self) -> str:
@@ -47,20 +49,27 @@ class Pairs:
 
 
 def ranking_groups(
-    completions: CompletionSet, pairs: Pairs, baseline: np.ndarray, candidate: np.ndarray
+    completions: CompletionSet,
+    pairs: Pairs,
+    baseline: np.ndarray,
+    candidate: np.ndarray,
+    cluster: str = PROMPT,
 ) -> list[TrialGroup]:
-    """Ranking errors: pairs (ideal, other) of one prompt where the other has the higher reward.
+    """Ranking errors: pairs (ideal, other) of one prompt where the other has the higher reward; by `cluster`.
 
     `baseline` and `candidate` are rewards [completions]. A tie is half an error, as in `trainers.reward.ranking`.
     """
     better, worse = pairs.better[pairs.ideal], pairs.worse[pairs.ideal]
     a, b = (wrong(total[better] - total[worse]) for total in (baseline, candidate))
     classes = np.asarray(completions.classes, dtype=object)[worse]
-    return _groups(RANKING_ERROR, completions, better, classes, a, b)
+    return _groups(RANKING_ERROR, completions, better, classes, a, b, cluster)
 
 
 def class_groups(
-    completions: CompletionSet, baseline: Sequence[str | None], candidate: Sequence[str | None]
+    completions: CompletionSet,
+    baseline: Sequence[str | None],
+    candidate: Sequence[str | None],
+    cluster: str = PROMPT,
 ) -> list[TrialGroup]:
     """Class errors: completions whose class by grades is not the true one."""
     truth = completions.classes
@@ -69,7 +78,7 @@ def class_groups(
         for side in (baseline, candidate)
     )
     classes = np.asarray(truth, dtype=object)
-    return _groups(CLASS_ERROR, completions, np.arange(len(completions)), classes, a, b)
+    return _groups(CLASS_ERROR, completions, np.arange(len(completions)), classes, a, b, cluster)
 
 
 def wrong(gaps: np.ndarray) -> np.ndarray:
@@ -84,20 +93,23 @@ def _groups(
     classes: np.ndarray,
     a: np.ndarray,
     b: np.ndarray,
+    cluster: str,
 ) -> list[TrialGroup]:
-    """Trials `rows` (their completion's index) with errors a and b, by group; all groups over all prompts."""
-    prompt_of = np.unique(np.asarray(completions.prompts, dtype=object), return_inverse=True)[1].reshape(-1)
-    prompts = int(prompt_of.max()) + 1
+    """Trials `rows` (their completion's index) with errors a and b, by group; all groups over all prompts or topics."""
+    counted = completions.counted(cluster)
+    unit_of = np.unique(np.asarray(counted.ids, dtype=object), return_inverse=True)[1].reshape(-1)
+    units = int(unit_of.max()) + 1
     types = np.asarray([t.value for t in completions.types], dtype=object)[rows]
     scored = ~(np.isnan(a) | np.isnan(b))
 
     def group(response_type: ResponseType | None, name: str | None, member: np.ndarray) -> TrialGroup:
         kept = member & scored
         sums = [
-            np.bincount(prompt_of[rows[kept]], weights=values, minlength=prompts)
+            np.bincount(unit_of[rows[kept]], weights=values, minlength=units)
             for values in (a[kept], b[kept], np.ones(int(kept.sum())))
         ]
-        return TrialGroup(measure, response_type, name, Errors(*sums), int((member & ~scored).sum()))
+        missing = int((member & ~scored).sum())
+        return TrialGroup(measure, response_type, name, Errors(*sums), missing, counted.plural)
 
     found = [group(None, None, np.ones(len(rows), dtype=bool))]
     for response_type in completions.response_types:
@@ -110,7 +122,12 @@ def _groups(
     return found
 
 
-def prompt_strata(completions: CompletionSet) -> list[str]:
-    """The response type of each prompt [prompts], in the order that the groups' errors run."""
+def strata_of(completions: CompletionSet, cluster: str = PROMPT) -> list[str]:
+    """The response type of each prompt [prompts], in the order that the groups' errors run; "" of each topic, or
+    category, which may have prompts of several types.
+    """
+    counted = completions.counted(cluster)
+    if counted.kind != PROMPT:
+        return [""] * len(set(counted.ids))
     by_prompt = dict(zip(completions.prompts, completions.types, strict=True))
     return [by_prompt[id].value for id in sorted(by_prompt)]

@@ -2,7 +2,8 @@
 by counts of prompts. Pure.
 
 One prompt's completions were made together and are judged together, so the prompt is the unit of
-everything: a draw takes whole prompts, a sign flip exchanges the two rewards on a whole prompt.
+everything: a draw takes whole prompts, a sign flip exchanges the two rewards on a whole prompt. Where prompts of one
+topic err together, the topic is: read topic for prompt in all that follows.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.statistics import resample_counts
+from evals.values.clusters import PROMPT
 from harness.subjects.completions import CompletionSet
 
 
@@ -40,11 +41,15 @@ def shifts(
     draws: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    cluster: str = PROMPT,
 ) -> list[Shift]:
-    """Each response type (`hard_refuse`), then its classes (`hard_refuse/ideal`). Intervals: bootstrap over prompts."""
+    """Each response type (`hard_refuse`), then its classes (`hard_refuse/ideal`). Intervals: bootstrap over prompts, or
+    what `cluster` names.
+    """
     found = []
     types, classes = np.asarray([t.value for t in completions.types]), np.asarray(completions.classes)
     prompts = np.asarray(completions.prompts, dtype=object)
+    units = np.asarray(completions.counted(cluster).ids, dtype=object)
     scored = np.isfinite(baseline) & np.isfinite(candidate)
     for response_type in completions.response_types:
         of_type = scored & (types == response_type.value)
@@ -55,13 +60,15 @@ def shifts(
             if member.any():
                 rng = np.random.default_rng([seed, 3])
                 sides = baseline[member], candidate[member]
-                found.append(_shift(label, prompts[member], *sides, draws=draws, level=level, rng=rng))
+                named_by = prompts[member], units[member]
+                found.append(_shift(label, *named_by, *sides, draws=draws, level=level, rng=rng))
     return found
 
 
 def _shift(
     label: str,
     prompts: np.ndarray,
+    units: np.ndarray,
     a: np.ndarray,
     b: np.ndarray,
     *,
@@ -69,12 +76,16 @@ def _shift(
     level: float,
     rng: np.random.Generator,
 ) -> Shift:
-    """Sums by prompt, so that a draw of prompts is a matrix product."""
+    """Sums by unit, so that a draw of units is a matrix product; rewards are centred by prompt."""
     _, prompt = np.unique(prompts, return_inverse=True)
-    n = np.bincount(prompt).astype(np.float64)
-    a_centred, b_centred = (values - (np.bincount(prompt, weights=values) / n)[prompt] for values in (a, b))
+    of_prompt = np.bincount(prompt).astype(np.float64)
+    a_centred, b_centred = (
+        values - (np.bincount(prompt, weights=values) / of_prompt)[prompt] for values in (a, b)
+    )
+    _, unit = np.unique(units, return_inverse=True)
+    n = np.bincount(unit).astype(np.float64)
     columns = [
-        np.bincount(prompt, weights=v) for v in (b - a, a_centred**2, b_centred**2, a_centred * b_centred)
+        np.bincount(unit, weights=v) for v in (b - a, a_centred**2, b_centred**2, a_centred * b_centred)
     ]
     sums = np.stack([n, *columns], axis=1)
     counts = resample_counts([""] * len(n), draws, rng)

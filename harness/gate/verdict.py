@@ -151,17 +151,17 @@ def _judge(
 def _gaps(group: TrialGroup, change: PairedChange, asked: _Asked, config: RegressConfig) -> Iterator[str]:
     together = " of both soft refusals together" if asked.together else ""
     if change.prompts < config.min_prompts:
-        count = f"{change.prompts} prompts have" if change.prompts else "no prompt has"
+        count = f"{change.prompts} {group.units} have" if change.prompts else "no prompt has"
         yield f"{count} {NEEDED[group.measure]} that both rewards scored; {config.min_prompts} are needed"
     elif asked.prompts < (least := least_prompts(config)):
         yield (
-            f"a rise of {100 * config.margin:g} points may leave no trace in {asked.prompts} prompts{together}; "
+            f"a rise of {100 * config.margin:g} points may leave no trace in {asked.prompts} {group.units}{together}; "
             f"{least} are needed"
         )
     elif asked.upper > config.margin:
         yield (
-            f"a rise of {100 * config.margin:g} points is not ruled out: with {asked.prompts} prompts{together} it "
-            f"may be {100 * asked.upper:.1f}"
+            f"a rise of {100 * config.margin:g} points is not ruled out: with {asked.prompts} "
+            f"{group.units}{together} it may be {100 * asked.upper:.1f}"
         )
 
 

@@ -6,9 +6,19 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from evals.values.clusters import AUTO
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE_BELOW_ONE, Range, check_ranges
-from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, TypesAsked, UnscoredLimit, least
+from harness.keys.shared import (
+    Bootstrap,
+    Clusters,
+    Margin,
+    Recorded,
+    Seed,
+    TypesAsked,
+    UnscoredLimit,
+    least,
+)
 
 
 class GateVerdict(str, Enum):
@@ -49,7 +59,7 @@ class ToleranceConfig:
 
 
 @dataclass(kw_only=True)
-class RegressConfig(Recorded, Bootstrap, Seed, Margin, UnscoredLimit, TypesAsked):
+class RegressConfig(Recorded, Bootstrap, Clusters, Seed, Margin, UnscoredLimit, TypesAsked):
     baseline: str = ""  # reward A: .yaml or .json description, .jsonl recorded, or results/NAME[:METHOD:SEED]
     candidate: str = ""  # reward B, the edited one: the same kinds
     on: str = "sandbox"  # frozen completions: labelled .jsonl, or the name of a set in conf/gate
@@ -58,8 +68,9 @@ class RegressConfig(Recorded, Bootstrap, Seed, Margin, UnscoredLimit, TypesAsked
     margin: float = 0.05
     level: float = 0.95  # of intervals and tests
     correction: Correction = Correction.HOLM  # holm or fdr
-    min_prompts: int = 30  # fewer prompts of a response type: cannot tell
+    min_prompts: int = 30  # fewer prompts of a response type (topics, where these are counted): cannot tell
     sign_flips: int = 10000  # of a test
+    cluster: str = AUTO
     examples: int = 10  # worst flips shown of each response type
     name: str = "gate"
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from evals.values.clusters import PLURAL, PROMPT
 from harness.findings.wording import distinct_labels, percent, plain, points
 from harness.gate.files import GATE
 from harness.keys.gate import GateVerdict
@@ -56,8 +57,12 @@ FOLDED = "By class, shift and scale of the reward, grader disagreement, unscored
 MEASURED = (
     "Ranking error: share of pairs (ideal completion, other completion of the same prompt) in which the other has the "
     "higher reward; a tie counts half. Class error: share of completions whose likeliest class by grades is not the "
-    "true one. Intervals are {level} % by bootstrap over prompts; p-values are one-sided by sign flips over prompts, "
-    "against a rise of the tolerance (dashed) or less, adjusted for all rows that are tested ({correction})."
+    "true one. Intervals are {level} % by bootstrap over {units}; p-values are one-sided by sign flips over {units}, "
+    "against a rise of the tolerance (dashed) or less, adjusted for all rows that are tested ({correction}). {assumed}"
+)
+INDEPENDENT = (
+    "Prompts are taken as independent: where those of one topic err together, both “worse” and “no worse” are said too "
+    "often; a set whose rows name their topic has these counted."
 )
 OWN_CLASSES = (
     "Each side's likeliest class, by its own rulebook and grades. The truth above does not move with them."
@@ -122,15 +127,22 @@ def _sections(folder: ResultsFolder, gate: JsonRow) -> Iterator[Section]:
     for check in gate["checks"]:
         by_measure.setdefault(check["measure"], []).append(check)
     level = f"{round(100 * gate['config']['level'])}"
-    said = Text(MEASURED.format(level=level, correction=gate["config"]["correction"]))
+    kind = gate["completions"].get("cluster", PROMPT)
+    units = PLURAL.get(kind, PLURAL[PROMPT])
+    assumed = (
+        INDEPENDENT if units == PLURAL[PROMPT] else f"The prompts of one {kind} are taken to err together."
+    )
+    said = Text(
+        MEASURED.format(level=level, correction=gate["config"]["correction"], units=units, assumed=assumed)
+    )
     folded: list[Part] = []
     for measure, checks in by_measure.items():
         title, lines = plain(measure).capitalize(), list(_check_lines(checks, gate["config"]["margin"]))
         short = [line for line in lines if not line.depth or line.cells["verdict"].value == "worse"]
-        parts: list[Part] = [_checks(lines), _checks_on_screen(plain(measure), short)]
+        parts: list[Part] = [_checks(lines, units), _checks_on_screen(plain(measure), short, units)]
         if checks[0]["verdict"] != GateVerdict.NOT_TESTED:
-            parts.append(_checks_in_comment(short, level))
-        folded += [Text(f"{title}:", Where.SUMMARY), _checks_in_comment(lines, level)]
+            parts.append(_checks_in_comment(short, level, units))
+        folded += [Text(f"{title}:", Where.SUMMARY), _checks_in_comment(lines, level, units)]
         last = measure == list(by_measure)[-1]
         first = measure == next(iter(by_measure))
         id, link = ("checks", "Checks") if first else (measure, "")
@@ -208,21 +220,21 @@ def _strip(check: JsonRow, reach: float) -> Strip:
     return Strip(low, high, value, limit, CHIPS[GateVerdict(check["verdict"])])
 
 
-def _checks(lines: Sequence[Line]) -> Table:
-    columns = {name: name for name in ("prompts", "trials", "unscored", *SIDES)}
+def _checks(lines: Sequence[Line], units: str) -> Table:
+    columns = {"prompts": units} | {name: name for name in ("trials", "unscored", *SIDES)}
     columns |= {"change and interval": "change, points", "strip": "", "p": "adjusted p", "verdict": "verdict"}
     return _table("group", columns, lines, Where.PAGE, ("strip", "verdict"))
 
 
-def _checks_in_comment(lines: Sequence[Line], level: str) -> Table:
-    columns = {name: name for name in ("prompts", "trials", *SIDES)} | {"change": "change, points"}
+def _checks_in_comment(lines: Sequence[Line], level: str, units: str) -> Table:
+    columns = {"prompts": units} | {name: name for name in ("trials", *SIDES)} | {"change": "change, points"}
     columns |= {"interval": f"{level} % interval", "p": "adjusted p", "verdict": "verdict"}
     return _table("group", columns, lines, Where.SUMMARY, ("interval", "verdict"))
 
 
-def _checks_on_screen(measure: str, lines: Sequence[Line]) -> Table:
+def _checks_on_screen(measure: str, lines: Sequence[Line], units: str) -> Table:
     """A terminal is narrow: classes stand only where they are worse."""
-    columns = {"prompts": "prompts", "baseline": "before", "candidate": "after"}
+    columns = {"prompts": units, "baseline": "before", "candidate": "after"}
     columns |= {"change and interval": "change", "verdict": "verdict"}
     table = _table(measure, columns, lines, Where.SCREEN, ("verdict",))
     return replace(table, screen=Screen(beside=True))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.clusters import PLURAL, cluster_kind, clusters_of
 from evals.values.conversation import (
     LabelledResponse,
     Response,
@@ -29,6 +30,18 @@ from harness.storage.whole_folder import check_file
 
 SETS = CONF / "gate"
 COMPLETIONS, RULEBOOK = "completions.jsonl.gz", "rulebook.yaml"
+
+
+@dataclass(frozen=True)
+class CountedUnits:
+    """`kind` is PROMPT, CATEGORY or TOPIC; `ids` names the one of each completion."""
+
+    kind: str
+    ids: tuple[str, ...]
+
+    @property
+    def plural(self) -> str:
+        return PLURAL[self.kind]
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,13 @@ class CompletionSet:
     @property
     def types(self) -> list[ResponseType]:
         return [t for item in self.labelled if (t := item.response.prompt.response_type) is not None]
+
+    def counted(self, cluster: str) -> CountedUnits:
+        """What tests and intervals count as one. Raises InputError where the prompts do not tell it."""
+        prompts = [item.response.prompt for item in self.labelled]
+        found = clusters_of(prompts, cluster, f"set {self.name!r}")
+        ids = self.prompts if found is None else [found[id] for id in self.prompts]
+        return CountedUnits(cluster_kind(prompts, cluster), tuple(ids))
 
     def rows(self, response_type: ResponseType) -> np.ndarray:
         """Indices of the type's completions."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from gate_world import RULES, labelled
 from numpy.typing import ArrayLike
 
 from evals.statistics import holm, weighted_holm
-from evals.values.conversation import ResponseType
+from evals.values.conversation import LabelledResponse, ResponseType
+from evals.values.errors import InputError
 from harness.gate.flips import flips
-from harness.gate.gate import compare_sides
-from harness.gate.measures import Pairs, prompt_strata, ranking_groups
+from harness.gate.gate import GateReport, compare_sides
+from harness.gate.measures import Pairs, ranking_groups, strata_of
 from harness.gate.paired import Errors, compare, rise_limit
 from harness.gate.rewards import RewardSide
 from harness.gate.shifts import shifts
@@ -125,7 +128,7 @@ def test_strata_follow_the_prompts_of_the_errors(completions: CompletionSet) -> 
     groups = {
         g.label: g for g in ranking_groups(completions, Pairs.of(completions), *[-completions.rank * 1.0] * 2)
     }
-    strata = np.array(prompt_strata(completions))
+    strata = np.array(strata_of(completions))
     for response_type in completions.response_types:
         assert set(strata[groups[response_type.value].errors.trials > 0]) == {response_type.value}
 
@@ -234,3 +237,64 @@ def test_worse_comes_before_cannot_tell(completions: CompletionSet) -> None:
     verdicts = {check.label: check.verdict for check in report.outcome.checks}
     assert verdicts["comply"] is GateVerdict.WORSE and verdicts["safe_refuse_1"] is GateVerdict.CANNOT_TELL
     assert report.outcome.verdict is GateVerdict.WORSE and report.outcome.verdict.exit_code == 1
+
+
+def of_topics(topics: int, prompts: int, named: bool = True) -> CompletionSet:
+    """`prompts` to answer of each topic, an ideal completion and a bad one each."""
+    kept = ("ideal", "disallowed_completion")
+    rows = [
+        row
+        for row in labelled("p", topics * prompts)
+        if row.response.prompt.response_type is ResponseType.COMPLY and row.completion_class in kept
+    ]
+    place = {id: i for i, id in enumerate(dict.fromkeys(row.response.prompt.id for row in rows))}
+
+    def with_topic(row: LabelledResponse) -> LabelledResponse:
+        prompt = row.response.prompt
+        topic = f"t{place[prompt.id] // prompts}" if named else ""
+        return replace(row, response=replace(row.response, prompt=replace(prompt, topic=topic)))
+
+    classes = tuple(str(row.completion_class) for row in rows)
+    rank = np.array([RULES.class_order.index(name) for name in classes])
+    rows = [with_topic(row) for row in rows]
+    return CompletionSet(Path("set"), "set", "", tuple(rows), classes, rank, RULES.class_order)
+
+
+def gate_of(completions: CompletionSet, after: np.ndarray, **keys: Any) -> GateReport:
+    config = RegressConfig(baseline="a", candidate="b", draws=200, sign_flips=2000, **keys)
+    totals = -completions.rank.astype(float), after
+    sides = [RewardSide(name, "recorded", breakdown(total)) for name, total in zip("ab", totals, strict=True)]
+    return compare_sides(config, completions, "", *sides)
+
+
+def test_topics_are_counted_where_a_set_names_them() -> None:
+    """Three topics of ten prompts turned: thirty prompts that agree were called evidence of thirty."""
+    completions = of_topics(40, 10)
+    topics = [row.response.prompt.topic for row in completions.labelled]
+    after = -completions.rank.astype(float) * np.where(np.isin(topics, ["t1", "t2", "t3"]), -1.0, 1.0)
+    counted, alone = gate_of(completions, after), gate_of(completions, after, cluster="prompt")
+    assert alone.outcome.verdict is GateVerdict.WORSE
+    assert counted.outcome.verdict is GateVerdict.CANNOT_TELL
+    assert "40 topics; 60 are needed" in counted.outcome.reasons[0]
+    whole, narrow = (report.outcome.checks[0].change for report in (counted, alone))
+    assert (whole.prompts, whole.trials) == (40, 400) and whole.change == pytest.approx(0.075)
+    assert whole.high - whole.low > 2 * (narrow.high - narrow.low)
+    unnamed = of_topics(40, 10, named=False)
+    assert gate_of(unnamed, after).outcome.verdict is GateVerdict.WORSE
+    with pytest.raises(InputError, match="does not tell each prompt's topic"):
+        gate_of(unnamed, after, cluster="topic")
+    same = of_topics(60, 2)
+    assert gate_of(same, -same.rank.astype(float)).outcome.verdict is GateVerdict.NO_WORSE
+
+
+@pytest.mark.parametrize("topics", [60, 120])
+@pytest.mark.parametrize(("turned", "part"), [(0.05, 1.0), (0.10, 0.5)])
+def test_the_limit_holds_for_topics_of_unequal_size(topics: int, turned: float, part: float) -> None:
+    """A rise of 5 points by topics, whole or in halves, and topics of one to a dozen prompts."""
+    rng = np.random.default_rng(topics)
+    passed = 0
+    for _ in range(400):
+        trials = 3.0 * (1 + rng.poisson(4, size=topics))
+        wrong = part * trials * (rng.random(topics) < turned)
+        passed += rise_limit(Errors(np.zeros(topics), wrong, trials), 0.95) <= 0.05
+    assert passed <= 0.08 * 400

@@ -191,6 +191,8 @@ def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
     assert all(
         (finished / "one" / name).read_bytes() == (finished / "two" / name).read_bytes() for name in files
     )
+    rows = read_jsonl(finished / "one" / "completions.jsonl.gz", lambda row: dict(row.values))
+    assert all(row["topic"] in row["prompt"][0]["content"] for row in rows)
     manifest = json.loads((finished / "one" / "manifest.json").read_text())
     assert manifest["set"] == "smoke-1" and str(finished) not in json.dumps(manifest)
     sides = [
@@ -200,6 +202,9 @@ def test_a_run_is_frozen_into_a_set(finished: Path) -> None:
     ]
     done = rbrbench("regress", *sides, "rulebook=one/rulebook.yaml", "name=frozen", cwd=finished)
     assert done.returncode in (0, 3), done.stderr[-2000:]
+    page = (finished / "results" / "frozen" / "gate.html").read_text(encoding="utf-8")
+    assert "by bootstrap over topics" in page
+    assert "The prompts of one topic are taken to err together." in page
 
 
 def test_a_sandbox_run_counts_topics(finished: Path) -> None:
