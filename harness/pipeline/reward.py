@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from evals.graders import Grader
 from evals.models.load import load_reward_model, load_tokenizer
 from evals.rules.rulebook import Rulebook
+from evals.values.clusters import AUTO, PROMPT, clusters_of
 from evals.values.conversation import (
     LabelledResponse,
     Response,
@@ -102,13 +104,15 @@ def check_reward(
     Writes rewards.jsonl, ranking.csv and the files of `harness.record.reward_rows`.
     """
     config = context.config
+    counted = PROMPT if config.evaluation.cluster == PROMPT else AUTO
 
     def build(out: Path) -> dict[str, Any]:
         labelled = WorldFolder(data.path).labelled(SYNTHETIC_TEST, list(context.rulebook.propositions))
         with context.console.stage("ranking", total=len(labelled), unit="responses") as advance:
             examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
         fitted = load_weights(weights.path / "weights.json", context.rulebook)
-        diagnoses = _diagnoses(context, load_examples(weights.path / "examples.jsonl"), examples, fitted)
+        fitted_on = load_examples(weights.path / "examples.jsonl")
+        diagnoses = _diagnoses(context, fitted_on, examples, fitted, _topics(labelled, counted))
         rows = [row for group in examples for row in reward_rows(group, rewards(group, fitted))]
         metrics = [row for d in diagnoses for row in error_rows(d.held, d.errors, config.seed)]
         write_jsonl(out / "rewards.jsonl", rows)
@@ -119,21 +123,38 @@ def check_reward(
     return context.stage(
         "ranking",
         build,
-        config={"rulebook": context.rulebook.digest, "weights": config.weights},
+        config={"rulebook": context.rulebook.digest, "weights": config.weights, "counted": counted},
         inputs={"data": data, "grader": grader, "reward_model": reward_model, "weights": weights},
         modules=["trainers.reward.diagnosis", "trainers.reward.reward", "harness.record.reward_rows"],
         packages=["scipy"],
     )
 
 
+def _topics(labelled: Sequence[LabelledResponse], cluster: str) -> dict[str, str] | None:
+    return clusters_of([row.response.prompt for row in labelled], cluster, "synthetic completions")
+
+
 def _diagnoses(
-    context: Context, fitted_on: list[FitExamples], examples: list[FitExamples], weights: RewardWeights
+    context: Context,
+    fitted_on: list[FitExamples],
+    examples: list[FitExamples],
+    weights: RewardWeights,
+    clusters: Mapping[str, str] | None,
 ) -> list[Diagnosis]:
     """The quick part: no new fit for each rule, one order of the prompts."""
     settings = replace(context.config.weights, seed=context.config.seed)
     parts = {e.response_type: split_by_prompt(e, settings.holdout, settings.seed)[0] for e in fitted_on}
     return [
-        diagnose(parts[e.response_type], e, context.rulebook, weights, settings, refit=False, orders=1)
+        diagnose(
+            parts[e.response_type],
+            e,
+            context.rulebook,
+            weights,
+            settings,
+            refit=False,
+            orders=1,
+            clusters=clusters,
+        )
         for e in examples
     ]
 

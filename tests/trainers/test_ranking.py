@@ -308,3 +308,15 @@ def test_a_diagnosis_of_prompts_without_an_ideal_completion_claims_nothing(rules
     d = diagnose(fit, worse, rules, weights, WeightsConfig(), orders=1, draws=50)
     assert np.isnan(d.error.value) and d.worst == [] and np.isnan(d.ablations[0].change.value)
     assert all(np.isnan(e.contribution) for e in d.effects)
+
+
+def test_the_interval_counts_topics_where_they_are_told() -> None:
+    """Forty prompts whose ten topics err as a whole were called forty observations."""
+    names = [f"p{i}" for i in range(40) for _ in range(2)]
+    rank, total = np.tile([0, 1], 40), np.tile([1.0, 0.0], 40)
+    total[:24:2] = -1.0  # the ideal responses of three topics of four prompts
+    topics = {f"p{i}": f"t{i // 4}" for i in range(40)}
+    plain, counted = (ranking_error(names, rank, total, clusters=told) for told in (None, topics))
+    assert plain.value == counted.value == pytest.approx(0.3)
+    assert (plain.prompts, plain.pairs) == (counted.prompts, counted.pairs) == (40, 40)
+    assert counted.stderr > 1.7 * plain.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from evals.rules.rulebook import Rulebook
@@ -68,12 +68,13 @@ def diagnose(
     orders: int = 5,
     worst: int = 10,
     draws: int = 2000,
+    clusters: Mapping[str, str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Diagnosis:
     """Judge weights that were fitted on `fit` on the prompts of `held`, of the same response type.
 
     `refit` fits anew without each feature; `orders` is that of the learning curve, 0 leaves it out.
-    `progress` is told of each of the STEPS.
+    `clusters` is what the ranking errors' intervals count (see there). `progress` is told of each of the STEPS.
     """
     tell = progress or (lambda steps: None)
     without = refitted_without(fit, held, rulebook, config) if refit else None
@@ -86,7 +87,7 @@ def diagnose(
     tell(1)
     return Diagnosis(
         held,
-        ranking_errors(held, weights, draws=draws, seed=config.seed),
+        ranking_errors(held, weights, draws=draws, seed=config.seed, clusters=clusters),
         effects,
         _variance(held, weights),
         curve,

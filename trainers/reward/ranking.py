@@ -82,13 +82,24 @@ def ideal_pairs(prompts: Sequence[str], rank: np.ndarray) -> tuple[np.ndarray, n
 
 
 def ranking_error(
-    prompts: Sequence[str], rank: np.ndarray, total: np.ndarray, *, draws: int = 2000, seed: int = 0
+    prompts: Sequence[str],
+    rank: np.ndarray,
+    total: np.ndarray,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
 ) -> RankingError:
-    """Ranking error of the rewards `total` [responses]; `rank` [responses] is 0 for ideal responses."""
+    """Ranking error of the rewards `total` [responses]; `rank` [responses] is 0 for ideal responses.
+
+    `clusters`: each prompt's topic, say; the interval then counts the sampling of these.
+    """
     ideal, other = ideal_pairs(prompts, rank)
     known = np.isfinite(total[ideal]) & np.isfinite(total[other])
     wrong = _wrong(total[ideal[known]] - total[other[known]])
-    names, cluster = np.unique(np.asarray(prompts, dtype=object)[ideal[known]], return_inverse=True)
+    asked = np.asarray(prompts, dtype=object)[ideal[known]]
+    units = asked if clusters is None else np.array([clusters[id] for id in asked], dtype=object)
+    names, cluster = np.unique(units, return_inverse=True)
     if not len(names):
         nan = float("nan")
         return RankingError(nan, nan, nan, nan, 0, 0, int((~known).sum()))
@@ -103,18 +114,25 @@ def ranking_error(
         float(values.std(ddof=1)),
         interval.low,
         interval.high,
-        len(names),
+        len(set(asked.tolist())),
         len(wrong),
         int((~known).sum()),
     )
 
 
 def ranking_errors(
-    examples: FitExamples, weights: RewardWeights, *, draws: int = 2000, seed: int = 0
+    examples: FitExamples,
+    weights: RewardWeights,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    clusters: Mapping[str, str] | None = None,
 ) -> dict[str, RankingError]:
     """Errors by METHODS, over the same draws of prompts where the same pairs are scored."""
     return {
-        method: ranking_error(examples.prompts, examples.rank, total, draws=draws, seed=seed)
+        method: ranking_error(
+            examples.prompts, examples.rank, total, draws=draws, seed=seed, clusters=clusters
+        )
         for method, total in rewards(examples, weights).items()
     }
 
