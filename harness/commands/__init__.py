@@ -11,7 +11,19 @@ import importlib
 from types import ModuleType
 
 # In the order of the help; adding one is a file and a name here.
-COMMANDS = ("run", "report", "rulebook", "gold", "fit", "regress", "freeze", "evaluate", "xstest", "export")
+COMMANDS = (
+    "run",
+    "report",
+    "rulebook",
+    "gold",
+    "fit",
+    "regress",
+    "freeze",
+    "evaluate",
+    "xstest",
+    "export",
+    "data",
+)
 
 
 def command_module(name: str) -> ModuleType:

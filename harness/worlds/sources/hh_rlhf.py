@@ -2,6 +2,7 @@
 
 Source: anthropics/hh-rlhf (Bai et al., 2022, arXiv 2204.05862): `harmless-base_test.jsonl.gz` as released,
 `helpful_test_reconstructed.jsonl.gz` put back in the annotators' order from cassidylaidlaw/hidden-context.
+`rbrbench data` fetches the one and makes the other.
 Licence: MIT. Both are Anthropic's *test* splits: after training on them no accuracy on HH may be reported.
 
 A row is `{"chosen": "\\n\\nHuman: ...\\n\\nAssistant: ...", "rejected": ...}`; the helpful file leaves out
@@ -12,6 +13,8 @@ two equal replies.
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -24,6 +27,8 @@ FILES = {
     "helpful": "hh-rlhf/helpful_test_reconstructed.jsonl.gz",
     "harmless": "hh-rlhf/harmless-base_test.jsonl.gz",
 }
+# Rows of both halves, in which `label` says whether the two replies changed places.
+RELABELLED = ("hidden-context/helpful_test.jsonl.gz", "hidden-context/harmless_test.jsonl.gz")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 
@@ -43,6 +48,25 @@ def load(
     kept = [item for item in parsed if isinstance(item, Comparison)]
     counts.update(f"hh-rlhf {half}: {item}" for item in parsed if isinstance(item, str))
     return sample(kept, limit, seed)
+
+
+def in_the_annotators_order(root: Path) -> bytes:
+    """The helpful half's file, gzipped, from hidden-context's: the same rows give the same bytes.
+
+    Each of its files has rows of both halves, some with their replies exchanged: where `label` is not
+    `original_label`. Raises InputError for rows without these fields.
+    """
+    rows = [row for file in RELABELLED for row in read_jsonl(root / file, _restored) if row]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    return gzip.compress(text.encode(), mtime=0)
+
+
+def _restored(row: Row) -> dict[str, str] | None:
+    if row.get("data_subset", str) != "helpful":
+        return None
+    chosen, rejected = row.get("chosen", str), row.get("rejected", str)
+    exchanged = row.get("original_label", int) != row.get("label", int)
+    return {"chosen": rejected, "rejected": chosen} if exchanged else {"chosen": chosen, "rejected": rejected}
 
 
 def parse_transcript(row: Row, field: str) -> tuple[Message, ...]:
