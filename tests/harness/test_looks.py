@@ -1,11 +1,14 @@
-"""A model looks the same in every report, whatever is drawn beside it; what is no model has other colours."""
+"""A model looks the same in every report; what is no model has other colours; no label covers another."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import random
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib.style
@@ -14,11 +17,12 @@ from evaluation_world import evaluate, write_responses, write_suite
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
-from harness.findings.wording import method_label
+from evals.judges.measures import read_metrics, write_metrics
+from harness.findings.wording import distinct_labels, method_label
 from harness.record.run import ResultsFolder
-from harness.report.plots import PLOTS, Plot, capability, tradeoff, training_curves
+from harness.report.plots import PLOTS, Plot, capability, draw_figures, tradeoff, training_curves
 from harness.report.plots.style import (
     FAMILY_LOOKS,
     OTHER_COLOURS,
@@ -29,6 +33,7 @@ from harness.report.plots.style import (
     darker,
     paler,
 )
+from harness.report.plots.ticks import clear_ticks
 
 ROOT = Path(__file__).parents[2]
 KNOWN = ["helpful_sft", "human_sft", "rbr_sft", "helpful_ppo", "human_ppo", "rbr_ppo", "human_rbr_ppo"]
@@ -162,6 +167,104 @@ def test_a_models_colour_means_nothing_else(reports: dict[str, Path]) -> None:
     assert {tone.upper() for tone in SLATES} & colours_of(others["ranking_error"])
     labels = {text.get_text().partition("  ")[0] for text in others["learning_curve"].findobj(Annotation)}
     assert labels >= {*"abcdefg"}  # none of many response types is left out for want of a colour
+
+
+LONG = "a_very_long_name_that_goes_on_and_on_and_ends"
+
+
+def crowded(folder: Path, factor: float) -> Path:
+    """Adds to a run what crowds its figures: long names, sizes close together, numbers of any magnitude."""
+    for file in ("training.jsonl", "rewards.jsonl"):
+        rows = [json.loads(line) for line in (folder / file).read_text().splitlines()]
+        for row in rows:
+            row |= {key: factor * value for key, value in row.items() if isinstance(value, float)}
+            if row.get("completion_class", "ideal") != "ideal":
+                row["completion_class"] = f"{LONG}_{row['completion_class']}"
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = read_metrics(folder / "metrics.csv")
+    tasks = [
+        dataclasses.replace(row, suite=f"capability/{LONG}_{row.suite[11:]}")
+        for row in rows
+        if row.suite.startswith("capability/")
+    ]
+    kind = next(
+        dataclasses.replace(r, suite=f"synthetic/{LONG}") for r in rows if r.suite.startswith("synthetic/")
+    )
+    write_metrics(folder / "metrics.csv", [*rows, *tasks, kind])
+    sizes = (10, 11, 21, 23, 45, 85, 95, 180, 361)
+    kinds = [(kind, rule, sign) for kind in ("b", LONG) for rule, sign in ((LONG, 1), ("b", -1))]
+    tables = {
+        "learning_curve": [
+            "response_type,prompts,error",
+            *(f"{k},{n},{1 / n}" for k in ("comply", LONG) for n in sizes),
+        ],
+        "rules": [
+            "response_type,feature,contribution,error,error_without,error_refitted",
+            *(f"{kind},{rule},{factor * sign},.1,.2,.2" for kind, rule, sign in kinds),
+        ],
+        "reliability": [
+            "grader,mean_grade,share_true,low,high,n",
+            *(f"{LONG} {k},{x},{x},{x - 0.1},{x + 0.1},9" for k in range(4) for x in (0.2, 0.8)),
+        ],
+    }
+    for name, lines in tables.items():
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_no_label_covers_another_in_any_figure(
+    reports: dict[str, Path], make_results: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Sizes 21 and 23 printed as one, a factor of ten over an axis' name, long names beyond the edge."""
+    methods = {f"rbr_ppo[{LONG}={k}]": (0.5 + 0.1 * k, 0.9 - 0.1 * k, 0.5, 0.5) for k in range(3)}
+    worlds = {name: reports[name] for name in ("more", "reference", "reference_xstest")}
+    worlds["crowded"] = crowded(make_results(tmp_path / "crowded", (0,), methods), -1e5)
+    seen = set()
+    with distinct_labels():
+        for world, folder in worlds.items():
+            for name, figure in draw_figures(ResultsFolder(folder)):
+                seen.add(name.partition("-")[0])
+                assert (world, name, *covered(figure)) == (world, name)
+    assert seen == {name for plot in PLOTS for name in plot.ALT}
+
+
+def covered(figure: Figure) -> Iterator[str]:
+    """Texts that overlap, and those that are cut at an edge of the figure."""
+    figure.draw_without_rendering()
+    ticks: dict[Text, bool] = {}  # every tick's label: does its tick stand inside the axis?
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            ticks |= dict.fromkeys((tick.label1, tick.label2), low <= tick.get_loc() <= high)
+    texts = [text for text in figure.findobj(Text) if is_seen(text) and ticks.get(text, True)]
+    boxes = [(text.get_text(), Text.get_window_extent(text).extents.tolist()) for text in texts]
+    yield from (f"{said!r} is cut" for said, (x0, _, x1, _) in boxes if x0 < -1 or x1 > figure.bbox.x1 + 1)
+    for (one, a), (other, b) in combinations(boxes, 2):
+        if min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 2:
+            yield f"{one!r} and {other!r}"
+
+
+def is_seen(text: Text) -> bool:
+    return (
+        bool(text.get_text().strip())
+        and text.get_visible()
+        and (text.axes is None or text.axes.get_visible())
+    )
+
+
+def test_ticks_that_would_touch_are_fewer_and_a_factor_stands_with_the_unit() -> None:
+    """Thinned too far: one tick where three have room; the last size of a curve without its number."""
+    figure = Figure(figsize=(2, 2), dpi=200)
+    ax = figure.add_subplot()
+    ax.plot([10, 21, 23, 360], [2e6, 3e6, 4e6, 5e6])
+    ax.set_xscale("log", base=2)
+    ax.minorticks_off()
+    ax.set_xticks([10, 21, 23, 360], ["10", "21", "23", "360"])
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+    ax.set_ylabel("reward units")
+    clear_ticks(figure)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "23", "360"]
+    assert ax.get_ylabel() == "reward units × 1e6" and not ax.yaxis.get_offset_text().get_visible()
 
 
 def colours_of(figure: Figure) -> set[str]:

@@ -28,6 +28,7 @@ from harness.findings.wording import distinct_labels
 from harness.record.run import ResultsFolder
 from harness.report.plots.spots import ToldPlace, spots_of
 from harness.report.plots.style import DPI, RC
+from harness.report.plots.ticks import clear_ticks
 
 # The order in which they are drawn; every other plot of this folder follows by its name.
 FIRST = (
@@ -120,7 +121,9 @@ def draw_figures(folder: ResultsFolder) -> Iterator[tuple[str, Figure]]:
     """Each plot by name. Figures are made and must be used inside this iterator's style."""
     for plot in (*PLOTS, *_OWN.get()):
         with matplotlib.style.context(["default", RC]):
-            yield from plot.figures(folder).items()
+            for name, figure in plot.figures(folder).items():
+                clear_ticks(figure)
+                yield name, figure
 
 
 def drawn_files(figure: Figure) -> Iterator[tuple[str, bytes]]:

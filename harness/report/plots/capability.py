@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.findings.claims import capability_metrics
 from harness.findings.frontier import ScoreEstimate
-from harness.findings.wording import algorithm_of, in_order, method_label, percent, plain, with_interval
+from harness.findings.wording import (
+    algorithm_of,
+    in_order,
+    method_label,
+    percent,
+    plain,
+    shorten,
+    with_interval,
+)
 from harness.record.run import ResultsFolder
 from harness.report.plots.spots import tell
 from harness.report.plots.style import (
@@ -26,6 +32,7 @@ from harness.report.plots.style import (
     quiet_grid,
     titled_figure,
 )
+from harness.report.plots.text_room import label_room, text_width, wrapped
 
 ALT = {"capability": "Accuracy on the capability tasks"}
 PLACE = "capability"
@@ -59,16 +66,19 @@ def _draw(panels: list[Panel]) -> Figure:
     columns = min(len(panels), MAX_COLUMNS)
     rows = -(-len(panels) // columns)
     inner = 0.45 + 0.27 * len(methods)
-    width, body = 0.2 + _name_room(looks) + 1.72 * columns, rows * (inner + 0.85)
+    names = label_room(look.label for look in looks.values())
+    heads = max(len(_heading(task)) for task, _, _ in panels)  # lines
+    above = 0.7 + 0.15 * heads
+    width, body = 0.2 + names + 1.72 * columns, rows * (inner + above)
     figure, top = titled_figure(width, body, _title(panels), _note(panels))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
     figure.subplots_adjust(
-        left=_name_room(looks) / width,
+        left=names / width,
         right=1 - 0.2 / width,
-        top=top * (1 - 0.3 / body),
+        top=top * (1 - (0.15 + 0.15 * heads) / body),
         bottom=top * 0.46 / body,
         wspace=0.16,
-        hspace=0.85 / inner,
+        hspace=above / inner,
     )
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -89,7 +99,7 @@ def _draw_task(ax: Axes, panel: Panel, methods: list[str], looks: dict[str, Appe
     if line is not None:
         ax.axvline(100 * line, color=GREY, lw=1, ls=(0, (3, 2)), zorder=3)
         beside(ax, "chance", (100 * line, -0.72), 2, fontsize=7, color=GREY)
-    ax.set_title(plain(task), pad=6)
+    ax.set_title("\n".join(_heading(task)), pad=6)
     ax.set_xlim(0, 119)
     ax.set_xticks([0, 25, 50, 75, 100])
     ax.set_yticks(range(len(methods)), [looks[m].label for m in methods])
@@ -99,9 +109,10 @@ def _draw_task(ax: Axes, panel: Panel, methods: list[str], looks: dict[str, Appe
     quiet_grid(ax, "x")
 
 
-def _name_room(looks: Mapping[str, Appearance]) -> float:
-    """Inches for the methods' names."""
-    return 0.35 + 0.072 * max(len(look.label) for look in looks.values())
+def _heading(task: str) -> list[str]:
+    """A task's name in lines as wide as its panel; words that are wider are cut."""
+    lines = wrapped(plain(task), 1.5, 9, "bold")
+    return [shorten(line, 18) if text_width(line, 9, "bold") > 1.5 else line for line in lines]
 
 
 def _bar(ax: Axes, y: float, estimate: ScoreEstimate, look: Appearance) -> None:

@@ -24,6 +24,7 @@ from harness.report.plots.style import (
     spread,
     titled_figure,
 )
+from harness.report.plots.text_room import label_room
 
 ALT = {"learning_curve": "Ranking error by number of fitting prompts"}
 PLACE = "ranking"
@@ -71,9 +72,13 @@ def _curve(by_size: dict[float, list[float]]) -> LearningCurve:
 
 
 def _draw(curves: dict[str, LearningCurve]) -> Figure:
-    body, width = 3.1, 6.4
+    ends = [_end_text(kind, curve) for kind, curve in curves.items()]
+    right = max(1.5, label_room(ends, 8, "bold"))
+    body, width = 3.1, 4.9 + right
     figure, top = titled_figure(width, body, _title(curves), NOTE)
-    ax = figure.add_axes((0.6 / width, top * 0.48 / body, (width - 2.1) / width, top * (body - 0.6) / body))
+    ax = figure.add_axes(
+        (0.6 / width, top * 0.48 / body, (width - 0.6 - right) / width, top * (body - 0.6) / body)
+    )
     for kind, curve in curves.items():
         for prompts, mean, low, high in zip(curve.prompts, curve.mean, curve.low, curve.high, strict=True):
             words = f"{percent(float(mean))} ({100 * low:.1f} to {100 * high:.1f})"
@@ -83,7 +88,7 @@ def _draw(curves: dict[str, LearningCurve]) -> Figure:
         ax.fill_between(curve.prompts, 100 * curve.low, 100 * curve.high, color=tone, alpha=0.13, lw=0)
     ax.set_xscale("log", base=2)
     sizes = sorted({size for curve in curves.values() for size in curve.prompts.tolist()})
-    ax.set_xticks(sizes[-1::-2][::-1] if len(sizes) > 8 else sizes)
+    ax.set_xticks(sizes)
     ax.minorticks_off()
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
     ax.set_ylim(0, 1.08 * 100 * max(float(c.high.max()) for c in curves.values()) or 1.0)
@@ -101,10 +106,9 @@ def _name_ends(ax: Axes, curves: dict[str, LearningCurve]) -> None:
     gap = 0.07 * (high - low)
     places = spread(ends, gap, low + gap / 2, high)
     for (kind, curve), place in zip(curves.items(), places, strict=True):
-        text = f"{plain(kind)}  {percent(float(curve.mean[-1]))}"
         beside(
             ax,
-            text,
+            _end_text(kind, curve),
             (1, place),
             6,
             xycoords=ax.get_yaxis_transform(),
@@ -112,6 +116,10 @@ def _name_ends(ax: Axes, curves: dict[str, LearningCurve]) -> None:
             fontweight="bold",
             color=darker(_type_look(kind)[0]),
         )
+
+
+def _end_text(kind: str, curve: LearningCurve) -> str:
+    return f"{plain(kind)}  {percent(float(curve.mean[-1]))}"
 
 
 def _type_look(kind: str) -> tuple[str, Line]:

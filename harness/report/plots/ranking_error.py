@@ -21,6 +21,7 @@ from harness.report.plots.style import (
     quiet_grid,
     titled_figure,
 )
+from harness.report.plots.text_room import label_room
 
 ALT = {"ranking_error": "Ranking error of each reward by response type"}
 PLACE = "ranking"
@@ -50,9 +51,12 @@ def ranking_errors(scores: Scores) -> dict[str, dict[str, ScoreEstimate]]:
 def _draw(bars: dict[str, dict[str, ScoreEstimate]]) -> Figure:
     rows = sum(len(group) for group in bars.values())
     body = 0.55 + 0.23 * rows + 0.33 * len(bars)
-    figure, top = titled_figure(6.4, body, _title(bars), _note(bars))
-    ax = figure.add_axes((1.15 / 6.4, top * 0.48 / body, 4.95 / 6.4, top * (body - 0.5) / body))
-    y, ticks, names = 0.0, [], []
+    names = [_reward_label(reward) for group in bars.values() for reward in group]
+    left = max(1.15, label_room(names), label_room(map(plain, bars), 8.5, "bold"))
+    width = 5.25 + left
+    figure, top = titled_figure(width, body, _title(bars), _note(bars))
+    ax = figure.add_axes((left / width, top * 0.48 / body, 4.95 / width, top * (body - 0.5) / body))
+    y, ticks = 0.0, []
     for kind, group in bars.items():
         beside(ax, plain(kind), (0, y), -5, fontsize=8.5, fontweight="bold")
         y += 1.0
@@ -61,7 +65,6 @@ def _draw(bars: dict[str, dict[str, ScoreEstimate]]) -> Figure:
             words = with_interval(estimate.value, estimate.ci_low, estimate.ci_high)
             tell(ax, 100 * estimate.value, y, f"{REWARDS.get(reward, reward)}, {plain(kind)}\n{words}")
             ticks.append(y)
-            names.append(REWARDS.get(reward, shorten(reward, 14)))
             y += 1.0
         y += 0.45
     ax.set_yticks(ticks, names)
@@ -71,6 +74,10 @@ def _draw(bars: dict[str, dict[str, ScoreEstimate]]) -> Figure:
     ax.set_xlabel("Ranking error: non-ideal completions above the ideal one, %")
     quiet_grid(ax, "x")
     return figure
+
+
+def _reward_label(reward: str) -> str:
+    return REWARDS.get(reward, shorten(reward, 24))
 
 
 def _bar(ax: Axes, y: float, estimate: ScoreEstimate, colour: str) -> None:

@@ -17,7 +17,11 @@ from harness.report.plots.style import FAINT, GREY, SLATES, quiet_grid, titled_f
 ALT = {"reliability": "Reliability of each grader: share of true labels by grade"}
 
 FILE = "reliability.csv"
-COLUMNS, PANEL = 3, 2.2  # panels a row; inches of a panel's side
+COLUMNS, PANEL, ABOVE = (
+    3,
+    2.2,
+    0.9,
+)  # panels a row; inches of a panel's side, and of its words above and below
 HIGHEST_BAR = 0.16  # of the panel, for the bin with the most grades
 
 
@@ -57,15 +61,15 @@ def reliability_figure(curves: Mapping[str, Sequence[Point]], errors: Mapping[st
     )
     columns = min(COLUMNS, len(curves))
     rows = math.ceil(len(curves) / columns)
-    width, body = max(0.9 + columns * (PANEL + 0.35), 4.6), rows * (PANEL + 0.75)
+    width, body = max(0.9 + columns * (PANEL + 0.35), 4.6), rows * (PANEL + ABOVE)
     figure, top = titled_figure(width, body, title, note)
     height = body / top
     for number, (name, points) in enumerate(curves.items()):
         row, column = divmod(number, columns)
         left = 0.6 + column * (PANEL + 0.35)
-        bottom = body - (row + 1) * (PANEL + 0.75) + 0.5
+        bottom = body - (row + 1) * (PANEL + ABOVE) + 0.5
         axes = figure.add_axes((left / width, bottom / height, PANEL / width, PANEL / height))
-        _panel(axes, f"{shorten(name)} (error {100 * errors[name]:.1f})", points)
+        _panel(axes, f"{shorten(name, 28)}\nerror {100 * errors[name]:.1f}", points)
         if column == 0:
             axes.set_ylabel("share of true labels")
         axes.set_xlabel("grade")

@@ -25,6 +25,7 @@ from harness.report.plots.style import (
     quiet_grid,
     titled_figure,
 )
+from harness.report.plots.text_room import label_room
 
 ALT = {"reward_histograms": "Rewards measured from the ideal completion, by completion class"}
 PLACE = "ranking"
@@ -46,7 +47,12 @@ NOTE = (
     "completion class. Right of the line is wrong; the share of each class that lies there stands beside it. "
     "The outermost bins hold what lies further out."
 )
-STRIP = 0.36  # inches for one class
+STRIP, RIGHT, KIND = (
+    0.36,
+    0.62,
+    0.41,
+)  # inches: one class, right of the panels, where a response type's name begins
+WSPACE = 0.26  # of a panel, between two
 
 Centred = dict[str, dict[str, dict[str, np.ndarray]]]  # response type -> class -> reward -> differences
 
@@ -104,14 +110,17 @@ def _draw(centred: Centred) -> Figure:
     columns = _columns(centred)
     heights = [max(len(classes), 1) * STRIP + 0.1 for classes in centred.values()]
     body = 0.75 + sum(heights) + 0.3 * len(heights)
-    figure, top = titled_figure(8.0, body, TITLE, NOTE)
+    left = max(1.45, label_room(_class_label(name) for classes in centred.values() for name in classes))
+    width = 6.55 + left
+    panel = (width - left - RIGHT) / (len(columns) + WSPACE * (len(columns) - 1))
+    figure, top = titled_figure(width, body, TITLE, NOTE)
     axes = figure.subplots(len(centred), len(columns), sharex="col", squeeze=False, height_ratios=heights)
     figure.subplots_adjust(
-        left=1.45 / 8,
-        right=1 - 0.62 / 8,
+        left=left / width,
+        right=1 - RIGHT / width,
         top=top * (1 - 0.42 / body),
         bottom=top * 0.46 / body,
-        wspace=0.26,
+        wspace=WSPACE,
         hspace=0.24,
     )
     for column, reward in enumerate(columns):
@@ -123,7 +132,7 @@ def _draw(centred: Centred) -> Figure:
             _ridges(ax, classes, reward, limits)
             if column == 0:
                 ax.set_yticks(np.arange(len(classes)) - 0.3, [_class_label(name) for name in classes])
-                ax.set_title(plain(kind), x=-0.395 if len(columns) > 1 else -0.18, pad=4)
+                ax.set_title(plain(kind), x=(KIND - left) / panel, pad=4)
             if row == 0:
                 at: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
                 ax.annotate(REWARDS[reward], (0.5, 1), xytext=(0, 5), ha="center", **at, **COLUMN_HEAD)

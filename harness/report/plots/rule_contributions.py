@@ -6,11 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 
 from evals.statistics import mean_estimate
 from harness.findings.wording import MethodName, method_label, plain
@@ -19,14 +16,15 @@ from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.plots.style import (
     GREY,
     INK,
-    MARGIN,
     SLATES,
     beside,
     furthest,
     interval_line,
     quiet_grid,
+    signed,
     titled_figure,
 )
+from harness.report.plots.text_room import hold_texts, label_room
 
 ALT = {"rule_contributions": "Change of each rule's contribution during training"}
 PLACE = "training"
@@ -97,19 +95,22 @@ def _draw(method: str, changes: list[ContributionChange]) -> Figure:
     width = left + 4.65
     figure, top = titled_figure(width, body, _title(method, changes), _note(changes))
     ax = figure.add_axes((left / width, top * 0.48 / body, 4.3 / width, top * (body - 0.55) / body))
+    largest = max(abs(change.value) for change in shown)
+    values = []
     for y, change in enumerate(shown):
         ax.barh(y, change.value, height=0.68, color=sign_tone(change.value))
         interval_line(ax, y, change.low, change.high)
-        text = f"{change.value:+.2f}".replace("-", "−")
         if change.value >= 0:
-            beside(ax, text, (furthest(change.value, change.high), y))
+            values.append(beside(ax, signed(change.value, largest), (furthest(change.value, change.high), y)))
         else:
-            beside(ax, text, (-furthest(-change.value, -change.low), y), -4)
+            end = -furthest(-change.value, -change.low)
+            values.append(beside(ax, signed(change.value, largest), (end, y), -4))
     ax.axvline(0, color=GREY, lw=0.9)
     ax.set_yticks(range(len(shown)), labels)
     ax.tick_params(axis="y", length=0, colors=INK)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.margins(x=0.14)
+    hold_texts(ax, values)
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("change of the mean contribution to the reward (reward units)")
     quiet_grid(ax, "x")
@@ -125,8 +126,8 @@ def _title(method: str, changes: list[ContributionChange]) -> str:
     top = changes[0]
     name = feature_label(top.feature)
     share = abs(top.value) / max(sum(abs(c.value) for c in changes), 1e-12)
-    sign = f"{top.value:+.2f}".replace("-", "−")
-    return f"“{name}” moved {method_label(method)} most: {sign} reward, {100 * share:.0f} % of all change"
+    by = f"{signed(top.value, top.value)} reward, {100 * share:.0f} % of all change"
+    return f"“{name}” moved {method_label(method)} most: {by}"
 
 
 def _note(changes: list[ContributionChange]) -> str:
@@ -141,12 +142,3 @@ def _note(changes: list[ContributionChange]) -> str:
 def feature_label(feature: str) -> str:
     kind, _, name = feature.partition(":")
     return f"class: {plain(name)}" if kind == "class" and name else plain(feature)
-
-
-def label_room(labels: Sequence[str]) -> float:
-    """Inches that the longest of the names at an axis needs, as drawn, with a margin on its left."""
-    canvas = FigureCanvasAgg(Figure())
-    font = FontProperties(size=matplotlib.rcParams["ytick.labelsize"])
-    sizes = [canvas.get_renderer().get_text_width_height_descent(text, font, ismath=False) for text in labels]
-    dots = canvas.figure.dpi
-    return max((width / dots for width, _, _ in sizes), default=0.0) + MARGIN + 0.1

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from harness.findings.wording import plain, points, type_order
 from harness.record.run import JsonRow, ResultsFolder
-from harness.report.plots.rule_contributions import feature_label, label_room, sign_tone
-from harness.report.plots.style import GREY, INK, beside, quiet_grid, titled_figure
+from harness.report.plots.rule_contributions import feature_label, sign_tone
+from harness.report.plots.style import GREY, INK, beside, quiet_grid, signed, titled_figure
+from harness.report.plots.text_room import hold_texts, label_room
 
 ALT = {"rule_effects": "Each rule's contribution to ranking the ideal completion first"}
 PLACE = "rules"
@@ -58,18 +60,19 @@ def _draw(effects: dict[str, list[Effect]]) -> Figure:
     shown = {kind: group[:SHOWN] for kind, group in effects.items()}
     body = 0.6 + sum(0.23 * len(group) + 0.36 for group in shown.values())
     labels = [feature_label(effect.feature) for group in shown.values() for effect in group]
-    left = max(label_room(labels), 1.4)
+    left = max(label_room(labels), label_room(map(plain, shown), 8.5, "bold"), 1.4)
     width = left + 5.0
     figure, top = titled_figure(width, body, _title(effects), _note(effects))
     ax = figure.add_axes((left / width, top * 0.48 / body, 3.9 / width, top * (body - 0.6) / body))
-    y, ticks = 0.0, []
+    largest = max(abs(effect.contribution) for group in shown.values() for effect in group)
+    y, ticks, values = 0.0, [], []
     for kind, group in shown.items():
         beside(
             ax, plain(kind), (0, y), -5, xycoords=ax.get_yaxis_transform(), fontsize=8.5, fontweight="bold"
         )
         y += 1.0
         for effect in group:
-            _bar(ax, y, effect)
+            values.append(_bar(ax, y, effect, largest))
             ticks.append(y)
             y += 1.0
         y += 0.55
@@ -78,6 +81,7 @@ def _draw(effects: dict[str, list[Effect]]) -> Figure:
     ax.tick_params(axis="y", length=0, colors=INK)
     ax.set_ylim(y - 0.9, -0.7)
     ax.margins(x=0.12)
+    hold_texts(ax, values)
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("part of the ideal completion's lead over the others (reward units)")
     ax.text(
@@ -94,11 +98,11 @@ def _draw(effects: dict[str, list[Effect]]) -> Figure:
     return figure
 
 
-def _bar(ax: Axes, y: float, effect: Effect) -> None:
+def _bar(ax: Axes, y: float, effect: Effect, largest: float) -> Annotation:
+    """The bar and what leaving the rule out costs; returned is the value beside the bar."""
     value = effect.contribution
     ax.barh(y, value, height=0.7, color=sign_tone(value))
-    text = f"{value:+.2f}".replace("-", "−")
-    beside(ax, text, (value, y), 4 if value >= 0 else -4, fontsize=7.6)
+    said = beside(ax, signed(value, largest), (value, y), 4 if value >= 0 else -4, fontsize=7.6)
     costly = effect.cost >= 0.005
     place = ax.get_yaxis_transform()
     ax.text(
@@ -112,6 +116,7 @@ def _bar(ax: Axes, y: float, effect: Effect) -> None:
         color=INK if costly else GREY,
         fontweight="bold" if costly else "normal",
     )
+    return said
 
 
 def _title(effects: dict[str, list[Effect]]) -> str:

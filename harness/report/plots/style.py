@@ -14,15 +14,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Annotation
 
 from harness.findings.wording import MethodName, method_label
+from harness.report.plots.text_room import MARGIN, wrapped
 
 T = TypeVar("T")
 Marker = str | tuple[int, Literal[0, 1, 2], int]  # matplotlib's
 Line = str | tuple[int, tuple[float, ...]]
 
 DPI = 200
-MARGIN, TITLE_LINE, NOTE_LINE = 0.16, 0.2, 0.155  # inches
+TITLE_LINE, NOTE_LINE = 0.2, 0.155  # inches
 INK, GREY, FAINT, RULE = "#222222", "#6b6b6b", "#a8a8a8", "#e4e4e4"
 
 # Okabe & Ito (2008), colours that people with any colour vision tell apart, and four darker ones. They mean models.
@@ -51,6 +53,7 @@ RC = {
     "axes.linewidth": 0.8,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
+    "axes.formatter.limits": (-3, 4),  # from 10,000 on, and below a thousandth, the unit has a factor
     "xtick.color": GREY,
     "ytick.color": GREY,
     "xtick.labelsize": 8,
@@ -180,10 +183,10 @@ def titled_figure(width: float, body: float, title: str, note: str) -> tuple[Fig
     its height: the top of what may be drawn, in figure units.
     """
     figure = Figure(figsize=(width, body + 1))
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     bold, grey = FontProperties(size=10.5, weight="bold"), FontProperties(size=7.8)
-    room = (width - 2 * MARGIN) * DPI
-    titles, notes = _wrap(canvas, title, bold, room), _wrap(canvas, note, grey, room)
+    room = width - 2 * MARGIN
+    titles, notes = wrapped(title, room, 10.5, "bold"), wrapped(note, room, 7.8)
     heading = MARGIN + TITLE_LINE * len(titles) + 0.05 + NOTE_LINE * len(notes) + 0.12
     height = heading + body
     figure.set_size_inches(width, height)
@@ -198,24 +201,17 @@ def titled_figure(width: float, body: float, title: str, note: str) -> tuple[Fig
     return figure, body / height
 
 
-def _wrap(canvas: FigureCanvasAgg, text: str, font: FontProperties, room: float) -> list[str]:
-    """Lines no wider than `room` pixels, as drawn."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        width, _, _ = canvas.get_renderer().get_text_width_height_descent(longer, font, ismath=False)
-        if lines[-1] and width > room:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-def beside(ax: Axes, text: str, place: tuple[float, float], offset: float = 4, **how: Any) -> None:
+def beside(ax: Axes, text: str, place: tuple[float, float], offset: float = 4, **how: Any) -> Annotation:
     """Text next to a place in the data, `offset` points to the right (to the left where negative)."""
     settings: dict[str, Any] = {"fontsize": 7.8, "color": INK, "va": "center", "annotation_clip": False}
     settings |= {"ha": "left" if offset >= 0 else "right", **how}
-    ax.annotate(text, place, xytext=(offset, 0), textcoords="offset points", **settings)
+    return ax.annotate(text, place, xytext=(offset, 0), textcoords="offset points", **settings)
+
+
+def signed(value: float, largest: float) -> str:
+    """With two decimals, where the `largest` value beside it can be read so; else with two digits."""
+    text = f"{value:+.2f}" if 0.1 <= abs(largest) < 1000 else f"{value:+.1e}"
+    return text.replace("-", "−")
 
 
 def interval_line(ax: Axes, y: float, low: float, high: float, colour: str = INK) -> None:
