@@ -84,7 +84,7 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         training=list(_training(outcome, methods, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
-        samples={names[name]: _graded(kept_samples(rows[name]), name, said) for name in outcome.models},
+        samples={names[name]: _samples(rows[name], name, seed, said) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed, variant) for label, artifact in context.done],
         world=summary_of(outcome.data),
         diagnosis=_diagnosis(outcome.ranking),
@@ -111,7 +111,8 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     if cards := _cards(parts):
         write_json(folder / "judges.json", cards)
     (folder / "samples").mkdir(exist_ok=True)
-    for name, rows in {name: rows for part in reversed(parts) for name, rows in part.samples.items()}.items():
+    for name in dict.fromkeys(name for part in parts for name in part.samples):
+        rows = [row for part in parts for row in part.samples.get(name, [])]
         write_jsonl(folder / "samples" / f"{name}.jsonl", rows)
     _write_packed(folder / VERDICTS, [part.verdicts for part in parts])
     _write_packed(folder / CAPABILITY, [part.items for part in parts])
@@ -240,11 +241,15 @@ def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
     return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
 
 
-def _graded(
-    rows: Sequence[dict[str, Any]], name: str, said: Mapping[tuple[str, str, str, int], dict[str, Any]]
+def _samples(
+    by_checkpoint: Mapping[str, Sequence[dict[str, Any]]],
+    name: str,
+    seed: int,
+    said: Mapping[tuple[str, str, str, int], dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """With what grader and reward say of them, where they were asked."""
-    return [row | said.get((name, *key_of(row)), {}) for row in rows]
+    """With their seed and checkpoint, and what grader and reward say of them where they were asked."""
+    of = {"seed": seed, "checkpoint": list(by_checkpoint)[-1]}
+    return [of | row | said.get((name, *key_of(row)), {}) for row in kept_samples(by_checkpoint)]
 
 
 def _model(

@@ -3,8 +3,9 @@
 `suite, prompt_id, sample, response_type, category`, `topic` where the suite names it, `prompt` (its messages, where
 prompts may be shown), `response`, `finished`, `unscored` (why there is no response), and under each judge's name
 `disallowed, refused, ideal_style, reason`. A run's most telling ones also have `grades` ({proposition: probability})
-and, of a method that was trained on a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). Rows of
-`verdicts/` are these without texts, and with `seed` and `checkpoint`.
+and, of a method that was trained on a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). A run's
+rows begin with `seed` and `checkpoint`, and a sweep keeps those of every seed. Rows of `verdicts/` are these without
+texts.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from harness.report.document import (
 from harness.report.figures import folder_figures, other_figures
 from harness.report.judged import card_text, compared_rows, comparison_section, judge_section
 from harness.report.page import write_pages
-from harness.report.samples import Sample, choice, marked, options_of, read_samples
+from harness.report.samples import Sample, choice, how_many, marked, options_of, read_samples
 from harness.report.tables import (
     BEATEN,
     by_response_type,
@@ -268,7 +268,7 @@ def _samples(evaluation: Evaluation) -> tuple[Part, ...]:
         filters.append(Filter("model", models, "models", how=How.ANSWERS))
     filters.append(marked(MARKS, "only where"))
     cards = tuple(sample.card(str, options, suite=True) for sample in chosen)
-    title = f"Show {len(cards)} of {len(found)} prompts with each model's response"
+    title = f"Show {how_many(chosen, found)} with each model's response"
     return (
         Text(WARNING, style="content-warning"),
         Fold(title, (Cards("", cards, "", tuple(filters)),), "samples", where=Where.PAGE),

@@ -37,7 +37,7 @@ from harness.report.judged import card_text, compared_rows, comparison_section, 
 from harness.report.notes import notes
 from harness.report.page import write_pages
 from harness.report.reward import ablation_table, worst_table
-from harness.report.samples import Sample, choice, marked, options_of, read_samples
+from harness.report.samples import Sample, choice, how_many, marked, of_training, options_of, read_samples
 from harness.report.tables import (
     BEATEN,
     COUNTS,
@@ -239,10 +239,10 @@ def _ranking(folder: ResultsFolder, figures: Sequence[Figure]) -> Iterator[Part]
 def choose_samples(samples: Sequence[Sample], most: int = SAMPLES_SHOWN) -> list[Sample]:
     """Prompts with grades come first, and those that the methods answer differently.
 
-    Response types take turns, so that each is seen; the order is otherwise that of the files.
+    Response types and seeds take turns, so that each is seen; the order is otherwise that of the files.
     """
     ordered = sorted(samples, key=lambda s: (not s.graded, "differ" not in s.marks))
-    return in_turn(ordered, lambda sample: sample.response_type)[:most]
+    return in_turn(ordered, lambda sample: f"{sample.response_type} {sample.seed}")[:most]
 
 
 def _samples(by_method: Mapping[str, Sequence[JsonRow]]) -> tuple[Part, ...]:
@@ -254,10 +254,11 @@ def _samples(by_method: Mapping[str, Sequence[JsonRow]]) -> tuple[Part, ...]:
     options = options_of(chosen, methods)
     models = tuple((code, method_label(method)) for method, code in options["model"].items())
     shown = (Filter("model", models, "models", how=How.ANSWERS),) if len(models) > 1 else ()
-    filters = (choice("kind", options, every="all response types"), *shown, marked(MARKS))
+    kinds = choice("kind", options, every="all response types")
+    filters = (kinds, *of_training(chosen, options), *shown, marked(MARKS))
     several = len({sample.suite for sample in found}) > 1
     cards = tuple(sample.card(method_label, options, suite=several) for sample in chosen)
-    title = f"{len(cards)} of {len(found)} prompts, with each method's response (may contain offensive text)"
+    title = f"{how_many(chosen, found)}, with each method's response (may contain offensive text)"
     return (
         Fold(title, (Cards("", cards, "", filters),), "samples", where=Where.PAGE),
         Text("Prompts that the methods answer differently come first. All samples lie in samples/*.jsonl."),

@@ -25,12 +25,13 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt (and number of the sample) with each model's row of it."""
+    """One prompt (and number of the sample) with each model's row of it, all of one seed."""
 
     suite: str
     prompt_id: str
     number: int
     rows: Mapping[str, JsonRow]
+    seed: str = ""  # "" where rows name none: an evaluation's, and older runs'
 
     @property
     def response_type(self) -> str:
@@ -39,6 +40,13 @@ class Sample:
     @property
     def category(self) -> str:
         return self._word("category")
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Of its models: an SFT model's is not a trained one's."""
+        return list(
+            dict.fromkeys(str(row["checkpoint"]) for row in self.rows.values() if "checkpoint" in row)
+        )
 
     @cached_property
     def verdicts(self) -> dict[str, Cell]:
@@ -63,7 +71,9 @@ class Sample:
         """Under `options`; `suite`: its name stands among the tags."""
         number = f"sample {self.number}" if self.number else ""
         words = self.response_type.replace("_", " "), self.category.replace("_", " ")
-        tags = (self.suite if suite else "", self.prompt_id, number, *words)
+        seed = f"seed {self.seed}" if self.seed else ""
+        last = f"checkpoint {', '.join(self.checkpoints)}" if self.checkpoints else ""
+        tags = (self.suite if suite else "", self.prompt_id, number, *words, seed, last)
         text = prompt_text(next(iter(self.rows.values())).get("prompt"))
         answers = [
             Answer(
@@ -76,7 +86,8 @@ class Sample:
             )
             for model, row in self.rows.items()
         ]
-        mine = (("suite", self.suite), ("kind", self.response_type), ("category", self.category))
+        mine = [("suite", self.suite), ("kind", self.response_type), ("category", self.category)]
+        mine += [("seed", self.seed), *(("checkpoint", checkpoint) for checkpoint in self.checkpoints)]
         return Card(
             " · ".join(tag for tag in tags if tag),
             "(named by its id only)" if text is None else text,
@@ -118,20 +129,22 @@ def _is_number(value: object) -> bool:
 
 def read_samples(by_model: Mapping[str, Sequence[JsonRow]]) -> list[Sample]:
     """In the order of the files."""
-    found: dict[tuple[str, str, int], dict[str, JsonRow]] = {}
+    found: dict[tuple[tuple[str, str, int], str], dict[str, JsonRow]] = {}
     for model, rows in by_model.items():
         for row in rows:
-            found.setdefault(key_of(row), {})[model] = row
-    return [Sample(*key, rows) for key, rows in found.items()]
+            found.setdefault((key_of(row), str(row.get("seed", ""))), {})[model] = row
+    return [Sample(*key, rows, seed) for (key, seed), rows in found.items()]
 
 
 def options_of(samples: Sequence[Sample], models: Sequence[str]) -> dict[str, dict[str, str]]:
-    """By suite, response type, category and model: the values that samples have, each with its code."""
+    """By suite, response type, category, seed, checkpoint and model: the values that samples have, with their codes."""
     shown = {model for sample in samples for model in sample.rows}
     values = {
         "suite": list(dict.fromkeys(sample.suite for sample in samples)),
         "kind": sorted({sample.response_type for sample in samples}, key=type_order),
         "category": sorted({sample.category for sample in samples}),
+        "seed": sorted({sample.seed for sample in samples}, key=lambda seed: (len(seed), seed)),
+        "checkpoint": list(dict.fromkeys(name for sample in samples for name in sample.checkpoints)),
         "model": [model for model in models if model in shown],
     }
     return {what: {name: f"{what}-{i}" for i, name in enumerate(names)} for what, names in values.items()}
@@ -142,6 +155,22 @@ def choice(name: str, options: Options, **words: Any) -> Filter:
     return Filter(
         name, tuple((code, plain(value) or "none") for value, code in options[name].items()), **words
     )
+
+
+def how_many(chosen: Sequence[Sample], found: Sequence[Sample]) -> str:
+    """What a page shows of what there is: prompts, or samples of them where one was answered several times."""
+    prompts = len({(sample.suite, sample.prompt_id) for sample in found})
+    if prompts == len(found):
+        return f"{len(chosen)} of {len(found)} prompts"
+    return f"{len(chosen)} of {len(found)} samples of {prompts} prompt{'s' if prompts > 1 else ''}"
+
+
+def of_training(samples: Sequence[Sample], options: Options) -> list[Filter]:
+    """By seed and by checkpoint, where the samples differ in them."""
+    carried = [{*sample.checkpoints} for sample in samples]
+    some = any(names != carried[0] for names in carried)
+    found = [choice("seed", options, every="all seeds", label="seed")] if len(options["seed"]) > 1 else []
+    return found + ([choice("checkpoint", options, every="all", label="checkpoint")] if some else [])
 
 
 def marked(marks: Mapping[str, str], label: str = "") -> Filter:
