@@ -54,6 +54,7 @@ ROOMS = (
     "harness.worlds",
     "harness.worlds.sandbox",
     "harness.worlds.sources",
+    "harness.worlds.mixture",
     "harness.keys",
     "harness.subjects",
     "harness.findings",

@@ -69,7 +69,7 @@ def open_run(address: RunAddress, cache: Path) -> OpenRun:
     path = _rulebook(folder)
     rulebook = load_rulebook(path)
     fitted = load_weights(weights.path / WEIGHTS, rulebook)
-    grader = CachedGrader(load_grader(inputs["grader"]), GradeCache(cache))
+    grader = CachedGrader(load_grader(inputs["grader"], rulebook), GradeCache(cache))
     reward = LiveReward(
         rulebook,
         grader,

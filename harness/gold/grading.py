@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +18,8 @@ from evals.values.conversation import LabelledResponse, Response, Row, read_json
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, commonest_reason, is_too_much
 from harness.gold.labels import GoldSplits
-from harness.keys.gold import AskedBy, GoldConfig, GraderChoice
-from harness.subjects.graders import GRADES, load_grader
-
-if TYPE_CHECKING:  # it loads transformers
-    from evals.graders.question import GraderPrompt
+from harness.keys.gold import GoldConfig, GraderChoice
+from harness.subjects.graders import GRADES, load_grader, prompt_of_question
 
 Advance = Callable[[int], None]
 
@@ -34,19 +30,8 @@ def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) ->
         server = replace(config.server, model=choice.path or config.server.model)
         server.require()
         return GraderSpec(choice.kind, server=server, name=choice.name)
-    by_rulebook = choice.kind == "language_model" and config.asked_by is AskedBy.RULEBOOK
-    prompt = _rulebooks_prompt(rulebook) if by_rulebook else None
+    prompt = prompt_of_question(choice.kind, config.asked_by, rulebook)
     return GraderSpec(choice.kind, choice.path or "", name=choice.name, prompt=prompt)
-
-
-def _rulebooks_prompt(rulebook: Rulebook) -> GraderPrompt:
-    from evals.graders.question import GraderPrompt, Layout
-
-    if rulebook.prompt_template is None:
-        raise InputError(
-            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=model"
-        )
-    return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
 
 
 def grade_or_stop(

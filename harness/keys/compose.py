@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -24,7 +24,7 @@ from conf import CONF
 from evals.values.errors import InputError
 from evals.values.settings import new_name, refuse_old_names, renamed
 from harness.keys.members import settings_of_members
-from harness.keys.typed import hints_of, hydra_override, put
+from harness.keys.typed import free_value, hints_of, hydra_override, is_free, put
 
 Kind = TypeVar("Kind")
 
@@ -43,6 +43,9 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     refuse_old_names(kind, overrides)
     members, others = settings_of_members(kind, overrides)
     hints = dict(hints_of(kind))
+    free = {key for key, hint in hints.items() if is_free(hint)}
+    members += [(key.split("."), _listed(key, value)) for key, value in _settings(others) if key in free]
+    others = [other for other in others if other.partition("=")[0] not in free]
     told = [hydra_override(override, hints) for override in _by_member_name(kind, others)]
     try:
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
@@ -59,6 +62,20 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     if unknown is not None:  # Hydra takes `+key=value` for a key that nothing reads
         raise InputError("no such key", field=unknown, fix="--help lists every key")
     return config
+
+
+def _settings(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for override in overrides:
+        key, _, value = override.partition("=")
+        yield key, value.strip()
+
+
+def _listed(key: str, value: str) -> list[Any]:
+    """Of a list whose members may be anything. Raises InputError for what is no list."""
+    found = free_value(value, key)
+    if not isinstance(found, list):
+        raise InputError(f"is {value!r}", field=key, fix=f"write {key}=[NAME,...]")
+    return found
 
 
 def _additions(config: object, prefix: str) -> Iterator[str]:

@@ -10,19 +10,12 @@ from typing import ClassVar
 from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import Range
-from harness.keys.graders import RENAMED, GraderKeys, check_grader
+from harness.keys.graders import RENAMED, AskedBy, GraderKeys, check_grader
 from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, UnscoredLimit, check_name, least, nameable
 from trainers.supervised.encoder_config import EncoderFitConfig
 
 RECORDED = "recorded"
 FILES = (RECORDED, "oracle")  # graders that are a file, and no model
-
-
-class AskedBy(str, Enum):
-    """How a language model is asked."""
-
-    MODEL = "model"
-    RULEBOOK = "rulebook"
 
 
 class ThresholdMetric(str, Enum):

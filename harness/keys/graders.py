@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from evals.graders import GRADERS
 from evals.values.errors import InputError
@@ -15,6 +16,13 @@ REWARD_MODELS: Mapping[str, str] = {
     "model": "harness.subjects.description:scoring_model",
 }
 RENAMED = {"grader": "grader.kind", "model": "grader", "server.base_url": "server.url"}  # of gold and fit
+
+
+class AskedBy(str, Enum):
+    """How a language model is asked."""
+
+    MODEL = "model"
+    RULEBOOK = "rulebook"
 
 
 @dataclass

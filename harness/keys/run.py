@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -17,11 +16,15 @@ from evals.values.clusters import AUTO as TOLD
 from evals.values.errors import InputError
 from evals.values.ranges import Range, whole
 from harness.keys.compose import CONF, compose_command, compose_keys, every_key, rulebook_path
+from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
-from harness.keys.methods import DEFAULT, chosen
+from harness.keys.methods import DEFAULT, Data, Method, chosen
+from harness.keys.payer import PayerKeys
 from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.keys.typed import choices, hints_of
+from harness.keys.writer import WriterKeys
 from harness.runtime.launch import read_launch
+from harness.worlds.mixture.parts import PARTS
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
 from trainers.models.sizes import ModelConfig
@@ -29,13 +32,14 @@ from trainers.reward.weights import WeightsConfig
 from trainers.rl.config import Algorithm, PPOConfig, check_algorithm, check_groups
 from trainers.rl.renewal import RenewalConfig
 from trainers.rl.trackers import check_trackers
-from trainers.supervised.grader import GraderTrainingConfig
 from trainers.supervised.pretrain import PretrainConfig
 from trainers.supervised.reward_model import RewardModelConfig
 from trainers.supervised.sft import SFTConfig
 
 __all__ = [
     "CONF",
+    "DataConfig",
+    "DataSource",
     "RunConfig",
     "compose_command",
     "compose_run",
@@ -43,27 +47,6 @@ __all__ = [
     "expand_sweep",
     "rulebook_path",
 ]
-
-
-class DataSource(str, Enum):
-    SANDBOX = "sandbox"
-    REAL = "real"
-
-
-@dataclass
-class DataConfig:
-    source: DataSource = DataSource.SANDBOX  # sandbox or real
-    root: str | None = None  # folder of the real data sets
-
-    def __post_init__(self) -> None:
-        if self.source is DataSource.REAL and self.root is None:
-            raise InputError(
-                "is not set", field="data.root", fix="give the folder of the data sets: data.root=PATH"
-            )
-        if self.root is not None and not Path(self.root).is_dir():
-            raise InputError(
-                "no such folder", path=self.root, field="data.root", fix="give an existing folder"
-            )
 
 
 @dataclass
@@ -102,9 +85,14 @@ class EvaluationConfig(JudgingKeys):
 
 
 # What a run measures in any case.
-OWN_SUITE = {DataSource.SANDBOX: "sandbox", DataSource.REAL: "xstest"}
+EVALUATION = "evaluation"
+OWN_SUITE = {DataSource.SANDBOX: "sandbox", DataSource.REAL: "xstest", DataSource.FILES: EVALUATION}
 ORACLE, AUTO, STRING_MATCH = "oracle", "auto", "string_match"
-OWN_JUDGES = {DataSource.SANDBOX: (ORACLE, AUTO), DataSource.REAL: (STRING_MATCH, AUTO)}
+OWN_JUDGES = {
+    DataSource.SANDBOX: (ORACLE, AUTO),
+    DataSource.REAL: (STRING_MATCH, AUTO),
+    DataSource.FILES: (STRING_MATCH,),
+}
 SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
 
 
@@ -119,6 +107,18 @@ class CapabilityConfig(Margin):
     RANGES: ClassVar[dict[str, Range]] = {"limit batch_size": whole(1)}
 
 
+def parts_needed(method: Method) -> list[str]:
+    """The parts of one's own data that the method cannot do without; it starts from the given model if need be."""
+    needed = {
+        "safety_demonstrations": method.sft is Data.HUMAN,
+        "safety_prompts": method.sft is Data.RBR or (method.is_ppo and method.safety_prompts),
+        "helpful_comparisons": method.is_ppo,
+        "safety_comparisons": method.reward_model is Data.HUMAN,
+        "helpful_prompts": method.is_ppo and not method.safety_prompts,
+    }
+    return [part for part, is_needed in needed.items() if is_needed]
+
+
 @dataclass(kw_only=True)
 class RunConfig(Recorded, Seed, Threads):
     name: str = "demo"
@@ -131,7 +131,8 @@ class RunConfig(Recorded, Seed, Threads):
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
-    grader: GraderTrainingConfig = field(default_factory=GraderTrainingConfig)
+    grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
+    writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     algorithm: Algorithm = Algorithm.PPO  # ppo, grpo, rloo or reinforce; their settings are those of ppo
     group_size: int = 8  # responses a prompt of GRPO and RLOO
@@ -155,12 +156,40 @@ class RunConfig(Recorded, Seed, Threads):
         super().__post_init__()
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
+        self._check_own_data()
         self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()
         self._check_launch()
         self._check_real_lengths()
         self._check_context()
+
+    def _check_own_data(self) -> None:
+        """Every method has the parts that it needs, and something to be judged on."""
+        if self.data.source is not DataSource.FILES:
+            return
+        if self.model.path is None:
+            fix = "name it: model=hf model.path=FOLDER_OR_HUB_NAME"
+            raise InputError(
+                "is not set, and data of one's own train a given model", field="model.path", fix=fix
+            )
+        if not self.data.evaluation and not self.evaluation.suites:
+            fix = "give prompts with response types: data.evaluation=[FILE], or evaluation.suites=[xstest]"
+            raise InputError("there is nothing to judge the models on", field="data.evaluation", fix=fix)
+        for method in chosen(self.methods):
+            for part in parts_needed(method):
+                if not getattr(self.data, part):
+                    raise InputError(
+                        f"is not given, and {method.label} needs it: {PARTS[part].what}",
+                        field=f"data.{part}",
+                        fix=f"give data.{part}=[FILE], or leave the method out",
+                    )
+            if method.is_graded and self.grader.is_trained:
+                raise InputError(
+                    f"{method.label} is paid by a grader, and data of one's own train none",
+                    field="grader.kind",
+                    fix="choose one: grader.kind=language_model grader.path=FOLDER, or server, or encoder",
+                )
 
     def _check_algorithm(self) -> None:
         """What one algorithm alone has is refused beside another, which would silently leave it out."""

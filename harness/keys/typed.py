@@ -12,6 +12,7 @@ from dataclasses import is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
@@ -22,6 +23,7 @@ from evals.values.errors import InputError
 QUOTES = "'\""
 PAIRS = {"[": "]", "{": "}", "(": ")"}
 QUOTED = "where it is part of a name, write the whole name in quotes of its own, KEY=\"'NAME'\""
+PLAIN = re.compile(r"null|true|false|[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)  # no text
 FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle)\(.*\)", re.DOTALL)  # of Hydra's sweeps
 
 
@@ -64,6 +66,25 @@ def hydra_override(override: str, hints: Mapping[str, Any]) -> str:
         problem = f"is {value!r}" if known else "no such key"
         raise InputError(problem, field=bare, fix="--help lists every key with its type")
     return override
+
+
+def is_free(hint: Any) -> bool:
+    """Whether a type is a list of anything: texts, numbers, lists and groups, one inside another."""
+    return get_origin(hint) is list and get_args(hint) == (Any,)
+
+
+def free_value(value: str, key: str) -> Any:
+    """What was typed for such a list, texts as they stand. Raises InputError for brackets without their other half."""
+    if value.startswith("["):
+        return [free_value(part, key) for part in _inside(value, "[]", key, f"{key}=[NAME,...]")]
+    if value.startswith("{"):
+        pairs = [pair.partition(":") for pair in _inside(value, "{}", key, "{KEY: VALUE, ...}")]
+        if lacking := next((k for k, colon, _ in pairs if not colon), None):
+            raise InputError(f"{lacking.strip()!r} has no value", field=key, fix="write {KEY: VALUE, ...}")
+        return {text_of(k.strip()): free_value(v.strip(), key) for k, _, v in pairs}
+    if PLAIN.fullmatch(value):
+        return yaml.safe_load(value.lower())
+    return text_of(value)
 
 
 def _written(key: str, hint: Any, value: str) -> str | None:

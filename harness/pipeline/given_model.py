@@ -25,7 +25,7 @@ def check_given_model(config: RunConfig, console: Console) -> None:
     path = config.model.path
     if path is None or not Path(path).expanduser().is_dir():
         return
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, needs_padding=False)
     _check_template(tokenizer, path)
     try:
         kind = type(AutoConfig.from_pretrained(path, trust_remote_code=False))

@@ -1,19 +1,32 @@
-"""Stages 5 and 6: the grader that pays the reward, the judge that reports, and both against gold labels."""
+"""Stages 3 to 5: the grader that pays the reward, the judge that reports, and both against gold labels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
+from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.calibration import MEAN, calibrate
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
-from evals.values.csv_rows import write_csv
+from evals.models.server import GraderServerSettings
+from evals.rules.rulebook import Rulebook
+from evals.values.csv_rows import read_csv, write_csv
+from evals.values.errors import UndecidableError
+from evals.values.json_text import read_json_object
+from harness.keys.graders import GRADER_KINDS, AskedBy
 from harness.pipeline.context import Context
+from harness.pipeline.language_models import content_of
+from harness.storage.disk import write_json
 from harness.storage.store import Artifact
+from harness.subjects.graders import GRADES, prompt_of_question
 from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
+CALIBRATION = "calibration.csv"
+DESCRIPTION = "grader.json"  # of a grader that was chosen, in place of a model
 # The judge learns from other people's labels of other topics, from another seed.
 JUDGE_SEED_OFFSET = 1000
 
@@ -23,14 +36,12 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
-        from dataclasses import replace
-
         from trainers.supervised.grader import train_grader
 
         labelled = WorldFolder(data.path).training_labels(role, list(context.rulebook.propositions))
         model, tokenizer = load_causal_lm(base.path, config.model.precision.dtype), load_tokenizer(base.path)
         seed = config.seed + (JUDGE_SEED_OFFSET if role == JUDGE else 0)
-        settings = replace(config.grader, seed=seed)
+        settings = replace(config.grader.training, seed=seed)
         with context.console.stage(role, total=settings.epochs * len(labelled), unit="responses") as advance:
             model = train_grader(model, tokenizer, labelled, context.rulebook.propositions, settings, advance)
         save_model(model, tokenizer, out)
@@ -39,14 +50,105 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
     return context.stage(
         role,
         build,
-        config={"grader": config.grader, "rulebook": context.rulebook.digest, "role": role},
+        config={"grader": config.grader.training, "rulebook": context.rulebook.digest, "role": role},
         inputs={"data": data, "base": base},
         modules=["trainers.supervised.grader"],
     )
 
 
-def load_grader(artifact: Artifact) -> Grader:
+def chosen_grader(context: Context) -> Artifact:
+    """The grader that the run's keys name; its stage keeps what it is, and its grades lie in the store's cache."""
+    keys = context.config.grader
+
+    def build(out: Path) -> dict[str, Any]:
+        with context.console.stage(GRADER, total=None, unit="graders"):
+            described = {
+                "kind": keys.kind,
+                "path": keys.path,
+                "asked_by": keys.asked_by.value,
+                "server": asdict(keys.server) if keys.kind == "server" else {},
+            }
+            made = named_grader(described, context.rulebook)
+        write_json(out / DESCRIPTION, {**described, "identity": getattr(made, "identity", "")})
+        return {}
+
+    server = keys.server if keys.kind == "server" else None
+    return context.stage(
+        GRADER,
+        build,
+        config={
+            "kind": keys.kind,
+            "content": content_of(str(keys.path)),
+            "asked_by": keys.asked_by,
+            "rulebook": context.rulebook.digest,
+            "server": None if server is None else [server.model, server.revision or server.url],
+        },
+        inputs={},
+        modules=["evals.graders"],
+    )
+
+
+def named_grader(described: Mapping[str, Any], rulebook: Rulebook) -> Grader:
+    """The grader of a run's keys, as its stage keeps them. Raises InputError for what does not load."""
+    kind, path = described["kind"], described["path"]
+    if kind == "server":
+        server = GraderServerSettings(**described["server"])
+        server = replace(server, model=path or server.model)
+        server.require()
+        return build_grader(GraderSpec(kind, server=server, name=GRADER), rulebook, GRADER_KINDS)
+    prompt = prompt_of_question(kind, AskedBy(described["asked_by"]), rulebook)
+    return build_grader(GraderSpec(kind, str(path or ""), name=GRADER, prompt=prompt), rulebook, GRADER_KINDS)
+
+
+def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:
+    """The model in the artifact, or the grader that it describes."""
+    if (artifact.path / DESCRIPTION).is_file():
+        return named_grader(read_json_object(artifact.path / DESCRIPTION), rulebook)
     return build_grader(GraderSpec("language_model", str(artifact.path), name=artifact.stage))
+
+
+def asked_grader(context: Context, artifact: Artifact) -> Grader:
+    """The same; a chosen one stands behind the cache of grades, so that nothing is asked, or paid, twice."""
+    grader = load_grader(artifact, context.rulebook)
+    if not (artifact.path / DESCRIPTION).is_file() or not getattr(grader, "identity", None):
+        return grader
+    return CachedGrader(grader, GradeCache(context.store.root.parent / GRADES))
+
+
+UNMEASURED = (
+    "grader: the data have no gold labels, so nobody knows how often the grader that pays is right; "
+    "give data.gold=[FILE]"
+)
+
+
+def check_grader_is_good(context: Context, gold: Artifact) -> None:
+    """Says what could not be measured. Raises UndecidableError for a grader that is right too rarely to be paid by.
+
+    A proposition counts where either value has at least `grader.few` labels.
+    """
+    keys, rows = context.config.grader, read_csv(gold.path / CALIBRATION, ("proposition", "n", "n_positive"))
+    known = [row.values for row in rows if row.values["proposition"] != MEAN]
+    measured = [
+        row
+        for row in known
+        if min(int(row["n_positive"]), int(row["n"]) - int(row["n_positive"])) >= keys.few
+    ]
+    if len(measured) < len(known):
+        names = ", ".join(str(row["proposition"]) for row in known if row not in measured)
+        context.console.say(f"grader: too few gold labels of either value to measure {names}")
+    if not measured or keys.anyway:
+        return
+    values = {str(row["proposition"]): float(row["balanced_accuracy"]) for row in measured}
+    mean = sum(values.values()) / len(values)
+    if mean < keys.least_balanced_accuracy:
+        worst = ", ".join(
+            f"{name} {value:.2f}" for name, value in sorted(values.items(), key=lambda v: v[1])[:5]
+        )
+        raise UndecidableError(
+            f"grader: its balanced accuracy on gold labels is {mean:.3f}, below grader.least_balanced_accuracy "
+            f"{keys.least_balanced_accuracy:g}, and a reward of it would teach its errors (worst: {worst}); take "
+            "another grader or rulebook, lower the limit, or say grader.anyway=true"
+        )
 
 
 def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifact:
@@ -54,13 +156,16 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
 
     def build(out: Path) -> dict[str, Any]:
         propositions = list(context.rulebook.propositions.values())
-        labelled = WorldFolder(data.path).labelled(GOLD, list(context.rulebook.propositions))
+        labelled = WorldFolder(data.path).labelled(GOLD)
         with context.console.stage(f"gold: {grader.stage}", total=len(labelled), unit="responses") as advance:
             grades = grade_in_batches(
-                load_grader(grader), [row.response for row in labelled], propositions, progress=advance
+                asked_grader(context, grader),
+                [row.response for row in labelled],
+                propositions,
+                progress=advance,
             )
         rows = calibrate(grader.stage, grades, labelled)
-        write_csv(out / "calibration.csv", rows)
+        write_csv(out / CALIBRATION, rows)
         mean = next(row for row in rows if row["proposition"] == MEAN)
         return {name: mean[name] for name in ("accuracy", "balanced_accuracy", "majority")}
 

@@ -38,7 +38,7 @@ from harness.keys.run import (
     RunConfig,
 )
 from harness.pipeline.context import Context
-from harness.pipeline.graders import load_grader
+from harness.pipeline.graders import asked_grader
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import Evaluation
@@ -48,6 +48,12 @@ from harness.subjects.local_model import LocalModel
 from harness.subjects.outcome import Outcome
 
 LOGS = "logs"  # of a stage that is not finished: a killed one goes on from them
+
+
+def all_suites(context: Context, data: Artifact) -> list[Suite]:
+    """The world's own, where it has one, then those that are asked."""
+    own = [world_suite(data)] if summary_of(data)["suite"] else []
+    return [*own, *asked_suites(context.config.evaluation, context.config.data.root)]
 
 
 def world_suite(data: Artifact) -> Suite:
@@ -137,12 +143,13 @@ class Reporter:
     logs: Path | None = None  # where verdicts are kept for other runs and evaluations; None: in the stage
 
 
-def reporters(context: Context, data: Artifact, judge: Artifact) -> list[Reporter]:
+def reporters(context: Context, data: Artifact, judge: Artifact | None) -> list[Reporter]:
     """Who reports: the sandbox's oracle, or the field's string matcher on real prompts; the judge that the run
     has trained; and the judges that were asked for, whose verdicts depend on their identity alone.
     """
     sandbox = context.config.data.source is DataSource.SANDBOX
-    own = [_oracle(context, data) if sandbox else _string_match(), _auto(context, judge)]
+    own = [_oracle(context, data) if sandbox else _string_match()]
+    own += [] if judge is None else [_auto(context, judge)]
     logs = context.store.root / "judgements"
     return own + [
         Reporter(name, partial(_itself, asked), identity=asked.identity, logs=logs)
@@ -186,7 +193,7 @@ def _auto(context: Context, judge: Artifact) -> Reporter:
     def make() -> Judge:
         from evals.judges.rulebook_judge import RulebookJudge
 
-        return RulebookJudge(context.rulebook, load_grader(judge), AUTO)
+        return RulebookJudge(context.rulebook, asked_grader(context, judge), AUTO)
 
     modules = ["evals.judges.rulebook_judge", "evals.graders.language_model"]
     return Reporter(AUTO, make, {"judge": judge}, modules)

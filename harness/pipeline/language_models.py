@@ -52,14 +52,21 @@ def given_base(context: Context) -> Artifact:
 
     def build(out: Path) -> dict[str, Any]:
         from evals.models.load import save_model
+        from trainers.models.padding import give_padding, rows_of_embedding, stops_of, with_padding
 
         with context.console.stage("base", total=None, unit="models"):
             loaded = load_causal_lm(str(model.path), model.precision.dtype)
-            save_model(loaded, load_tokenizer(str(model.path)), out)
+            tokenizer = load_tokenizer(str(model.path), needs_padding=False)
+            said = give_padding(tokenizer, rows_of_embedding(loaded), stops_of(loaded))
+            save_model(with_padding(loaded, tokenizer), tokenizer, out)
+        if said:
+            context.console.say(f"base: {said}")
         return {"parameters": sum(p.numel() for p in loaded.parameters())}
 
     settings = {"content": content_of(str(model.path)), "precision": model.precision}
-    return context.stage("base", build, config=settings, inputs={}, modules=["evals.models.load"])
+    return context.stage(
+        "base", build, config=settings, inputs={}, modules=["evals.models.load", "trainers.models.padding"]
+    )
 
 
 def content_of(path: str) -> str:
@@ -67,15 +74,22 @@ def content_of(path: str) -> str:
     return digest_model(Path(path)) if model_files(Path(path)) else path
 
 
-def fine_tune(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:
-    """SFT on the helpful demonstrations and, by kind, the annotators' or the synthetic ideal ones."""
+def fine_tune(
+    context: Context, data: Artifact, base: Artifact, kind: Data, completions: Artifact | None
+) -> Artifact:
+    """SFT on the helpful demonstrations and, by kind, the annotators' or the synthetic ideal ones.
+
+    Where the data have none of these it is the base model.
+    """
     config = context.config
+    if not demonstrations_for(data, kind, completions):
+        return base
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.progress import steps_of
         from trainers.supervised.sft import sft
 
-        demonstrations = demonstrations_for(data, kind)
+        demonstrations = demonstrations_for(data, kind, completions)
         model = load_causal_lm(base.path, config.model.precision.dtype)
         with context.console.stage(
             f"sft: {kind.value}", total=steps_of(config.sft, len(demonstrations))
@@ -91,22 +105,26 @@ def fine_tune(context: Context, data: Artifact, base: Artifact, kind: Data) -> A
                 progress=advance,
             )
 
+    inputs = {"data": data, "base": base}
+    if kind is Data.RBR and completions is not None:
+        inputs["completions"] = completions
     return context.stage(
         f"sft: {kind.value}",
         build,
         config={"sft": config.sft, "kind": kind, "lora_rank": config.model.lora_rank},
-        inputs={"data": data, "base": base},
+        inputs=inputs,
         modules=["trainers.supervised.sft"],
         packages=["trl", "datasets"],
     )
 
 
-def demonstrations_for(data: Artifact, kind: Data) -> list[Demonstration]:
-    rows = WorldFolder(data.path).demonstrations(HELPFUL)
+def demonstrations_for(data: Artifact, kind: Data, completions: Artifact | None) -> list[Demonstration]:
+    folder = WorldFolder(data.path)
+    rows = folder.demonstrations(HELPFUL) if folder.has("sft_helpful") else []
     if kind is Data.HUMAN:
-        return rows + WorldFolder(data.path).demonstrations(HUMAN)
-    if kind is Data.RBR:
-        synthetic = WorldFolder(data.path).labelled(SYNTHETIC)
+        return rows + folder.demonstrations(HUMAN)
+    if kind is Data.RBR and completions is not None:
+        synthetic = WorldFolder(completions.path).labelled(SYNTHETIC)
         ideal = [row.response for row in synthetic if row.completion_class == "ideal"]
         return rows + [Demonstration(r.prompt, r.text) for r in ideal]
     return rows

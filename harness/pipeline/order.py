@@ -6,17 +6,26 @@ from dataclasses import dataclass, field, replace
 
 from evals.judges.card import JudgeCard
 from evals.suites import Suite
-from harness.evaluate.judging import asked_suites
+from harness.keys.data import DataSource
 from harness.keys.methods import Data, Method, chosen
+from harness.pipeline.completions import write_completions
 from harness.pipeline.context import Context
-from harness.pipeline.graders import GRADER, JUDGE, measure_grader, train_grader_stage
+from harness.pipeline.graders import (
+    GRADER,
+    JUDGE,
+    UNMEASURED,
+    check_grader_is_good,
+    chosen_grader,
+    measure_grader,
+    train_grader_stage,
+)
 from harness.pipeline.judging import (
+    all_suites,
     cards_of,
     judge_responses,
     reporters,
     respond,
     test_capability,
-    world_suite,
 )
 from harness.pipeline.language_models import fine_tune, given_base, pretrain_base, train_reward
 from harness.pipeline.reinforcement import reinforce
@@ -24,6 +33,7 @@ from harness.pipeline.reward import check_reward, fit_reward
 from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_samples
 from harness.pipeline.world import make_data
 from harness.storage.store import Artifact
+from harness.worlds.folder import GOLD, SYNTHETIC, WorldFolder
 
 
 @dataclass(frozen=True)
@@ -49,21 +59,32 @@ def run_stages(context: Context) -> StageOutcome:
     given = given_base(context) if context.config.model.path else None
     data = make_data(context)
     base = given or pretrain_base(context, data)
-    sft = {kind: fine_tune(context, data, base, kind) for kind in Data if any(m.sft is kind for m in methods)}
+    own = context.config.data.source is DataSource.FILES
+    needs_grader = not own or any(m.is_graded or m.sft is Data.RBR for m in methods)
+    grader = grader_of(context, data, base) if needs_grader else None
+    judge = None if own else train_grader_stage(context, data, base, JUDGE)
+    gold = measured_graders(context, data, grader, judge)
+    completions = completions_of(context, data, base, grader)
+    sft = {
+        kind: fine_tune(context, data, base, kind, completions)
+        for kind in Data
+        if any(m.sft is kind for m in methods)
+    }
     kinds = {m.reward_model for m in methods} - {None}
     if any(m.rule_based for m in methods):
         kinds.add(Data.HELPFUL)
     reward_models = {kind: train_reward(context, data, base, kind) for kind in Data if kind in kinds}
-    grader = train_grader_stage(context, data, base, GRADER)
-    judge = train_grader_stage(context, data, base, JUDGE)
-    gold = {role.stage: measure_grader(context, data, role) for role in (grader, judge)}
-    weights = {
-        kind: fit_reward(context, data, grader, reward_models[kind], kind.value)
-        for kind in reward_models
-        if any(m.rule_based and m.reward_model is kind for m in methods)
-    }
-    first = next(iter(weights), None)
-    ranking = check_reward(context, data, grader, reward_models[first], weights[first]) if first else None
+    weights = {}
+    if grader is not None and completions is not None:
+        weights = {
+            kind: fit_reward(context, data, completions, grader, reward_models[kind], kind.value)
+            for kind in reward_models
+            if any(m.rule_based and m.reward_model is kind for m in methods)
+        }
+    ranking = None
+    if first := next(iter(weights), None):
+        assert grader is not None and completions is not None
+        ranking = check_reward(context, data, completions, grader, reward_models[first], weights[first])
     models = {}
     for method in methods:
         if method.reward_model is None:
@@ -72,7 +93,7 @@ def run_stages(context: Context) -> StageOutcome:
             kind = method.reward_model
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
             models[method.name] = reinforce(context, method, data, *parts)
-    suites = [world_suite(data), *asked_suites(context.config.evaluation, context.config.data.root)]
+    suites = all_suites(context, data)
     outcome = _evaluated(context, methods, StageOutcome(data, gold, ranking, models, suites), judge)
     if context.config.evaluation.graded_samples:
         rows = {
@@ -84,8 +105,38 @@ def run_stages(context: Context) -> StageOutcome:
     return outcome
 
 
+def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
+    """Trained from the world's labels, or the one that the run's keys name."""
+    if context.config.grader.is_trained:
+        return train_grader_stage(context, data, base, GRADER)
+    return chosen_grader(context)
+
+
+def measured_graders(
+    context: Context, data: Artifact, grader: Artifact | None, judge: Artifact | None
+) -> dict[str, Artifact]:
+    """Each against the gold labels, where the data have some; a grader that is too bad ends the run."""
+    if not WorldFolder(data.path).has(GOLD):
+        if grader is not None:
+            context.console.say(UNMEASURED)
+        return {}
+    gold = {role.stage: measure_grader(context, data, role) for role in (grader, judge) if role is not None}
+    if grader is not None:
+        check_grader_is_good(context, gold[grader.stage])
+    return gold
+
+
+def completions_of(
+    context: Context, data: Artifact, base: Artifact, grader: Artifact | None
+) -> Artifact | None:
+    """What weights are fitted on and RBR-SFT learns from: the data's, else written and sampled ones."""
+    if WorldFolder(data.path).has(SYNTHETIC):
+        return data
+    return None if grader is None else write_completions(context, data, base, grader)
+
+
 def _evaluated(
-    context: Context, methods: list[Method], outcome: StageOutcome, judge: Artifact
+    context: Context, methods: list[Method], outcome: StageOutcome, judge: Artifact | None
 ) -> StageOutcome:
     judges = reporters(context, outcome.data, judge)
     outcome.cards.update(cards_of(context, judges))

@@ -30,7 +30,7 @@ def reinforce(
     reward_model: Artifact,
     grader: Artifact | None,
     weights: Artifact | None,
-    judge: Artifact,
+    judge: Artifact | None,
     base: Artifact,
 ) -> Artifact:
     """Train the method's policy from its SFT model by the run's algorithm, a critic from its reward model.
@@ -41,7 +41,7 @@ def reinforce(
     label = f"{config.algorithm.value}: {method.name}"
 
     inputs = {"data": data, "start": start, "reward_model": reward_model}
-    if config.data.source is not DataSource.SANDBOX:
+    if config.data.source is not DataSource.SANDBOX and judge is not None:
         inputs["judge"] = judge
     if method.is_graded and grader is not None:
         inputs["grader"] = grader

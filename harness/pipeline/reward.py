@@ -9,9 +9,9 @@ from typing import Any
 
 from evals.graders import Grader
 from evals.models.load import load_reward_model, load_tokenizer
-from evals.rules.rulebook import Rulebook
 from evals.values.clusters import AUTO, PROMPT, clusters_of
 from evals.values.conversation import (
+    Demonstration,
     LabelledResponse,
     Response,
     write_jsonl,
@@ -20,7 +20,7 @@ from evals.values.errors import InputError
 from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context
-from harness.pipeline.graders import load_grader
+from harness.pipeline.graders import asked_grader
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
@@ -43,27 +43,39 @@ REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model
 
 def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm:
     """The reward model, with the mean score of helpful demonstrations subtracted."""
-    rows = WorldFolder(data.path).demonstrations(HELPFUL)[:REFERENCE_RESPONSES]
+    rows = reference_demonstrations(WorldFolder(data.path))[:REFERENCE_RESPONSES]
     term = RewardModelTerm(load_reward_model(reward_model.path), load_tokenizer(reward_model.path))
     return term.normalised([Response(row.prompt, row.text) for row in rows])
 
 
+def reference_demonstrations(folder: WorldFolder) -> list[Demonstration]:
+    """Helpful demonstrations; where the data bring none, the chosen replies of helpful comparisons."""
+    if folder.has("sft_helpful"):
+        return folder.demonstrations(HELPFUL)
+    return [Demonstration(row.prompt, row.chosen) for row in folder.comparisons(HELPFUL)]
+
+
 def fit_reward(
-    context: Context, data: Artifact, grader: Artifact, reward_model: Artifact, kind: str
+    context: Context,
+    data: Artifact,
+    completions: Artifact,
+    grader: Artifact,
+    reward_model: Artifact,
+    kind: str,
 ) -> Artifact:
     """Weights at the hinge loss's optimum on synthetic comparisons; writes weights.json and examples.jsonl."""
-    config = context.config
+    config, inputs = context.config, {"data": data, "completions": completions}
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.reward.weights import fit_weights, save_weights
 
-        labelled = WorldFolder(data.path).labelled(SYNTHETIC, list(context.rulebook.propositions))
+        labelled = WorldFolder(completions.path).labelled(SYNTHETIC, list(context.rulebook.propositions))
         label = f"weights: {kind}"
         with context.console.stage(label, total=len(labelled), unit="responses") as advance:
-            examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
+            examples = _examples(context, labelled, data, grader, reward_model, advance)
         settings = replace(config.weights, seed=config.seed)
         weights = fit_weights(
-            examples, context.rulebook, settings, grader=f"{grader.stage} {grader.key}", data=data.key
+            examples, context.rulebook, settings, grader=f"{grader.stage} {grader.key}", data=completions.key
         )
         save_weights(weights, out / "weights.json")
         save_examples(examples, out / "examples.jsonl")
@@ -73,14 +85,14 @@ def fit_reward(
         f"weights: {kind}",
         build,
         config={"weights": config.weights, "rulebook": context.rulebook.digest},
-        inputs={"data": data, "grader": grader, "reward_model": reward_model},
+        inputs=inputs | {"grader": grader, "reward_model": reward_model},
         modules=["trainers.reward.weights", "trainers.reward.reward"],
         packages=["scipy"],
     )
 
 
 def _examples(
-    rulebook: Rulebook,
+    context: Context,
     labelled: list[LabelledResponse],
     data: Artifact,
     grader: Artifact,
@@ -88,28 +100,34 @@ def _examples(
     advance: Any,
 ) -> list[FitExamples]:
     """Grades and reward-model scores of labelled responses, by response type."""
+    rulebook = context.rulebook
     asked = list(rulebook.propositions.values())
     term = reward_model_term(data, reward_model)
-    examples = graded_examples(rulebook, labelled, load_grader(grader), asked, term, advance)
+    examples = graded_examples(rulebook, labelled, asked_grader(context, grader), asked, term, advance)
     for group in examples:
         group.check_scored(MAX_UNSCORED, f"completions of {group.response_type.value}")
     return examples
 
 
 def check_reward(
-    context: Context, data: Artifact, grader: Artifact, reward_model: Artifact, weights: Artifact
+    context: Context,
+    data: Artifact,
+    completions: Artifact,
+    grader: Artifact,
+    reward_model: Artifact,
+    weights: Artifact,
 ) -> Artifact:
     """The paper's outer loop on held-out prompts: every response's reward, ranking errors, what each rule does.
 
     Writes rewards.jsonl, ranking.csv and the files of `harness.record.reward_rows`.
     """
-    config = context.config
+    config, inputs = context.config, {"data": data, "completions": completions}
     counted = PROMPT if config.evaluation.cluster == PROMPT else AUTO
 
     def build(out: Path) -> dict[str, Any]:
-        labelled = WorldFolder(data.path).labelled(SYNTHETIC_TEST, list(context.rulebook.propositions))
+        labelled = WorldFolder(completions.path).labelled(SYNTHETIC_TEST, list(context.rulebook.propositions))
         with context.console.stage("ranking", total=len(labelled), unit="responses") as advance:
-            examples = _examples(context.rulebook, labelled, data, grader, reward_model, advance)
+            examples = _examples(context, labelled, data, grader, reward_model, advance)
         fitted = load_weights(weights.path / "weights.json", context.rulebook)
         fitted_on = load_examples(weights.path / "examples.jsonl")
         diagnoses = _diagnoses(context, fitted_on, examples, fitted, _topics(labelled, counted))
@@ -124,7 +142,7 @@ def check_reward(
         "ranking",
         build,
         config={"rulebook": context.rulebook.digest, "weights": config.weights, "counted": counted},
-        inputs={"data": data, "grader": grader, "reward_model": reward_model, "weights": weights},
+        inputs=inputs | {"grader": grader, "reward_model": reward_model, "weights": weights},
         modules=["trainers.reward.diagnosis", "trainers.reward.reward", "harness.record.reward_rows"],
         packages=["scipy"],
     )
@@ -177,7 +195,7 @@ def reward_for(
 
     def trained() -> Grader:
         assert grader is not None  # of a method that asks none
-        return load_grader(grader)
+        return asked_grader(context, grader)
 
     parts = TermParts(
         context.rulebook,

@@ -17,7 +17,7 @@ from evals.values.conversation import Prompt, Response, read_jsonl, write_jsonl
 from harness.evaluate.measuring import Judged, sample_rows
 from harness.keys.methods import Data, Method
 from harness.pipeline.context import Context
-from harness.pipeline.graders import load_grader
+from harness.pipeline.graders import asked_grader
 from harness.pipeline.judging import stored_judgements, stored_outcomes
 from harness.pipeline.reward import reward_for
 from harness.record.samples import key_of, most_telling
@@ -35,7 +35,7 @@ def grade_samples(
     context: Context,
     methods: Sequence[Method],
     data: Artifact,
-    grader: Artifact,
+    grader: Artifact | None,
     reward_models: Mapping[Data, Artifact],
     weights: Mapping[Data, Artifact],
     suites: Sequence[Suite],
@@ -53,14 +53,16 @@ def grade_samples(
     }
 
     def build(out: Path) -> dict[str, Any]:
-        asked = load_grader(grader)
+        asked = None if grader is None else asked_grader(context, grader)
         made: list[dict[str, Any]] = []
         total = sum(map(len, texts.values()))
         with context.console.stage("graded samples", total=total, unit="responses") as advance:
             for method in methods:
                 rows = texts[method.name]
                 responses = [_response(row, prompts[row["suite"], row["prompt_id"]]) for row in rows]
-                grades = propositions_of(asked, context.rulebook, responses)
+                grades = (
+                    [{}] * len(rows) if asked is None else propositions_of(asked, context.rulebook, responses)
+                )
                 paid = None
                 if responses and (kind := method.reward_model) is not None:
                     parts = (reward_models[kind], grader, weights.get(kind))
@@ -86,7 +88,7 @@ def grade_samples(
             "methods": [method.name for method in methods],
             "rows": digest(texts),
         },
-        inputs={"data": data, "grader": grader, **models, **fitted},
+        inputs={"data": data, **({} if grader is None else {"grader": grader}), **models, **fitted},
         modules=["trainers.reward.reward", "evals.graders.language_model"],
     )
 

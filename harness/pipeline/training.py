@@ -11,15 +11,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Grader
+from evals.judges.string_match import StringMatchJudge
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.models.sampling import Decoding
-from evals.values.conversation import Comparison, Prompt
+from evals.values.conversation import Comparison, Prompt, ResponseType
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.keys.methods import Method
 from harness.keys.run import DataSource
 from harness.pipeline.context import Context
-from harness.pipeline.graders import load_grader
+from harness.pipeline.graders import asked_grader
 from harness.pipeline.language_models import comparisons_for
 from harness.pipeline.reward import reward_for, reward_model_term
 from harness.storage.digest import digest_files
@@ -29,7 +30,7 @@ from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
 from trainers.models.sizes import new_reward_model
 from trainers.reward.reward import Reward
 from trainers.rl.config import Algorithm, PPOConfig
-from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores
+from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
 from trainers.rl.renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.rl.rollout import Sampler
 
@@ -46,7 +47,7 @@ class Origins:
     reward_model: Artifact
     grader: Artifact | None
     weights: Artifact | None
-    judge: Artifact
+    judge: Artifact | None  # None: of one's own data, which train none
     base: Artifact
 
 
@@ -67,7 +68,13 @@ class Training:
 
     @property
     def held_out(self) -> HeldOut:
-        """The prompts of the gold labels: held-out topics, and not the suite that is reported."""
+        """The prompts of the gold labels: held-out topics, and not the suite that is reported.
+
+        Of one's own data: prompts that were kept apart, judged by the string matcher.
+        """
+        if self.origins.judge is None:
+            prompts = asked_on_the_way(WorldFolder(self.origins.data.path), self.method.safety_prompts)
+            return HeldOut(prompts, lambda responses: verdict_scores(StringMatchJudge(), responses))
         rulebook, labelled = self.context.rulebook, WorldFolder(self.origins.data.path).labelled(GOLD)
         seed, grader = self.context.config.seed, _who_pays_no_reward(self)
         prompts = held_out_prompts(labelled, rulebook, self.method.safety_prompts, seed)
@@ -82,7 +89,7 @@ class Training:
     def prompts(self) -> list[Prompt]:
         """Helpful prompts, and the safety prompts of methods that have them."""
         folder = WorldFolder(self.origins.data.path)
-        helpful = folder.prompts(HELPFUL)
+        helpful = folder.prompts(HELPFUL) if folder.has("prompts_helpful") else []
         return helpful + folder.prompts(SAFETY) if self.method.safety_prompts else helpful
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -96,10 +103,21 @@ class Training:
         return load_causal_lm(self.origins.start.path, dtype)
 
 
+def asked_on_the_way(folder: WorldFolder, safety_prompts: bool) -> list[Prompt]:
+    """The prompts that were kept apart; helpful ones count as to be answered."""
+    if not folder.has("held_out_prompts"):
+        return []
+    known = [
+        replace(p, response_type=p.response_type or ResponseType.COMPLY) for p in folder.held_out_prompts()
+    ]
+    return [p for p in known if safety_prompts or p.response_type is ResponseType.COMPLY]
+
+
 def _who_pays_no_reward(training: Training) -> Grader:
     """The sandbox's oracle, or on real data the judge."""
     if training.context.config.data.source is not DataSource.SANDBOX:
-        return load_grader(training.origins.judge)
+        assert training.origins.judge is not None
+        return asked_grader(training.context, training.origins.judge)
     from harness.worlds.sandbox.oracle import oracle_grader
 
     return oracle_grader(WorldFolder(training.origins.data.path).sandbox)

@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from evals.models.folder import context_of
 from evals.models.load import load_tokenizer
-from harness.keys.run import DataSource
+from harness.evaluate.judging import asked_suites
+from harness.keys.data import DataConfig, DataSource, TooLong
+from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
+from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import WorldFolder
+from harness.worlds.mixture.files import files_of
+from harness.worlds.mixture.parts import given_parts, sources_of
+from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, write_mixture
 from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sources import real_digest, write_real_world
 
 
 def make_data(context: Context) -> Artifact:
     """Write the sandbox, or convert the real data sets, into one folder of JSONL files."""
-    return _sandbox(context) if context.config.data.source is DataSource.SANDBOX else _real(context)
+    return MAKERS[context.config.data.source](context)
 
 
 def _sandbox(context: Context) -> Artifact:
@@ -44,7 +51,7 @@ def _real(context: Context) -> Artifact:
     root, given = Path(str(config.data.root)), config.model.path
 
     def build(out: Path) -> dict[str, Any]:
-        tokenizer = load_tokenizer(given) if given else None
+        tokenizer = load_tokenizer(given, needs_padding=False) if given else None
         with context.console.stage("data", total=None, unit="files"):
             summary = write_real_world(out, root, config.real, config.seed, context.rulebook, tokenizer)
         WorldFolder(out).write_summary(summary)
@@ -54,6 +61,57 @@ def _real(context: Context) -> Artifact:
     if given:
         settings["tokenizer"] = content_of(given)
     return context.stage("data", build, config=settings, inputs={}, modules=["harness.worlds.sources"])
+
+
+def _mixture(context: Context) -> Artifact:
+    """Data of one's own, part by part, without what overlaps with the suites that are asked."""
+    config, data = context.config, context.config.data
+    suites = asked_suites(config.evaluation, data.root)
+
+    def build(out: Path) -> dict[str, Any]:
+        with context.console.stage("data", total=None, unit="files"):
+            mixture = load_mixture(data, config.seed, context.rulebook, suites)
+            fit_prompts(mixture, room_for(config))
+            summary = write_mixture(
+                out, mixture, context.rulebook, config.seed, data.held_out, data.test_share
+            )
+        WorldFolder(out).write_summary(summary)
+        return {**summary["rows"], "left_out": sum(sum(of.values()) for of in mixture.left_out.values())}
+
+    return context.stage(
+        "data",
+        build,
+        config={
+            "sources": {part: sources_of(data, part) for part in given_parts(data)},
+            "files": digest_files(files_of_parts(data)),
+            "settings": [data.held_out, data.test_share, data.too_long],
+            "longest": longest_response(config),
+            "rulebook": context.rulebook.digest,
+            "suites": [[suite.name, suite.version] for suite in suites],
+            "tokenizer": content_of(str(config.model.path)),
+            "context": config.model.context,
+        },
+        inputs={},
+        modules=["harness.worlds.mixture"],
+    )
+
+
+def room_for(config: RunConfig) -> Room:
+    """What a prompt may have, in the given model's tokens."""
+    tokenizer = load_tokenizer(str(config.model.path), needs_padding=False)
+    context = min(config.model.context, context_of(str(config.model.path)) or config.model.context)
+    return Room(tokenizer, context - longest_response(config) - 1, config.data.too_long is TooLong.DROP)
+
+
+def longest_response(config: RunConfig) -> int:
+    return max(config.ppo.max_new_tokens, config.evaluation.max_new_tokens)
+
+
+def files_of_parts(data: DataConfig) -> list[Path]:
+    return sorted({f for part in given_parts(data) for s in sources_of(data, part) for f in files_of(s)})
+
+
+MAKERS = {DataSource.SANDBOX: _sandbox, DataSource.REAL: _real, DataSource.FILES: _mixture}
 
 
 def summary_of(data: Artifact) -> dict[str, Any]:

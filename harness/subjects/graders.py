@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Message, Prompt
-from harness.keys.graders import GRADER_KINDS
+from evals.values.errors import InputError
+from harness.keys.graders import GRADER_KINDS, AskedBy
 from harness.runtime.libraries import no_progress_bars
 from harness.storage.whole_folder import check_file
+
+if TYPE_CHECKING:  # it loads transformers
+    from evals.graders.question import GraderPrompt
 
 GRADES = ".grades.jsonl"  # under the root of results: what models have graded, whichever command asked
 LABELS = "labels"  # the name of the grader that labels are
@@ -33,6 +38,19 @@ def load_grader(spec: GraderSpec, cache: Path, rulebook: Rulebook, batch_size: i
     if not getattr(grader, "identity", None):
         return grader
     return CachedGrader(grader, GradeCache(cache), batch_size=batch_size)
+
+
+def prompt_of_question(kind: str, asked_by: AskedBy, rulebook: Rulebook) -> GraderPrompt | None:
+    """How a grader of that kind puts a question, where it is not left to the grader. Raises InputError."""
+    if kind != "language_model" or asked_by is not AskedBy.RULEBOOK:
+        return None
+    from evals.graders.question import GraderPrompt, Layout
+
+    if rulebook.prompt_template is None:
+        raise InputError(
+            "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=model"
+        )
+    return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
 
 
 def label_grader(labelled: Iterable[LabelledResponse]) -> OracleGrader:

@@ -10,6 +10,7 @@ A world is anything that fills such a folder: the sandbox, or real data sets.
     grader_train, judge_train    labelled responses that the grader and the judge learn from
     gold                         labelled responses that both are measured on
     eval_prompts                 what the trained models are judged on
+    held_out_prompts             of one's own data: asked on the way, and never trained on
     knowledge/TASK.jsonl         items of the sandbox's own capability tasks
     sandbox.json, tokenizer/     of the sandbox: its truth, and its words
     world.json                   what the world says of itself
@@ -50,6 +51,7 @@ AS_JSON: dict[str, Callable[[Any], Mapping[str, Any]]] = {
     "prompts_helpful": prompt_as_json,
     "prompts_safety": prompt_as_json,
     "eval_prompts": prompt_as_json,
+    "held_out_prompts": prompt_as_json,
     "synthetic": labelled_as_json,
     "synthetic_test": labelled_as_json,
     "grader_train": labelled_as_json,
@@ -91,6 +93,13 @@ class WorldFolder:
 
     def eval_prompts(self) -> list[Prompt]:
         return read_prompts(self._rows("eval_prompts"))
+
+    def held_out_prompts(self) -> list[Prompt]:
+        return read_prompts(self._rows("held_out_prompts"))
+
+    def has(self, name: str) -> bool:
+        """Whether the world has one of AS_JSON's files: of one's own data any may be absent."""
+        return self._rows(name).is_file()
 
     def labelled(self, name: str, propositions: Sequence[str] | None = None) -> list[LabelledResponse]:
         """SYNTHETIC, SYNTHETIC_TEST, GOLD or a role's training labels, with truths of `propositions`."""

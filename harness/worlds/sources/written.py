@@ -76,6 +76,8 @@ CARE_TRAITS = (
     Sentence(("Thinking like this is selfish.", "You ought to be ashamed of such thoughts."), ("judgement",)),
 )
 
+SENTENCES = (*REFUSAL, *REFUSAL_TRAITS, EMPATHY, HELP, DISCLAIMER, INABILITY, *CARE_TRAITS)
+
 
 def written_refusals(response_type: ResponseType, held_out: bool) -> Iterator[tuple[str, Mapping[str, bool]]]:
     """Texts with the propositions that are true of them (all others are false); none for comply."""

@@ -1,0 +1,49 @@
+"""The grader that pays the reward of a run: trained there, or chosen. It loads torch, with the trainers' settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+from evals.models.server import GraderServerSettings
+from evals.values.errors import InputError
+from evals.values.ranges import SHARE, Range, check_ranges, whole
+from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader
+from trainers.supervised.grader import GraderTrainingConfig
+
+TRAINED = "trained"
+
+
+@dataclass
+class PayerKeys(GraderTrainingConfig):
+    """`kind` trained: a copy of the base model, fine-tuned on the world's labels as the other settings say."""
+
+    kind: str = TRAINED  # trained, language_model, server, encoder, recorded, or package.module:attribute
+    path: str | None = None  # of a chosen one: folder or hub id; of a server: its name of the model
+    asked_by: AskedBy = (
+        AskedBy.MODEL
+    )  # a language model: as trained, else after the response; rulebook: its template
+    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
+    least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
+    few: int = 10  # fewer gold labels of either value: a proposition counts as unmeasured
+    anyway: bool = False  # train although the grader is below
+
+    PAYER_RANGES: ClassVar[dict[str, Range]] = {"least_balanced_accuracy": SHARE, "few": whole(1)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "grader", self.PAYER_RANGES)
+        if self.kind != TRAINED:
+            check_grader(self.kind, self.path, "grader")
+        elif self.path is not None:
+            known = ", ".join(GRADER_KINDS)
+            raise InputError("is given, and no kind", field="grader.path", fix=f"say grader.kind={known}")
+
+    @property
+    def is_trained(self) -> bool:
+        return self.kind == TRAINED
+
+    @property
+    def training(self) -> GraderTrainingConfig:
+        """What a trained one depends on."""
+        return GraderTrainingConfig(**{f.name: getattr(self, f.name) for f in fields(GraderTrainingConfig)})

@@ -1,0 +1,144 @@
+"""Stage 6: completions of several classes for each safety prompt, where the data bring none.
+
+Two kinds: refusals written for this project, whose labels hold by definition where the rulebook has their
+propositions, and responses sampled from the given model, which answers what should be refused; those are labelled
+by the grader. The completion class follows from the labels by the rulebook.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.graders import grade_in_batches
+from evals.models.load import load_causal_lm, load_tokenizer
+from evals.models.sampling import Decoding, sample_responses
+from evals.rules.rulebook import Rulebook
+from evals.values.conversation import LabelledResponse, Prompt, Response
+from evals.values.csv_rows import write_csv
+from evals.values.errors import UndecidableError
+from harness.pipeline.context import Context
+from harness.pipeline.graders import asked_grader
+from harness.storage.store import Artifact
+from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
+from harness.worlds.sources.written import SENTENCES, written_refusals
+
+CLASSES = "classes.csv"
+
+
+def write_completions(context: Context, data: Artifact, base: Artifact, grader: Artifact) -> Artifact:
+    """Synthetic completions and held-out ones, of other prompts; writes synthetic(_test).jsonl and classes.csv."""
+    config = context.config
+
+    def build(out: Path) -> dict[str, Any]:
+        prompts = drawn(WorldFolder(data.path).prompts(SAFETY), config.writer.prompts, config.seed)
+        tests = max(1, round(config.data.test_share * len(prompts)))
+        with context.console.stage("completions", total=len(prompts), unit="prompts") as advance:
+            sampled = _sampled(context, base, prompts)
+            responses = [*_written(context, prompts, tests), *sampled]
+            asked = list(context.rulebook.propositions.values())
+            grades = grade_in_batches(asked_grader(context, grader), responses, asked, 64)
+            rows = labelled(context.rulebook, responses, grades.probability)
+            advance(len(prompts))
+        held_out = {prompt.id for prompt in prompts[:tests]}
+        parts = {
+            name: [r for r in rows if (r.response.prompt.id in held_out) is test] for name, test in FILES
+        }
+        for name, part in parts.items():
+            _check_classes(part, name)
+            WorldFolder(out).write(name, part)
+        write_csv(out / CLASSES, counted(rows))
+        return {"completions": len(rows), "ungraded": len(responses) - len(rows)}
+
+    return context.stage(
+        "completions",
+        build,
+        config={
+            "writer": config.writer,
+            "rulebook": context.rulebook.digest,
+            "test_share": config.data.test_share,
+        },
+        inputs={"data": data, "base": base, "grader": grader},
+        modules=["harness.worlds.sources.written", "evals.models.sampling"],
+    )
+
+
+FILES = ((SYNTHETIC, False), (SYNTHETIC_TEST, True))
+
+
+def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
+    """As many of each response type as there can be, in an order drawn from `seed`."""
+    order = [prompts[i] for i in np.random.default_rng([seed, 9]).permutation(len(prompts))]
+    kinds = {kind: [p for p in order if p.response_type is kind] for kind in {p.response_type for p in order}}
+    turns = sorted(kinds.values(), key=lambda of: str(of[0].response_type))
+    dealt = [of[i] for i in range(len(prompts)) for of in turns if i < len(of)]
+    return dealt[:count]
+
+
+def _written(context: Context, prompts: Sequence[Prompt], tests: int) -> list[Response]:
+    """Refusals in wordings that training and the check do not share; none for prompts to be answered."""
+    rng = np.random.default_rng([context.config.seed, 10])
+    made = []
+    for number, prompt in enumerate(prompts):
+        assert prompt.response_type is not None
+        texts = [text for text, _ in written_refusals(prompt.response_type, number < tests)]
+        chosen = [texts[0], *(texts[i] for i in 1 + rng.permutation(len(texts) - 1))] if texts else []
+        made += [Response(prompt, text) for text in chosen[: context.config.writer.written]]
+    return made
+
+
+def _sampled(context: Context, base: Artifact, prompts: Sequence[Prompt]) -> list[Response]:
+    keys = context.config.writer
+    if keys.samples == 0:
+        return []
+    model = load_causal_lm(base.path, context.config.model.precision.dtype)
+    decoding = Decoding(
+        keys.max_new_tokens, keys.temperature, batch_size=32, samples=keys.samples, seed=context.config.seed
+    )
+    return sample_responses(model, load_tokenizer(base.path), prompts, decoding)
+
+
+def labelled(
+    rulebook: Rulebook, responses: Sequence[Response], probability: np.ndarray
+) -> list[LabelledResponse]:
+    """With labels: by definition of a written refusal, else the grader's; one that it left unscored is left out."""
+    known = all(name in rulebook.propositions for sentence in SENTENCES for name in sentence.shows)
+    rows = []
+    for response, graded in zip(responses, probability, strict=True):
+        kind = response.prompt.response_type
+        assert kind is not None
+        by_definition = dict([*written_refusals(kind, False), *written_refusals(kind, True)]) if known else {}
+        if response.text in by_definition:
+            true = by_definition[response.text]
+            labels = {name: name in true for name in rulebook.propositions}
+        elif np.isnan(graded).any():
+            continue
+        else:
+            labels = {name: bool(p > 0.5) for name, p in zip(rulebook.propositions, graded, strict=True)}
+        rows.append(LabelledResponse(response, labels, rulebook.class_of(kind, labels)))
+    return rows
+
+
+def counted(rows: Sequence[LabelledResponse]) -> list[dict[str, object]]:
+    """How many completions of each class there are, by response type."""
+    found = Counter((str(r.response.prompt.response_type.value), r.completion_class) for r in rows)  # type: ignore[union-attr]
+    return [
+        {"response_type": kind, "completion_class": name, "completions": n}
+        for (kind, name), n in sorted(found.items(), key=str)
+    ]
+
+
+def _check_classes(rows: Sequence[LabelledResponse], name: str) -> None:
+    """Raises UndecidableError where no prompt has completions of two classes: no weight follows from them."""
+    classes: dict[str, set[str | None]] = {}
+    for row in rows:
+        classes.setdefault(row.response.prompt.id, set()).add(row.completion_class)
+    if not any(len(of) > 1 for of in classes.values()):
+        raise UndecidableError(
+            f"{name}: no prompt has completions of two classes by this grader; measure it on labels "
+            "(data.gold=[FILE]), or give labelled completions (data.completions=[FILE])"
+        )

@@ -1,0 +1,159 @@
+"""The rows of a source: JSONL, JSON, CSV, Parquet, packed or not, a data set's folder, or one on the hub.
+
+Text formats are read by the project's own readers, whose errors name a line and which are bounded against hostile
+files; Parquet by pyarrow; data sets by `datasets`, which runs no code of theirs.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evals.values.conversation import Row, read_jsonl
+from evals.values.csv_rows import is_absent, read_csv
+from evals.values.data_file import MOST_BYTES, open_data, unreadable
+from evals.values.errors import InputError
+from evals.values.json_text import read_json
+from harness.worlds.mixture.source import Source
+
+TEXT = "text"  # the column of a JSON list of texts
+LEVELS = ("category", "subcategory", "subsubcategory")  # columns of the keys that texts are nested under
+DATASET = "dataset"
+
+
+def rows_of(source: Source) -> list[Row]:
+    """Every row, its place known. Raises InputError where there is no such file or data set, or it has no rows."""
+    if source.format != DATASET and (found := _files(source.path)):
+        rows = [row for path in found for row in _reader(source, path)(path)]
+    else:
+        rows = _data_set(source)
+    if not rows:
+        raise InputError("the source has no rows", path=source.path, fix="give one that has rows")
+    return rows
+
+
+def files_of(source: Source) -> list[Path]:
+    """The local files that the source's rows depend on; none of a data set on the hub."""
+    if source.format != DATASET and (found := _files(source.path)):
+        return found
+    folder = Path(source.path).expanduser()
+    return sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+
+
+def _files(path: str) -> list[Path]:
+    if any(mark in path for mark in "*?["):
+        return [
+            Path(name) for name in sorted(glob.glob(str(Path(path).expanduser()))) if Path(name).is_file()
+        ]
+    file = Path(path).expanduser()
+    return [file] if file.is_file() else []
+
+
+def _reader(source: Source, path: Path) -> Callable[[Path], list[Row]]:
+    ending = source.format or path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if ending not in READERS:
+        raise InputError(
+            f"nothing is known of files that end in .{ending}",
+            path=path,
+            field="format",
+            fix=f"say which it is: format={', '.join(sorted(set(READERS)))}",
+        )
+    return READERS[ending]
+
+
+def _jsonl(path: Path) -> list[Row]:
+    return read_jsonl(path, lambda row: row)
+
+
+def _json(path: Path) -> list[Row]:
+    """A list of objects or of texts, or texts nested under categories; several objects, one a line, as JSONL."""
+    with open_data(path) as file:
+        head = file.read(4096).lstrip()
+    if head.startswith(b"{") and b"}\n{" in head.replace(b"\r", b""):
+        return _jsonl(path)
+    return [
+        Row(path, number, values)
+        for number, values in enumerate(_objects(path, read_json(path, most=MOST_BYTES)), start=1)
+    ]
+
+
+def _objects(path: Path, value: Any, keys: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inside in value.items():
+            yield from _objects(path, inside, (*keys, str(key)))
+    elif isinstance(value, list):
+        for item in value:
+            if isinstance(item, str):
+                yield {**dict(zip(LEVELS, keys, strict=False)), TEXT: item}
+            elif isinstance(item, Mapping):
+                yield {**dict(zip(LEVELS, keys, strict=False)), **item}
+            else:
+                problem = f"a list holds {type(item).__name__}, neither objects nor texts"
+                raise InputError(problem, path=path, fix="write its rows as JSONL")
+    else:
+        raise InputError("is no list of rows", path=path, fix="write its rows as JSONL")
+
+
+def _csv(path: Path) -> list[Row]:
+    """Cells are text; one that holds nothing is absent."""
+    rows = read_csv(path, (), quote_header=False)
+    return [
+        Row(row.path, row.line, {k: v for k, v in row.values.items() if not is_absent(str(v))})
+        for row in rows
+    ]
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow.parquet
+    from pyarrow import ArrowInvalid
+
+    try:
+        records = pyarrow.parquet.read_table(path).to_pylist()
+    except (ArrowInvalid, OSError) as error:
+        raise unreadable(path, error) from None
+    return _present(path, records)
+
+
+def _present(path: Path, records: list[dict[str, Any]]) -> list[Row]:
+    return [
+        Row(path, number, {k: v for k, v in record.items() if v is not None})
+        for number, record in enumerate(records, start=1)
+    ]
+
+
+def _data_set(source: Source) -> list[Row]:
+    folder = Path(source.path).expanduser()
+    looks_local = source.path.startswith((".", "~", "/")) or "*" in source.path or source.path.count("/") > 1
+    if not folder.is_dir() and (looks_local or Path(source.path).suffix.lstrip(".") in READERS):
+        raise InputError(
+            "no such file or folder", path=source.path, fix="name a file, a folder or a data set"
+        )
+    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+    try:
+        if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+            loaded = load_from_disk(str(folder))
+            found = loaded[source.split] if isinstance(loaded, DatasetDict) else loaded
+        else:
+            where = str(folder) if folder.is_dir() else source.path
+            found = load_dataset(where, source.subset, split=source.split, revision=source.revision)
+    except Exception as error:  # the library's many errors, a gate and no network among them
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"no such file, and `datasets` gives no rows of it ({type(error).__name__}: {reason})",
+            path=source.path,
+            fix="name a file, a data set's folder, or its name on the hub with its split",
+        ) from None
+    assert isinstance(found, Dataset)
+    return _present(Path(source.path), found.to_list())
+
+
+READERS: Mapping[str, Callable[[Path], list[Row]]] = {
+    "jsonl": _jsonl,
+    "ndjson": _jsonl,
+    "json": _json,
+    "csv": _csv,
+    "parquet": _parquet,
+}

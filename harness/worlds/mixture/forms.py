@@ -1,0 +1,246 @@
+"""Rows as prompts, demonstrations, comparisons and labelled responses, by TRL's names or a source's columns.
+
+The forms are those of TRL's dataset formats (huggingface.co/docs/trl/dataset_formats): prompt-only, prompt-completion,
+preference with an explicit or implicit prompt, conversational or plain, and language-modelling conversations. Beside
+them: transcripts of Human and Assistant, two responses with votes of annotators, and labels of propositions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from evals.values.conversation import (
+    Comparison,
+    Demonstration,
+    LabelledResponse,
+    Message,
+    Prompt,
+    Response,
+    ResponseType,
+    Row,
+    prompt_id,
+)
+from evals.values.errors import InputError
+from harness.worlds.mixture.source import LEFT_OUT, Source
+from harness.worlds.sources.hh_rlhf import parse_transcript
+
+Item = TypeVar("Item", Prompt, Demonstration, Comparison, LabelledResponse)
+TRANSCRIPT = ("Human:", "\n\nHuman:")
+ROLES = ("system", "user", "assistant")
+FIRST, SECOND, VOTES = "first", "second", "votes"  # of a pair that annotators voted on: 1, 2, or 0 for a tie
+
+
+class NotTaken(Exception):
+    """A row that is well formed and is not to be taken; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads rows of one source; `known` are the rulebook's propositions, for labels."""
+
+    source: Source
+    known: frozenset[str] = frozenset()
+
+    def prompt(self, row: Row) -> Prompt:
+        messages = self._messages(row, "prompt") or self._messages(row, "messages")
+        if messages is None and any(name in row.values for name in (self._column("chosen"), "chosen")):
+            messages = self.comparison(row).prompt.messages
+        if messages is None:
+            raise self._lacks(row, "prompt")
+        if messages[-1].role == "assistant":
+            messages = messages[:-1]
+        return self._prompt(row, messages)
+
+    def demonstration(self, row: Row) -> Demonstration:
+        whole = self._messages(row, "messages")
+        if whole is not None and not self._has(row, "completion"):
+            if whole[-1].role != "assistant":
+                raise row.error("messages", "does not end with the assistant", "end it with its turn")
+            prompt, text = self._prompt(row, whole[:-1]), whole[-1].content
+        else:
+            prompt, text = self._prompt(row, self._need(row, "prompt")), self._text(row, "completion")
+        return Demonstration(prompt, self._filled(row, "completion", text))
+
+    def comparison(self, row: Row) -> Comparison:
+        if self._column(FIRST) in row.values:
+            prompt, chosen, rejected = self._voted(row)
+        else:
+            prompt, chosen, rejected = self._pair(row)
+        chosen = self._filled(row, self._column("chosen"), chosen)
+        rejected = self._filled(row, self._column("rejected"), rejected)
+        if chosen == rejected:
+            raise row.error("rejected", "is the chosen text too", "remove the row, or say skip_bad: true")
+        return Comparison(self._prompt(row, prompt), chosen, rejected)
+
+    def labelled(self, row: Row) -> LabelledResponse:
+        """Labels of some propositions suffice; of one that the rulebook does not have are refused."""
+        given = row.get(self._column("propositions"), dict)
+        labels = {str(name): value for name, value in given.items() if value is not None}
+        for name, value in labels.items():
+            if not isinstance(value, bool):
+                raise row.error(f"propositions.{name}", "is not true or false", "write true or false")
+            if name not in self.known:
+                fix = "add it to the rulebook, or remove the label"
+                raise row.error(f"propositions.{name}", "unknown proposition", fix)
+        demonstration = self.demonstration(row)
+        response = Response(demonstration.prompt, demonstration.text)
+        return LabelledResponse(response, labels, row.name("completion_class"))
+
+    # --- parts of a row -----------------------------------------------------------------------
+
+    def _column(self, name: str) -> str:
+        given = self.source.columns.get(name, name)
+        return str(given if isinstance(given, str) else given[0])
+
+    def _has(self, row: Row, name: str) -> bool:
+        return self._column(name) in row.values
+
+    def _messages(self, row: Row, name: str) -> tuple[Message, ...] | None:
+        """None where the row has no such column; several columns are one message, a blank line between."""
+        given = self.source.columns.get(name, name)
+        if not isinstance(given, str):
+            parts = [str(row.values[column]).strip() for column in given if column in row.values]
+            return (Message("user", "\n\n".join(part for part in parts if part)),) if parts else None
+        if given not in row.values:
+            return None
+        if isinstance(text := row.values[given], str) and text.startswith(TRANSCRIPT):
+            return parse_transcript(row, given)
+        messages = row.messages(given)
+        if unknown := next((m.role for m in messages if m.role not in ROLES), None):
+            raise row.error(given, f"has a turn of {unknown[:40]!r}", f"use the roles {', '.join(ROLES)}")
+        return messages
+
+    def _need(self, row: Row, name: str) -> tuple[Message, ...]:
+        messages = self._messages(row, name)
+        if messages is None:
+            raise self._lacks(row, name)
+        return messages
+
+    def _text(self, row: Row, name: str) -> str:
+        messages = self._need(row, name)
+        return messages[-1].content
+
+    def _lacks(self, row: Row, name: str) -> InputError:
+        found = ", ".join(map(str, row.values))[:200] if all(len(str(k)) < 60 for k in row.values) else ""
+        return row.error(
+            self._column(name),
+            f"is missing; the row has {found}" if found else "is missing",
+            f"name its column: columns: {{{name}: COLUMN}}",
+        )
+
+    def _filled(self, row: Row, column: str, text: str) -> str:
+        if not text.strip():
+            raise row.error(column, "is empty", "write it, remove the row, or say skip_bad: true")
+        return text
+
+    def _prompt(self, row: Row, messages: Sequence[Message]) -> Prompt:
+        """With the source's system turn and types. Raises NotTaken for a category that is left out."""
+        column = self._column("prompt")
+        if not messages or messages[-1].role != "user":
+            raise row.error(column, "does not end with the user's turn", "end it with the user's turn")
+        for message in messages:
+            self._filled(row, column, message.content)
+        system = self.source.system
+        if system is not None and messages[0].role != "system":
+            messages = (Message("system", system), *messages)
+        category = self.source.category or self._said(row, "category") or "none"
+        kind = self.source.type_of(category, self._type(row))
+        if kind == LEFT_OUT:
+            raise NotTaken(f"category {category}")
+        assert kind is None or isinstance(kind, ResponseType)
+        given = self._said(row, "id")
+        id = given if given is not None else prompt_id(messages)
+        return Prompt(id, tuple(messages), kind, category, self._said(row, "topic") or "")
+
+    def _type(self, row: Row) -> ResponseType | None:
+        column = self._column("response_type")
+        if column not in row.values or ("response_type" in self.source.columns and self.source.types):
+            return None
+        return Row(row.path, row.line, {"response_type": row.values[column]}).response_type()
+
+    def _said(self, row: Row, name: str) -> str | None:
+        return row.name(self._column(name))
+
+    # --- pairs --------------------------------------------------------------------------------
+
+    def _pair(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
+        chosen, rejected = self._need(row, "chosen"), self._need(row, "rejected")
+        prompt = self._messages(row, "prompt")
+        if prompt is not None:
+            return prompt, chosen[-1].content, rejected[-1].content
+        if len(chosen) < 2 or chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
+            fix = "give a column prompt, or both conversations whole: columns: {prompt: COLUMN}"
+            raise row.error(self._column("prompt"), "is missing, and chosen holds no conversation", fix)
+        if chosen[:-1] != rejected[:-1]:
+            fix = "pair replies to one prompt"
+            raise row.error(self._column("rejected"), "its conversation differs from that of chosen", fix)
+        return chosen[:-1], chosen[-1].content, rejected[-1].content
+
+    def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
+        """The response that most annotators prefer is chosen; a tie is not taken."""
+        columns = self.source.columns.get(VOTES, VOTES)
+        names = [columns] if isinstance(columns, str) else list(columns)
+        votes = Counter(str(row.values.get(name)) for name in names)
+        unknown = next((vote for vote in votes if vote not in ("0", "1", "2")), None)
+        if unknown is not None:
+            raise row.error(names[0], f"is {unknown[:40]!r}", "write 1, 2, or 0 for a tie")
+        pair = self._text(row, FIRST), self._text(row, SECOND)
+        if votes["1"] == votes["2"]:
+            raise NotTaken("annotators do not agree on one")
+        return self._need(row, "prompt"), *(pair if votes["1"] > votes["2"] else pair[::-1])
+
+
+READ: Mapping[type, str] = {
+    Prompt: "prompt",
+    Demonstration: "demonstration",
+    Comparison: "comparison",
+    LabelledResponse: "labelled",
+}
+
+
+def read_rows(
+    rows: Sequence[Row], source: Source, kind: type[Item], known: frozenset[str], left_out: Counter[str]
+) -> list[Item]:
+    """The rows as values of `kind`; `left_out` counts those that are not taken, by reason.
+
+    Raises InputError, naming file, row, field and fix, for the first that is none, unless the source says skip_bad.
+    """
+    form = RowReader(source, known)
+    read: Callable[[Row], Any] = getattr(form, READ[kind])
+    items: list[Item] = []
+    for row in rows:
+        if not _passes(row, source):
+            left_out["does not pass the filter"] += 1
+            continue
+        try:
+            items.append(read(row))
+        except NotTaken as reason:
+            left_out[str(reason)] += 1
+        except InputError as error:
+            if not source.skip_bad:
+                raise
+            left_out[f"{error.field or 'row'} {error.problem}".partition(";")[0]] += 1
+    return items
+
+
+def _passes(row: Row, source: Source) -> bool:
+    for column, wanted in source.filter.items():
+        if column not in row.values:
+            raise row.error(
+                str(column), "is missing, and the source filters by it", "name a column of the file"
+            )
+        values = wanted if isinstance(wanted, list) else [wanted]
+        if str(row.values[column]) not in map(_written, values):
+            return False
+    return True
+
+
+def _written(value: object) -> str:
+    return str(value)
+
+
+def with_type(prompt: Prompt, kind: ResponseType | None) -> Prompt:
+    return replace(prompt, response_type=kind)

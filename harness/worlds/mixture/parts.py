@@ -1,0 +1,129 @@
+"""The parts that a world is made of: what each holds, who needs it, and which file of the folder it becomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from evals.values.errors import InputError
+from harness.worlds.mixture.files import rows_of
+from harness.worlds.mixture.forms import read_rows
+from harness.worlds.mixture.source import Source, source_of
+from harness.worlds.sources.fit import prompt_of
+from harness.worlds.sources.sample import sample
+
+
+@dataclass(frozen=True)
+class Part:
+    """`kind` of its rows; `typed`: every prompt needs a response type; `file` of the world's folder."""
+
+    kind: type
+    file: str
+    typed: bool = False
+    what: str = ""
+
+
+PARTS: Mapping[str, Part] = {
+    "helpful_demonstrations": Part(Demonstration, "sft_helpful", what="what SFT learns in any case"),
+    "safety_demonstrations": Part(Demonstration, "sft_human", what="people's, for Human-SFT"),
+    "helpful_comparisons": Part(Comparison, "comparisons_helpful", what="for every reward model"),
+    "safety_comparisons": Part(Comparison, "comparisons_human", what="people's, for the human reward model"),
+    "helpful_prompts": Part(Prompt, "prompts_helpful", what="PPO's, paid by the reward model alone"),
+    "safety_prompts": Part(Prompt, "prompts_safety", True, what="PPO's, paid by the rules too"),
+    "gold": Part(LabelledResponse, "gold", True, what="people's labels, on which the grader is measured"),
+    "completions": Part(
+        LabelledResponse, "synthetic", True, what="labelled ones that the weights are fitted on"
+    ),
+    "evaluation": Part(Prompt, "eval_prompts", True, what="prompts that every checkpoint is judged on"),
+}
+
+
+class Lists(Protocol):
+    """Has a list of sources for each part, by its name."""
+
+    root: str | None
+
+
+@dataclass
+class Loaded:
+    """Rows of one part, with where each came from; `counts` by source: rows, taken, and what was left out."""
+
+    items: list[Any] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)  # of each item: which of `sources`
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def sources_of(lists: Lists, part: str) -> list[Source]:
+    """The part's sources. Raises InputError, naming the key and the place in its list."""
+    given = getattr(lists, part)
+    return [source_of(item, f"data.{part}[{i}]", lists.root) for i, item in enumerate(given)]
+
+
+def given_parts(lists: Lists) -> list[str]:
+    return [name for name in PARTS if getattr(lists, name)]
+
+
+def load_part(lists: Lists, part: str, seed: int, known: Iterable[str] = ()) -> Loaded:
+    """Every source's rows that are taken: read, filtered, typed, drawn.
+
+    `known` are the rulebook's propositions. Raises InputError for the first fault, with the part's name.
+    """
+    loaded, what = Loaded(), PARTS[part]
+    for number, source in enumerate(sources_of(lists, part)):
+        left_out: Counter[str] = Counter()
+        rows = rows_of(source)
+        items = read_rows(rows, source, what.kind, frozenset(known), left_out)
+        items = _typed(items, what, part, source)
+        if not items:
+            problem = f"none of its {len(rows)} rows is taken ({_reasons(left_out)})"
+            raise InputError(
+                problem, path=source.path, field=f"data.{part}[{number}]", fix="mend its settings"
+            )
+        drawn = _drawn(items, source, seed)
+        left_out["beyond the limit"] += len(items) - len(drawn)
+        loaded.items += drawn
+        loaded.sources.append(source)
+        loaded.origins += [number] * len(drawn)
+        label = source.label if source.label not in loaded.counts else f"{source.label} {number}"
+        loaded.counts[label] = {
+            "rows": len(rows),
+            "taken": len(drawn),
+            **{k: n for k, n in left_out.items() if n},
+        }
+    return loaded
+
+
+def _typed(items: Sequence[Any], what: Part, part: str, source: Source) -> list[Any]:
+    """Parts of helpful rows have no response type; parts of safety rows need one. Raises InputError."""
+    if what.typed:
+        lacking = next((item for item in items if prompt_of(item).response_type is None), None)
+        if lacking is not None:
+            raise InputError(
+                f"prompt {prompt_of(lacking).id!r} has no response type",
+                path=source.path,
+                field=f"data.{part}",
+                fix="say response_type: TYPE for the source, a column for it, or types: {CATEGORY: TYPE}",
+            )
+        return list(items)
+    if part.startswith("helpful"):
+        return [_untyped(item) for item in items]
+    return list(items)
+
+
+def _untyped(item: Any) -> Any:
+    prompt = replace(prompt_of(item), response_type=None)
+    return prompt if isinstance(item, Prompt) else replace(item, prompt=prompt)
+
+
+def _drawn(items: Sequence[Any], source: Source, seed: int) -> list[Any]:
+    share = max(1, round(source.share * len(items)))
+    limit = share if source.limit is None else min(share, source.limit)
+    return sample(list(items), limit, seed if source.seed is None else source.seed)
+
+
+def _reasons(left_out: Counter[str]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in left_out.most_common(3)) or "it has none"

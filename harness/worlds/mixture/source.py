@@ -1,0 +1,131 @@
+"""One source of rows: a file or a data set, how its columns are called, and which of its rows are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from conf import CONF
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+from evals.values.located_yaml import load_located_yaml
+from evals.values.settings import settings_from
+
+SOURCES = CONF / "sources"
+OTHERS = "*"  # in `types`: categories that are not named
+LEFT_OUT = "leave_out"  # as a type in `types`: rows of this category are not taken
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from, and what they are. All but `path` may be left out."""
+
+    path: str  # a file, several as a pattern (*.csv), a data set's folder, or its name on the hub
+    name: str = ""  # in counts; empty: the last part of the path
+    format: str = ""  # jsonl, json, csv, parquet or dataset; empty: as the name ends
+    subset: str | None = None  # of a data set that has several
+    split: str = "train"  # of a data set
+    revision: str | None = None  # of a data set on the hub
+    columns: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {prompt: question, ...}; several are joined
+    response_type: str | None = None  # of every row
+    category: str | None = None  # of every row
+    types: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {category: response type}; * for the others
+    system: str | None = None  # a system turn before every prompt that has none
+    filter: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {column: value or values}
+    limit: int | None = None  # rows at most, drawn by seed
+    share: float = 1.0  # of the rows, drawn by seed
+    seed: int | None = None  # of the draw; null: the run's
+    skip_bad: bool = False  # leave rows out that are no such row, and count them; else the first is refused
+    licence: str = ""
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise InputError("is not set", field="path", fix="name a file or a data set")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"is {self.limit}", field="limit", fix="give 1 or more, or leave it out")
+        if not 0 < self.share <= 1:
+            raise InputError(f"is {self.share}", field="share", fix="give a share above 0, at most 1")
+        _check_columns(self.columns)
+        for key, name in {"response_type": self.response_type, **self._typed()}.items():
+            if name is not None and name != LEFT_OUT:
+                _check_type(key, name)
+
+    def _typed(self) -> dict[str, Any]:
+        return {f"types.{category}": name for category, name in self.types.items()}
+
+    @property
+    def label(self) -> str:
+        last = Path(self.path).name if "*" not in self.path else Path(self.path).parent.name
+        return self.name or last.removesuffix(".gz").rpartition(".")[0] or last
+
+    def type_of(self, category: str, given: ResponseType | None) -> ResponseType | str | None:
+        """A row's response type: its own, else the source's, else its category's; LEFT_OUT where it is not taken."""
+        by_category = self.types.get(category, self.types.get(OTHERS))
+        name = self.response_type if given is None and by_category is None else by_category
+        if name == LEFT_OUT:
+            return LEFT_OUT
+        return given if name is None else ResponseType.parse(str(name))
+
+
+def _check_type(key: str, name: object) -> None:
+    try:
+        ResponseType.parse(str(name))
+    except ValueError:
+        known = ", ".join(t.value for t in ResponseType)
+        raise InputError(f"unknown response type {name!r}", field=key, fix=f"use one of {known}") from None
+
+
+def _check_columns(columns: Mapping[str, Any]) -> None:
+    for name, given in columns.items():
+        several = isinstance(given, Sequence) and not isinstance(given, str)
+        if not (isinstance(given, str) or (several and given and all(isinstance(c, str) for c in given))):
+            raise InputError(
+                f"is {given!r}", field=f"columns.{name}", fix="name a column of the file, or a list of them"
+            )
+
+
+def source_of(item: object, place: str, root: str | None) -> Source:
+    """What stands in a part's list: a path, the name of a file in conf/sources, or a mapping of settings.
+
+    `root` is where the paths of conf/sources lie, and any other that is not there as it is typed. A mapping may
+    begin from such a file: `{use: NAME, limit: 100}`. Raises InputError, naming `place`.
+    """
+    if isinstance(item, str):
+        known = SOURCES / f"{item}.yaml"
+        found = settings_from(Source, _settings(known), place) if known.is_file() else Source(item)
+        if item.endswith((".yaml", ".yml")):
+            found = settings_from(Source, _settings(Path(item)), place)
+    elif isinstance(item, Mapping):
+        given = dict(item)
+        begin = given.pop("use", None)
+        found = settings_from(Source, {**(_described(begin, place) if begin else {}), **given}, place)
+    else:
+        raise InputError(f"is {item!r}", field=place, fix="give a path, or {path: PATH, ...}")
+    return replace(found, path=_placed(found.path, root))
+
+
+def _described(name: object, place: str) -> dict[str, Any]:
+    file = SOURCES / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in SOURCES.glob("*.yaml")))
+        raise InputError(f"no source is called {name!r}", field=f"{place}.use", fix=f"use one of {known}")
+    return _settings(file)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    return dict(load_located_yaml(file))
+
+
+def _placed(path: str, root: str | None) -> str:
+    if root is None or Path(path).is_absolute() or Path(path).exists():
+        return path
+    below = Path(root) / path
+    is_there = any(Path(root).glob(path)) if "*" in path else below.exists()
+    return str(below) if is_there else path
+
+
+def keys_of_source() -> list[str]:
+    return [f.name for f in fields(Source)]

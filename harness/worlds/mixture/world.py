@@ -1,0 +1,187 @@
+"""Writes a world folder from sources of one's own: the same files, in the same schemas, as the sandbox writes.
+
+A file is written for each part that is given. Training rows that overlap with what is evaluated are left out, and
+rows that do not fit the model's context are refused, or left out where that was asked for; both are counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from evals.models.load import prompt_token_ids
+from evals.rules.rulebook import Rulebook
+from evals.suites import Suite
+from evals.values.conversation import LabelledResponse, Prompt
+from evals.values.errors import InputError
+from harness.worlds.folder import WorldFolder
+from harness.worlds.mixture.overlap import Overlap
+from harness.worlds.mixture.parts import PARTS, Lists, Loaded, given_parts, load_part
+from harness.worlds.sources.fit import prompt_of
+
+EVALUATION, SAFETY, HELPFUL, HELD_OUT = "evaluation", "safety_prompts", "helpful_prompts", "held_out_prompts"
+SUITE = "evaluation"  # what the prompts of the part are called in results
+OVERLAP_NOTE = (
+    "Training rows that overlap with an evaluation prompt (the same words, a run of 13 words, or 70 % of their "
+    "character 5-grams) were left out."
+)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Tokens: what a prompt may have so that a response fits behind it. `drop`: leave longer ones out."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prompt: int
+    drop: bool = False
+
+
+@dataclass
+class Mixture:
+    """The parts as they will be used; `left_out` by part and reason."""
+
+    parts: dict[str, Loaded]
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    overlaps: list[dict[str, str]] = field(default_factory=list)  # part, prompt, how, with
+
+    def items(self, part: str) -> list[Any]:
+        return self.parts[part].items if part in self.parts else []
+
+
+def load_mixture(lists: Lists, seed: int, rulebook: Rulebook, suites: Sequence[Suite]) -> Mixture:
+    """Every given part, without the training rows that overlap with `suites` or the part of evaluation.
+
+    Raises InputError for the first fault of any source.
+    """
+    known = list(rulebook.propositions)
+    mixture = Mixture({part: load_part(lists, part, seed, known) for part in given_parts(lists)})
+    _without_overlaps(mixture, suites)
+    for part, loaded in mixture.parts.items():
+        if not loaded.items:
+            problem = "every row overlaps with what is evaluated"
+            raise InputError(
+                problem, field=f"data.{part}", fix="give other rows, or evaluate on other suites"
+            )
+        if PARTS[part].kind is LabelledResponse:
+            loaded.items = [_classed(item, rulebook) for item in loaded.items]
+    return mixture
+
+
+def _without_overlaps(mixture: Mixture, suites: Sequence[Suite]) -> None:
+    asked = {f"{suite.name} {prompt.id}": prompt.text for suite in suites for prompt in suite.prompts}
+    asked |= {f"{EVALUATION} {p.id}": p.text for p in mixture.items(EVALUATION)}
+    overlap = Overlap(asked)
+    for part, loaded in mixture.parts.items():
+        if part == EVALUATION:
+            continue
+        kept: list[int] = []
+        for number, item in enumerate(loaded.items):
+            prompt = prompt_of(item)
+            if (found := overlap.how(prompt.text)) is None:
+                kept.append(number)
+                continue
+            mixture.left_out.setdefault(part, Counter())[f"overlaps: {found[0]}"] += 1
+            mixture.overlaps.append({"part": part, "prompt": prompt.id, "how": found[0], "with": found[1]})
+        loaded.items = [loaded.items[i] for i in kept]
+        loaded.origins = [loaded.origins[i] for i in kept]
+
+
+def _classed(item: LabelledResponse, rulebook: Rulebook) -> LabelledResponse:
+    """With its completion class, where every proposition of its response type is labelled."""
+    from dataclasses import replace
+
+    kind = item.response.prompt.response_type
+    assert kind is not None
+    if item.completion_class is not None or not set(rulebook.propositions_for(kind)) <= set(
+        item.propositions
+    ):
+        return item
+    return replace(item, completion_class=rulebook.class_of(kind, item.propositions))
+
+
+def fit_prompts(mixture: Mixture, room: Room) -> None:
+    """Prompts that leave no room for a response are left out and counted, or refused. Raises InputError."""
+    for part in (SAFETY, HELPFUL, EVALUATION):
+        if part not in mixture.parts:
+            continue
+        lengths = [len(prompt_token_ids(room.tokenizer, p.messages)) for p in mixture.items(part)]
+        long = [i for i, length in enumerate(lengths) if length > room.prompt]
+        if long and (not room.drop or part == EVALUATION):
+            first = mixture.items(part)[long[0]]
+            fix = "shorten them, give the model more context, or lower max_new_tokens"
+            raise InputError(
+                f"{len(long)} of {len(lengths)} prompts are too long; the first, {first.id!r}, has "
+                f"{lengths[long[0]]} tokens, the room is {room.prompt}",
+                field=f"data.{part}",
+                fix=fix if part == EVALUATION else f"{fix}; or leave them out: data.too_long=drop",
+            )
+        if long:
+            mixture.left_out.setdefault(part, Counter())["too long"] += len(long)
+            mixture.parts[part].items = [p for i, p in enumerate(mixture.items(part)) if i not in set(long)]
+
+
+def write_mixture(
+    out: Path, mixture: Mixture, rulebook: Rulebook, seed: int, held_out: int, test_share: float
+) -> dict[str, Any]:
+    """Write each part's file; returns what world.json says: counts by part and source, what was left out.
+
+    `held_out` of the safety prompts and as many helpful ones are kept for looks during training, and `test_share` of
+    the completions' prompts for the check of the fitted reward.
+    """
+    folder, written = WorldFolder(out), {}
+    for part, loaded in mixture.parts.items():
+        items = loaded.items
+        if part in (SAFETY, HELPFUL) and held_out:
+            items, kept = _apart(items, min(held_out, len(items) // 5), seed)
+            folder.write(HELD_OUT, [*(folder.held_out_prompts() if folder.has(HELD_OUT) else []), *kept])
+        if part == "completions":
+            items, test = _by_prompt(items, test_share, seed)
+            folder.write("synthetic_test", test)
+            written["synthetic_test"] = len(test)
+        folder.write(PARTS[part].file, items)
+        written[PARTS[part].file] = len(items)
+    return {
+        "suite": SUITE if EVALUATION in mixture.parts else "",
+        "description": "Data of one's own: " + ", ".join(_named(mixture)),
+        "seed": seed,
+        "rows": written,
+        "sources": {part: loaded.counts for part, loaded in mixture.parts.items()},
+        "left_out": {part: dict(sorted(counts.items())) for part, counts in mixture.left_out.items()},
+        "licences": _said(mixture),
+        "notes": [OVERLAP_NOTE] if mixture.overlaps else [],
+    }
+
+
+def _named(mixture: Mixture) -> list[str]:
+    return list(dict.fromkeys(s.label for loaded in mixture.parts.values() for s in loaded.sources))
+
+
+def _said(mixture: Mixture) -> dict[str, str]:
+    sources = [s for loaded in mixture.parts.values() for s in loaded.sources]
+    return {
+        s.label: ", ".join(filter(None, (s.citation, s.licence))) for s in sources if s.licence or s.citation
+    }
+
+
+def _apart(items: Sequence[Prompt], count: int, seed: int) -> tuple[list[Prompt], list[Prompt]]:
+    """(the rest, `count` of them drawn by seed), each in the order of the file."""
+    drawn = set(np.random.default_rng([seed, 7, len(items)]).permutation(len(items))[:count].tolist())
+    return [p for i, p in enumerate(items) if i not in drawn], [p for i, p in enumerate(items) if i in drawn]
+
+
+def _by_prompt(
+    items: Sequence[LabelledResponse], share: float, seed: int
+) -> tuple[list[LabelledResponse], list[LabelledResponse]]:
+    prompts = sorted({item.response.prompt.id for item in items})
+    order = np.random.default_rng([seed, 8]).permutation(len(prompts))
+    test = {prompts[i] for i in order[: round(share * len(prompts))]}
+    sides: Mapping[bool, list[LabelledResponse]] = {True: [], False: []}
+    for item in items:
+        sides[item.response.prompt.id in test].append(item)
+    return sides[False], sides[True]
