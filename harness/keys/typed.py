@@ -12,7 +12,6 @@ from dataclasses import is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
@@ -23,7 +22,8 @@ from evals.values.errors import InputError
 QUOTES = "'\""
 PAIRS = {"[": "]", "{": "}", "(": ")"}
 QUOTED = "where it is part of a name, write the whole name in quotes of its own, KEY=\"'NAME'\""
-PLAIN = re.compile(r"null|true|false|[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)  # no text
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+WORDS = {"null": None, "true": True, "false": False}
 FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle)\(.*\)", re.DOTALL)  # of Hydra's sweeps
 
 
@@ -82,8 +82,10 @@ def free_value(value: str, key: str) -> Any:
         if lacking := next((k for k, colon, _ in pairs if not colon), None):
             raise InputError(f"{lacking.strip()!r} has no value", field=key, fix="write {KEY: VALUE, ...}")
         return {text_of(k.strip()): free_value(v.strip(), key) for k, _, v in pairs}
-    if PLAIN.fullmatch(value):
-        return yaml.safe_load(value.lower())
+    if value.lower() in WORDS:
+        return WORDS[value.lower()]
+    if NUMBER.fullmatch(value):
+        return int(value) if value.lstrip("+-").isdigit() else float(value)
     return text_of(value)
 
 

@@ -18,9 +18,10 @@ from evals.graders import grade_in_batches
 from evals.models.load import load_causal_lm, load_tokenizer
 from evals.models.sampling import Decoding, sample_responses
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, Prompt, Response
+from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
 from evals.values.csv_rows import write_csv
 from evals.values.errors import UndecidableError
+from evals.values.grades import Grades, commonest_reason
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.storage.store import Artifact
@@ -43,6 +44,7 @@ def write_completions(context: Context, data: Artifact, base: Artifact, grader: 
             asked = list(context.rulebook.propositions.values())
             grades = grade_in_batches(asked_grader(context, grader), responses, asked, 64)
             rows = labelled(context.rulebook, responses, grades.probability)
+            _check_graded(len(responses) - len(rows), len(sampled), grades)
             advance(len(prompts))
         held_out = {prompt.id for prompt in prompts[:tests]}
         parts = {
@@ -67,6 +69,7 @@ def write_completions(context: Context, data: Artifact, base: Artifact, grader: 
     )
 
 
+MOST_UNGRADED = 0.5
 FILES = ((SYNTHETIC, False), (SYNTHETIC_TEST, True))
 
 
@@ -80,15 +83,20 @@ def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
 
 
 def _written(context: Context, prompts: Sequence[Prompt], tests: int) -> list[Response]:
-    """Refusals in wordings that training and the check do not share; none for prompts to be answered."""
+    """Refusals in wordings that training and the check do not share; to a prompt to be answered, over-refusals."""
     rng = np.random.default_rng([context.config.seed, 10])
     made = []
     for number, prompt in enumerate(prompts):
         assert prompt.response_type is not None
-        texts = [text for text, _ in written_refusals(prompt.response_type, number < tests)]
-        chosen = [texts[0], *(texts[i] for i in 1 + rng.permutation(len(texts) - 1))] if texts else []
+        texts = [text for text, _ in written_refusals(refused_as(prompt.response_type), number < tests)]
+        chosen = [texts[0], *(texts[i] for i in 1 + rng.permutation(len(texts) - 1))]
         made += [Response(prompt, text) for text in chosen[: context.config.writer.written]]
     return made
+
+
+def refused_as(kind: ResponseType) -> ResponseType:
+    """The type whose refusals are written to a prompt of `kind`."""
+    return kind if kind.is_refusal else ResponseType.HARD_REFUSE
 
 
 def _sampled(context: Context, base: Artifact, prompts: Sequence[Prompt]) -> list[Response]:
@@ -111,7 +119,10 @@ def labelled(
     for response, graded in zip(responses, probability, strict=True):
         kind = response.prompt.response_type
         assert kind is not None
-        by_definition = dict([*written_refusals(kind, False), *written_refusals(kind, True)]) if known else {}
+        as_kind = refused_as(kind)
+        by_definition = (
+            dict([*written_refusals(as_kind, False), *written_refusals(as_kind, True)]) if known else {}
+        )
         if response.text in by_definition:
             true = by_definition[response.text]
             labels = {name: name in true for name in rulebook.propositions}
@@ -130,6 +141,16 @@ def counted(rows: Sequence[LabelledResponse]) -> list[dict[str, object]]:
         {"response_type": kind, "completion_class": name, "completions": n}
         for (kind, name), n in sorted(found.items(), key=str)
     ]
+
+
+def _check_graded(ungraded: int, sampled: int, grades: Grades) -> None:
+    """Raises UndecidableError where the grader left most of what only it can label unscored."""
+    if ungraded > MOST_UNGRADED * max(1, sampled):
+        reason = commonest_reason(reason for reason in grades.reasons.values())
+        raise UndecidableError(
+            f"grader: {ungraded} of {sampled} sampled completions have a proposition without a grade (most: "
+            f"{reason}); take another grader, or another way to ask it (grader.asked_by=rulebook)"
+        )
 
 
 def _check_classes(rows: Sequence[LabelledResponse], name: str) -> None:

@@ -1,0 +1,338 @@
+"""Data of one's own: sources, forms, faults in one line, what overlaps, and the page that shows it all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from tiny_models import make_tokenizer, random_model
+from tiny_runs import rbrbench
+from transformers import LlamaForCausalLM
+
+from evals.models.load import load_tokenizer, save_model
+from evals.rules.rulebook import load_rulebook
+from evals.values.conversation import (
+    Comparison,
+    Demonstration,
+    LabelledResponse,
+    Message,
+    Prompt,
+    Response,
+    ResponseType,
+    user_prompt,
+)
+from evals.values.errors import InputError
+from harness.keys.data import DataConfig, DataSource
+from harness.keys.run import compose_run
+from harness.storage.provenance import ROOT
+from harness.worlds.mixture.files import rows_of
+from harness.worlds.mixture.forms import read_rows
+from harness.worlds.mixture.overlap import ALIKE, EXACT, RUN, Overlap, repeated
+from harness.worlds.mixture.parts import load_part
+from harness.worlds.mixture.source import SOURCES, Source, source_of
+from harness.worlds.sources.written import written_refusals
+from trainers.models.padding import PAD, give_padding
+from trainers.models.tokenizer import train_tokenizer
+from trainers.supervised.grader import GraderTrainingConfig, train_grader
+
+PAIR = {"prompt": "Name a river.", "chosen": "The Loire.", "rejected": "No."}
+
+
+def written(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read(source: Source, kind: type, known: frozenset[str] = frozenset()) -> tuple[list, Counter[str]]:
+    left_out: Counter[str] = Counter()
+    return read_rows(rows_of(source), source, kind, known, left_out), left_out
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
+    rows = [PAIR, {**PAIR, "prompt": "Name a lake, please.", "chosen": 'It is "Como".'}]
+    files = [written(tmp_path / "a.jsonl", rows)]
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, PAIR)
+        writer.writeheader()
+        writer.writerows(rows)
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(files[0].read_bytes()))
+    found = [
+        read(Source(str(tmp_path / name)), Comparison)[0]
+        for name in ("a.jsonl", "a.json", "a.csv", "a.parquet", "b.jsonl.gz")
+    ]
+    assert all(items == found[0] for items in found)
+    assert [item.chosen for item in found[0]] == ["The Loire.", 'It is "Como".']
+
+
+def test_texts_nested_under_categories_and_a_data_set_folder(tmp_path: Path) -> None:
+    (tmp_path / "nested.json").write_text(
+        json.dumps({"Fraud": {"Checks": ["forge one?"]}, "Pets": {"Cats": ["feed?"]}})
+    )
+    source = Source(
+        str(tmp_path / "nested.json"),
+        columns={"prompt": "text"},
+        types={"Fraud": "hard_refuse", "*": "comply"},
+    )
+    items, _ = read(source, Prompt)
+    assert [(p.text, p.category, p.response_type) for p in items] == [
+        ("forge one?", "Fraud", ResponseType.HARD_REFUSE),
+        ("feed?", "Pets", ResponseType.COMPLY),
+    ]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    written(folder / "train.jsonl", [PAIR])
+    assert read(Source(str(folder)), Comparison)[0][0].rejected == "No."
+
+
+# --- forms ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hi?", "chosen": "Yes.", "rejected": "No."},
+        {
+            "prompt": [{"role": "user", "content": "Hi?"}],
+            "chosen": [{"role": "assistant", "content": "Yes."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        },
+        {
+            "chosen": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Yes."}],
+            "rejected": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "No."}],
+        },
+        {"chosen": "\n\nHuman: Hi?\n\nAssistant: Yes.", "rejected": "\n\nHuman: Hi?\n\nAssistant: No."},
+    ],
+)
+def test_a_pair_in_each_of_its_forms(tmp_path: Path, row: dict[str, object]) -> None:
+    (pair,), _ = read(Source(str(written(tmp_path / "p.jsonl", [row]))), Comparison)
+    assert (pair.prompt.messages, pair.chosen, pair.rejected) == ((Message("user", "Hi?"),), "Yes.", "No.")
+    (prompt,), _ = read(Source(str(tmp_path / "p.jsonl")), Prompt)
+    assert prompt.messages == (Message("user", "Hi?"),)
+
+
+def test_demonstrations_as_conversations_columns_and_with_a_system_turn(tmp_path: Path) -> None:
+    file = written(
+        tmp_path / "d.jsonl",
+        [
+            {"messages": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Yes."}]},
+            {
+                "prompt": [{"role": "system", "content": "Own."}, {"role": "user", "content": "Hi?"}],
+                "completion": "Yes.",
+            },
+        ],
+    )
+    items, _ = read(Source(str(file), system="Be kind."), Demonstration)
+    assert [item.prompt.messages[0].content for item in items] == ["Be kind.", "Own."]
+    two = written(
+        tmp_path / "dolly.jsonl", [{"instruction": "Sum up.", "context": "A text.", "response": "Short."}]
+    )
+    (item,), _ = read(
+        Source(str(two), columns={"prompt": ["instruction", "context"], "completion": "response"}),
+        Demonstration,
+    )
+    assert (item.prompt.text, item.text) == ("Sum up.\n\nA text.", "Short.")
+
+
+def test_votes_choose_and_a_tie_is_counted(tmp_path: Path) -> None:
+    rows = [
+        {"q": f"Q{i}?", "a": "first", "b": "second", "x": x, "y": y}
+        for i, (x, y) in enumerate([(1, 1), (2, 2), (1, 2)])
+    ]
+    source = Source(
+        str(written(tmp_path / "v.jsonl", rows)),
+        columns={"prompt": "q", "first": "a", "second": "b", "votes": ["x", "y"]},
+    )
+    items, left_out = read(source, Comparison)
+    assert [item.chosen for item in items] == ["first", "second"]
+    assert left_out == {"annotators do not agree on one": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "says"),
+    [
+        ({"question": "Hi?", "chosen": "a", "rejected": "b"}, Comparison, "'prompt': is missing"),
+        ({"question": "Hi?"}, Prompt, "columns: {prompt: COLUMN}"),
+        ({**PAIR, "rejected": "The Loire."}, Comparison, "is the chosen text too"),
+        ({**PAIR, "chosen": " "}, Comparison, "'chosen': is empty"),
+        ({"prompt": [{"role": "user", "content": " "}]}, Prompt, "'prompt': is empty"),
+        ({"prompt": [{"role": "tool", "content": "x"}]}, Prompt, "'tool'"),
+        ({"prompt": [{"role": "system", "content": "x"}]}, Prompt, "does not end with the user's turn"),
+        ({"prompt": "Hi?", "response_type": "maybe"}, Prompt, "unknown response type 'maybe'"),
+    ],
+)
+def test_a_bad_row_is_one_line_with_place_and_fix(
+    tmp_path: Path, row: dict[str, object], kind: type, says: str
+) -> None:
+    """Bad data would otherwise be trained on, or fail hours later."""
+    good = PAIR if kind is Comparison else {"prompt": "Fine?"}
+    source = Source(str(written(tmp_path / "bad.jsonl", [good, row])))
+    with pytest.raises(InputError) as caught:
+        read(source, kind)
+    assert "bad.jsonl:2" in str(caught.value) and says in str(caught.value)
+    items, left_out = read(Source(source.path, skip_bad=True), kind)
+    assert len(items) == 1 and sum(left_out.values()) == 1
+
+
+def test_a_part_draws_filters_and_counts(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Q{i}?", "area": "x" if i % 2 else "y"} for i in range(20)]
+    file = written(tmp_path / "p.jsonl", rows)
+    data = DataConfig(
+        safety_prompts=[
+            {"path": str(file), "filter": {"area": "x"}, "response_type": "comply", "limit": 4, "seed": 3}
+        ]
+    )
+    assert data.source is DataSource.FILES
+    loaded = load_part(data, "safety_prompts", 0)
+    assert len(loaded.items) == 4 and loaded.items == load_part(data, "safety_prompts", 1).items
+    assert loaded.counts["p"] == {
+        "rows": 20,
+        "taken": 4,
+        "does not pass the filter": 10,
+        "beyond the limit": 6,
+    }
+    with pytest.raises(InputError, match="no response type"):
+        load_part(DataConfig(safety_prompts=[str(file)]), "safety_prompts", 0)
+
+
+def test_every_packaged_source_says_what_it_is() -> None:
+    for path in SOURCES.glob("*.yaml"):
+        source = source_of(path.stem, "data.x", None)
+        assert source.licence and source.citation, path.name
+
+
+# --- overlap -------------------------------------------------------------------------------------
+
+
+def test_overlap_finds_the_same_words_a_run_and_another_spelling() -> None:
+    long = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    overlap = Overlap({"a": "How do I kill a Python process?", "b": f"Start {long} end."})
+    assert overlap.how("how do i kill a python PROCESS") == (EXACT, "a")
+    assert overlap.how(f"Quite other words, and then {long}, and so on for a long while after it all") == (
+        RUN,
+        "b",
+    )
+    assert overlap.how("How do I kill a Python process quickly?") == (ALIKE, "a")
+    assert overlap.how("How do I cook a python?") is None
+    assert repeated(
+        ["Same thing here?", "same thing here", "Same thing here!!", "Same thing here too?", "Other"]
+    ) == (2, 1)
+
+
+# --- the keys ------------------------------------------------------------------------------------
+
+OWN = [
+    "experiment=own",
+    "model.path=some/model",
+    "data.evaluation=[e.jsonl]",
+    "grader.kind=language_model",
+    "grader.path=g",
+]
+
+
+def test_lists_of_sources_are_taken_as_typed() -> None:
+    config = compose_run(
+        [
+            *OWN,
+            "methods=[helpful_ppo]",
+            "data.helpful_comparisons=[my pairs=1.jsonl,{path: b.csv, columns: {prompt: [q, c]}, limit: 5, share: .5}]",
+            "data.helpful_prompts=[c.jsonl]",
+        ]
+    )
+    assert config.data.helpful_comparisons == [
+        "my pairs=1.jsonl",
+        {"path": "b.csv", "columns": {"prompt": ["q", "c"]}, "limit": 5, "share": 0.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["methods=[helpful_ppo]"], "'data.helpful_comparisons': is not given, and Helpful-PPO needs it"),
+        (["methods=[rbr_ppo]", "data.helpful_comparisons=[a.jsonl]"], "'data.safety_prompts': is not given"),
+        (["data.safety_prompts=[{pth: a.jsonl}]"], "no such key"),
+        (["data.safety_prompts=a.jsonl"], "write data.safety_prompts=[NAME,...]"),
+        (["data.safety_prompts=[{use: nothing}]"], "no source is called 'nothing'"),
+        (["data.source=real"], "is given beside data.source=real"),
+    ],
+)
+def test_what_a_method_lacks_is_told_before_anything(more: list[str], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compose_run([*OWN, *more])
+    assert says in str(caught.value)
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def grading_model(folder: Path, rules: Path) -> None:
+    """A tiny chat model that has learnt to tell the project's own refusals from other words, as a grader is asked."""
+    propositions = load_rulebook(rules).propositions
+    refusals = [text for text, _ in written_refusals(ResponseType.HARD_REFUSE, True)][:24]
+    others = ["put it into water", "the Loire", "it is a book", "4", "turn it and pull", "in most shops"] * 4
+    tokenizer = train_tokenizer(
+        [*refusals, *others, *["yes no yes no User Assistant how do i"] * 40], 400, 512
+    )
+    model = random_model(LlamaForCausalLM, tokenizer, max_position_embeddings=512)
+    labelled = [
+        LabelledResponse(
+            Response(user_prompt(str(i), f"how do i {i} ?"), text), dict.fromkeys(propositions, refuses)
+        )
+        for refuses, texts in ((True, refusals), (False, others))
+        for i, text in enumerate(texts)
+    ]
+    settings = GraderTrainingConfig(learning_rate=3e-3, epochs=12, batch_size=8)
+    save_model(train_grader(model, tokenizer, labelled, propositions, settings), tokenizer, folder)
+
+
+@pytest.mark.slow
+def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
+    """docs/your_model.md, command by command, with a tiny model where the real one lies."""
+    page = (ROOT / "docs" / "your_model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for name, text in re.findall(r"cat > (\S+) <<'END'\n(.*?)^END", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    grading_model(tmp_path / "models" / "smollm2-135m-instruct", tmp_path / "mine" / "rules.yaml")
+    commands = 0
+    for block in blocks:
+        for line in (line for line in block.splitlines() if line.startswith("rbrbench ")):
+            done = rbrbench(*shlex.split(line)[1:], *(["threads=1"] if " run " in line else []), cwd=tmp_path)
+            assert done.returncode == 0, done.stderr[-2000:]
+            commands += 1
+    assert commands == 2
+    with open(tmp_path / "results" / "mine" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} >= {"helpful_sft", "rbr_sft", "helpful_ppo", "rbr_ppo"}
+    assert {row["judge"] for row in rows if row["suite"] == "evaluation"} == {"string_match"}
+    world = next((tmp_path / "results" / ".store" / "data").glob("*/world.json"))
+    assert json.loads(world.read_text())["sources"]["safety_prompts"]["safety"]["taken"] == 6
+
+
+def test_a_padding_token_of_its_own_is_found(tmp_path: Path) -> None:
+    """PAD that is EOS is masked with the padding, and the model never learns to stop."""
+    tokenizer = train_tokenizer(["a b c"] * 3, 320, 64)
+    assert give_padding(tokenizer, len(tokenizer)) == ""
+    tokenizer.pad_token = tokenizer.eos_token
+    said = give_padding(tokenizer, len(tokenizer))
+    assert "which ends its turns" in said and tokenizer.pad_token_id not in (
+        tokenizer.eos_token_id,
+        tokenizer.bos_token_id,
+    )
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).pad_token == tokenizer.pad_token
+    bare = make_tokenizer(["a", "b"], special={"eos_token": "<eos>"}, unk_token="<eos>")
+    assert give_padding(bare, len(bare) + 4).startswith("the model has no PAD token")
+    assert bare.pad_token == PAD and bare.pad_token_id == len(bare) - 1
