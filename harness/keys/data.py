@@ -34,9 +34,7 @@ class DataConfig:
     helpful_demonstrations: list[Any] = field(default_factory=list)  # sources of what SFT learns in any case
     safety_demonstrations: list[Any] = field(default_factory=list)  # sources: people's, for Human-SFT
     helpful_comparisons: list[Any] = field(default_factory=list)  # sources: for every reward model
-    safety_comparisons: list[Any] = field(
-        default_factory=list
-    )  # sources: people's, for the human reward model
+    safety_comparisons: list[Any] = field(default_factory=list)  # sources: people's, for Human-PPO
     helpful_prompts: list[Any] = field(default_factory=list)  # sources: PPO's, paid by the reward model alone
     safety_prompts: list[Any] = field(default_factory=list)  # sources, with response types: paid by rules too
     gold: list[Any] = field(default_factory=list)  # sources: labels of propositions that test the grader

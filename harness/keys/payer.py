@@ -20,9 +20,7 @@ class PayerKeys(GraderTrainingConfig):
 
     kind: str = TRAINED  # trained, language_model, server, encoder, recorded, or package.module:attribute
     path: str | None = None  # of a chosen one: folder or hub id; of a server: its name of the model
-    asked_by: AskedBy = (
-        AskedBy.MODEL
-    )  # a language model: as trained, else after the response; rulebook: its template
+    asked_by: AskedBy = AskedBy.MODEL  # a language model: as trained; rulebook: in its template
     server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
     least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
     few: int = 10  # fewer gold labels of either value: a proposition counts as unmeasured

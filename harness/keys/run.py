@@ -24,7 +24,7 @@ from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.keys.typed import choices, hints_of
 from harness.keys.writer import WriterKeys
 from harness.runtime.launch import read_launch
-from harness.worlds.mixture.parts import PARTS
+from harness.worlds.mixture.parts import PARTS, given_parts
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
 from trainers.models.sizes import ModelConfig
@@ -178,7 +178,7 @@ class RunConfig(Recorded, Seed, Threads):
             raise InputError("there is nothing to judge the models on", field="data.evaluation", fix=fix)
         for method in chosen(self.methods):
             for part in parts_needed(method):
-                if not getattr(self.data, part):
+                if part not in given_parts(self.data):
                     raise InputError(
                         f"is not given, and {method.label} needs it: {PARTS[part].what}",
                         field=f"data.{part}",

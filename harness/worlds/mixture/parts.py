@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,35 +16,68 @@ from harness.worlds.sources.fit import prompt_of
 from harness.worlds.sources.sample import sample
 
 
+class Lists(Protocol):
+    """Has a list of sources for each part."""
+
+    root: str | None
+    helpful_demonstrations: list[Any]
+    safety_demonstrations: list[Any]
+    helpful_comparisons: list[Any]
+    safety_comparisons: list[Any]
+    helpful_prompts: list[Any]
+    safety_prompts: list[Any]
+    gold: list[Any]
+    completions: list[Any]
+    evaluation: list[Any]
+
+
 @dataclass(frozen=True)
 class Part:
-    """`kind` of its rows; `typed`: every prompt needs a response type; `file` of the world's folder."""
+    """`kind` of its rows; `file` of the world's folder; `typed`: every prompt needs a response type."""
 
     kind: type
     file: str
+    of: Callable[[Lists], list[Any]]
+    what: str
     typed: bool = False
-    what: str = ""
 
 
 PARTS: Mapping[str, Part] = {
-    "helpful_demonstrations": Part(Demonstration, "sft_helpful", what="what SFT learns in any case"),
-    "safety_demonstrations": Part(Demonstration, "sft_human", what="people's, for Human-SFT"),
-    "helpful_comparisons": Part(Comparison, "comparisons_helpful", what="for every reward model"),
-    "safety_comparisons": Part(Comparison, "comparisons_human", what="people's, for the human reward model"),
-    "helpful_prompts": Part(Prompt, "prompts_helpful", what="PPO's, paid by the reward model alone"),
-    "safety_prompts": Part(Prompt, "prompts_safety", True, what="PPO's, paid by the rules too"),
-    "gold": Part(LabelledResponse, "gold", True, what="people's labels, on which the grader is measured"),
-    "completions": Part(
-        LabelledResponse, "synthetic", True, what="labelled ones that the weights are fitted on"
+    "helpful_demonstrations": Part(
+        Demonstration, "sft_helpful", lambda d: d.helpful_demonstrations, "what SFT learns in any case"
     ),
-    "evaluation": Part(Prompt, "eval_prompts", True, what="prompts that every checkpoint is judged on"),
+    "safety_demonstrations": Part(
+        Demonstration, "sft_human", lambda d: d.safety_demonstrations, "people's, for Human-SFT"
+    ),
+    "helpful_comparisons": Part(
+        Comparison, "comparisons_helpful", lambda d: d.helpful_comparisons, "for every reward model"
+    ),
+    "safety_comparisons": Part(
+        Comparison,
+        "comparisons_human",
+        lambda d: d.safety_comparisons,
+        "people's, for the human reward model",
+    ),
+    "helpful_prompts": Part(
+        Prompt, "prompts_helpful", lambda d: d.helpful_prompts, "PPO's, paid by the reward model alone"
+    ),
+    "safety_prompts": Part(
+        Prompt, "prompts_safety", lambda d: d.safety_prompts, "PPO's, paid by the rules too", True
+    ),
+    "gold": Part(
+        LabelledResponse, "gold", lambda d: d.gold, "people's labels, on which the grader is measured", True
+    ),
+    "completions": Part(
+        LabelledResponse,
+        "synthetic",
+        lambda d: d.completions,
+        "labelled ones that weights are fitted on",
+        True,
+    ),
+    "evaluation": Part(
+        Prompt, "eval_prompts", lambda d: d.evaluation, "what every checkpoint is judged on", True
+    ),
 }
-
-
-class Lists(Protocol):
-    """Has a list of sources for each part, by its name."""
-
-    root: str | None
 
 
 @dataclass
@@ -59,12 +92,12 @@ class Loaded:
 
 def sources_of(lists: Lists, part: str) -> list[Source]:
     """The part's sources. Raises InputError, naming the key and the place in its list."""
-    given = getattr(lists, part)
+    given = PARTS[part].of(lists)
     return [source_of(item, f"data.{part}[{i}]", lists.root) for i, item in enumerate(given)]
 
 
 def given_parts(lists: Lists) -> list[str]:
-    return [name for name in PARTS if getattr(lists, name)]
+    return [name for name, part in PARTS.items() if part.of(lists)]
 
 
 def load_part(lists: Lists, part: str, seed: int, known: Iterable[str] = ()) -> Loaded:
