@@ -13,6 +13,7 @@ from types import ModuleType
 # In the order of the help; adding one is a file and a name here.
 COMMANDS = (
     "run",
+    "data",
     "report",
     "rulebook",
     "gold",
@@ -22,7 +23,7 @@ COMMANDS = (
     "evaluate",
     "xstest",
     "export",
-    "data",
+    "fetch",
 )
 
 

@@ -1,30 +1,32 @@
-"""`rbrbench data FOLDER`: the files that the experiments on real data read."""
+"""`rbrbench data key=value ...`: what a run would be trained and judged on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-from harness.commands import wrong_usage
 
 SUMMARY = """\
-  data FOLDER       fetch or make the files that the experiments on real data read"""
+  data              a run's data before hours are spent on them: counts, lengths, repeated rows, overlap
+                      rbrbench data data.safety_prompts=[FILE] evaluation.suites=[xstest] data.root=FOLDER"""
 USAGE = """\
-usage: rbrbench data FOLDER [from=ADDRESS]
+usage: rbrbench data [key=value ...]
 
-Fetches what `data.root=FOLDER` is read for by the experiments real_cpu and gpu and by XSTest: Gutenberg's books, Dolly,
-HH-RLHF, the RBR gold set, XSTest with its labels, MMLU, HellaSwag and LAMBADA, some 40 MB from GitHub, each held
-against its digest; and makes HH-RLHF's helpful half from the released pairs. What lies there already is not fetched
-again. from= is another address with the same files (REPOSITORY/COMMIT/PATH), file:///... too.
-Exit codes: 0 done, 2 a file cannot be had."""
+Takes what `rbrbench run` takes (its --help lists the keys), and shows the data of that run: rows by source, response
+type and category, lengths in the model's tokens, repeated rows, overlap with every suite and the part of evaluation,
+and what is left out, and why. What a run needs beside its data may be absent: without model.path= there are no lengths.
+Prompts are named by id; none is shown. Writes data.json, data.html and summary.md to results/NAME-data.
+Exit codes: 0 done, 2 bad data."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.worlds.sources.fetch import PUBLISHED, TABLE, fetch_data
+    from harness.keys.run import compose_data
+    from harness.pipeline.inventory import record_inventory
+    from harness.report.of_data import write_data_report
+    from harness.report.terminal import show
+    from harness.runtime.console import Console, Terminal
 
-    folders = [word for word in arguments if not word.startswith("from=")]
-    addresses = [word.removeprefix("from=") for word in arguments if word.startswith("from=")]
-    if len(folders) != 1 or len(addresses) > 1:
-        return wrong_usage("data")
-    fetch_data(Path(folders[0]), print, TABLE, *(address.rstrip("/") for address in addresses or [PUBLISHED]))
+    console = Console()
+    folder = record_inventory(compose_data(arguments), console, arguments)
+    document, page = write_data_report(folder)
+    show(document, Terminal())
+    console.report(page)
     return 0

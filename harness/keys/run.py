@@ -156,7 +156,6 @@ class RunConfig(Recorded, Seed, Threads):
         super().__post_init__()
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
-        self._check_own_data()
         self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()
@@ -164,8 +163,8 @@ class RunConfig(Recorded, Seed, Threads):
         self._check_real_lengths()
         self._check_context()
 
-    def _check_own_data(self) -> None:
-        """Every method has the parts that it needs, and something to be judged on."""
+    def check_own_data(self) -> None:
+        """Every method has the parts that it needs, and something to be judged on. Raises InputError."""
         if self.data.source is not DataSource.FILES:
             return
         if self.model.path is None:
@@ -292,6 +291,13 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
+    config = compose_data(overrides)
+    config.check_own_data()
+    return config
+
+
+def compose_data(overrides: Sequence[str]) -> RunConfig:
+    """As compose_run, for a look at the data: what a run needs beside them may be absent."""
     return compose_keys("config", RunConfig, overrides)
 
 

@@ -22,7 +22,7 @@ from harness.storage.whole_folder import replacing, settle
 
 
 class Kind(str, Enum):
-    """What a results folder is a record of; the commands of the last four may overwrite their own, and no other's."""
+    """What a results folder is a record of; the commands of the last five may overwrite their own, and no other's."""
 
     RUN = "run"
     EVALUATION = "evaluation"
@@ -30,6 +30,7 @@ class Kind(str, Enum):
     GOLD = "gold"
     GATE = "gate"
     XSTEST = "xstest"
+    DATA = "data"
 
     @property
     def command(self) -> str:
@@ -40,7 +41,7 @@ class Kind(str, Enum):
         return command_digest(self.command)
 
 
-OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST)
+OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA)
 
 
 @contextmanager

@@ -38,6 +38,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_gate import write_gate_report
 
             return write_gate_report(folder)[1]
+        case Kind.DATA:
+            from harness.report.of_data import write_data_report
+
+            return write_data_report(folder)[1]
     raise _refusal(folder)
 
 

@@ -68,9 +68,9 @@ def test_what_is_another_file_or_not_there_is_one_line(
         fetch_data(tmp_path / "data", lambda _: None, table, tmp_path.as_uri())
     assert (tmp_path / "data" / hh_rlhf.RELABELLED[0]).is_file()
     assert not (tmp_path / "data" / hh_rlhf.RELABELLED[1]).exists()
-    assert main(["data", str(tmp_path / "none"), f"from={(tmp_path / 'absent').as_uri()}"]) == 2
+    assert main(["fetch", str(tmp_path / "none"), f"from={(tmp_path / 'absent').as_uri()}"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "cannot be fetched" in error and main(["data"]) == 2
+    assert error.count("\n") == 1 and "cannot be fetched" in error and main(["fetch"]) == 2
 
 
 def test_every_folder_of_the_world_has_its_files() -> None:

@@ -312,7 +312,7 @@ def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
             done = rbrbench(*shlex.split(line)[1:], *(["threads=1"] if " run " in line else []), cwd=tmp_path)
             assert done.returncode == 0, done.stderr[-2000:]
             commands += 1
-    assert commands == 2
+    assert commands == 3
     with open(tmp_path / "results" / "mine" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} >= {"helpful_sft", "rbr_sft", "helpful_ppo", "rbr_ppo"}

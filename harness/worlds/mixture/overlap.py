@@ -73,18 +73,28 @@ def repeated(texts: Sequence[str]) -> tuple[int, int]:
 
 
 def _near_pairs(texts: Sequence[str]) -> int:
+    """How many are nearly the same as an earlier one.
+
+    Two sets of which NEAR is common share one of each other's rarest few: only these are looked up.
+    """
+    sets = [_grams(text) for text in texts]
+    frequent = Counter(gram for grams in sets for gram in grams)
     having: dict[str, list[int]] = defaultdict(list)
-    sizes: list[int] = []
     near = 0
-    for number, text in enumerate(texts):
-        grams, common = _grams(text), Counter[int]()
-        for gram in grams:
-            common.update(having[gram])
-        near += any(n / (len(grams) + sizes[other] - n) >= NEAR for other, n in common.items())
-        for gram in grams:
+    for number, grams in enumerate(sets):
+        rarest = sorted(grams, key=lambda gram: (frequent[gram], gram))[
+            : len(grams) - int(NEAR * len(grams)) + 1
+        ]
+        others = {other for gram in rarest for other in having[gram]}
+        near += any(_likeness(grams, sets[other]) >= NEAR for other in others)
+        for gram in rarest:
             having[gram].append(number)
-        sizes.append(len(grams))
     return near
+
+
+def _likeness(one: frozenset[str], other: frozenset[str]) -> float:
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared)
 
 
 def _runs(plain: str) -> Iterable[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 Source: anthropics/hh-rlhf (Bai et al., 2022, arXiv 2204.05862): `harmless-base_test.jsonl.gz` as released,
 `helpful_test_reconstructed.jsonl.gz` put back in the annotators' order from cassidylaidlaw/hidden-context.
-`rbrbench data` fetches the one and makes the other.
+`rbrbench fetch` fetches the one and makes the other.
 Licence: MIT. Both are Anthropic's *test* splits: after training on them no accuracy on HH may be reported.
 
 A row is `{"chosen": "\\n\\nHuman: ...\\n\\nAssistant: ...", "rejected": ...}`; the helpful file leaves out
