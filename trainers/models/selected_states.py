@@ -59,6 +59,20 @@ class BackboneStates:
         return torch.allclose(selected, whole, rtol=1e-4, atol=1e-5)
 
 
+def is_backbone_and_head(model: PreTrainedModel) -> bool:
+    """Whether backbone and head, called apart, give the model's logits bit for bit."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):
+        return False
+    probe = torch.arange(min(4, model.config.vocab_size), device=model.device)[None]
+    with torch.no_grad():
+        output = model.base_model(input_ids=probe, use_cache=False)
+        hidden = getattr(output, "last_hidden_state", None)
+        if hidden is None or hidden.shape[-1] != head.in_features:
+            return False
+        return torch.equal(head(hidden), model(input_ids=probe, use_cache=False).logits)
+
+
 def whole_states(backbone: Any, ids: Tensor, positions: Tensor) -> Tensor:
     hidden = backbone(input_ids=ids, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1).index_select(0, positions)

@@ -16,7 +16,12 @@ from transformers import PreTrainedModel
 
 from evals.values.errors import InputError
 from trainers.devices.sharding import is_sharded
-from trainers.models.selected_states import BackboneStates, checkpoint_layers, checkpointed
+from trainers.models.selected_states import (
+    BackboneStates,
+    checkpoint_layers,
+    checkpointed,
+    is_backbone_and_head,
+)
 from trainers.rl.formulas import token_log_probs
 
 
@@ -100,7 +105,7 @@ class LanguageModelPass:
 
     def __init__(self, model: PreTrainedModel, temperature: float, checkpointing: bool = False) -> None:
         self.model, self.temperature = model, temperature
-        self.splits = not is_sharded(model) and _is_backbone_and_head(model)
+        self.splits = not is_sharded(model) and is_backbone_and_head(model)
         self._states = BackboneStates(model, checkpointing) if self.splits else None
         self._checkpointing = checkpointing and not self.splits
         if self._checkpointing:
@@ -120,20 +125,6 @@ class LanguageModelPass:
         with checkpointed(self.model.base_model, self._checkpointing):
             output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=width - batch.first)
         return output.logits[batch.predictors // width, batch.predictors % width - batch.first]
-
-
-def _is_backbone_and_head(model: PreTrainedModel) -> bool:
-    """Whether backbone and head, called apart, give the model's logits bit for bit."""
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        return False
-    probe = torch.arange(min(4, model.config.vocab_size), device=model.device)[None]
-    with torch.no_grad():
-        output = model.base_model(input_ids=probe, use_cache=False)
-        hidden = getattr(output, "last_hidden_state", None)
-        if hidden is None or hidden.shape[-1] != head.in_features:
-            return False
-        return torch.equal(head(hidden), model(input_ids=probe, use_cache=False).logits)
 
 
 class CriticPass:

@@ -17,6 +17,7 @@ from evals.values.conversation import Comparison
 from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.models.adapters import adapter, merged
+from trainers.supervised.bounded_steps import BoundedRewardTrainer
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
 
 
@@ -27,6 +28,7 @@ class RewardModelConfig:
     learning_rate: float = 1e-3  # at its highest
     warmup_share: float = 0.05  # of the steps, in which the learning rate rises
     max_length: int = 128  # tokens of prompt and response; longer rows are left out and counted
+    tokens_at_once: int = 0  # of a batch, in the model; 0: all. Changes memory and speed only
     center_coef: float = 0.01  # pulls the mean reward to zero (arXiv 2312.09244)
 
     def __post_init__(self) -> None:
@@ -35,6 +37,7 @@ class RewardModelConfig:
             "reward_model",
             {
                 "batch_size max_length": whole(1),
+                "tokens_at_once": whole(0),
                 "epochs learning_rate": POSITIVE,
                 "warmup_share": SHARE,
                 "center_coef": NOT_NEGATIVE,
@@ -66,7 +69,8 @@ def train_reward_model(
             fix="raise it",
         )
     steps = steps_of(config, len(kept))
-    trainer = RewardTrainer(
+    kind = BoundedRewardTrainer if config.tokens_at_once else RewardTrainer
+    trainer = kind(
         model=model,
         args=TRLConfig(
             **trainer_settings(config, steps, seed, model, out),
@@ -79,6 +83,8 @@ def train_reward_model(
         peft_config=adapter(lora_rank, "SEQ_CLS"),
         callbacks=[StepProgress(progress)],
     )
+    if isinstance(trainer, BoundedRewardTrainer):
+        trainer.tokens_at_once = config.tokens_at_once
     quieten(trainer)
     result = trainer.train()
     save_model(merged(trainer.model), tokenizer, out)

@@ -17,6 +17,7 @@ from evals.values.conversation import Demonstration
 from evals.values.errors import InputError
 from evals.values.ranges import POSITIVE, SHARE, check_ranges, whole
 from trainers.models.adapters import adapter, merged
+from trainers.supervised.bounded_steps import BoundedSFTTrainer
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
 
 
@@ -27,6 +28,7 @@ class SFTConfig:
     learning_rate: float = 1e-3  # at its highest
     warmup_share: float = 0.05  # of the steps, in which the learning rate rises
     max_length: int = 128  # tokens of prompt and response; longer rows are cut and counted
+    tokens_at_once: int = 0  # of a batch, in the model; 0: all. Changes memory and speed only
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -34,6 +36,7 @@ class SFTConfig:
             "sft",
             {
                 "batch_size max_length": whole(1),
+                "tokens_at_once": whole(0),
                 "epochs learning_rate": POSITIVE,
                 "warmup_share": SHARE,
             },
@@ -63,7 +66,8 @@ def sft(
             f"no response begins within {config.max_length} tokens", field="sft.max_length", fix="raise it"
         )
     steps = steps_of(config, len(demonstrations))
-    trainer = SFTTrainer(
+    kind = BoundedSFTTrainer if config.tokens_at_once else SFTTrainer
+    trainer = kind(
         model=model,
         args=TRLConfig(
             **trainer_settings(config, steps, seed, model, out),
@@ -76,6 +80,8 @@ def sft(
         peft_config=adapter(lora_rank),
         callbacks=[StepProgress(progress)],
     )
+    if isinstance(trainer, BoundedSFTTrainer):
+        trainer.tokens_at_once = config.tokens_at_once
     quieten(trainer)
     result = trainer.train()
     save_model(merged(trainer.model), tokenizer, out)
