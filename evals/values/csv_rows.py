@@ -145,7 +145,7 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str], quote: 
             field=missing[0],
             fix=f"give a file with the columns {', '.join(columns)}",
         )
-    repeated = next((name for name in columns if header.count(name) > 1), None)
+    repeated = next((name for name in columns or filter(None, header) if header.count(name) > 1), None)
     if repeated is not None:
         raise InputError("column appears twice", path=path, line=1, field=repeated, fix="keep one of the two")
     return header

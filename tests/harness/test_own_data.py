@@ -186,6 +186,51 @@ def test_a_bad_row_is_one_line_with_place_and_fix(
     assert len(items) == 1 and sum(left_out.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"columns": {"category": "area"}}, "'area': no row has such a column"),
+        ({"columns": {"prompt": ["prompt", "context"]}}, "'context': no row has such a column"),
+        ({"columns": {"prompt": "prompt.text"}}, "'prompt.text': no row has such a column"),
+        ({"columns": {"promt": "prompt"}}, "'data.safety_prompts[0].columns.promt': no such key"),
+        ({"filter": {"area": "x"}}, "'area': no row has such a column"),
+        ({"seed": -1}, "'data.safety_prompts[0].seed': is -1"),
+        ({"system": " "}, "'data.safety_prompts[0].system': is empty"),
+        ({"types": {"x": "maybe"}}, "'data.safety_prompts[0].types.x': unknown response type 'maybe'"),
+    ],
+)
+def test_settings_that_fit_no_row_are_told(tmp_path: Path, settings: dict[str, object], says: str) -> None:
+    """A misnamed column was ignored, and its rows had no category, no type or half a prompt."""
+    file = written(tmp_path / "p.jsonl", [{"prompt": "Hi?", "response_type": "comply"}])
+    with pytest.raises(InputError) as caught:
+        load_part(DataConfig(safety_prompts=[{"path": str(file), **settings}]), "safety_prompts", 0)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_values_that_are_no_text_and_columns_of_one_name(tmp_path: Path) -> None:
+    """Bytes and numbers were to be written as a list; of two columns of one name the last was taken."""
+    pyarrow.parquet.write_table(pa.table({"prompt": [b"\xff"]}), tmp_path / "b.parquet")
+    (tmp_path / "two.csv").write_text("prompt,prompt\na,b\n")
+    for name, says in (("b.parquet", "is bytes, neither a text"), ("two.csv", "column appears twice")):
+        with pytest.raises(InputError, match=says):
+            read(Source(str(tmp_path / name)), Prompt)
+
+
+def test_no_part_has_two_prompts_of_one_id(tmp_path: Path) -> None:
+    """A prompt that stood twice in a source ended the run after its first stage: a world's ids are its own."""
+    rows = [{"prompt": text, "response_type": "comply"} for text in ("A?", "A?", "B?")]
+    numbered = [written(tmp_path / f"{n}.jsonl", [{**rows[0], "id": 1, "prompt": f"{n}?"}]) for n in "xy"]
+    safety = [str(written(tmp_path / "p.jsonl", rows)), *map(str, numbered)]
+    loaded = load_part(DataConfig(safety_prompts=safety), "safety_prompts", 0)
+    assert loaded.counts["p"] == {"rows": 3, "taken": 2, "repeats an earlier prompt": 1}
+    assert [(p.id, p.text) for p in loaded.items[2:]] == [("1", "x?"), ("y-1", "y?")]
+    twice = written(tmp_path / "t.jsonl", [{**rows[0], "id": 1}, {**rows[2], "id": 1}])
+    with pytest.raises(InputError, match="two prompts have the id '1'"):
+        load_part(DataConfig(safety_prompts=[str(twice)]), "safety_prompts", 0)
+    made = DataConfig(safety_prompts=[{"path": str(twice), "columns": {"id": None}}])
+    assert len({p.id for p in load_part(made, "safety_prompts", 0).items}) == 2
+
+
 def test_a_part_draws_filters_and_counts(tmp_path: Path) -> None:
     rows = [{"prompt": f"Q{i}?", "area": "x" if i % 2 else "y"} for i in range(20)]
     file = written(tmp_path / "p.jsonl", rows)

@@ -55,14 +55,16 @@ class RowReader:
         return self._prompt(row, messages)
 
     def demonstration(self, row: Row) -> Demonstration:
+        prompt, text = self._answered(row)
+        return Demonstration(prompt, self._filled(row, "completion", text))
+
+    def _answered(self, row: Row) -> tuple[Prompt, str]:
         whole = self._messages(row, "messages")
         if whole is not None and not self._has(row, "completion"):
             if whole[-1].role != "assistant":
                 raise row.error("messages", "does not end with the assistant", "end it with its turn")
-            prompt, text = self._prompt(row, whole[:-1]), whole[-1].content
-        else:
-            prompt, text = self._prompt(row, self._need(row, "prompt")), self._text(row, "completion")
-        return Demonstration(prompt, self._filled(row, "completion", text))
+            return self._prompt(row, whole[:-1]), whole[-1].content
+        return self._prompt(row, self._need(row, "prompt")), self._text(row, "completion")
 
     def comparison(self, row: Row) -> Comparison:
         if self._column(FIRST) in row.values:
@@ -76,7 +78,10 @@ class RowReader:
         return Comparison(self._prompt(row, prompt), chosen, rejected)
 
     def labelled(self, row: Row) -> LabelledResponse:
-        """Labels of some propositions suffice; of one that the rulebook does not have are refused."""
+        """Labels of some propositions suffice; of one that the rulebook does not have are refused.
+
+        A response that is empty may be labelled, as those of models are.
+        """
         given = row.get(self._column("propositions"), dict)
         labels = {str(name): value for name, value in given.items() if value is not None}
         for name, value in labels.items():
@@ -85,8 +90,7 @@ class RowReader:
             if name not in self.known:
                 fix = "add it to the rulebook, or remove the label"
                 raise row.error(f"propositions.{name}", "unknown proposition", fix)
-        demonstration = self.demonstration(row)
-        response = Response(demonstration.prompt, demonstration.text)
+        response = Response(*self._answered(row))
         return LabelledResponse(response, labels, row.name("completion_class"))
 
     # --- parts of a row -----------------------------------------------------------------------
@@ -108,6 +112,9 @@ class RowReader:
             return None
         if isinstance(text := row.values[given], str) and text.startswith(TRANSCRIPT):
             return parse_transcript(row, given)
+        if not isinstance(text, str | list):
+            said = f"is {type(text).__name__}, neither a text nor a list of messages"
+            raise row.error(given, said, "write it as a text")
         messages = row.messages(given)
         if unknown := next((m.role for m in messages if m.role not in ROLES), None):
             raise row.error(given, f"has a turn of {unknown[:40]!r}", f"use the roles {', '.join(ROLES)}")
@@ -151,7 +158,8 @@ class RowReader:
         if kind == LEFT_OUT:
             raise NotTaken(f"category {category}")
         assert kind is None or isinstance(kind, ResponseType)
-        given = self._said(row, "id")
+        given = None if self.source.columns.get("id", "id") is None else self._said(row, "id")
+        given = given if given and given.strip() else None
         id = given if given is not None else prompt_id(messages)
         return Prompt(id, tuple(messages), kind, category, self._said(row, "topic") or "")
 
@@ -183,6 +191,8 @@ class RowReader:
         """The response that most annotators prefer is chosen; a tie is not taken."""
         columns = self.source.columns.get(VOTES, VOTES)
         names = [columns] if isinstance(columns, str) else list(columns)
+        if not any(name in row.values for name in names):
+            raise self._lacks(row, VOTES)
         votes = Counter(str(row.values.get(name)) for name in names)
         unknown = next((vote for vote in votes if vote not in ("0", "1", "2")), None)
         if unknown is not None:
@@ -211,6 +221,8 @@ def read_rows(
     form = RowReader(source, known)
     read: Callable[[Row], Any] = getattr(form, READ[kind])
     items: list[Item] = []
+    rows = _with_nested(rows, source)
+    _check_columns(rows, source)
     for row in rows:
         if not _passes(row, source):
             left_out["does not pass the filter"] += 1
@@ -226,14 +238,46 @@ def read_rows(
     return items
 
 
+def _with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
+    """The rows with the columns that the source names by the way to them: `prompt.text` of {prompt: {text: ...}}."""
+    named = _named(source)
+    dotted = [name for name in dict.fromkeys([*named, *map(str, source.filter)]) if "." in name]
+    if not dotted:
+        return rows
+    found = [{name: value for name in dotted if (value := _inside(row, name)) is not None} for row in rows]
+    return [replace(row, values={**row.values, **more}) for row, more in zip(rows, found, strict=True)]
+
+
+def _inside(row: Row, name: str) -> Any:
+    """None where the way ends; a column that bears the whole name goes before."""
+    if name in row.values:
+        return row.values[name]
+    value: Any = row.values
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _named(source: Source) -> list[str]:
+    """The columns that the source names for something."""
+    given = [c for c in source.columns.values() if c is not None]
+    return [name for c in given for name in ([c] if isinstance(c, str) else c)]
+
+
+def _check_columns(rows: Sequence[Row], source: Source) -> None:
+    """A column that some row has is known: the others' cells are empty. Raises InputError for one that none has."""
+    for name in dict.fromkeys([*_named(source), *map(str, source.filter)]):
+        if rows and not any(name in row.values for row in rows):
+            does = "filters by it" if name in source.filter else "names it in columns"
+            has = ", ".join(str(key)[:40] for key in rows[0].values)[:200]
+            said = f"no row has such a column, and the source {does}; the first has {has}"
+            raise rows[0].error(name[:60], said, "name a column of the file")
+
+
 def _passes(row: Row, source: Source) -> bool:
     for column, wanted in source.filter.items():
-        if column not in row.values:
-            raise row.error(
-                str(column), "is missing, and the source filters by it", "name a column of the file"
-            )
         values = wanted if isinstance(wanted, list) else [wanted]
-        if str(row.values[column]) not in map(_written, values):
+        if column not in row.values or str(row.values[column]) not in map(_written, values):
             return False
     return True
 

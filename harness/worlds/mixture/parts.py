@@ -111,6 +111,8 @@ def load_part(lists: Lists, part: str, seed: int, known: Iterable[str] = ()) -> 
         rows = rows_of(source)
         items = read_rows(rows, source, what.kind, frozenset(known), left_out)
         items = _typed(items, what, part, source)
+        if what.kind is Prompt:
+            items = _distinct(items, loaded.items, source, left_out)
         if not items:
             problem = f"none of its {len(rows)} rows is taken ({_reasons(left_out)})"
             raise InputError(
@@ -128,6 +130,34 @@ def load_part(lists: Lists, part: str, seed: int, known: Iterable[str] = ()) -> 
             **{k: n for k, n in left_out.items() if n},
         }
     return loaded
+
+
+def _distinct(
+    items: Sequence[Prompt], before: Sequence[Prompt], source: Source, left_out: Counter[str]
+) -> list[Prompt]:
+    """Each prompt once, and no two of a part with one id: a later source's repeated id bears the source's name.
+
+    Raises InputError where a source itself gives one id to two prompts.
+    """
+    seen = {prompt.id: prompt for prompt in before}
+    mine: dict[str, Prompt] = {}
+    for prompt in items:
+        if prompt.id in seen and seen[prompt.id].messages != prompt.messages:
+            prompt = replace(prompt, id=f"{source.label}-{prompt.id}")
+        known = seen.get(prompt.id) or mine.get(prompt.id)
+        if known is None:
+            mine[prompt.id] = prompt
+        elif known.messages == prompt.messages:
+            agrees = known.response_type is prompt.response_type
+            left_out[f"repeats an earlier prompt{'' if agrees else ' of another response type'}"] += 1
+        else:
+            raise InputError(
+                f"two prompts have the id {prompt.id[:60]!r}",
+                path=source.path,
+                field="id",
+                fix="give each its own, or columns: {id: null} makes ids of the texts",
+            )
+    return list(mine.values())
 
 
 def _typed(items: Sequence[Any], what: Part, part: str, source: Source) -> list[Any]:

@@ -15,6 +15,11 @@ from evals.values.settings import settings_from
 
 SOURCES = CONF / "sources"
 OTHERS = "*"  # in `types`: categories that are not named
+# What a source's columns may be named for.
+COLUMNS = (
+    *("prompt", "completion", "chosen", "rejected", "messages", "response_type", "category", "topic", "id"),
+    *("propositions", "completion_class", "first", "second", "votes"),
+)
 LEFT_OUT = "leave_out"  # as a type in `types`: rows of this category are not taken
 
 
@@ -28,7 +33,7 @@ class Source:
     subset: str | None = None  # of a data set that has several
     split: str = "train"  # of a data set
     revision: str | None = None  # of a data set on the hub
-    columns: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {prompt: question, ...}; several are joined
+    columns: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {prompt: question, ...}; {id: null}: made
     response_type: str | None = None  # of every row
     category: str | None = None  # of every row
     types: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {category: response type}; * for the others
@@ -48,6 +53,10 @@ class Source:
             raise InputError(f"is {self.limit}", field="limit", fix="give 1 or more, or leave it out")
         if not 0 < self.share <= 1:
             raise InputError(f"is {self.share}", field="share", fix="give a share above 0, at most 1")
+        if self.seed is not None and self.seed < 0:
+            raise InputError(f"is {self.seed}", field="seed", fix="give 0 or more, or leave it out")
+        if self.system is not None and not self.system.strip():
+            raise InputError("is empty", field="system", fix="write it, or leave it out")
         _check_columns(self.columns)
         for key, name in {"response_type": self.response_type, **self._typed()}.items():
             if name is not None and name != LEFT_OUT:
@@ -80,6 +89,10 @@ def _check_type(key: str, name: object) -> None:
 
 def _check_columns(columns: Mapping[str, Any]) -> None:
     for name, given in columns.items():
+        if name not in COLUMNS:
+            raise InputError("no such key", field=f"columns.{name}", fix=f"use some of {', '.join(COLUMNS)}")
+        if name == "id" and given is None:
+            continue
         several = isinstance(given, Sequence) and not isinstance(given, str)
         if not (isinstance(given, str) or (several and given and all(isinstance(c, str) for c in given))):
             raise InputError(
@@ -93,18 +106,29 @@ def source_of(item: object, place: str, root: str | None) -> Source:
     `root` is where the paths of conf/sources lie, and any other that is not there as it is typed. A mapping may
     begin from such a file: `{use: NAME, limit: 100}`. Raises InputError, naming `place`.
     """
+    try:
+        found = _given(item, place)
+    except InputError as error:  # a source knows its own keys only
+        if not error.field or error.field.startswith(place):
+            raise
+        field = f"{place}.{error.field.removeprefix('data.')}"
+        raise InputError(
+            error.problem, field=field, path=error.path, line=error.line, fix=error.fix
+        ) from None
+    return replace(found, path=_placed(found.path, root))
+
+
+def _given(item: object, place: str) -> Source:
     if isinstance(item, str):
         known = SOURCES / f"{item}.yaml"
-        found = settings_from(Source, _settings(known), place) if known.is_file() else Source(item)
         if item.endswith((".yaml", ".yml")):
-            found = settings_from(Source, _settings(Path(item)), place)
-    elif isinstance(item, Mapping):
+            return settings_from(Source, _settings(Path(item)), place)
+        return settings_from(Source, _settings(known), place) if known.is_file() else Source(item)
+    if isinstance(item, Mapping):
         given = dict(item)
         begin = given.pop("use", None)
-        found = settings_from(Source, {**(_described(begin, place) if begin else {}), **given}, place)
-    else:
-        raise InputError(f"is {item!r}", field=place, fix="give a path, or {path: PATH, ...}")
-    return replace(found, path=_placed(found.path, root))
+        return settings_from(Source, {**(_described(begin, place) if begin else {}), **given}, place)
+    raise InputError(f"is {item!r}", field=place, fix="give a path, or {path: PATH, ...}")
 
 
 def _described(name: object, place: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,6 @@ def _without_overlaps(mixture: Mixture, suites: Sequence[Suite]) -> None:
 
 def _classed(item: LabelledResponse, rulebook: Rulebook) -> LabelledResponse:
     """With its completion class, where every proposition of its response type is labelled."""
-    from dataclasses import replace
-
     kind = item.response.prompt.response_type
     assert kind is not None
     if item.completion_class is not None or not set(rulebook.propositions_for(kind)) <= set(
@@ -139,7 +137,8 @@ def write_mixture(
         items = loaded.items
         if part in (SAFETY, HELPFUL) and held_out:
             items, kept = _apart(items, min(held_out, len(items) // 5), seed)
-            folder.write(HELD_OUT, [*(folder.held_out_prompts() if folder.has(HELD_OUT) else []), *kept])
+            earlier = folder.held_out_prompts() if folder.has(HELD_OUT) else []
+            folder.write(HELD_OUT, [*earlier, *_others(kept, earlier, part)])
         if part == "completions":
             items, test = _by_prompt(items, test_share, seed)
             folder.write("synthetic_test", test)
@@ -173,6 +172,12 @@ def _apart(items: Sequence[Prompt], count: int, seed: int) -> tuple[list[Prompt]
     """(the rest, `count` of them drawn by seed), each in the order of the file."""
     drawn = set(np.random.default_rng([seed, 7, len(items)]).permutation(len(items))[:count].tolist())
     return [p for i, p in enumerate(items) if i not in drawn], [p for i, p in enumerate(items) if i in drawn]
+
+
+def _others(kept: Sequence[Prompt], earlier: Sequence[Prompt], part: str) -> list[Prompt]:
+    """Those that ask something else than `earlier` ones, each with an id that these do not have."""
+    taken, asked = {prompt.id for prompt in earlier}, {prompt.messages for prompt in earlier}
+    return [replace(p, id=f"{part}-{p.id}") if p.id in taken else p for p in kept if p.messages not in asked]
 
 
 def _by_prompt(

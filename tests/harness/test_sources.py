@@ -1,0 +1,67 @@
+"""conf/sources: every set with prompts, pairs or labels loads as it is released, with its counts and types."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from harness.worlds.mixture.files import rows_of
+from harness.worlds.mixture.forms import read_rows
+from harness.worlds.mixture.source import SOURCES, source_of
+from harness.worlds.sources.fit import prompt_of
+
+DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
+HARD, SOFT, YES, NONE = "hard_refuse", "safe_refuse_1", "comply", None
+GOLD = {YES: 196, HARD: 88, "safe_refuse_2": 58, SOFT: 9}
+# {source: {what its rows are read as: rows by response type}}
+EXPECTED = {
+    "adversarialqa": {Prompt: {HARD: 500}},
+    "catqa": {Prompt: {HARD: 540, SOFT: 10}},
+    "coconot": {Prompt: {HARD: 395}},
+    "coconot_contrast": {Prompt: {YES: 379}},
+    "coconot_pairs": {Comparison: {YES: 927}, Prompt: {YES: 927}},
+    "dangerousqa": {Prompt: {HARD: 200}},
+    "dolly": {Demonstration: {NONE: 1000}, Prompt: {NONE: 1000}},
+    "gptfuzz_questions": {Prompt: {HARD: 100}},
+    "harmbench_test": {Prompt: {HARD: 159}},
+    "harmbench_val": {Prompt: {HARD: 41}},
+    "harmfulqa": {Prompt: {HARD: 1960}},
+    "hh_harmless": {Comparison: {NONE: 2308}},
+    "hh_helpful": {Comparison: {NONE: 1982}},
+    "jailbreakbench_benign": {Prompt: {YES: 100}},
+    "jailbreakbench_harmful": {Prompt: {HARD: 100}},
+    "med_safety": {Prompt: {HARD: 450}, Demonstration: {HARD: 450}},
+    "openai_moderation": {Prompt: {NONE: 1680}},
+    "openai_rbr": {LabelledResponse: GOLD, Prompt: GOLD},
+    "pandalm": {Comparison: {NONE: 855}},
+    "realtoxicityprompts": {Prompt: {NONE: 5000}, Demonstration: {NONE: 5000}},
+    "simple_safety_tests": {Prompt: {HARD: 80, SOFT: 20}},
+    "truthfulqa": {Comparison: {YES: 790}, Demonstration: {YES: 790}},
+    "truthfulqa_v1": {Demonstration: {YES: 817}},
+    "xstest": {Prompt: {YES: 250, HARD: 200}},
+}
+
+
+def test_every_source_is_expected_and_says_whose_it_is() -> None:
+    assert {path.stem for path in SOURCES.glob("*.yaml")} == set(EXPECTED)
+    for name in EXPECTED:
+        source = source_of(name, "data.gold[0]", None)
+        assert source.licence and source.citation, name
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_released_set_loads_whole(name: str) -> None:
+    """A set's quirks (a BOM, a column without a name, nested columns, empty responses) hid it from a run."""
+    source = source_of(name, "data.gold[0]", str(DATA))
+    if not (DATA / source.path.partition("*")[0]).exists() and not Path(source.path).exists():
+        pytest.skip(f"{source.path} is not in {DATA}")
+    rows = rows_of(source)
+    known = frozenset(p for row in rows for p in row.values.get("propositions", ()))
+    for kind, expected in EXPECTED[name].items():
+        items = read_rows(rows, source, kind, known, Counter())
+        kinds = (prompt_of(item).response_type for item in items)
+        assert Counter(kind.value if kind else None for kind in kinds) == expected
