@@ -75,21 +75,31 @@ def repeated(texts: Sequence[str]) -> tuple[int, int]:
 def _near_pairs(texts: Sequence[str]) -> int:
     """How many are nearly the same as an earlier one.
 
-    Two sets of which NEAR is common share one of each other's rarest few: only these are looked up.
+    Two sets of which NEAR is common share one of each other's rarest few: only these are looked up. What the rarest
+    few do not share bounds what the sets can, so that few pairs are compared as a whole.
     """
     sets = [_grams(text) for text in texts]
     frequent = Counter(gram for grams in sets for gram in grams)
     having: dict[str, list[int]] = defaultdict(list)
+    rest: list[int] = []  # of each set: how many are not among its rarest few
     near = 0
     for number, grams in enumerate(sets):
-        rarest = sorted(grams, key=lambda gram: (frequent[gram], gram))[
-            : len(grams) - int(NEAR * len(grams)) + 1
-        ]
-        others = {other for gram in rarest for other in having[gram]}
-        near += any(_likeness(grams, sets[other]) >= NEAR for other in others)
+        rest.append(int(NEAR * len(grams)) - 1)
+        rarest = sorted(grams, key=lambda gram: (frequent[gram], gram))[: len(grams) - rest[-1]]
+        common = Counter(other for gram in rarest for other in having[gram])
+        near += any(
+            shared + max(rest[number], rest[other]) >= _least(len(grams), len(sets[other]))
+            and _likeness(grams, sets[other]) >= NEAR
+            for other, shared in common.items()
+        )
         for gram in rarest:
             having[gram].append(number)
     return near
+
+
+def _least(one: int, other: int) -> int:
+    """No fewer are common to sets of these sizes where they are nearly the same; one fewer, for rounding."""
+    return int(NEAR / (1 + NEAR) * (one + other)) - 1
 
 
 def _likeness(one: frozenset[str], other: frozenset[str]) -> float:
