@@ -15,7 +15,7 @@ from harness.pipeline.context import Context
 from harness.storage.digest import digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, HUMAN, SYNTHETIC, WorldFolder
-from trainers.models.sizes import new_causal_lm, new_reward_model
+from trainers.models.sizes import ModelConfig, new_causal_lm, new_reward_model
 
 
 def pretrain_base(context: Context, data: Artifact) -> Artifact:
@@ -74,6 +74,12 @@ def content_of(path: str) -> str:
     return digest_model(Path(path)) if model_files(Path(path)) else path
 
 
+def adapters_of(model: ModelConfig) -> dict[str, int]:
+    """What a stage's key says of them."""
+    layers = {"lora_layers": model.lora_layers} if model.lora_layers else {}
+    return {"lora_rank": model.lora_rank} | layers
+
+
 def fine_tune(
     context: Context, data: Artifact, base: Artifact, kind: Data, completions: Artifact | None
 ) -> Artifact:
@@ -102,6 +108,7 @@ def fine_tune(
                 config.seed,
                 out,
                 lora_rank=config.model.lora_rank,
+                lora_layers=config.model.lora_layers,
                 progress=advance,
             )
 
@@ -111,7 +118,7 @@ def fine_tune(
     return context.stage(
         f"sft: {kind.value}",
         build,
-        config={"sft": config.sft, "kind": kind, "lora_rank": config.model.lora_rank},
+        config={"sft": config.sft, "kind": kind} | adapters_of(config.model),
         inputs=inputs,
         modules=["trainers.supervised.sft"],
         packages=["trl", "datasets"],
@@ -156,13 +163,14 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
                 config.seed,
                 out,
                 lora_rank=config.model.lora_rank,
+                lora_layers=config.model.lora_layers,
                 progress=advance,
             )
 
     return context.stage(
         f"reward_model: {kind.value}",
         build,
-        config={"reward_model": config.reward_model, "kind": kind, "lora_rank": config.model.lora_rank},
+        config={"reward_model": config.reward_model, "kind": kind} | adapters_of(config.model),
         inputs={"data": data, "base": base},
         modules=["trainers.supervised.reward_model", "trainers.models.sizes"],
         packages=["trl", "datasets"],

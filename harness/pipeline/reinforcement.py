@@ -10,6 +10,7 @@ from evals.values.conversation import read_jsonl
 from harness.keys.methods import Method
 from harness.keys.run import DataSource, RunConfig
 from harness.pipeline.context import Context
+from harness.pipeline.language_models import adapters_of
 from harness.pipeline.training import TRAIN, Origins, Training, check_labels
 from harness.pipeline.worker import train_in_processes
 from harness.runtime.launch import launch_digest
@@ -64,7 +65,7 @@ def reinforce(
             "terms": [term_identity(term) for term in method.terms],
             "safety_prompts": method.safety_prompts,
             "rulebook": context.rulebook.digest,
-            "lora_rank": config.model.lora_rank,
+            **adapters_of(config.model),
         },
         inputs=inputs,
         modules=modules_of(config),

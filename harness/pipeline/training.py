@@ -129,10 +129,11 @@ def _ppo(training: Training) -> None:
 
     config = training.context.config
     dtype, rank = config.model.precision.dtype, config.model.lora_rank
-    policy = add_adapter(training.policy(dtype), rank, config.seed)
+    policy = add_adapter(training.policy(dtype), rank, config.seed, config.model.lora_layers)
     if torch.cuda.is_available():
         training.say(memory_line(training, policy))
-    critic = add_adapter(load_reward_model(training.origins.reward_model.path, dtype), rank, config.seed)
+    critic = load_reward_model(training.origins.reward_model.path, dtype)
+    critic = add_adapter(critic, rank, config.seed, config.model.lora_layers)
     reference = None if rank else training.policy(dtype)
     tokenizer, prompts, reward, settings, out, advance = training.arguments()
     train_ppo(
@@ -180,9 +181,15 @@ def renewals(training: Training) -> RewardRenewals:
 
     def train(comparisons: Sequence[Comparison], out: Path) -> object:
         model = new_reward_model(training.origins.base.path, tokenizer, config.model.precision, config.seed)
-        rank = config.model.lora_rank
         return train_reward_model(
-            model, tokenizer, comparisons, config.reward_model, config.seed, out, lora_rank=rank
+            model,
+            tokenizer,
+            comparisons,
+            config.reward_model,
+            config.seed,
+            out,
+            lora_rank=config.model.lora_rank,
+            lora_layers=config.model.lora_layers,
         )
 
     def at(folder: Path) -> Artifact:
@@ -270,6 +277,7 @@ def _group_relative(training: Training) -> None:
         *training.arguments(),
         group_size=config.group_size,
         lora_rank=config.model.lora_rank,
+        lora_layers=config.model.lora_layers,
         held_out=training.held_out,
     )
 
@@ -281,7 +289,7 @@ def _reinforce(training: Training) -> None:
     config = training.context.config
     dtype, rank = config.model.precision.dtype, config.model.lora_rank
     train_reinforce(
-        add_adapter(training.policy(dtype), rank, config.seed),
+        add_adapter(training.policy(dtype), rank, config.seed, config.model.lora_layers),
         training.policy(dtype),
         *training.arguments(),
         held_out=training.held_out,

@@ -18,7 +18,8 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
-from trainers.models.adapters import adapter
+from evals.values.errors import InputError
+from trainers.models.adapters import adapter, add_adapter
 from trainers.supervised import bounded_steps
 from trainers.supervised.bounded_steps import BoundedRewardTrainer, BoundedSFTTrainer, parts_by_length
 
@@ -143,3 +144,13 @@ def test_parts_are_bounded_with_their_padding() -> None:
     assert parts[0] == [1]  # longer than the bound: alone
     assert all(len(part) * max(lengths[row] for row in part) <= 20 for part in parts[1:])
     assert parts[1:] == [[2, 3], [0, 4, 5]]
+
+
+@pytest.mark.parametrize("kind", [LlamaForCausalLM, GPT2LMHeadModel, LlamaForSequenceClassification])
+def test_adapters_of_the_last_layers_alone(kind: Any) -> None:
+    """A backward pass through thirty layers, where two were to be trained."""
+    model = add_adapter(model_of(kind), 2, layers=1)
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert trained and all(".1." in name or name == "score.weight" for name in trained)
+    with pytest.raises(InputError, match=r"'model.lora_layers': is 3, and the model has 2 layers"):
+        add_adapter(model_of(kind), 2, layers=3)

@@ -12,17 +12,41 @@ from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
+from evals.values.errors import InputError
 from trainers.devices.sharding import is_sharded, whole_tensors
 
 
-def adapter(rank: int, task: str = "CAUSAL_LM") -> LoraConfig | None:
-    """None for rank 0: every weight is trained."""
+def adapter(
+    rank: int, task: str = "CAUSAL_LM", layers: int = 0, model: nn.Module | None = None
+) -> LoraConfig | None:
+    """None for rank 0: every weight is trained. With `layers`, of the last ones of `model` alone.
+
+    The backward pass ends below the first layer that has adapters, and keeps nothing of those before it.
+    """
     if rank == 0:
         return None
-    return LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type=task
-    )
+    targets: str | list[str] = "all-linear"
+    if layers and model is not None:
+        targets = linear_names(model, layers)
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type=task)
+
+
+def linear_names(model: nn.Module, last: int) -> list[str]:
+    """Names of the linear layers in the `last` blocks. Raises InputError where there are fewer, or none is found."""
+    found = [(name, list(m)) for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    name, blocks = max(found, key=lambda pair: len(pair[1]), default=("", []))
+    if last > len(blocks):
+        problem = f"is {last}, and the model has {len(blocks)} layers"
+        raise InputError(problem, field="model.lora_layers", fix="give fewer, or 0 for all")
+    first = len(blocks) - last
+    return [
+        f"{name}.{first + i}.{inner}"
+        for i, block in enumerate(blocks[first:])
+        for inner, module in block.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    ]
 
 
 def merged(model: Any) -> PreTrainedModel:
@@ -33,13 +57,14 @@ def merged(model: Any) -> PreTrainedModel:
 # --- adapters inside a plain model -------------------------------------------------------------
 
 
-def add_adapter(model: PreTrainedModel, rank: int, seed: int = 0) -> PreTrainedModel:
+def add_adapter(model: PreTrainedModel, rank: int, seed: int = 0, layers: int = 0) -> PreTrainedModel:
     """Put LoRA into every linear layer but the head, in place, and freeze the rest; a score head stays trained.
 
-    The model keeps its class, so that whatever takes a plain model takes this one. It computes what it
-    did before until the adapter is trained; `seed` draws the adapter's other half.
+    With `layers`, into those of the last ones alone. The model keeps its class, so that whatever takes a plain
+    model takes this one. It computes what it did before until the adapter is trained; `seed` draws the
+    adapter's other half.
     """
-    config = adapter(rank)
+    config = adapter(rank, layers=layers, model=model)
     if config is None:
         return model
     head = getattr(model, "score", None)

@@ -38,13 +38,16 @@ class ModelConfig:
     path: str | None = None  # a Hugging Face folder or hub name
     precision: Precision = Precision.FLOAT32  # of the weights: float32 or bfloat16
     lora_rank: int = 0  # of the adapters that are trained; 0 trains every weight
+    lora_layers: int = 0  # last layers that have adapters; 0: all
     width: int = 128  # of its states; a multiple of twice the heads
     layers: int = 2  # of a model that is made here
     heads: int = 4  # of attention in a layer
     context: int = 256  # tokens of prompt and response together
 
     def __post_init__(self) -> None:
-        check_ranges(self, "model", {"width layers heads context": whole(1), "lora_rank": whole(0)})
+        check_ranges(
+            self, "model", {"width layers heads context": whole(1), "lora_rank lora_layers": whole(0)}
+        )
         if self.width % (2 * self.heads):  # Rotary embeddings turn a head's values in pairs.
             raise InputError(
                 f"is {self.width}, no multiple of twice the heads {self.heads}",

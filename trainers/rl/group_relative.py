@@ -66,6 +66,7 @@ def train_group_relative(
     *,
     group_size: int = 8,
     lora_rank: int = 0,
+    lora_layers: int = 0,
     held_out: HeldOut | None = None,
 ) -> None:
     """Train `policy`, float32, and write metrics.jsonl and the checkpoints of `config.save_points` to `out`.
@@ -85,7 +86,7 @@ def train_group_relative(
         args=arguments(**_arguments(config, group_size, out), **more),
         train_dataset=_dataset(prompts),
         processing_class=tokenizer,
-        peft_config=adapter(lora_rank),
+        peft_config=adapter(lora_rank, "CAUSAL_LM", lora_layers, policy),
         callbacks=[watch],
     )
     quieten(trainer)

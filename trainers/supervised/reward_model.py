@@ -54,6 +54,7 @@ def train_reward_model(
     out: Path,
     *,
     lora_rank: int = 0,
+    lora_layers: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train and save to `out`; returns the mean training loss (nats a comparison) and how many were used.
@@ -80,7 +81,7 @@ def train_reward_model(
         ),
         train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,
-        peft_config=adapter(lora_rank, "SEQ_CLS"),
+        peft_config=adapter(lora_rank, "SEQ_CLS", lora_layers, model),
         callbacks=[StepProgress(progress)],
     )
     if isinstance(trainer, BoundedRewardTrainer):

@@ -52,6 +52,7 @@ def sft(
     out: Path,
     *,
     lora_rank: int = 0,
+    lora_layers: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Fine-tune and save to `out`; returns the mean training loss (nats a response token) and counts.
@@ -77,7 +78,7 @@ def sft(
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=adapter(lora_rank),
+        peft_config=adapter(lora_rank, "CAUSAL_LM", lora_layers, model),
         callbacks=[StepProgress(progress)],
     )
     if isinstance(trainer, BoundedSFTTrainer):
