@@ -1,4 +1,4 @@
-"""`rbrbench freeze RUN FOLDER SET`: a frozen completion set for the gate, from a finished run of the sandbox."""
+"""`rbrbench freeze RUN FOLDER SET`: a frozen completion set for the gate, from a finished run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from harness.commands import wrong_usage
 
 SUMMARY = """\
   freeze RUN FOLDER SET
-                    make a frozen completion set for the gate from a finished run of the sandbox"""
+                    make a frozen completion set for the gate from a finished run"""
 USAGE = """\
 usage: rbrbench freeze RUN FOLDER SET
 
-Writes a frozen completion set named SET into FOLDER, for `rbrbench regress on=FOLDER/completions.jsonl.gz`: new
-completions on held-out topics and wordings with their labels, completions to fit weights on, and what the grader
-and the reward model of RUN (results/NAME, or results/NAME:METHOD:SEED where it has several rewards) say of both.
+Writes a frozen completion set named SET into FOLDER, for `rbrbench regress on=FOLDER/completions.jsonl.gz`:
+completions with their labels (new ones on held-out topics of the sandbox; of other data, those that the run kept to
+check its reward), completions to fit weights on, and what the grader and the reward model of RUN (results/NAME, or
+results/NAME:METHOD:SEED where it has several rewards) say of both.
 The same run gives the same bytes. Exit codes: 0 done, 2 bad input."""
 
 

@@ -37,10 +37,11 @@ CONFIG, WEIGHTS = "config.yaml", "weights.json"
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run's reward, the folder of its data, and what made it."""
+    """A run's reward, the folders of its data and of the completions that it was fitted on, and what made it."""
 
     reward: LiveReward
     data: Path
+    completions: Path
     weights_config: Mapping[str, Any]
     command: str
     commit: str
@@ -80,7 +81,8 @@ def open_run(address: RunAddress, cache: Path) -> OpenRun:
     )
     manifest = read_manifest(folder)
     made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))
-    return OpenRun(reward, inputs["data"].path, fitted.config, *made_by)
+    completions = inputs.get("completions", inputs["data"])  # earlier runs had them among their data
+    return OpenRun(reward, inputs["data"].path, completions.path, fitted.config, *made_by)
 
 
 def _weights(stages: RunStages, address: RunAddress) -> Artifact:

@@ -1,9 +1,9 @@
-"""Make a frozen completion set from a finished run of the sandbox: `rbrbench freeze results/NAME FOLDER SET`.
+"""Make a frozen completion set from a finished run: `rbrbench freeze results/NAME FOLDER SET`.
 
 What lies in FOLDER then is the same bytes for the same run:
 
-- completions.jsonl.gz   new completions on held-out topics and wordings, with labels and true classes; each
-                         row names SET
+- completions.jsonl.gz   labels and classes of new completions on the sandbox's held-out topics and wordings, or, of
+                         other data, those that the run kept to check its reward; each row names SET
 - fitting.jsonl.gz       completions to fit weights on, labels only: each rulebook reads its own classes
 - recorded.jsonl.gz      the run's grades, reward-model scores and rewards of both (`recorded.py`)
 - rulebook.yaml          the rulebook of the labels and of the grades' questions
@@ -42,7 +42,7 @@ from harness.subjects.completions import COMPLETIONS, RULEBOOK, CompletionFile, 
 from harness.subjects.description import FitDescription, RewardDescription, RewardModelSpec
 from harness.subjects.graders import GRADES
 from harness.subjects.recorded_rewards import reward_rows
-from harness.worlds.folder import SYNTHETIC, WorldFolder
+from harness.worlds.folder import SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from harness.worlds.sandbox.generate import synthetic
 from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.world import World
@@ -57,8 +57,7 @@ PROMPTS, FITTING_PROMPTS = 500, 300
 def freeze(run: str | Path, out: Path, name: str, console: Console | None = None) -> dict[str, Any]:
     """Write the set; returns what its manifest says.
 
-    Raises InputError where `run` is no run or lacks what `load_run` needs or the sandbox's data, and where `out`
-    holds a set of that name.
+    Raises InputError where `run` is no run or lacks what `load_run` needs, and where `out` holds a set of that name.
     """
     console = console or Console()
     check_name(name, "SET")
@@ -71,8 +70,8 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
     source = open_run(address, out / GRADES)
     rulebook = source.reward.rulebook
     labelled = {
-        COMPLETIONS: _held_out(World.load(WorldFolder(source.data).sandbox), rulebook),
-        FITTING: _first_prompts(WorldFolder(source.data).labelled(SYNTHETIC), FITTING_PROMPTS),
+        COMPLETIONS: _held_out(source, rulebook),
+        FITTING: _first_prompts(WorldFolder(source.completions).labelled(SYNTHETIC), FITTING_PROMPTS),
     }
     everything = [row for rows in labelled.values() for row in rows]
     with tempfile.TemporaryDirectory() as scratch, writing(out):
@@ -136,8 +135,11 @@ def _manifest(
     }
 
 
-def _held_out(world: World, rulebook: Rulebook) -> list[LabelledResponse]:
-    """Completions as the run's own held-out ones, of other requests."""
+def _held_out(source: OpenRun, rulebook: Rulebook) -> list[LabelledResponse]:
+    """On the sandbox completions as the run's own held-out ones, of other requests; else these themselves."""
+    if not WorldFolder(source.data).sandbox.is_file():
+        return WorldFolder(source.completions).labelled(SYNTHETIC_TEST)
+    world = World.load(WorldFolder(source.data).sandbox)
     rng = np.random.default_rng([world.seed, 5])
     return synthetic(
         RequestSource(world, rulebook, rng, world.of(split="held_out"), "held_out"), PROMPTS, "gate"

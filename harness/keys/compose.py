@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -114,7 +115,8 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
     unknown = re.search(r"Could not find '(?:(\S*)/)?(\S+)'", lines[0]) if lines else None
     if unknown and any(line.startswith("Available options") for line in lines):
         start = next(i for i, line in enumerate(lines) if line.startswith("Available options"))
-        choices = ", ".join(lines[start + 1 :])
+        listed = takewhile(lambda line: not line.startswith("Config search path"), lines[start + 1 :])
+        choices = ", ".join(listed)
         return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=f"choose of {choices}")
     key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
     missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)

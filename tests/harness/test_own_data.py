@@ -362,6 +362,10 @@ def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} >= {"helpful_sft", "rbr_sft", "helpful_ppo", "rbr_ppo"}
     assert {row["judge"] for row in rows if row["suite"] == "evaluation"} == {"string_match"}
+    done = rbrbench("freeze", "results/mine", "frozen", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    same = ["regress", "baseline=results/mine", "candidate=results/mine", "on=frozen/completions.jsonl.gz"]
+    assert rbrbench(*same, cwd=tmp_path).returncode == 3  # two prompts decide nothing
     world = next((tmp_path / "results" / ".store" / "data").glob("*/world.json"))
     assert json.loads(world.read_text())["sources"]["safety_prompts"]["safety"]["taken"] == 6
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evals.values.conversation import (
@@ -284,7 +284,3 @@ def _passes(row: Row, source: Source) -> bool:
 
 def _written(value: object) -> str:
     return str(value)
-
-
-def with_type(prompt: Prompt, kind: ResponseType | None) -> Prompt:
-    return replace(prompt, response_type=kind)

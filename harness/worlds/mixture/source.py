@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,3 @@ def _placed(path: str, root: str | None) -> str:
     below = Path(root) / path
     is_there = any(Path(root).glob(path)) if "*" in path else below.exists()
     return str(below) if is_there else path
-
-
-def keys_of_source() -> list[str]:
-    return [f.name for f in fields(Source)]
