@@ -21,6 +21,7 @@ def usage() -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run, and draw the report where anything was computed since the last one."""
     from harness.pipeline.run import STAMP, run
+    from harness.report.exports.trained import hand_out
     from harness.report.of_run import write_report
     from harness.runtime.console import Console
     from harness.storage.disk import writing
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     if not ran.fresh:
         with console.stage("plots and report", total=None, unit="files"):
             report = write_report(ran.folder)
+            hand_out(ran.folder)
         with writing(ran.folder):
             (ran.folder / STAMP).write_text(ran.made_of)
     console.report(report)

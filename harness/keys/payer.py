@@ -9,6 +9,7 @@ from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
 from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader
+from trainers.supervised.encoder_config import EncoderFitConfig
 from trainers.supervised.grader import GraderTrainingConfig
 
 TRAINED = "trained"
@@ -22,6 +23,7 @@ class PayerKeys(GraderTrainingConfig):
     path: str | None = None  # of a chosen one: folder or hub id; of a server: its name of the model
     asked_by: AskedBy = AskedBy.MODEL  # a language model: as trained; rulebook: in its template
     server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
+    encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)  # of a plain one, fitted to data.gold
     least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
     few: int = 10  # fewer gold labels of either value: a proposition counts as unmeasured
     anyway: bool = False  # train although the grader is below

@@ -9,12 +9,14 @@ from typing import Any
 
 from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
 from evals.graders.cache import CachedGrader, GradeCache
-from evals.graders.calibration import MEAN, calibrate
+from evals.graders.calibration import MEAN, calibrate, gold_labels
+from evals.graders.encoder import HEAD, UNLEARNED
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook
 from evals.values.csv_rows import read_csv, write_csv
-from evals.values.errors import UndecidableError
+from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import Grades, Unscored
 from evals.values.json_text import read_json_object
 from harness.keys.graders import GRADER_KINDS, AskedBy
 from harness.pipeline.context import Context
@@ -26,6 +28,9 @@ from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
 CALIBRATION = "calibration.csv"
+UNSEEN = "unseen.json"  # of a grader that was fitted to the labels that measure it
+HERE = "."  # the path of a grader that lies in its stage's own folder
+FOLDS = 5  # of the prompts of the labels that an encoder is fitted to
 DESCRIPTION = "grader.json"  # of a grader that was chosen, in place of a model
 # The judge learns from other people's labels of other topics, from another seed.
 JUDGE_SEED_OFFSET = 1000
@@ -88,6 +93,66 @@ def chosen_grader(context: Context) -> Artifact:
     )
 
 
+def fitted_encoder(context: Context, data: Artifact) -> Artifact:
+    """A plain encoder's head, fitted to the gold labels; its folder also has what folds say of what they did not see.
+
+    Raises InputError where the data bring no labels.
+    """
+    keys = context.config.grader
+
+    def build(out: Path) -> dict[str, Any]:
+        from trainers.supervised.encoder_grader import EncodedResponses, cross_fit, fit_head
+
+        labelled = WorldFolder(data.path).labelled(GOLD)
+        propositions = list(context.rulebook.propositions.values())
+        names, labels = (
+            [p.name for p in propositions],
+            gold_labels(labelled, list(context.rulebook.propositions)),
+        )
+        with context.console.stage(GRADER, total=len(labelled), unit="responses") as advance:
+            responses = [row.response for row in labelled]
+            encoded = EncodedResponses.by(str(keys.path), responses, keys.encoder.max_tokens, advance)
+            whole = fit_head(encoded, labels, names, keys.encoder, GRADER)
+            seed = context.config.seed
+            crossed = cross_fit(encoded, labels, names, keys.encoder, FOLDS, seed, GRADER, lambda _: None)
+        whole.answering(propositions).save(out)
+        unseen = crossed.grade_encoded(encoded)
+        rows = [[None if p != p else p for p in row] for row in unseen.probability.tolist()]
+        write_json(out / UNSEEN, {"propositions": names, "grades": rows})
+        described: dict[str, Any] = {
+            "kind": keys.kind,
+            "path": HERE,
+            "asked_by": keys.asked_by.value,
+            "server": {},
+        }
+        write_json(out / DESCRIPTION, described)
+        return {"responses": len(labelled)}
+
+    if not WorldFolder(data.path).has(GOLD):
+        raise InputError(
+            "is an encoder that nothing was fitted to, and the data bring no labels",
+            field="grader.path",
+            fix="give labels, data.gold=[FILE], or the folder that rbrbench gold left of a fitted one",
+        )
+    return context.stage(
+        GRADER,
+        build,
+        config={
+            "content": content_of(str(keys.path)),
+            "encoder": keys.encoder,
+            "rulebook": context.rulebook.digest,
+        },
+        inputs={"data": data},
+        modules=["trainers.supervised.encoder_grader"],
+        packages=["scipy"],
+    )
+
+
+def is_plain_encoder(kind: str, path: str | None) -> bool:
+    """Whether it has no head: a folder without one, or a name on the hub."""
+    return kind == "encoder" and not (Path(str(path)).expanduser() / HEAD).is_file()
+
+
 def named_grader(described: Mapping[str, Any], rulebook: Rulebook) -> Grader:
     """The grader of a run's keys, as its stage keeps them. Raises InputError for what does not load."""
     kind, path = described["kind"], described["path"]
@@ -103,7 +168,9 @@ def named_grader(described: Mapping[str, Any], rulebook: Rulebook) -> Grader:
 def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:
     """The model in the artifact, or the grader that it describes."""
     if (artifact.path / DESCRIPTION).is_file():
-        return named_grader(read_json_object(artifact.path / DESCRIPTION), rulebook)
+        described = read_json_object(artifact.path / DESCRIPTION)
+        path = str(artifact.path) if described["path"] == HERE else described["path"]
+        return named_grader({**described, "path": path}, rulebook)
     return build_grader(GraderSpec("language_model", str(artifact.path), name=artifact.stage))
 
 
@@ -113,6 +180,15 @@ def asked_grader(context: Context, artifact: Artifact) -> Grader:
     if not (artifact.path / DESCRIPTION).is_file() or not getattr(grader, "identity", None):
         return grader
     return CachedGrader(grader, GradeCache(context.store.root.parent / GRADES))
+
+
+def _unseen(grader: Artifact) -> Grades | None:
+    """What a grader that was fitted to the gold labels says of each without having seen its prompt."""
+    if not (grader.path / UNSEEN).is_file():
+        return None
+    kept = read_json_object(grader.path / UNSEEN)
+    rows = [[Unscored(UNLEARNED) if p is None else float(p) for p in row] for row in kept["grades"]]
+    return Grades.of(kept["propositions"], rows)
 
 
 UNMEASURED = (
@@ -158,12 +234,11 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
         propositions = list(context.rulebook.propositions.values())
         labelled = WorldFolder(data.path).labelled(GOLD)
         with context.console.stage(f"gold: {grader.stage}", total=len(labelled), unit="responses") as advance:
-            grades = grade_in_batches(
-                asked_grader(context, grader),
-                [row.response for row in labelled],
-                propositions,
-                progress=advance,
-            )
+            grades = _unseen(grader)
+            if grades is None:
+                responses = [row.response for row in labelled]
+                asked = asked_grader(context, grader)
+                grades = grade_in_batches(asked, responses, propositions, progress=advance)
         rows = calibrate(grader.stage, grades, labelled)
         write_csv(out / CALIBRATION, rows)
         mean = next(row for row in rows if row["proposition"] == MEAN)

@@ -16,6 +16,8 @@ from harness.pipeline.graders import (
     UNMEASURED,
     check_grader_is_good,
     chosen_grader,
+    fitted_encoder,
+    is_plain_encoder,
     measure_grader,
     train_grader_stage,
 )
@@ -109,7 +111,8 @@ def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
     """Trained from the world's labels, or the one that the run's keys name."""
     if context.config.grader.is_trained:
         return train_grader_stage(context, data, base, GRADER)
-    return chosen_grader(context)
+    keys = context.config.grader
+    return fitted_encoder(context, data) if is_plain_encoder(keys.kind, keys.path) else chosen_grader(context)
 
 
 def measured_graders(

@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from tiny_models import make_tokenizer, random_model
 from tiny_runs import rbrbench
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from evals.models.load import load_tokenizer, save_model
 from evals.rules.rulebook import load_rulebook
@@ -357,7 +357,11 @@ def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
             done = rbrbench(*shlex.split(line)[1:], *(["threads=1"] if " run " in line else []), cwd=tmp_path)
             assert done.returncode == 0, done.stderr[-2000:]
             commands += 1
-    assert commands == 3
+    assert commands == 4
+    out = tmp_path / "results" / "mine" / "models" / "rbr_ppo"
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert model.config.pad_token_id == AutoTokenizer.from_pretrained(out).pad_token_id
+    assert "mine/rules.yaml" in (out / "README.md").read_text()
     with open(tmp_path / "results" / "mine" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} >= {"helpful_sft", "rbr_sft", "helpful_ppo", "rbr_ppo"}

@@ -30,8 +30,10 @@ def files(results: ResultsFolder) -> dict[str, str]:
 
 def model_card(evaluation: Evaluation, model: str) -> str:
     """The YAML block between `---` lines, as the hub reads it, then a table of the same numbers."""
-    rows = [row for row in evaluation.folder.metrics if row.method == model and _is_shown(row)]
-    return f"---\n{_front_matter(evaluation, model, rows)}\n---\n\n{_section(evaluation, model, rows)}"
+    rows = [row for row in evaluation.folder.metrics if row.method == model and is_shown(row)]
+    return (
+        f"---\n{_front_matter(evaluation, model, rows)}\n---\n\n{evaluation_section(evaluation, model, rows)}"
+    )
 
 
 def eval_results(evaluation: Evaluation, model: str, rows: Sequence[MetricRow]) -> list[Any]:
@@ -61,7 +63,7 @@ def _front_matter(evaluation: Evaluation, model: str, rows: Sequence[MetricRow])
     return ModelCardData(model_name=model, eval_results=eval_results(evaluation, model, rows)).to_yaml()
 
 
-def _is_shown(row: MetricRow) -> bool:
+def is_shown(row: MetricRow) -> bool:
     whole = "/" not in row.suite or row.suite.startswith(CAPABILITY)
     return whole and math.isfinite(row.value)
 
@@ -94,7 +96,7 @@ def _arguments(evaluation: Evaluation, model: str, row: MetricRow) -> dict[str, 
     return arguments
 
 
-def _section(evaluation: Evaluation, model: str, rows: Sequence[MetricRow]) -> str:
+def evaluation_section(evaluation: Evaluation, model: str, rows: Sequence[MetricRow]) -> str:
     lines = ["## Evaluation", "", "Measured with rbrbench. Percent, 95 % interval.", ""]
     lines += [
         "| suite | metric | judge | value | interval | n | unscored |",

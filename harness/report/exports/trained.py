@@ -1,0 +1,135 @@
+"""The models of a run as folders that transformers, vLLM and `rbrbench evaluate` load: `models/METHOD`.
+
+Each is the last checkpoint of a method, adapters folded in, with its chat template and a model card. The files are
+the store's own, by hard links where the file system has them, so that they take no room twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evals.values.located_yaml import load_located_yaml
+from evals.values.metrics_table import MetricRow
+from harness.findings.frontier import SAFETY, USEFULNESS
+from harness.findings.verdict import short_verdict
+from harness.findings.wording import method_label, method_table
+from harness.record.evaluation import Evaluation
+from harness.record.run import ResultsFolder
+from harness.report.exports.model_card import evaluation_section, is_shown
+from harness.storage.disk import writing
+from harness.storage.store import Store
+
+MODELS, CARD = "models", "README.md"
+MADE = ".made_of"  # the store's keys of the folders that stand there
+
+
+def hand_out(folder: Path) -> list[Path]:
+    """Write `models/` of a finished run anew where it is not of this run's making; the folders in it.
+
+    A model whose stage is gone from the store is left out. Raises InputError where the disk refuses.
+    """
+    results, places = ResultsFolder(folder), {}
+    store, measured = Store(folder.parent / ".store"), Evaluation(folder).record["models"]
+    for name, one in measured.items():
+        found = store.find(one["artifact"]["stage"], one["artifact"]["key"])
+        if found is not None:
+            places[name] = found.path / one["artifact"]["folder"]
+    made_of = "\n".join(f"{name} {place}" for name, place in sorted(places.items()))
+    out, new = folder / MODELS, folder / f".{MODELS}"
+    if (out / MADE).is_file() and (out / MADE).read_text(encoding="utf-8") == made_of:
+        return [out / name for name in places]
+    with writing(folder), method_table(results.methods):
+        shutil.rmtree(new, ignore_errors=True)
+        for name, place in places.items():
+            _link(place, new / name)
+            (new / name / CARD).write_text(card(folder, results, name, measured[name]), encoding="utf-8")
+        new.mkdir(exist_ok=True)
+        (new / MADE).write_text(made_of, encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        os.rename(new, out)
+    return [out / name for name in places]
+
+
+def _link(place: Path, out: Path) -> None:
+    """The files that load the model; what training left beside them stays behind."""
+    out.mkdir(parents=True)
+    for file in sorted(place.iterdir()):
+        if file.is_file() and (
+            file.suffix in (".safetensors", ".jinja", ".txt", ".model") or _is_settings(file)
+        ):
+            try:
+                os.link(file, out / file.name)
+            except OSError:  # another file system, or one without links
+                shutil.copy2(file, out / file.name)
+
+
+def _is_settings(file: Path) -> bool:
+    named = ("config", "tokenizer", "special_tokens", "added_tokens", "vocab", "merges", "model.safetensors")
+    return file.suffix == ".json" and any(part in file.name for part in named)
+
+
+def card(folder: Path, results: ResultsFolder, name: str, model: Mapping[str, Any]) -> str:
+    """What it is, what it was trained on and by which reward, how it was judged, and what limits that."""
+    config = load_located_yaml(folder / "config.yaml")
+    rows = [row for row in results.metrics if row.method == model["method"] and _is_last(row, model)]
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["rbrbench"],
+    }
+    if base := config["model"]["path"]:
+        front["base_model"] = base
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
+        f"# {method_label(model['method'])}\n\n{_training(config, results, model)}\n",
+        f"## Data\n\n{_data(results.manifest['world'])}\n",
+        evaluation_section(Evaluation(folder), name, rows),
+        f"{_verdict(results)}\n## Limits\n\n" + "".join(f"- {note}\n" for note in results.manifest["notes"]),
+    ]
+    return "\n".join(parts)
+
+
+def _is_last(row: MetricRow, model: Mapping[str, Any]) -> bool:
+    return is_shown(row) and row.checkpoint == str(model["checkpoint"]) and row.seed == model["seed"]
+
+
+def _training(config: Mapping[str, Any], results: ResultsFolder, model: Mapping[str, Any]) -> str:
+    base = config["model"]["path"] or "a model that was pre-trained in the same run"
+    made = f"Trained from {base} by rbrbench (seed {model['seed']}, checkpoint {model['checkpoint']})"
+    name = str(model["method"]).partition("[")[0]
+    method = results.methods.get(name)
+    if method is None or not method.is_ppo:
+        return (
+            f"{made}: supervised fine-tuning on {'' if method is None else method.sft.value} demonstrations."
+        )
+    terms = " + ".join(term.replace("_", " ") for term in method.terms)
+    prompts = "helpful and safety prompts" if method.safety_prompts else "helpful prompts"
+    algorithm = str(config["algorithm"]).upper()
+    return (
+        f"{made}: {algorithm} on {prompts}, from the {method.sft.value} SFT model; reward: {terms}, the reward model "
+        f"of {method.reward_model.value if method.reward_model else 'no'} comparisons, rulebook {config['rulebook']}."
+    )
+
+
+def _data(world: Mapping[str, Any]) -> str:
+    lines = [str(world.get("description", "An invented world of the embedded sandbox.")), ""]
+    for part, sources in world.get("sources", {}).items():
+        told = (
+            sources
+            if isinstance(sources, str)
+            else ", ".join(f"{s} ({n['taken']} rows)" for s, n in sources.items())
+        )
+        lines.append(f"- {part}: {told}")
+    lines += [f"- {name}: {said}" for name, said in world.get("licences", {}).items()]
+    return "\n".join(lines)
+
+
+def _verdict(results: ResultsFolder) -> str:
+    suites = results.scores.suites(SAFETY, USEFULNESS)
+    return f"\n{short_verdict(results.scores, suites[0])}\n" if suites else ""
