@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from evals.values.errors import InputError
-from evals.values.ranges import NOT_NEGATIVE, POSITIVE, check_ranges, whole
+from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 
 WHICH = ("url", "model", "revision", "key_variable")  # what answers; the other keys say how it is asked
 
@@ -29,6 +29,7 @@ class ServerSettings:
     max_requests: int = 0  # budget of requests, retries included; 0: no limit
 
     RENAMED: ClassVar[dict[str, str]] = {"base_url": "url"}
+    PLACE: ClassVar[str] = "server"  # the group's key
 
     def __post_init__(self) -> None:
         ranges = {
@@ -37,7 +38,7 @@ class ServerSettings:
             "first_delay longest_delay": NOT_NEGATIVE,
             "max_requests": whole(0),
         }
-        check_ranges(self, "server", ranges)
+        check_ranges(self, self.PLACE, ranges)
         if self.url:
             check_address(self.url)
 
@@ -56,6 +57,10 @@ class GraderServerSettings(ServerSettings):
 
     top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
     min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, self.PLACE, {"top_logprobs": whole(1), "min_mass": SHARE})
 
 
 def check_address(url: str) -> None:

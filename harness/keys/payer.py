@@ -16,14 +16,28 @@ TRAINED = "trained"
 
 
 @dataclass
+class PayingServer(GraderServerSettings):
+    """Of grader.kind=server."""
+
+    PLACE: ClassVar[str] = "grader.server"
+
+
+@dataclass
+class PayingEncoder(EncoderFitConfig):
+    """Of a plain encoder, which is fitted to data.gold."""
+
+    PLACE: ClassVar[str] = "grader.encoder"
+
+
+@dataclass
 class PayerKeys(GraderTrainingConfig):
     """`kind` trained: a copy of the base model, fine-tuned on the world's labels as the other settings say."""
 
     kind: str = TRAINED  # trained, language_model, server, encoder, recorded, or package.module:attribute
     path: str | None = None  # of a chosen one: folder or hub id; of a server: its name of the model
     asked_by: AskedBy = AskedBy.MODEL  # a language model: as trained; rulebook: in its template
-    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
-    encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)  # of a plain one, fitted to data.gold
+    server: PayingServer = field(default_factory=PayingServer)  # of grader.kind=server
+    encoder: PayingEncoder = field(default_factory=PayingEncoder)  # of a plain one, fitted to data.gold
     least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
     few: int = 10  # fewer gold labels of either value: a proposition counts as unmeasured
     anyway: bool = False  # train although the grader is below

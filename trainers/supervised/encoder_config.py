@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from evals.values.errors import InputError
 from evals.values.ranges import POSITIVE, SHARE, check_ranges, whole
@@ -28,6 +29,8 @@ class EncoderFitConfig:
     choose: bool = False  # l2, balance and prior_shift by cross-validation inside the labels that are fitted
     average: bool = False  # none of them chosen: the mean of the heads that all CANDIDATES give
 
+    PLACE: ClassVar[str] = "encoder"  # the group's key
+
     def __post_init__(self) -> None:
         if self.choose and self.average:
             raise InputError("is set, and so is choose", field="encoder.average", fix="set one of the two")
@@ -37,7 +40,7 @@ class EncoderFitConfig:
             "max_tokens": whole(64),  # 40 of them are the prompt's
             "balance prior_shift": SHARE,
         }
-        check_ranges(self, "encoder", wanted)
+        check_ranges(self, self.PLACE, wanted)
 
     def for_grades(self) -> EncoderFitConfig:
         """For another grader's probabilities, which are to be copied as they are (distillation).
