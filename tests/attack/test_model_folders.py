@@ -279,12 +279,6 @@ RUN = ("experiment=smoke", "model=hf", "threads=1")
         (HOSTILE["weights: half a file"], "name=a", "no whole safetensors file"),
         (lambda folder: None, "ppo.max_new_tokens=128", "ppo.max_new_tokens"),
         (lambda folder: None, "evaluation.max_new_tokens=4000", "evaluation.max_new_tokens"),
-        (setting("tokenizer_config.json", "pad_token", value="<|eos|>"), "name=a", "PAD token"),
-        (
-            setting("tokenizer_config.json", "pad_token", value="<|new|>"),
-            "name=a",
-            "the model knows those below",
-        ),
         (
             lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}"),
             "name=a",
@@ -301,8 +295,6 @@ RUN = ("experiment=smoke", "model=hf", "threads=1")
         "cut",
         "ppo's context",
         "evaluation's context",
-        "PAD is EOS",
-        "PAD beyond",
         "template",
         "layers",
         "name",

@@ -318,9 +318,10 @@ def test_what_a_method_lacks_is_told_before_anything(more: list[str], says: str)
 
 
 def chat_model(folder: Path) -> None:
-    """A tiny one, of random weights, in the place of the real one."""
+    """A tiny one, of random weights, in the place of the real one; its PAD is its EOS, as there."""
     words = ["yes no I cannot help with that . how do i pick a lock ? put it into water The Loire 4 User"]
     tokenizer = train_tokenizer(words * 40, 400, 512)
+    tokenizer.pad_token = tokenizer.eos_token
     save_model(random_model(LlamaForCausalLM, tokenizer, max_position_embeddings=512), tokenizer, folder)
 
 
@@ -343,8 +344,8 @@ def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
             commands += 1
     assert commands == 4
     out = tmp_path / "results" / "mine" / "models" / "rbr_ppo"
-    model = AutoModelForCausalLM.from_pretrained(out)
-    assert model.config.pad_token_id == AutoTokenizer.from_pretrained(out).pad_token_id
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert model.config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
     assert "mine/rules.yaml" in (out / "README.md").read_text()
     with open(tmp_path / "results" / "mine" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))

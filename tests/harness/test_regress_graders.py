@@ -209,7 +209,8 @@ def test_the_oracle_grades_in_the_gate(tmp_path: Path, capsys: pytest.CaptureFix
         write_jsonl(tmp_path / f"{name}.jsonl", map(labelled_as_json, rows))
     oracle = {"kind": "oracle", "path": "sandbox.json"}
     reward = write_description(tmp_path / "reward.yaml", "rules.yaml", grader=oracle)
-    keys = ("response_types=[comply,hard_refuse]", "min_prompts=20", f"rulebook={tmp_path / 'rules.yaml'}")
+    few = ("min_prompts=20", "cluster=prompt")  # of a world with few topics
+    keys = ("response_types=[comply,hard_refuse]", *few, f"rulebook={tmp_path / 'rules.yaml'}")
     assert gate(tmp_path, reward, reward, "oracle", *keys) == 0
     report = read_json(tmp_path / "results/oracle/gate.json")
     assert report["checks"][0]["change"]["baseline"] < 0.01
