@@ -20,7 +20,7 @@ from harness.gold.grading import Lesson, grader_spec
 from harness.gold.labels import GoldSplits
 from harness.keys.gold import GoldConfig, GraderChoice
 from harness.runtime.console import Console
-from harness.subjects.graders import GRADES, load_grader
+from harness.subjects.graders import GRADES, is_plain_encoder, load_grader
 from trainers.supervised.encoder_config import EncoderFitConfig
 
 if TYPE_CHECKING:  # they load torch
@@ -60,7 +60,7 @@ def check_students(config: GoldConfig) -> None:
     """Raises InputError where no grader is left to be taught, before the teacher is asked for hours."""
     from evals.graders.encoder import encoder_depth
 
-    students = [choice for choice in config.choices if _is_plain(choice)]
+    students = [choice for choice in config.choices if is_plain_encoder(choice.kind, choice.path)]
     if not students:
         raise InputError(
             "no grader here is a plain encoder, which alone can be taught",
@@ -79,7 +79,7 @@ def _load(
     lesson: Lesson | None,
     console: Console,
 ) -> JudgedGrader:
-    if _is_plain(choice):
+    if is_plain_encoder(choice.kind, choice.path):
         return (
             _distilled(choice, config, lesson, console) if lesson else _fit(choice, config, splits, console)
         )
@@ -87,15 +87,6 @@ def _load(
     grader = load_grader(spec, cache, rulebook, config.batch_size)
     template = asked_in(grader, rulebook.prompt_template)
     return JudgedGrader(choice.name, choice.kind, grader, template=template)
-
-
-def _is_plain(choice: GraderChoice) -> bool:
-    """An encoder without a head."""
-    if choice.kind != "encoder":
-        return False
-    from evals.graders.encoder import HEAD
-
-    return not (Path(str(choice.path)) / HEAD).is_file()
 
 
 def _fit(choice: GraderChoice, config: GoldConfig, splits: GoldSplits, console: Console) -> JudgedGrader:

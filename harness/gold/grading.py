@@ -6,7 +6,7 @@ A teacher is asked of completions without labels: that is what an encoder is fit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +19,14 @@ from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, commonest_reason, is_too_much
 from harness.gold.labels import GoldSplits
 from harness.keys.gold import GoldConfig, GraderChoice
-from harness.subjects.graders import GRADES, load_grader, prompt_of_question
+from harness.subjects.graders import GRADES, load_grader, spec_of
 
 Advance = Callable[[int], None]
 
 
 def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
     """Where the grader lies and how it is asked. Raises InputError for a server that is not named."""
-    if choice.kind == "server":
-        server = replace(config.server, model=choice.path or config.server.model)
-        server.require()
-        return GraderSpec(choice.kind, server=server, name=choice.name)
-    prompt = prompt_of_question(choice.kind, config.asked_by, rulebook)
-    return GraderSpec(choice.kind, choice.path or "", name=choice.name, prompt=prompt)
+    return spec_of(choice.kind, choice.path, config.server, config.asked_by, rulebook, choice.name)
 
 
 def grade_or_stop(

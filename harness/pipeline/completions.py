@@ -21,9 +21,10 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
 from evals.values.csv_rows import write_csv
 from evals.values.errors import UndecidableError
-from evals.values.grades import Grades, commonest_reason
+from evals.values.grades import Grades, check_unscored
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
+from harness.record.samples import in_turn
 from harness.storage.store import Artifact
 from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from harness.worlds.sources.written import SENTENCES, written_refusals
@@ -76,10 +77,7 @@ FILES = ((SYNTHETIC, False), (SYNTHETIC_TEST, True))
 def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
     """As many of each response type as there can be, in an order drawn from `seed`."""
     order = [prompts[i] for i in np.random.default_rng([seed, 9]).permutation(len(prompts))]
-    kinds = {kind: [p for p in order if p.response_type is kind] for kind in {p.response_type for p in order}}
-    turns = sorted(kinds.values(), key=lambda of: str(of[0].response_type))
-    dealt = [of[i] for i in range(len(prompts)) for of in turns if i < len(of)]
-    return dealt[:count]
+    return in_turn(order, lambda prompt: str(prompt.response_type))[:count]
 
 
 def _written(context: Context, prompts: Sequence[Prompt], tests: int) -> list[Response]:
@@ -145,12 +143,9 @@ def counted(rows: Sequence[LabelledResponse]) -> list[dict[str, object]]:
 
 def _check_graded(ungraded: int, sampled: int, grades: Grades) -> None:
     """Raises UndecidableError where the grader left most of what only it can label unscored."""
-    if ungraded > MOST_UNGRADED * max(1, sampled):
-        reason = commonest_reason(reason for reason in grades.reasons.values())
-        raise UndecidableError(
-            f"grader: {ungraded} of {sampled} sampled completions have a proposition without a grade (most: "
-            f"{reason}); take another grader, or another way to ask it (grader.asked_by=rulebook)"
-        )
+    what = "sampled completions have a proposition without a grade"
+    then = "take another grader, or another way to ask it (grader.asked_by=rulebook)"
+    check_unscored(ungraded, max(1, sampled), MOST_UNGRADED, what, grades.reasons.values(), then)
 
 
 def _check_classes(rows: Sequence[LabelledResponse], name: str) -> None:

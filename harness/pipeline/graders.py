@@ -10,20 +10,20 @@ from typing import Any
 from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.calibration import MEAN, calibrate, gold_labels
-from evals.graders.encoder import HEAD, UNLEARNED
+from evals.graders.encoder import UNLEARNED
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
-from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook
 from evals.values.csv_rows import read_csv, write_csv
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, Unscored
 from evals.values.json_text import read_json_object
 from harness.keys.graders import GRADER_KINDS, AskedBy
+from harness.keys.payer import PayingServer
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
-from harness.subjects.graders import GRADES, prompt_of_question
+from harness.subjects.graders import GRADES, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
@@ -148,21 +148,12 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
     )
 
 
-def is_plain_encoder(kind: str, path: str | None) -> bool:
-    """Whether it has no head: a folder without one, or a name on the hub."""
-    return kind == "encoder" and not (Path(str(path)).expanduser() / HEAD).is_file()
-
-
 def named_grader(described: Mapping[str, Any], rulebook: Rulebook) -> Grader:
     """The grader of a run's keys, as its stage keeps them. Raises InputError for what does not load."""
-    kind, path = described["kind"], described["path"]
-    if kind == "server":
-        server = GraderServerSettings(**described["server"])
-        server = replace(server, model=path or server.model)
-        server.require("grader.server")
-        return build_grader(GraderSpec(kind, server=server, name=GRADER), rulebook, GRADER_KINDS)
-    prompt = prompt_of_question(kind, AskedBy(described["asked_by"]), rulebook)
-    return build_grader(GraderSpec(kind, str(path or ""), name=GRADER, prompt=prompt), rulebook, GRADER_KINDS)
+    server = PayingServer(**described["server"])
+    asked_by = AskedBy(described["asked_by"])
+    spec = spec_of(described["kind"], described["path"], server, asked_by, rulebook, GRADER)
+    return build_grader(spec, rulebook, GRADER_KINDS)
 
 
 def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:

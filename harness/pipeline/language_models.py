@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from evals.models.load import load_causal_lm, load_tokenizer
 from evals.values.conversation import (
@@ -11,7 +14,8 @@ from evals.values.conversation import (
     Demonstration,
 )
 from harness.keys.methods import Data
-from harness.pipeline.context import Context
+from harness.keys.run import RunConfig
+from harness.pipeline.context import Advance, Context
 from harness.storage.digest import digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, HUMAN, SYNTHETIC, WorldFolder
@@ -142,30 +146,42 @@ def comparisons_for(data: Artifact, kind: Data) -> list[Comparison]:
     return rows + WorldFolder(data.path).comparisons(HUMAN) if kind is Data.HUMAN else rows
 
 
+def reward_model_on(
+    config: RunConfig,
+    base: Artifact,
+    tokenizer: PreTrainedTokenizerBase,
+    comparisons: Sequence[Comparison],
+    out: Path,
+    progress: Advance | None = None,
+) -> dict[str, float]:
+    """Train one on the base model's trunk, as the run's settings say, into `out`; figures of the training."""
+    from trainers.supervised.reward_model import train_reward_model
+
+    return train_reward_model(
+        new_reward_model(base.path, tokenizer, config.model.precision, config.seed),
+        tokenizer,
+        comparisons,
+        config.reward_model,
+        config.seed,
+        out,
+        lora_rank=config.model.lora_rank,
+        lora_layers=config.model.lora_layers,
+        progress=progress,
+    )
+
+
 def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:
     """A reward model on helpful comparisons, and for `human` the annotators' safety comparisons too."""
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.progress import steps_of
-        from trainers.supervised.reward_model import train_reward_model
 
         comparisons = comparisons_for(data, kind)
         tokenizer = load_tokenizer(base.path)
-        model = new_reward_model(base.path, tokenizer, config.model.precision, config.seed)
         total = steps_of(config.reward_model, len(comparisons))
         with context.console.stage(f"reward_model: {kind.value}", total=total) as advance:
-            return train_reward_model(
-                model,
-                tokenizer,
-                comparisons,
-                config.reward_model,
-                config.seed,
-                out,
-                lora_rank=config.model.lora_rank,
-                lora_layers=config.model.lora_layers,
-                progress=advance,
-            )
+            return reward_model_on(config, base, tokenizer, comparisons, out, advance)
 
     return context.stage(
         f"reward_model: {kind.value}",

@@ -17,7 +17,6 @@ from harness.pipeline.graders import (
     check_grader_is_good,
     chosen_grader,
     fitted_encoder,
-    is_plain_encoder,
     measure_grader,
     train_grader_stage,
 )
@@ -35,6 +34,7 @@ from harness.pipeline.reward import check_reward, fit_reward
 from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_samples
 from harness.pipeline.world import make_data
 from harness.storage.store import Artifact
+from harness.subjects.graders import is_plain_encoder
 from harness.worlds.folder import GOLD, SYNTHETIC, WorldFolder
 
 

@@ -21,13 +21,12 @@ from harness.keys.methods import Method
 from harness.keys.run import DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
-from harness.pipeline.language_models import comparisons_for
+from harness.pipeline.language_models import comparisons_for, reward_model_on
 from harness.pipeline.reward import reward_for, reward_model_term
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
-from trainers.models.sizes import new_reward_model
 from trainers.reward.reward import Reward
 from trainers.rl.config import Algorithm, PPOConfig
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
@@ -173,24 +172,12 @@ def _sampler(training: Training) -> Sampler | None:
 
 def renewals(training: Training) -> RewardRenewals:
     """New reward models on the way, from the annotators of the sandbox or from comparisons in files."""
-    from trainers.supervised.reward_model import train_reward_model
-
     context, config = training.context, training.context.config
     tokenizer, kind = training.tokenizer(), training.method.reward_model
     assert kind is not None
 
     def train(comparisons: Sequence[Comparison], out: Path) -> object:
-        model = new_reward_model(training.origins.base.path, tokenizer, config.model.precision, config.seed)
-        return train_reward_model(
-            model,
-            tokenizer,
-            comparisons,
-            config.reward_model,
-            config.seed,
-            out,
-            lora_rank=config.model.lora_rank,
-            lora_layers=config.model.lora_layers,
-        )
+        return reward_model_on(config, training.origins.base, tokenizer, comparisons, out)
 
     def at(folder: Path) -> Artifact:
         return replace(training.origins.reward_model, path=folder)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.oracle import OracleGrader
+from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Message, Prompt
 from evals.values.errors import InputError
@@ -51,6 +53,34 @@ def prompt_of_question(kind: str, asked_by: AskedBy, rulebook: Rulebook) -> Grad
             "the rulebook has no prompt_template", path=rulebook.path, fix="add one, or use asked_by=model"
         )
     return GraderPrompt(Layout.QUESTION_FIRST, rulebook.prompt_template)
+
+
+def spec_of(
+    kind: str,
+    path: str | None,
+    server: GraderServerSettings,
+    asked_by: AskedBy,
+    rulebook: Rulebook,
+    name: str,
+) -> GraderSpec:
+    """Where a grader lies and how it is asked; `path` of a server is its name of the model.
+
+    Raises InputError for a server that is not named.
+    """
+    if kind == "server":
+        server = replace(server, model=path or server.model)
+        server.require(server.PLACE)
+        return GraderSpec(kind, server=server, name=name)
+    return GraderSpec(kind, path or "", name=name, prompt=prompt_of_question(kind, asked_by, rulebook))
+
+
+def is_plain_encoder(kind: str, path: str | None) -> bool:
+    """Whether it is an encoder without a head: a folder that has none, or a name on the hub."""
+    if kind != "encoder":
+        return False
+    from evals.graders.encoder import HEAD
+
+    return not (Path(str(path)).expanduser() / HEAD).is_file()
 
 
 def label_grader(labelled: Iterable[LabelledResponse]) -> OracleGrader:

@@ -34,8 +34,8 @@ def hand_out(folder: Path) -> list[Path]:
 
     A model whose stage is gone from the store is left out. Raises InputError where the disk refuses.
     """
-    results, places = ResultsFolder(folder), {}
-    store, measured = Store(folder.parent / ".store"), Evaluation(folder).record["models"]
+    evaluation, places = Evaluation(folder), {}
+    store, measured = Store(folder.parent / ".store"), evaluation.record["models"]
     for name, one in measured.items():
         found = store.find(one["artifact"]["stage"], one["artifact"]["key"])
         if found is not None:
@@ -44,11 +44,12 @@ def hand_out(folder: Path) -> list[Path]:
     out, new = folder / MODELS, folder / f".{MODELS}"
     if (out / MADE).is_file() and (out / MADE).read_text(encoding="utf-8") == made_of:
         return [out / name for name in places]
-    with writing(folder), method_table(results.methods):
+    config = load_located_yaml(folder / "config.yaml")
+    with writing(folder), method_table(evaluation.folder.methods):
         shutil.rmtree(new, ignore_errors=True)
         for name, place in places.items():
             _link(place, new / name)
-            (new / name / CARD).write_text(card(folder, results, name, measured[name]), encoding="utf-8")
+            (new / name / CARD).write_text(card(evaluation, config, name), encoding="utf-8")
         new.mkdir(exist_ok=True)
         (new / MADE).write_text(made_of, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
@@ -74,9 +75,9 @@ def _is_settings(file: Path) -> bool:
     return file.suffix == ".json" and any(part in file.name for part in named)
 
 
-def card(folder: Path, results: ResultsFolder, name: str, model: Mapping[str, Any]) -> str:
+def card(evaluation: Evaluation, config: Mapping[str, Any], name: str) -> str:
     """What it is, what it was trained on and by which reward, how it was judged, and what limits that."""
-    config = load_located_yaml(folder / "config.yaml")
+    results, model = evaluation.folder, evaluation.record["models"][name]
     rows = [row for row in results.metrics if row.method == model["method"] and _is_last(row, model)]
     front: dict[str, Any] = {
         "library_name": "transformers",
@@ -89,7 +90,7 @@ def card(folder: Path, results: ResultsFolder, name: str, model: Mapping[str, An
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
         f"# {method_label(model['method'])}\n\n{_training(config, results, model)}\n",
         f"## Data\n\n{_data(results.manifest['world'])}\n",
-        evaluation_section(Evaluation(folder), name, rows),
+        evaluation_section(evaluation, name, rows),
         f"{_verdict(results)}\n## Limits\n\n" + "".join(f"- {note}\n" for note in results.manifest["notes"]),
     ]
     return "\n".join(parts)

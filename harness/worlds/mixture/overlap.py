@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.worlds.words import plain_words
+
 WORDS, CHARACTERS, NEAR = 13, 5, 0.7
 EXACT, RUN, ALIKE = "the same words", f"a run of {WORDS} words", f"nearly the same (Jaccard {NEAR:g})"
-
-
-def plain_words(text: str) -> str:
-    """Letters and digits only, in lower case, one space between words."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 class Overlap:

@@ -32,6 +32,7 @@ from harness.worlds.sources.config import RealConfig
 from harness.worlds.sources.fit import Fitter, Item, prompt_of, question_tokens
 from harness.worlds.sources.sample import sample
 from harness.worlds.sources.synthetic import synthetic
+from harness.worlds.words import plain_words
 from trainers.models.tokenizer import train_tokenizer
 
 FOLDERS = (gutenberg.FOLDER, "dolly-1k", "hh-rlhf", "openai-rbr", XSTEST.folder)
@@ -106,7 +107,7 @@ def write_real_world(
     questions = (p.question for p in rulebook.propositions.values())
     fitter = Fitter(tokenizer, config.context, config.response_tokens, question_tokens(tokenizer, questions))
     evaluated = load_suite(XSTEST.name, root).prompts
-    writer = _Writer(out, fitter, {_words(prompt.text) for prompt in evaluated}, Counter(), {})
+    writer = _Writer(out, fitter, {plain_words(prompt.text) for prompt in evaluated}, Counter(), {})
     writer.whole("eval_prompts", evaluated)
     _write_preferences(writer, root, config, seed)
     _write_gold(writer, root, config, seed, rulebook)
@@ -189,7 +190,7 @@ class _Writer:
 
     def _unseen(self, name: str, items: Iterable[Any]) -> list[Any]:
         rows = list(items)
-        kept = [item for item in rows if _words(prompt_of(item).text) not in self.evaluated]
+        kept = [item for item in rows if plain_words(prompt_of(item).text) not in self.evaluated]
         if len(kept) < len(rows):
             self.left_out[f"{name}: asks an evaluation prompt"] += len(rows) - len(kept)
         return kept
@@ -209,12 +210,7 @@ def _chosen(item: Comparison) -> Demonstration:
 
 def _opening(prompt: Prompt) -> str:
     """The first request: several rows may go on from one."""
-    return _words(prompt.messages[0].content)
-
-
-def _words(text: str) -> str:
-    """Letters and digits only, in lower case."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+    return plain_words(prompt.messages[0].content)
 
 
 def _distinct_prompts(rows: Iterable[LabelledResponse]) -> list[Prompt]:
