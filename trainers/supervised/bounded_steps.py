@@ -7,14 +7,14 @@ longest row is not computed, and neither are vocabulary logits where nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer
 from trl import RewardTrainer, SFTTrainer
 
 from trainers.models.selected_states import BackboneStates, is_backbone_and_head
@@ -40,29 +40,24 @@ def plain_model(model: Any) -> PreTrainedModel:
     return cast(PreTrainedModel, plain)
 
 
-class BoundedSFTTrainer(SFTTrainer):
-    """TRL's, with at most `tokens_at_once` in the model; PAD must be on the right."""
+class _InParts(Trainer):
+    """A step whose batch goes through the model in parts, at most `tokens_at_once` in each."""
 
     tokens_at_once = 0
-    _pass: CompletionPass | None = None
+    passes: Any = None  # how a part goes through; made at the first step, by `pass_of` the plain model
+    pass_of: Callable[[PreTrainedModel], Any]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        """The batch's mean loss (nats a learned token); its gradient is in the weights."""
         model.train()
         inputs = self._prepare_inputs(inputs)
-        if self._pass is None:
-            self._pass = CompletionPass(plain_model(self.model))
-        ids, labels, mask = (inputs[name] for name in ("input_ids", "labels", "attention_mask"))
-        count = max(int((labels[:, 1:] != IGNORED).sum()), 1)
-        lengths = mask.sum(1).tolist()
-        total = torch.zeros((), device=ids.device)
-        for rows in parts_by_length(lengths, self.tokens_at_once):
-            width = lengths[rows[0]]
-            with self.compute_loss_context_manager():
-                total += self._pass.add_gradient(ids[rows, :width], labels[rows, :width], 1 / count)
-        return total
+        if self.passes is None:
+            self.passes = self.pass_of(plain_model(self.model))
+        return self.add_gradients(inputs)
+
+    def add_gradients(self, inputs: Mapping[str, Any]) -> Tensor:
+        raise NotImplementedError
 
 
 class CompletionPass:
@@ -103,39 +98,22 @@ class CompletionPass:
         return total
 
 
-class BoundedRewardTrainer(RewardTrainer):
-    """TRL's, with at most `tokens_at_once` in the model, or one comparison."""
+class BoundedSFTTrainer(_InParts, SFTTrainer):
+    """TRL's, with at most `tokens_at_once` in the model; PAD must be on the right."""
 
-    tokens_at_once = 0
-    _pass: RewardPass | None = None
+    pass_of = staticmethod(CompletionPass)
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
-    ) -> Tensor:
-        """The batch's mean loss (nats a comparison); its gradient is in the weights."""
-        model.train()
-        inputs = self._prepare_inputs(inputs)
-        if self._pass is None:
-            self._pass = RewardPass(plain_model(self.model))
-        ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(1)
-        better, worse = lengths.chunk(2)
-        longest = torch.maximum(better, worse).tolist()
+    def add_gradients(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The batch's mean loss (nats a learned token); its gradient is in the weights."""
+        ids, labels, mask = (inputs[name] for name in ("input_ids", "labels", "attention_mask"))
+        count = max(int((labels[:, 1:] != IGNORED).sum()), 1)
+        lengths = mask.sum(1).tolist()
         total = torch.zeros((), device=ids.device)
-        for rows in parts_by_length(longest, self.tokens_at_once // 2):
-            both = rows + [row + len(longest) for row in rows]
+        for rows in parts_by_length(lengths, self.tokens_at_once):
+            width = lengths[rows[0]]
             with self.compute_loss_context_manager():
-                loss = self._loss(self._pass(ids[both, : longest[rows[0]]])) / len(longest)
-            loss.backward()
-            total += loss.detach()
+                total += self.passes.add_gradient(ids[rows, :width], labels[rows, :width], 1 / count)
         return total
-
-    def _loss(self, rewards: Tensor) -> Tensor:
-        """Summed over comparisons (Bradley-Terry), with what pulls their mean to zero."""
-        better, worse = rewards.float().chunk(2)
-        loss = -logsigmoid(better - worse).sum()
-        settings: Any = self.args
-        centre = settings.center_rewards_coefficient
-        return loss if centre is None else loss + centre * (better + worse).square().sum()
 
 
 class RewardPass:
@@ -167,3 +145,31 @@ class RewardPass:
         """As transformers' classifiers find it: the rightmost that is not PAD."""
         columns = torch.arange(ids.shape[1], device=ids.device)
         return (columns * (ids != self.model.config.pad_token_id)).argmax(1)
+
+
+class BoundedRewardTrainer(_InParts, RewardTrainer):
+    """TRL's, with at most `tokens_at_once` in the model, or one comparison."""
+
+    pass_of = staticmethod(RewardPass)
+
+    def add_gradients(self, inputs: Mapping[str, Any]) -> Tensor:
+        """The batch's mean loss (nats a comparison); its gradient is in the weights."""
+        ids, lengths = inputs["input_ids"], inputs["attention_mask"].sum(1)
+        better, worse = lengths.chunk(2)
+        longest = torch.maximum(better, worse).tolist()
+        total = torch.zeros((), device=ids.device)
+        for rows in parts_by_length(longest, self.tokens_at_once // 2):
+            both = rows + [row + len(longest) for row in rows]
+            with self.compute_loss_context_manager():
+                loss = self._loss(self.passes(ids[both, : longest[rows[0]]])) / len(longest)
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _loss(self, rewards: Tensor) -> Tensor:
+        """Summed over comparisons (Bradley-Terry), with what pulls their mean to zero."""
+        better, worse = rewards.float().chunk(2)
+        loss = -logsigmoid(better - worse).sum()
+        settings: Any = self.args
+        centre = settings.center_rewards_coefficient
+        return loss if centre is None else loss + centre * (better + worse).square().sum()
