@@ -22,7 +22,7 @@ from harness.keys.methods import DEFAULT, Data, Method, chosen
 from harness.keys.payer import PayerKeys
 from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.keys.typed import choices, hints_of
-from harness.keys.writer import WriterKeys
+from harness.keys.writer import SERVER, WriterKeys
 from harness.runtime.launch import read_launch
 from harness.worlds.mixture.parts import PARTS, given_parts
 from harness.worlds.sandbox.config import SandboxConfig
@@ -165,6 +165,7 @@ class RunConfig(Recorded, Seed, Threads):
 
     def check_own_data(self) -> None:
         """Every method has the parts that it needs, and something to be judged on. Raises InputError."""
+        self._check_writer()
         if self.data.source is not DataSource.FILES:
             return
         if self.model.path is None:
@@ -189,6 +190,18 @@ class RunConfig(Recorded, Seed, Threads):
                     field="grader.kind",
                     fix="choose one: grader.kind=language_model grader.path=FOLDER, or server, or encoder",
                 )
+
+    def _check_writer(self) -> None:
+        """A writer that nothing would be asked of, and one that cannot be asked."""
+        if self.writer.kind is None:
+            return
+        if self.data.source is not DataSource.FILES or self.data.completions:
+            problem = "does nothing: the data bring completions of their own"
+            raise InputError(problem, field="writer.kind", fix="leave it out, or data.completions")
+        if self.writer.kind == SERVER:
+            _ = self.writer.asked_server
+        elif self.writer.path is not None:
+            check_folder(self.writer.path)
 
     def _check_algorithm(self) -> None:
         """What one algorithm alone has is refused beside another, which would silently leave it out."""

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from evals.models.server import ServerSettings
+from evals.values.errors import InputError
 from evals.values.ranges import POSITIVE, Range, check_ranges, whole
+
+MODEL, SERVER = "language_model", "server"
+
+
+@dataclass
+class WriterServer(ServerSettings):
+    """Of writer.kind=server."""
+
+    PLACE: ClassVar[str] = "writer.server"
 
 
 @dataclass
 class WriterKeys:
-    """For each safety prompt: refusals written for this project, and responses of the given model, both graded."""
+    """Without a kind, for each safety prompt: refusals written for this project, and responses of the given model.
 
+    A chat model of a kind writes for each an ideal completion, `flawed` ones and one of the rulebook's worst class.
+    All are graded, and are of the class that the grades say.
+    """
+
+    kind: str | None = None  # language_model or server: a chat model writes; null: refusals of this project
+    path: str | None = None  # of the model, null: that of the run; of a server: its name of the model
+    server: WriterServer = field(default_factory=WriterServer)  # of writer.kind=server
     prompts: int = 200  # safety prompts that completions are written for, drawn by seed
-    written: int = 4  # refusals of a prompt, of as many completion classes as they have
-    samples: int = 2  # responses of the given model
-    temperature: float = 1.0  # of these
-    max_new_tokens: int = 48  # of these
+    flawed: int = 2  # completions with bad traits that a chat model writes to a prompt
+    traits: int = 3  # at most of one of these, drawn by seed from the rulebook's bad propositions
+    again: int = 3  # times that a chat model is asked again for a completion of another class than asked for
+    written: int = 4  # refusals of a prompt, of as many completion classes as they have; without a kind
+    samples: int = 2  # responses of the given model; without a kind
+    temperature: float = 1.0  # of what a model writes
+    max_new_tokens: int = 48  # of what a model writes
+    batch_size: int = 32  # completions at once, in process; changes speed only
 
     RANGES: ClassVar[dict[str, Range]] = {
-        "prompts max_new_tokens": whole(1),
-        "written samples": whole(0),
+        "prompts max_new_tokens traits batch_size": whole(1),
+        "written samples flawed again": whole(0),
         "temperature": POSITIVE,
     }
 
     def __post_init__(self) -> None:
         check_ranges(self, "writer", self.RANGES)
+        if self.kind not in (None, MODEL, SERVER):
+            fix = f"use {MODEL} or {SERVER}, or leave it out"
+            raise InputError(f"unknown writer {self.kind!r}", field="writer.kind", fix=fix)
+        if self.kind is None and (self.path or self.server.url):
+            field = "writer.path" if self.path else "writer.server.url"
+            raise InputError("is given, and no kind", field=field, fix=f"say writer.kind={MODEL} or {SERVER}")
+
+    @property
+    def asked_server(self) -> WriterServer:
+        """With its model. Raises InputError where server or model is not named."""
+        server = replace(self.server, model=self.path or self.server.model)
+        server.require(server.PLACE)
+        return server

@@ -29,6 +29,7 @@ from harness.evaluate.trust import corrected_metric_rows, correction_notes, draw
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
 from harness.keys.run import OWN_JUDGES
+from harness.pipeline.completions import writing_rows
 from harness.pipeline.context import Context
 from harness.pipeline.judging import (
     capability_tasks,
@@ -41,6 +42,7 @@ from harness.pipeline.samples import checkpoint_samples, judgements_by, kept_sam
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import CAPABILITY
 from harness.record.reward_rows import TABLES, WORST
+from harness.record.run import WRITING
 from harness.record.samples import VERDICTS, key_of, verdict_row
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
@@ -64,6 +66,7 @@ class Collected:
     notes: list[str] = field(default_factory=list)  # of responses that are missing
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
     items: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of capability tasks, by method
+    writing: list[dict[str, Any]] = field(default_factory=list)  # what a writer was asked for, and gave
 
 
 def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Collected:
@@ -93,6 +96,7 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         notes=_notes(context, outcome, names),
         cards=outcome.cards,
         items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
+        writing=_writing(outcome.completions, seed),
     )
 
 
@@ -108,6 +112,8 @@ def write_results(folder: Path, parts: Sequence[Collected]) -> None:
     write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
     write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
     write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
+    if writing := [row for seed in sorted(first) for row in first[seed].writing]:
+        write_csv(folder / WRITING, writing)
     if cards := _cards(parts):
         write_json(folder / "judges.json", cards)
     (folder / "samples").mkdir(exist_ok=True)
@@ -219,6 +225,10 @@ def _seeded(artifact: Artifact | None, name: str, seed: int) -> list[dict[str, A
     if artifact is None:
         return []
     return [{"seed": seed, **row} for row in read_jsonl(artifact.path / name, lambda row: row.values)]
+
+
+def _writing(completions: Artifact | None, seed: int) -> list[dict[str, Any]]:
+    return [] if completions is None else [{"seed": seed, **row} for row in writing_rows(completions)]
 
 
 def _diagnosis(ranking: Artifact | None) -> dict[str, list[dict[str, Any]]]:

@@ -1,8 +1,9 @@
 """Stage 6: completions of several classes for each safety prompt, where the data bring none.
 
-Two kinds: refusals written for this project, whose labels hold by definition where the rulebook has their
-propositions, and responses sampled from the given model, which answers what should be refused; those are labelled
-by the grader. The completion class follows from the labels by the rulebook.
+By a chat model where a writer is named (see `harness.pipeline.writer`). Else of two kinds: refusals written for this
+project, whose labels hold by definition where the rulebook has their propositions, and responses sampled from the
+given model, which answers what should be refused; those are labelled by the grader. The completion class follows from
+the labels by the rulebook.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from evals.models.load import load_causal_lm, load_tokenizer
 from evals.models.sampling import Decoding, sample_responses
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
-from evals.values.csv_rows import write_csv
+from evals.values.csv_rows import read_csv, write_csv
 from evals.values.errors import UndecidableError
 from evals.values.grades import Grades, check_unscored
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
+from harness.pipeline.writer import COLUMNS, identity_of_writer, said_of_row, written_by_model
 from harness.record.samples import in_turn
 from harness.storage.store import Artifact
 from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from harness.worlds.sources.written import SENTENCES, written_refusals
 
-CLASSES = "classes.csv"
+CLASSES, WRITING = "classes.csv", "writing.csv"
 
 
 def write_completions(context: Context, data: Artifact, base: Artifact, grader: Artifact) -> Artifact:
@@ -39,14 +41,12 @@ def write_completions(context: Context, data: Artifact, base: Artifact, grader: 
     def build(out: Path) -> dict[str, Any]:
         prompts = drawn(WorldFolder(data.path).prompts(SAFETY), config.writer.prompts, config.seed)
         tests = max(1, round(config.data.test_share * len(prompts)))
-        with context.console.stage("completions", total=len(prompts), unit="prompts") as advance:
-            sampled = _sampled(context, base, prompts)
-            responses = [*_written(context, prompts, tests), *sampled]
-            asked = list(context.rulebook.propositions.values())
-            grades = grade_in_batches(asked_grader(context, grader), responses, asked, 64)
-            rows = labelled(context.rulebook, responses, grades.probability)
-            _check_graded(len(responses) - len(rows), len(sampled), grades)
-            advance(len(prompts))
+        writes = config.writer.kind is not None
+        rows, failed = (
+            _by_a_model(context, base, grader, prompts, out)
+            if writes
+            else _by_the_project(context, base, grader, prompts, tests)
+        )
         held_out = {prompt.id for prompt in prompts[:tests]}
         parts = {
             name: [r for r in rows if (r.response.prompt.id in held_out) is test] for name, test in FILES
@@ -55,19 +55,53 @@ def write_completions(context: Context, data: Artifact, base: Artifact, grader: 
             _check_classes(part, name)
             WorldFolder(out).write(name, part)
         write_csv(out / CLASSES, counted(rows))
-        return {"completions": len(rows), "ungraded": len(responses) - len(rows)}
+        return {"completions": len(rows), "ungraded": failed}
 
-    return context.stage(
+    made = context.stage(
         "completions",
         build,
         config={
-            "writer": config.writer,
+            "writer": identity_of_writer(context),
             "rulebook": context.rulebook.digest,
             "test_share": config.data.test_share,
         },
         inputs={"data": data, "base": base, "grader": grader},
-        modules=["harness.worlds.sources.written", "evals.models.sampling"],
+        modules=["harness.worlds.sources.written", "evals.models.sampling", "evals.rules.wanted"],
+        glue=["harness.pipeline.writer"],
     )
+    for row in writing_rows(made):
+        context.console.say(said_of_row(row))
+    return made
+
+
+def writing_rows(completions: Artifact) -> list[dict[str, Any]]:
+    """What a writer was asked for and gave, by response type and class; none where none was asked."""
+    path = completions.path / WRITING
+    return [dict(row.values) for row in read_csv(path, COLUMNS)] if path.is_file() else []
+
+
+def _by_a_model(
+    context: Context, base: Artifact, grader: Artifact, prompts: Sequence[Prompt], out: Path
+) -> tuple[list[LabelledResponse], int]:
+    """What the writer of the keys wrote, and how many of the completions came to nothing."""
+    rows, table = written_by_model(context, base, asked_grader(context, grader), prompts)
+    write_csv(out / WRITING, table)
+    return rows, sum(row["ungraded"] + row["no_answer"] for row in table)
+
+
+def _by_the_project(
+    context: Context, base: Artifact, grader: Artifact, prompts: Sequence[Prompt], tests: int
+) -> tuple[list[LabelledResponse], int]:
+    """Written refusals and the given model's responses, and how many of these could not be labelled."""
+    with context.console.stage("completions", total=len(prompts), unit="prompts") as advance:
+        sampled = _sampled(context, base, prompts)
+        responses = [*_written(context, prompts, tests), *sampled]
+        asked = list(context.rulebook.propositions.values())
+        grades = grade_in_batches(asked_grader(context, grader), responses, asked, 64)
+        rows = labelled(context.rulebook, responses, grades.probability)
+        _check_graded(len(responses) - len(rows), len(sampled), grades)
+        advance(len(prompts))
+    return rows, len(responses) - len(rows)
 
 
 MOST_UNGRADED = 0.5

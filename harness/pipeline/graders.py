@@ -11,6 +11,7 @@ from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.calibration import MEAN, calibrate, gold_labels
 from evals.graders.encoder import UNLEARNED
+from evals.models.folder import check_folder
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.rules.rulebook import Rulebook
 from evals.values.csv_rows import read_csv, write_csv
@@ -19,11 +20,12 @@ from evals.values.grades import Grades, Unscored
 from evals.values.json_text import read_json_object
 from harness.keys.graders import GRADER_KINDS, AskedBy
 from harness.keys.payer import PayingServer
+from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
-from harness.subjects.graders import GRADES, spec_of
+from harness.subjects.graders import GRADES, is_plain_encoder, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
@@ -59,6 +61,18 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
         inputs={"data": data, "base": base},
         modules=["trainers.supervised.grader"],
     )
+
+
+def check_payer(config: RunConfig, rulebook: Rulebook) -> None:
+    """Raises InputError, before the first stage, for a chosen grader that cannot be asked as the keys say."""
+    keys = config.grader
+    if keys.is_trained:
+        return
+    if keys.kind == "language_model":
+        check_folder(str(keys.path))
+    if is_plain_encoder(keys.kind, keys.path) and not config.data.gold:
+        raise _no_labels()
+    _ = spec_of(keys.kind, keys.path, keys.server, keys.asked_by, rulebook, GRADER)
 
 
 def chosen_grader(context: Context) -> Artifact:
@@ -129,11 +143,7 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
         return {"responses": len(labelled)}
 
     if not WorldFolder(data.path).has(GOLD):
-        raise InputError(
-            "is an encoder that nothing was fitted to, and the data bring no labels",
-            field="grader.path",
-            fix="give labels, data.gold=[FILE], or the folder that rbrbench gold left of a fitted one",
-        )
+        raise _no_labels()
     return context.stage(
         GRADER,
         build,
@@ -180,6 +190,14 @@ def _unseen(grader: Artifact) -> Grades | None:
     kept = read_json_object(grader.path / UNSEEN)
     rows = [[Unscored(UNLEARNED) if p is None else float(p) for p in row] for row in kept["grades"]]
     return Grades.of(kept["propositions"], rows)
+
+
+def _no_labels() -> InputError:
+    return InputError(
+        "is an encoder that nothing was fitted to, and the data bring no labels",
+        field="grader.path",
+        fix="give labels, data.gold=[FILE], or the folder that rbrbench gold left of a fitted one",
+    )
 
 
 UNMEASURED = (

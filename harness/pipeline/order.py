@@ -35,7 +35,7 @@ from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_sam
 from harness.pipeline.world import make_data
 from harness.storage.store import Artifact
 from harness.subjects.graders import is_plain_encoder
-from harness.worlds.folder import GOLD, SYNTHETIC, WorldFolder
+from harness.worlds.folder import GOLD, SAFETY, SYNTHETIC, WorldFolder
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class StageOutcome:
     capability: dict[str, Artifact] = field(default_factory=dict)
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
     graded: Artifact | None = None  # what grader and rewards say of the samples
+    completions: Artifact | None = None  # that weights are fitted on
 
 
 def run_stages(context: Context) -> StageOutcome:
@@ -60,6 +61,7 @@ def run_stages(context: Context) -> StageOutcome:
     # A given model is loaded first: one that does not load is told before anything is made.
     given = given_base(context) if context.config.model.path else None
     data = make_data(context)
+    check_types(context, data, methods)
     base = given or pretrain_base(context, data)
     own = context.config.data.source is DataSource.FILES
     needs_grader = not own or any(m.is_graded or m.sft is Data.RBR for m in methods)
@@ -96,7 +98,8 @@ def run_stages(context: Context) -> StageOutcome:
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
             models[method.name] = reinforce(context, method, data, *parts)
     suites = all_suites(context, data)
-    outcome = _evaluated(context, methods, StageOutcome(data, gold, ranking, models, suites), judge)
+    made = StageOutcome(data, gold, ranking, models, suites, completions=completions)
+    outcome = _evaluated(context, methods, made, judge)
     if context.config.evaluation.graded_samples:
         rows = {
             m.name: checkpoint_samples(suites, outcome.responses, outcome.judged, m.name) for m in methods
@@ -105,6 +108,16 @@ def run_stages(context: Context) -> StageOutcome:
         graded = grade_samples(context, methods, data, grader, reward_models, weights, suites, kept)
         outcome = replace(outcome, graded=graded)
     return outcome
+
+
+def check_types(context: Context, data: Artifact, methods: list[Method]) -> None:
+    """Raises InputError for safety prompts whose response type the rules say nothing of, before any training."""
+    folder = WorldFolder(data.path)
+    if not any(m.rule_based or m.sft is Data.RBR for m in methods) or not folder.has("prompts_safety"):
+        return
+    for kind in dict.fromkeys(prompt.response_type for prompt in folder.prompts(SAFETY)):
+        if kind is not None:
+            context.rulebook.conditions_for(kind)
 
 
 def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from evals.rules.check import require_sound
 from evals.rules.rulebook import load_rulebook
 from evals.values.clusters import AUTO
 from evals.values.errors import InputError
@@ -23,10 +24,11 @@ from harness.evaluate.comparing import (
     write_comparisons,
 )
 from harness.keys.methods import chosen, outside_rows
-from harness.keys.run import RunConfig, compose_run, expand_sweep
+from harness.keys.run import DataSource, RunConfig, compose_run, expand_sweep
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.given_model import check_given_model
+from harness.pipeline.graders import check_payer
 from harness.pipeline.judging import check_capability, check_evaluation
 from harness.pipeline.order import run_stages
 from harness.record.evaluation import MEASURED, Evaluation, measured
@@ -83,6 +85,8 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
     quiet_libraries(configs[0].threads)
     for given in {config.model.path: config for config in configs}.values():
         check_given_model(given, console)
+    for config in configs:
+        check_rules(config)
     variants = variants_of(combinations, overrides)
     parts = []
     for config, variant in zip(configs, variants, strict=True):
@@ -93,6 +97,18 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
         )
         parts.append(collect(context, run_stages(context), variant))
     return publish(folder, configs, parts)
+
+
+def check_rules(config: RunConfig) -> None:
+    """Raises InputError for rules that leave some response without a class, and for a grader that cannot be asked.
+
+    Of one's own data: rules that are shipped with a world are checked by its tests.
+    """
+    if config.data.source is not DataSource.FILES:
+        return
+    rulebook = load_rulebook(config.rulebook_path)
+    require_sound(rulebook)
+    check_payer(config, rulebook)
 
 
 def check_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> None:

@@ -6,6 +6,7 @@ Only metrics.csv, or a manifest with its kind, must be there. Files (one JSON ob
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
 - grader.csv       one row a (seed, grader, proposition)
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
+- writing.csv      one row a (seed, response type, class) of what a chat model was asked to write, and wrote
 - samples/METHOD.jsonl, verdicts/METHOD.jsonl.gz   see `harness.record.samples`; rows of real suites have no `prompt`
 - capability/METHOD.jsonl.gz   see `harness.record.evaluation`
 - stages.jsonl, manifest.json, config.yaml
@@ -33,6 +34,7 @@ from harness.storage.disk import write_whole
 from harness.storage.whole_folder import check_whole
 
 JsonRow = Mapping[str, Any]
+WRITING = "writing.csv"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ from harness.report.tables import (
     side_by_side,
     stage_table,
     with_columns,
+    writing_table,
 )
 
 SAMPLES_SHOWN = 60  # prompts in the report; the files hold all
@@ -77,6 +78,10 @@ ONE_SEED = (
 GRADED = (
     "Against gold labels, mean over seeds. The grader paid the reward; the judge only reports. “Majority answer” is "
     "the accuracy of always giving the more frequent answer."
+)
+WRITTEN = (
+    "Completions by the class that they were asked for, over all seeds, and how the last try ended. The grader says of "
+    "which class each is, and that class is what it counts as. “Declined”: a refusal where none was asked for."
 )
 FOOTER = (
     "Every number here is worked out from metrics.csv and the files beside it; rbrbench report draws this page again "
@@ -166,6 +171,10 @@ def _sections(
     tables = [replace(table, where=Where.PAGE) for table in grader_tables(folder.grader)]
     graded: tuple[Part, ...] = (Text(GRADED), *tables) if tables else (_absent("grader.csv"),)
     yield Section("grader", "Grader", "How far the grader and the judge can be trusted", graded)
+    if (written := writing_table(folder)) is not None:
+        yield Section(
+            "writing", "Completions", "What a chat model was asked to write", (Text(WRITTEN), written)
+        )
     ranked = tuple(_ranking(folder, placed(figures, "ranking", "rules")))
     title = "Does the reward rank completions rightly?"
     yield Section("ranking", "Ranking error", title, ranked, "Ranking error, percent")

@@ -20,7 +20,7 @@ from harness.findings.wording import (
     percent,
     plain,
 )
-from harness.record.run import GraderRow, JsonRow, number
+from harness.record.run import WRITING, GraderRow, JsonRow, ResultsFolder, number
 from harness.report.document import NOTHING, Cell, Table, TableRow, Where
 from harness.report.plots.ranking_error import ranking_errors
 
@@ -197,6 +197,26 @@ def _grader_line(name: str, rows: Sequence[GraderRow]) -> TableRow:
     counts = [sum(row.n for row in rows), sum(row.n_positive for row in rows)]
     values = [f"{count:,}".replace(",", " ") for count in counts] + [percent(mean) for mean in means]
     return TableRow(plain(name), tuple(Cell(value) for value in values))
+
+
+WRITING_NUMBERS = ("completions", "got", "declined", "another_class", "ungraded", "no_answer", "requests")
+
+
+def writing_table(folder: ResultsFolder) -> Table | None:
+    """Response types and the classes that a chat model was asked for; None where none was asked."""
+    rows = folder.table(WRITING, WRITING_NUMBERS, ("response_type", "asked_for"))
+    groups: dict[tuple[str, str], list[JsonRow]] = {}
+    for row in rows:
+        groups.setdefault((str(row["response_type"]), str(row["asked_for"])), []).append(row)
+    lines = [
+        TableRow(
+            f"{plain(kind)}, {plain(name)}",
+            tuple(Cell(f"{sum(number(row, column) for row in group):.0f}") for column in WRITING_NUMBERS),
+        )
+        for (kind, name), group in groups.items()
+    ]
+    columns = ("asked for", *(plain(column) for column in WRITING_NUMBERS[1:]))
+    return Table("response type and class", columns, tuple(lines)) if lines else None
 
 
 def finite_mean(values: Sequence[float]) -> float:
