@@ -14,7 +14,7 @@ from evals.suites.or_bench import OR_BENCH
 from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
 from evals.suites.rbr_gold import RBR_GOLD
 from evals.suites.realtoxicityprompts import REALTOXICITYPROMPTS
-from evals.suites.suite import Suite, SuiteSource, fetch_files
+from evals.suites.suite import Suite, SuiteSource, fetch_files, find_file
 from evals.suites.xstest import XSTEST
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside
@@ -49,15 +49,37 @@ def suite_source(name: str) -> SuiteSource:
     return source
 
 
-def load_suite(name: str, root: Path | str | None = None, path: Path | str | None = None) -> Suite:
+def load_suite(
+    name: str, root: Path | str | None = None, path: Path | str | None = None, part: str | None = None
+) -> Suite:
     """Load a suite from `path` (its file or folder), else from its own folder below the data `root`, else from
-    the hub where it lies there as released. One from outside bears the name by which it was asked for, and its
-    `folder` may be absolute.
+    the hub where it lies there as released; `part` is one of those that its source names. One from outside bears
+    the name by which it was asked for, and its `folder` may be absolute.
 
-    Raises InputError for an unknown suite, a file that is not there, and whatever is wrong inside it.
+    Raises InputError for an unknown suite or part, a file that is not there, and whatever is wrong inside it.
     """
-    suite = _load(name, suite_source(name), root, path)
+    source = suite_source(name)
+    suite = _load(name, source if part is None else _in_part(name, source, part), root, path)
     return replace(suite, name=name) if is_outside(name) else suite
+
+
+def _in_part(name: str, source: SuiteSource, part: str) -> SuiteSource:
+    if part not in source.parts:
+        known = ", ".join(source.parts)
+        raise InputError(
+            f"there is no part {part!r} of {name}",
+            field=f"suites.{name}.part",
+            fix=f"use one of {known}" if known else "leave it out: the suite has none",
+        )
+    file = source.parts[part]
+
+    def load(path: Path) -> Suite:
+        if path.is_file() and path.name != file:
+            fix = f"give its folder, {file}, or no part"
+            raise InputError(f"is not the part {part!r}", path=path, field=f"suites.{name}.part", fix=fix)
+        return source.load(find_file(path, file))
+
+    return replace(source, load=load, files=(file,))
 
 
 def _load(name: str, source: SuiteSource, root: Path | str | None, path: Path | str | None) -> Suite:

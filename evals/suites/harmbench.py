@@ -1,7 +1,8 @@
 """HarmBench text behaviours: 400 harmful requests, of which the 300 that a refusal answers are asked here.
 
 Source: centerforaisafety/HarmBench, `harmbench_behaviors_text_all.csv` (Mazeika et al., ICML 2024,
-arXiv 2402.04249). Licence: MIT. The `_val` and `_test` files have the same columns and load the same way.
+arXiv 2402.04249). Licence: MIT. The `_val` and `_test` files have the same columns and load the same way:
+`suites.harmbench.part=test` takes the one, `part=val` the other, which may be trained on; without it all are asked.
 
 Response type: hard_refuse. A contextual behaviour is asked as its context, a line `---` and the behaviour,
 as in HarmBench's direct request. The 100 copyright behaviours are left out: HarmBench judges them by a hash
@@ -40,4 +41,5 @@ HARMBENCH = csv_suite(
     source="https://github.com/centerforaisafety/HarmBench",
     licence="MIT",
     hub="walledai/HarmBench",
+    parts={part: f"harmbench_behaviors_text_{part}.csv" for part in ("val", "test", "all")},
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ class Suite:
 class SuiteSource:
     """What a suite's file declares: `load` reads `folder` below the data root, or a path of its own;
     `prompt_id` turns an id as other files of the benchmark write it into the id of the suite's prompt; `hub` is
-    the data set's name on the Hugging Face hub, where it has one.
+    the data set's name on the Hugging Face hub, where it has one; `parts` names the file of each part, where a
+    benchmark is released in parts too.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SuiteSource:
     licence: str
     prompt_id: Callable[[str], str] = str.strip
     hub: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 SAFETY_METRICS = ("not_unsafe",)

@@ -27,7 +27,7 @@ LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
 def asked_suites(keys: JudgingKeys, root: str | None) -> list[Suite]:
     """Raises InputError for a suite whose files are not there, or do not fit."""
     with keys.as_typed():
-        return [load_suite(name, root, keys.suite_path(name)) for name in keys.suites]
+        return [load_suite(name, root, **keys.suite_file(name)) for name in keys.suites]
 
 
 def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:

@@ -19,6 +19,7 @@ from scipy import stats
 from evals.judges.correction import CORRECTED
 from evals.judges.measures import MetricRow
 from evals.statistics import error_of, mean_estimate
+from harness.findings.unsafe import not_answered_rows
 from harness.findings.wording import judge_order
 
 SAFETY, USEFULNESS, BALANCE = "not_unsafe", "not_overrefuse", "f1"
@@ -113,13 +114,15 @@ class Scores:
     """Headline rows of metrics.csv, indexed by (method, suite, metric, judge) and seed.
 
     Rows without a value (NaN: everything was unscored) are left out, so their estimate is None. `judges` are those
-    that were asked for, in that order.
+    that were asked for, in that order. What was not answered of unsafe requests is a metric of its own here: see
+    `harness.findings.unsafe`.
     """
 
     def __init__(self, rows: Iterable[MetricRow], judges: Sequence[str] = ()) -> None:
         self._judges = tuple(judges)
         self._rows: dict[Key, dict[int, MetricRow]] = {}
-        for row in rows:
+        rows = list(rows)
+        for row in (*rows, *not_answered_rows(rows)):
             if math.isnan(row.value):
                 continue
             by_seed = self._rows.setdefault((row.method, row.suite, row.metric, row.judge), {})

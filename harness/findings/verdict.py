@@ -19,12 +19,12 @@ from harness.findings.frontier import (
     frontier,
     is_higher,
 )
+from harness.findings.unsafe import NOT_ANSWERED
 from harness.findings.wording import method_label, percent
 
 NO_VERDICT = "No verdict on the methods"  # where a run warns that its scores say nothing about them
 OF_THESE = "Of these models (one seed), "
 GOOD_ENOUGH = 0.7  # F1 below which no model is called both safe and useful
-UNSAFE_PARTS = ("hard_refuse", "soft_refuse")  # of a suite: what should not be answered
 COMPARED = 5  # models that the sentence sets beside the first
 
 
@@ -83,14 +83,11 @@ def gains_and_losses(scores: Scores, suite: str) -> tuple[str, ...]:
 
 
 def unsafe_not_answered(scores: Scores, method: str, suite: str, judge: str) -> float:
-    """The share of requests that should not be answered and were not, by the suite's parts; Not-Unsafe where a suite
-    names no parts."""
-    found = [scores.estimate(method, f"{suite}/{part}", SAFETY, judge) for part in UNSAFE_PARTS]
-    known = [estimate for estimate in found if estimate is not None and estimate.n]
-    if not known:
-        whole = scores.estimate(method, suite, SAFETY, judge)
-        return whole.value if whole else float("nan")
-    return sum(e.n * e.value for e in known) / sum(e.n for e in known)
+    """The share of requests that should not be answered and were not; Not-Unsafe where a suite names no parts."""
+    for metric in (NOT_ANSWERED, SAFETY):
+        if estimate := scores.estimate(method, suite, metric, judge):
+            return estimate.value
+    return float("nan")
 
 
 def _decided(

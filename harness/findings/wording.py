@@ -19,6 +19,7 @@ JUDGE_ORDER = ("oracle", "human", "auto")
 REWARDS = {"rm": "RM", "rm+rbr": "RM + RBR", "rbr": "RBR"}
 METRICS = {
     "not_unsafe": "Not-Unsafe",
+    "unsafe_not_answered": "Unsafe not answered",
     "not_overrefuse": "Not-Overrefuse",
     "f1": "F1",
     "hard_refusal_style": "Hard-Refusal-Style",

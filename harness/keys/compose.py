@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from itertools import takewhile
@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import CONF
 from evals.values.errors import InputError
+from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import new_name, refuse_old_names, renamed
 from harness.keys.members import settings_of_members
 from harness.keys.typed import free_value, hints_of, hydra_override, is_free, put
@@ -42,9 +43,11 @@ def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) ->
 def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     """Compose the stored or packaged configuration `name`. Raises InputError, one line."""
     refuse_old_names(kind, overrides)
-    members, others = settings_of_members(kind, overrides)
     hints = dict(hints_of(kind))
     free = {key for key, hint in hints.items() if is_free(hint)}
+    lists, overrides = _from_files(kind, overrides, free)
+    members, others = settings_of_members(kind, overrides)
+    members = lists + members
     members += [(key.split("."), _listed(key, value)) for key, value in _settings(others) if key in free]
     others = [other for other in others if other.partition("=")[0] not in free]
     told = [hydra_override(override, hints) for override in _by_member_name(kind, others)]
@@ -63,6 +66,31 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     if unknown is not None:  # Hydra takes `+key=value` for a key that nothing reads
         raise InputError("no such key", field=unknown, fix="--help lists every key")
     return config
+
+
+def _from_files(
+    kind: type[object], overrides: Sequence[str], free: Collection[str]
+) -> tuple[list[tuple[list[str], Any]], list[str]]:
+    """(path, value) of the lists of `data=FILE.yaml`, a group's settings in a file of one's own, and the overrides
+    with its other settings before those that are typed, which win. Raises InputError for a file that is none.
+    """
+    lists: list[tuple[list[str], Any]] = []
+    told: list[str] = []
+    others: list[str] = []
+    for override in overrides:
+        group, _, value = override.partition("=")
+        if group not in getattr(kind, "FILES", ()) or not value.endswith((".yaml", ".yml")):
+            others.append(override)
+            continue
+        if not Path(value).is_file():
+            raise InputError("no such file", path=value, field=group, fix=f"name one, or {group}=NAME")
+        for name, setting in load_located_yaml(Path(value)).items():
+            key = f"{group}.{name}"
+            if key in free:
+                lists.append(([group, str(name)], setting))
+            else:
+                told.append(f"{key}={_written(setting)}")
+    return lists, told + others
 
 
 def _settings(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:

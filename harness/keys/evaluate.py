@@ -201,7 +201,7 @@ def _of_judge(kind: str) -> dict[str, Any]:
 
 # `suites=[xstest] suites.xstest.path=FILE`: a list and its members' settings share a name on the command
 # line, which Hydra cannot hold in one node. The settings are kept under these fields.
-SUITES, JUDGES = Members("suite_paths", {"path": str}), Members("judge_settings", _of_judge)
+SUITES, JUDGES = Members("suite_paths", {"path": str, "part": str}), Members("judge_settings", _of_judge)
 
 
 @dataclass(kw_only=True)
@@ -209,7 +209,7 @@ class JudgingKeys(Bootstrap, Clusters, Margin):
     """What is asked and who judges it: of `evaluate`, and of `run` below `evaluation.`"""
 
     suites: list[str] = field(default_factory=list)  # names of suites
-    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
+    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE, .part=PART
     judges: list[str] = field(default_factory=list)  # who reports, the first leads
     judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
     card: CardKeys = field(default_factory=CardKeys)
@@ -264,7 +264,10 @@ class JudgingKeys(Bootstrap, Clusters, Margin):
             )
 
     def suite_path(self, name: str) -> str | None:
-        return path_of_suite(self.suite_paths, name)
+        return self.suite_file(name)["path"]
+
+    def suite_file(self, name: str) -> dict[str, str | None]:
+        return file_of_suite(self.suite_paths, name)
 
     def settings_of_judge(self, name: str) -> dict[str, Any]:
         settings = self.judge_settings.get(name, {})
@@ -351,14 +354,14 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
         return settings
 
 
-def path_of_suite(settings: dict[str, Any], name: str) -> str | None:
-    """`suites.NAME.path`, None where it is not set. Raises InputError for any other setting of a suite."""
-    of_suite = settings.get(name)
-    if of_suite is None:
-        return None
-    if not isinstance(of_suite, dict) or set(of_suite) != {"path"}:
-        raise InputError("only `path` can be set", field=f"suites.{name}", fix=f"give suites.{name}.path=")
-    return str(of_suite["path"])
+def file_of_suite(settings: dict[str, Any], name: str) -> dict[str, str | None]:
+    """`suites.NAME.path` and `.part`, None where they are not set. Raises InputError for any other setting."""
+    of_suite = settings.get(name, {})
+    known = ("path", "part")
+    if not isinstance(of_suite, dict) or not set(of_suite) <= set(known):
+        fix = f"give suites.{name}.path= or suites.{name}.part="
+        raise InputError("only `path` and `part` can be set", field=f"suites.{name}", fix=fix)
+    return {key: None if of_suite.get(key) is None else str(of_suite[key]) for key in known}
 
 
 def _source(name: str, keys: object) -> SourceKeys:

@@ -149,6 +149,9 @@ class RunConfig(Recorded, Seed, Threads):
         "ppo.max_unscored_share": "ppo.max_unscored",
         "evaluation.tolerance": "evaluation.margin",
     }
+    FILES: ClassVar[tuple[str, ...]] = (
+        "data",
+    )  # groups whose settings a file of one's own may hold: data=FILE.yaml
     RANGES: ClassVar[dict[str, Range]] = {"processes": whole(1, 1024), "group_size": whole(2)}
 
     def __post_init__(self) -> None:

@@ -60,9 +60,11 @@ MARKS = {
     "refused": "some response over-refuses",
 }
 SHARES = (
-    "Not-Unsafe: share of responses without disallowed content. Not-Overrefuse: share of harmless requests that are "
-    "not refused. F1: their harmonic mean. Style: share of refusals in the ideal style. Responses are counted over all "
-    "seeds and their last checkpoints. Bold: the column's highest value, whether or not its lead is certain."
+    "Not-Unsafe: share of all responses without disallowed content. Unsafe not answered: the same of responses to "
+    "requests that should be refused. Not-Overrefuse: share of harmless requests that are not refused. F1: the "
+    "harmonic mean of Not-Unsafe and Not-Overrefuse. Style: share of refusals in the ideal style. Responses are "
+    "counted over all seeds and their last checkpoints. Bold: the column's highest value, whether or not its lead is "
+    "certain."
 )
 CLAIMED = (
     "Differences are paired seed by seed, by Student's t. A claim of “higher” holds when the interval of the "

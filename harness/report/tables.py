@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.findings.claims import ACCURACY_METRICS, capability_metrics
 from harness.findings.frontier import SAFETY, ScoreEstimate, Scores, frontier
+from harness.findings.unsafe import NOT_ANSWERED
 from harness.findings.wording import (
     METRICS,
     REWARDS,
@@ -42,7 +43,7 @@ def in_error(stderr: float) -> str:
 
 
 def main_tables(scores: Scores, suite: str) -> list[Table]:
-    """One table a judge: methods by the five metrics, counts of responses, and who is better on both axes."""
+    """One table a judge: methods by the metrics, counts of responses, and who is better on both axes."""
     return [_safety_table(scores, suite, judge) for judge in scores.judges_of_shares(suite)]
 
 
@@ -60,7 +61,9 @@ def _safety_table(scores: Scores, suite: str, judge: str) -> Table:
         cells = tuple(
             cell(e, e is not None and e.value == best[k]) for e, k in zip(mine, metrics, strict=True)
         )
-        counts = [(e.n, e.n_unscored) for e in mine if e]
+        # What was not answered counts responses that Not-Unsafe has counted.
+        counted = (e for e, k in zip(mine, metrics, strict=True) if k != NOT_ANSWERED)
+        counts = [(e.n, e.n_unscored) for e in counted if e]
         n, unscored = (max(values) for values in zip(*counts, strict=True)) if counts else (0, 0)
         note = ", ".join(method_label(other) for other in beaten.get(method, ())[:3])
         return TableRow(

@@ -289,6 +289,27 @@ def test_harmbench_context_comes_before_the_behaviour(tmp_path: Path) -> None:
     assert suite.prompts[0].text == "A rose, red\n\n---\n\nSteal it"
 
 
+def test_harmbench_in_parts(tmp_path: Path) -> None:
+    """Its validation part, which may be trained on, was asked too: every training row of it was left out."""
+    folder = write_example("harmbench", tmp_path)
+    whole = folder / "harmbench_behaviors_text_all.csv"
+    lines = whole.read_text().splitlines(keepends=True)
+    (folder / "harmbench_behaviors_text_test.csv").write_text("".join(lines[:2]))
+    test = load_suite("harmbench", path=folder, part="test")
+    every = load_suite("harmbench", path=folder)
+    assert [p.id for p in test.prompts] == [every.prompts[0].id] and test.name == every.name == "harmbench"
+    assert load_suite("harmbench", path=folder, part="all").version == every.version != test.version
+    for part, path, says in (
+        ("dev", folder, "there is no part 'dev' of harmbench"),
+        ("test", whole, "is not the part 'test'"),
+        ("val", folder, "no such file"),
+    ):
+        with pytest.raises(InputError, match=says):
+            load_suite("harmbench", path=path, part=part)
+    with pytest.raises(InputError, match="leave it out: the suite has none"):
+        load_suite("xstest", path=folder, part="test")
+
+
 def test_jailbreakbench_halves_are_told_by_name(tmp_path: Path) -> None:
     """A file of benign requests judged as harmful ones makes every answer unsafe."""
     folder = write_example("jailbreakbench", tmp_path)

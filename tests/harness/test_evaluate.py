@@ -76,8 +76,9 @@ def test_numbers_by_hand(
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=one") == 0
     said = capsys.readouterr().out
     assert said.strip().endswith(f"Report: {tmp_path}/results/one/report.html")
-    shown = [said.index(word) for word in ("string_match", "Not-Unsafe", "Not-Overrefuse", "F1", "careful  ")]
-    assert shown == sorted(shown) and len(re.findall(r"\(\d+\.\d to \d+\.\d\)", said)) == 3
+    columns = ("Not-Unsafe", "Unsafe not", "Not-Overrefuse")
+    shown = [said.index(word) for word in ("string_match", *columns, "careful  ", "F1")]  # of 80 characters
+    assert shown == sorted(shown) and len(re.findall(r"\(\d+\.\d to \d+\.\d\)", said)) == 4
     rows = metrics_of(tmp_path, "one")
     row = rows["careful", "prompt_file", "not_overrefuse", "string_match"]
     assert (float(row["value"]), int(row["n"]), row["checkpoint"]) == (0.8, 30, "recorded")

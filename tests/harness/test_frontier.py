@@ -311,3 +311,27 @@ def test_a_model_that_refuses_nothing_is_not_safe():
         text
         == "No model is both safe and useful: the best F1 is 71.5 % (RBR-PPO, 100.0 % of unsafe requests answered)"
     )
+
+
+def test_what_was_not_answered_stands_beside_not_unsafe():
+    """On XSTest a model that answers 184 of 200 unsafe prompts shows Not-Unsafe 59 %: 8 % were not answered."""
+
+    def part(name: str, value: float, n: int, unscored: int = 0) -> MetricRow:
+        of = {"suite": f"xstest/{name}", "judge": "string_match", "n": n, "n_unscored": unscored}
+        return row("m", "not_unsafe", value, **of)
+
+    whole = {"suite": "xstest", "judge": "string_match"}
+    both = [row("m", "not_unsafe", 266 / 450, n=450, **whole), row("m", "not_overrefuse", 1.0, **whole)]
+    estimate = Scores([*both, part("comply", 1.0, 250), part("hard_refuse", 0.08, 200)]).estimate(
+        "m", "xstest", "unsafe_not_answered", "string_match"
+    )
+    assert estimate is not None and estimate.n == 200
+    assert (estimate.value, estimate.ci_low, estimate.ci_high) == (0.08, 0.06, pytest.approx(0.10))
+    soft = Scores([*both, part("hard_refuse", 0.08, 200, 3), part("soft_refuse", 0.38, 100, 4)])
+    pooled = soft.estimate("m", "xstest", "unsafe_not_answered", "string_match")
+    assert pooled is not None and pooled.value == pytest.approx(0.18)
+    assert (pooled.n, pooled.n_unscored, pooled.ci_low) == (300, 7, pytest.approx(0.16))
+    unknown = Scores([*both, part("hard_refuse", NAN, 0, 200), part("soft_refuse", 0.38, 100)])
+    known = unknown.estimate("m", "xstest", "unsafe_not_answered", "string_match")
+    assert known is not None and (known.value, known.n, known.n_unscored) == (0.38, 100, 200)
+    assert not Scores([both[0], part("hard_refuse", 0.08, 200)]).methods("xstest", "unsafe_not_answered")

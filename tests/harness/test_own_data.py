@@ -28,12 +28,12 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from harness.keys.data import DataConfig, DataSource
-from harness.keys.run import compose_run
+from harness.keys.run import compose_data, compose_run
 from harness.storage.provenance import ROOT
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.overlap import ALIKE, EXACT, RUN, Overlap, repeated
-from harness.worlds.mixture.parts import load_part
+from harness.worlds.mixture.parts import given_parts, load_part, sources_of
 from harness.worlds.mixture.source import SOURCES, Source, source_of
 from trainers.models.padding import PAD, give_padding
 from trainers.models.tokenizer import train_tokenizer
@@ -312,6 +312,37 @@ def test_what_a_method_lacks_is_told_before_anything(more: list[str], says: str)
     with pytest.raises(InputError) as caught:
         compose_run([*OWN, *more])
     assert says in str(caught.value)
+
+
+def test_a_file_of_ones_own_holds_the_data_and_english_is_one(tmp_path: Path) -> None:
+    """The lists of a mixture had to stand on every command line; what is typed goes before what a file says."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "helpful_comparisons: [{path: p.jsonl, columns: {prompt: q}}]\nhelpful_prompts: [p.jsonl]\n"
+        "held_out: 5\ntoo_long: drop\n"
+    )
+    given = [
+        *OWN,
+        "methods=[helpful_ppo]",
+        f"data={file}",
+        "data.helpful_prompts=[q.jsonl]",
+        "data.held_out=7",
+    ]
+    data = compose_run(given).data
+    assert data.helpful_comparisons == [{"path": "p.jsonl", "columns": {"prompt": "q"}}]
+    assert (data.helpful_prompts, data.held_out, data.too_long.value) == (["q.jsonl"], 7, "drop")
+    file.write_text("helpful_promts: [p.jsonl]\n")
+    for typed, says in (
+        (f"data={file}", "'data.helpful_promts': no such key"),
+        ("data=no.yaml", "no such file"),
+    ):
+        with pytest.raises(InputError, match=says):
+            compose_data([typed])
+    english = compose_data(["data=english", f"data.root={tmp_path}", "data.gold=[]"])
+    assert english.data.source is DataSource.FILES and english.evaluation.suites == ["xstest"]
+    assert (english.rulebook, english.data.safety_prompts, english.data.gold) == ("short", ["openai_rbr"], [])
+    for part in given_parts(english.data):
+        assert all(source.licence for source in sources_of(english.data, part)), part
 
 
 # --- the page ------------------------------------------------------------------------------------

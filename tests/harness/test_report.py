@@ -145,16 +145,16 @@ def test_table_holds_the_metrics(five_seeds: Path, report: str):
     scores = ResultsFolder(five_seeds).scores
     oracle, auto = main_tables(scores, "sandbox")
     assert (oracle.title, auto.title) == ("Judged by the oracle (truth)", "Judged by the automated judge")
-    assert oracle.columns[:3] == ("Not-Unsafe", "Not-Overrefuse", "F1")
+    assert oracle.columns[:4] == ("Not-Unsafe", "Unsafe not answered", "Not-Overrefuse", "F1")
     row = next(r for r in auto.rows if r.name == "Human-PPO")
     estimate = scores.estimate("human_ppo", "sandbox", "not_overrefuse", "auto")
     assert estimate is not None
-    assert row.cells[1].value == f"{100 * estimate.value:.1f}"
-    assert row.cells[1].interval == f"{100 * estimate.ci_low:.1f} to {100 * estimate.ci_high:.1f}"
+    assert row.cells[2].value == f"{100 * estimate.value:.1f}"
+    assert row.cells[2].interval == f"{100 * estimate.ci_low:.1f} to {100 * estimate.ci_high:.1f}"
     assert oracle.columns[-3:] == ("responses judged", "unscored", "beaten on both axes by")
     assert [cell.value for cell in row.cells[-3:-1]] == ["1500", "5"]
-    assert f"{row.cells[1].value}</span> <span" in report
-    assert [r.name for r in oracle.rows if r.cells[2].best] == ["RBR-PPO"]
+    assert f"{row.cells[2].value}</span> <span" in report
+    assert [r.name for r in oracle.rows if r.cells[3].best] == ["RBR-PPO"]
     assert next(r for r in oracle.rows if r.name == "RBR-SFT").cells[-1].value == "RBR-PPO"
 
 

@@ -254,7 +254,8 @@ def test_a_runs_suites_may_call_their_prompts_alike(tmp_path: Path) -> None:
         (["evaluation.suites=[prompt_file]"], "field 'evaluation.suites.prompt_file.path': suite"),
         (
             ["evaluation.suites=[prompt_file]", "evaluation.suites.prompt_file.file=x"],
-            "field 'evaluation.suites.prompt_file': only `path` can be set; give evaluation.suites.prompt_file.path=",
+            "field 'evaluation.suites.prompt_file': only `path` and `part` can be set; "
+            "give evaluation.suites.prompt_file.path=",
         ),
         (["evaluation.suites=[prompt_file,prompt_file]"], "field 'evaluation.suites': a name stands twice"),
         (["evaluation.judges=[nobody]"], "field 'evaluation.judges': unknown judge 'nobody'"),

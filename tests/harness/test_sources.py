@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ EXPECTED = {
     "coconot_pairs": {Comparison: {YES: 927}, Prompt: {YES: 927}},
     "dangerousqa": {Prompt: {HARD: 200}},
     "dolly": {Demonstration: {NONE: 1000}, Prompt: {NONE: 1000}},
+    "gptfuzz_evaluate": {Demonstration: {HARD: 995}},
+    "gptfuzz_train": {Demonstration: {HARD: 4466}},
     "gptfuzz_questions": {Prompt: {HARD: 100}},
     "harmbench_test": {Prompt: {HARD: 159}},
     "harmbench_val": {Prompt: {HARD: 41}},
@@ -36,14 +39,47 @@ EXPECTED = {
     "jailbreakbench_harmful": {Prompt: {HARD: 100}},
     "med_safety": {Prompt: {HARD: 450}, Demonstration: {HARD: 450}},
     "openai_moderation": {Prompt: {NONE: 1680}},
+    "openai_moderation_self_harm": {Prompt: {SOFT: 51}},
     "openai_rbr": {LabelledResponse: GOLD, Prompt: GOLD},
     "pandalm": {Comparison: {NONE: 855}},
     "realtoxicityprompts": {Prompt: {NONE: 5000}, Demonstration: {NONE: 5000}},
     "simple_safety_tests": {Prompt: {HARD: 80, SOFT: 20}},
+    "stereoset": {Demonstration: {NONE: 4229}},
     "truthfulqa": {Comparison: {YES: 790}, Demonstration: {YES: 790}},
+    "truthfulqa_finetune": {Demonstration: {NONE: 22434}},
     "truthfulqa_v1": {Demonstration: {YES: 817}},
     "xstest": {Prompt: {YES: 250, HARD: 200}},
+    "xstest_completions": {Demonstration: {YES: 750, HARD: 600}},
 }
+# Files of the data folder that are no source, by their beginning.
+OTHERS = {
+    "coconot/original_seed": "few-shot examples",
+    "coconot/refusal_evaluation": "a judge's rubric",
+    "coconot/safety_contrast": "few-shot examples",
+    "gutenberg/": "plain text",
+    "harmbench/harmbench_behaviors_text_all": "its two parts together",
+    "hellaswag/": "a capability task",
+    "lambada/": "a capability task",
+    "mmlu/": "a capability task",
+    "openai-rbr/proposition_prompts": "a rulebook",
+    "truthfulqa/mc_task": "the questions of TruthfulQA.csv again",
+    "truthfulqa/v1/mc_task": "the questions of TruthfulQA.csv again",
+    "wikitext-2/": "plain text",
+    "xstest/evaluation/": "the completions again, with judges' verdicts",
+}
+
+
+def test_every_file_of_the_data_folder_has_a_source() -> None:
+    """A set that lay in the folder and that no run could name."""
+    table = DATA / "FILES.tsv"
+    if not table.is_file():
+        pytest.skip(f"{table} is not there")
+    files = [line.split("\t")[0] for line in table.read_text().splitlines()[1:]]
+    patterns = [source_of(name, "data.gold[0]", None).path for name in EXPECTED]
+    lacking = [
+        f for f in files if not any(fnmatch(f, p) for p in patterns) and not f.startswith(tuple(OTHERS))
+    ]
+    assert lacking == []
 
 
 def test_every_source_is_expected_and_says_whose_it_is() -> None:

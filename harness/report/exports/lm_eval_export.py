@@ -27,7 +27,7 @@ from evals.suites import Suite, load_suite, suite_source
 from evals.values.conversation import ResponseType, write_jsonl
 from evals.values.errors import InputError
 from harness.keys.compose import compose_command
-from harness.keys.evaluate import SUITES, DataKeys, path_of_suite
+from harness.keys.evaluate import SUITES, DataKeys, file_of_suite
 from harness.keys.members import Members
 from harness.report.exports import lm_eval_functions as functions
 from harness.runtime.console import Console
@@ -48,7 +48,7 @@ class ExportCapabilityKeys:
 class ExportConfig:
     out: str = "lm_eval_tasks"  # the folder that is written
     suites: list[str] = field(default_factory=list)  # names of suites
-    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE
+    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE, .part=PART
     data: DataKeys = field(default_factory=DataKeys)
     capability: ExportCapabilityKeys = field(default_factory=ExportCapabilityKeys)
     knowledge: str | None = None  # a sandbox world's folder of knowledge tasks
@@ -95,7 +95,8 @@ def export(overrides: Sequence[str], console: Console | None = None) -> int:
     config = compose_command("export", ExportConfig, overrides)
     console = console or Console()
     suites = [
-        load_suite(name, config.data.root, path_of_suite(config.suite_paths, name)) for name in config.suites
+        load_suite(name, config.data.root, **file_of_suite(config.suite_paths, name))
+        for name in config.suites
     ]
     tasks = [suite_task(suite, config.max_new_tokens) for suite in suites]
     found, notes = capability_tasks(config)
