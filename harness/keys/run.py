@@ -29,7 +29,8 @@ from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
 from trainers.models.sizes import ModelConfig
 from trainers.reward.weights import WeightsConfig
-from trainers.rl.config import Algorithm, PPOConfig, check_algorithm, check_groups
+from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
+from trainers.rl.recipe import owner_of, recipe_of
 from trainers.rl.renewal import RenewalConfig
 from trainers.rl.trackers import check_trackers
 from trainers.supervised.pretrain import PretrainConfig
@@ -134,14 +135,15 @@ class RunConfig(Recorded, Seed, Threads):
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    algorithm: Algorithm = Algorithm.PPO  # ppo, grpo, rloo or reinforce; their settings are those of ppo
+    algorithm: Algorithm = Algorithm.PPO  # ppo, grpo, rloo, reinforce, a2c or trpo; their settings are ppo's
     group_size: int = 8  # responses a prompt of GRPO and RLOO
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
+    trpo: TRPOConfig = field(default_factory=TRPOConfig)  # what TRPO has beside those of ppo
     renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
     vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; null: the trainer does
     processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
     launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate
-    trackers: list[str] = field(default_factory=list)  # where PPO's metrics are shown: tensorboard, ...
+    trackers: list[str] = field(default_factory=list)  # where training's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
 
@@ -208,21 +210,20 @@ class RunConfig(Recorded, Seed, Threads):
 
     def _check_algorithm(self) -> None:
         """What one algorithm alone has is refused beside another, which would silently leave it out."""
-        check_algorithm(self.algorithm, self.ppo)
-        grouped, is_ppo = self.algorithm in (Algorithm.GRPO, Algorithm.RLOO), self.algorithm is Algorithm.PPO
-        lacking = {
-            "renewal.every": (self.renewal.every > 0 and not is_ppo, "take algorithm=ppo"),
-            "vllm": (self.vllm is not None and not is_ppo, "take algorithm=ppo"),
-            "processes": (self.processes > 1 and not is_ppo, "take algorithm=ppo"),
-            "trackers": (bool(self.trackers) and not is_ppo, "take algorithm=ppo"),
-            "group_size": (self.group_size != RunConfig.group_size and not grouped, "take algorithm=grpo"),
+        recipe = recipe_of(self.algorithm, self)
+        recipe.check(self.ppo)
+        asked = {
+            "renewal.every": self.renewal.every > 0,
+            "vllm": self.vllm is not None,
+            "processes": self.processes > 1,
         }
-        for key, (is_asked, fix) in lacking.items():
-            if is_asked:
-                problem = f"{self.algorithm.value} has no such setting"
-                raise InputError(problem, field=key, fix=f"leave it out, or {fix}")
-        if grouped:
-            check_groups(self.algorithm, self.ppo, self.group_size)
+        for key in (key for key, is_asked in asked.items() if is_asked):
+            if key in recipe.lacks:
+                raise recipe.has_no(key)
+        own = {"group_size": RunConfig.group_size, "trpo": TRPOConfig()}
+        for key, default in own.items():
+            if getattr(self, key) != default and not hasattr(recipe, key):
+                raise recipe.has_no(key, instead=owner_of(key))
 
     def _check_renewal(self) -> None:
         if self.renewal.every and self.data.source is DataSource.REAL and self.renewal.labels is None:

@@ -11,13 +11,13 @@ from harness.keys.methods import Method
 from harness.keys.run import DataSource, RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import adapters_of
-from harness.pipeline.training import TRAIN, Origins, Training, check_labels
+from harness.pipeline.training import Origins, Training, check_labels, train_policy
 from harness.pipeline.worker import train_in_processes
 from harness.runtime.launch import launch_digest
 from harness.storage.store import Artifact
 from trainers.reward.terms import term_identity
 from trainers.rl.alarm import ALARM
-from trainers.rl.config import Algorithm
+from trainers.rl.recipe import module_of, recipe_of
 
 # They change memory, speed or how much a kill loses, never the result.
 WITHOUT_EFFECT = ("micro_batch_size", "save_every", "offload", "seed")
@@ -36,7 +36,7 @@ def reinforce(
 ) -> Artifact:
     """Train the method's policy from its SFT model by the run's algorithm, a critic from its reward model.
 
-    A killed PPO run goes on from its last saved state; the other algorithms begin anew.
+    A killed training goes on from its last saved state.
     """
     config = context.config
     label = f"{config.algorithm.value}: {method.name}"
@@ -56,22 +56,22 @@ def reinforce(
         settings["sampler"] = "vllm"
     if config.processes > 1:
         settings["launch"] = [config.processes, launch_digest(config.launch)]
-    grouped = config.algorithm in (Algorithm.GRPO, Algorithm.RLOO)
+    own = recipe_of(config.algorithm, config).identity
     with context.open_stage(
         label,
         config={
             "ppo": settings,
-            "group_size": config.group_size if grouped else None,
+            "group_size": own.pop("group_size", None),
             "terms": [term_identity(term) for term in method.terms],
             "safety_prompts": method.safety_prompts,
             "rulebook": context.rulebook.digest,
             **adapters_of(config.model),
+            **own,
         },
         inputs=inputs,
         modules=modules_of(config),
         glue=[__name__, "harness.pipeline.training"],
-        packages=["trl"] if grouped else [],
-        resumable=config.algorithm is Algorithm.PPO,
+        resumable=True,
     ) as work:
         if work.missing:
             origins = Origins(data, start, reward_model, grader, weights, judge, base)
@@ -81,25 +81,22 @@ def reinforce(
                 if config.processes > 1:
                     cost = train_in_processes(training)
                 else:
-                    TRAIN[config.algorithm](training)
+                    train_policy(training)
             work.results = _outcome(work.folder) | cost
     if config.renewal.every and config.renewal.labels:
         check_labels(Path(config.renewal.labels), work.artifact.path)
     return work.artifact
 
 
-_MODULES = {
-    Algorithm.PPO: "trainers.rl.ppo",
-    Algorithm.GRPO: "trainers.rl.group_relative",
-    Algorithm.RLOO: "trainers.rl.group_relative",
-    Algorithm.REINFORCE: "trainers.rl.reinforce",
-}
-
-
 def modules_of(config: RunConfig) -> list[str]:
     """What the stage's results depend on, beside this file."""
     is_sandbox = config.data.source is DataSource.SANDBOX
-    modules = [_MODULES[config.algorithm], "trainers.reward.terms", "trainers.rl.monitor"]
+    modules = [
+        "trainers.rl.loop",
+        module_of(config.algorithm),
+        "trainers.reward.terms",
+        "trainers.rl.monitor",
+    ]
     modules += ["harness.worlds.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
     if config.renewal.every:
         modules += ["trainers.rl.renewal", "trainers.supervised.reward_model", "trainers.models.sizes"]

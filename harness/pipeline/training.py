@@ -1,4 +1,4 @@
-"""One training of a policy: what it starts from, and how each algorithm is called."""
+"""One training of a policy: what it starts from, and how the run's algorithm is called."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
 from trainers.reward.reward import Reward
-from trainers.rl.config import Algorithm, PPOConfig
+from trainers.rl.config import PPOConfig
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
+from trainers.rl.recipe import recipe_of
 from trainers.rl.renewal import Label, Pair, RewardRenewals, labels_from_files
 from trainers.rl.rollout import Sampler
 
-Arguments = tuple[PreTrainedTokenizerBase, list[Prompt], Reward, PPOConfig, Path, Callable[[int], None]]
 USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
 
 
@@ -94,10 +94,6 @@ class Training:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.origins.start.path)
 
-    def arguments(self) -> Arguments:
-        """What every algorithm takes after its models: tokenizer, prompts, reward, settings, folder, progress."""
-        return self.tokenizer(), self.prompts(), self.reward(), self.settings, self.out, self.advance
-
     def policy(self, dtype: torch.dtype) -> PreTrainedModel:
         return load_causal_lm(self.origins.start.path, dtype)
 
@@ -122,27 +118,31 @@ def _who_pays_no_reward(training: Training) -> Grader:
     return oracle_grader(WorldFolder(training.origins.data.path).sandbox)
 
 
-def _ppo(training: Training) -> None:
+def train_policy(training: Training) -> None:
+    """Train by the run's algorithm; a killed training goes on from its last saved state."""
     from trainers.models.adapters import add_adapter
-    from trainers.rl.ppo import Models, Options, train_ppo
+    from trainers.rl.loop import Models, Options, train
 
     config = training.context.config
-    dtype, rank = config.model.precision.dtype, config.model.lora_rank
-    policy = add_adapter(training.policy(dtype), rank, config.seed, config.model.lora_layers)
+    recipe, model = recipe_of(config.algorithm, config), config.model
+    dtype, rank = model.precision.dtype, model.lora_rank
+    policy = add_adapter(training.policy(dtype), rank, config.seed, model.lora_layers)
     if torch.cuda.is_available():
         training.say(memory_line(training, policy))
-    critic = load_reward_model(training.origins.reward_model.path, dtype)
-    critic = add_adapter(critic, rank, config.seed, config.model.lora_layers)
+    critic = None
+    if recipe.has_critic:
+        critic = load_reward_model(training.origins.reward_model.path, dtype)
+        critic = add_adapter(critic, rank, config.seed, model.lora_layers)
     reference = None if rank else training.policy(dtype)
-    tokenizer, prompts, reward, settings, out, advance = training.arguments()
-    train_ppo(
-        Models(policy, critic, reference, tokenizer),
-        prompts,
-        reward,
-        settings,
-        out,
+    train(
+        recipe,
+        Models(policy, critic, reference, training.tokenizer()),
+        training.prompts(),
+        training.reward(),
+        training.settings,
+        training.out,
         Options(
-            advance,
+            training.advance,
             training.held_out,
             renewals(training) if config.renewal.every else None,
             _sampler(training),
@@ -160,7 +160,8 @@ def memory_line(training: Training, policy: PreTrainedModel) -> str:
     ids = prompt_set(prompts, tokenizer, (policy,), training.settings).ids
     device = torch.cuda.get_device_properties(torch.cuda.current_device())
     estimate = run_memory(policy, ids, training.settings)
-    return f"ppo: {training.method.name}: estimated to need {estimate} of {device.total_memory / GIB:.0f} GiB"
+    algorithm = training.context.config.algorithm.value
+    return f"{algorithm}: {training.method.name}: estimated to need {estimate} of {device.total_memory / GIB:.0f} GiB"
 
 
 def _sampler(training: Training) -> Sampler | None:
@@ -252,40 +253,3 @@ def annotators(context: Context, data: Artifact) -> Label:
         ]
 
     return label
-
-
-def _group_relative(training: Training) -> None:
-    from trainers.rl.group_relative import train_group_relative
-
-    config = training.context.config
-    train_group_relative(
-        config.algorithm,
-        training.policy(torch.float32),  # TRL trains float32 weights, under autocast on a GPU
-        *training.arguments(),
-        group_size=config.group_size,
-        lora_rank=config.model.lora_rank,
-        lora_layers=config.model.lora_layers,
-        held_out=training.held_out,
-    )
-
-
-def _reinforce(training: Training) -> None:
-    from trainers.models.adapters import add_adapter
-    from trainers.rl.reinforce import train_reinforce
-
-    config = training.context.config
-    dtype, rank = config.model.precision.dtype, config.model.lora_rank
-    train_reinforce(
-        add_adapter(training.policy(dtype), rank, config.seed, config.model.lora_layers),
-        training.policy(dtype),
-        *training.arguments(),
-        held_out=training.held_out,
-    )
-
-
-TRAIN: dict[Algorithm, Callable[[Training], None]] = {
-    Algorithm.PPO: _ppo,
-    Algorithm.GRPO: _group_relative,
-    Algorithm.RLOO: _group_relative,
-    Algorithm.REINFORCE: _reinforce,
-}

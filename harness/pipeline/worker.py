@@ -19,7 +19,7 @@ from evals.values.json_text import read_json
 from harness.keys.methods import chosen
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
-from harness.pipeline.training import TRAIN, Origins, Training
+from harness.pipeline.training import Origins, Training, train_policy
 from harness.runtime.console import Console
 from harness.runtime.launch import end_with_parent, run_in_processes, tell, telling_failures
 from harness.runtime.libraries import quiet_libraries
@@ -121,5 +121,5 @@ def main(path: str) -> None:
         config = training.context.config
         quiet_libraries(max(1, config.threads // config.processes))
         with Usage() as usage:
-            TRAIN[config.algorithm](training)
+            train_policy(training)
         tell(PEAK, round(usage.peak_memory_mb, 1))

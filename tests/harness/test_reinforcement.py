@@ -80,7 +80,7 @@ def test_a_method_is_watched_on_the_prompts_that_it_trains_on() -> None:
     assert sorted(p.id for p in prompts["rbr_ppo"]) == ["c", "r"]
 
 
-@pytest.mark.parametrize("overrides", [[], ["renewal.every=2"], ["algorithm=REINFORCE"]])
+@pytest.mark.parametrize("overrides", [[], ["renewal.every=2"], ["algorithm=REINFORCE"], ["algorithm=TRPO"]])
 def test_an_edit_recomputes_the_stages_that_use_it_alone(tmp_path: Path, overrides: list[str]) -> None:
     """A word of the console's, or a reader of a real data set, recomputed every policy."""
     for floor in ("evals", "trainers", "harness"):
@@ -142,7 +142,6 @@ def test_changed_labels_are_not_taken_for_those_that_were_used(tmp_path: Path) -
         (["trackers=[notepad]"], "trackers"),
         (["algorithm=GRPO", "ppo.kl_limit=3"], "ppo.kl_limit"),
         (["algorithm=GRPO", "group_size=7"], "group_size"),
-        (["algorithm=RLOO", "ppo.micro_batch_size=3"], "ppo.micro_batch_size"),
         (["ppo.max_new_tokens=4000"], "ppo.max_new_tokens"),
         (["ppo.minibatches=7"], "ppo.minibatches"),
     ],

@@ -17,7 +17,9 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTr
 
 from evals.values.conversation import Prompt, Response, user_prompt
 from trainers.reward.reward import Breakdown
-from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
+from trainers.rl.loop import train
+from trainers.rl.ppo import PPO, Models, Options, PPOConfig, train_ppo
+from trainers.rl.recipe import Recipe
 
 __all__ = ["BOS", "EOS", "PAD"]
 
@@ -124,25 +126,31 @@ class NoisyReward(TextReward):
         return Breakdown(total + 0.1 * noise, {"text": total})
 
 
-def train_noisily(out: Path, reward: Callable[[Sequence[Response]], Breakdown] | None = None) -> None:
+def train_noisily(
+    out: Path,
+    reward: Callable[[Sequence[Response]], Breakdown] | None = None,
+    recipe: Recipe | None = None,
+    **changes: Any,
+) -> None:
     """Twelve updates in `out`, a state after every second: the run that the resume tests interrupt."""
     torch.manual_seed(5)
     random.seed(5)
     np.random.seed(5)
     policy = eager_to_end()
-    config = PPOConfig(
-        updates=12,
-        batch_size=8,
-        max_new_tokens=6,
-        minibatches=2,
-        epochs=2,
-        learning_rate=1e-3,
-        critic_learning_rate=1e-3,
-        kl_controller="adaptive",
-        kl_horizon=100,
-        checkpoints=2,
-        save_every=2,
-    )
+    settings: dict[str, Any] = {
+        "updates": 12,
+        "batch_size": 8,
+        "max_new_tokens": 6,
+        "minibatches": 2,
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "critic_learning_rate": 1e-3,
+        "kl_controller": "adaptive",
+        "kl_horizon": 100,
+        "checkpoints": 2,
+        "save_every": 2,
+    }
+    recipe = recipe or PPO()
     prompts, reference = make_prompts(11), copy.deepcopy(policy)
-    models = Models(policy, make_critic(), reference, make_tokenizer())
-    train_ppo(models, prompts, reward or NoisyReward(), config, out)
+    models = Models(policy, make_critic() if recipe.has_critic else None, reference, make_tokenizer())
+    train(recipe, models, prompts, reward or NoisyReward(), PPOConfig(**(settings | changes)), out)

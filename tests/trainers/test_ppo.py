@@ -29,7 +29,8 @@ from evals.values.errors import InputError, UndecidableError
 from trainers.devices.processes import Processes
 from trainers.reward.reward import RewardModelTerm, SumOfTerms
 from trainers.rl import formulas
-from trainers.rl.learner import Learner, improve, minibatch_rows
+from trainers.rl.learner import Learner
+from trainers.rl.objectives import improve, minibatch_rows
 from trainers.rl.ppo import Options
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import micro_batches

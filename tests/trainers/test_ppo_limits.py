@@ -84,7 +84,7 @@ def test_stop_ends_the_run_where_the_limit_is_crossed(
 ) -> None:
     """The run went on, or left no policy for evaluation."""
     update = first_high(free)
-    with caplog.at_level(logging.WARNING, logger="trainers.rl.ppo"):
+    with caplog.at_level(logging.WARNING, logger="trainers.rl.loop"):
         rows, record = run(tmp_path, config(kl_limit=kl_between(free, update)))
     assert [{k: v for k, v in row.items() if k != "control/limit"} for row in rows] == free[:update]
     assert record["finished"] and record["updates"] == update

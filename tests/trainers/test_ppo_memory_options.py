@@ -26,7 +26,8 @@ from evals.models.load import load_causal_lm, load_reward_model
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
-from trainers.rl.learner import Learner, improve
+from trainers.rl.learner import Learner
+from trainers.rl.objectives import improve
 from trainers.rl.ppo import PPOConfig
 from trainers.rl.rollout import Experience, prompt_set, sample
 from trainers.rl.token_batch import LanguageModelPass, micro_batches

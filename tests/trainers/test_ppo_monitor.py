@@ -129,7 +129,7 @@ HELD_OUT = HeldOut(make_prompts(40, seed=9), Truth())
 
 def test_a_hacked_reward_raises_the_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The reward pays for one word; without a KL penalty nothing else is said any more."""
-    with caplog.at_level(logging.WARNING, logger="trainers.rl.ppo"):
+    with caplog.at_level(logging.WARNING, logger="trainers.rl.loop"):
         found = run(tmp_path, 0.0, HELD_OUT)
     measured = [row["update"] for row in found if "held_out/score" in row]
     assert measured == [1, 5, 10, 15, 20]

@@ -23,7 +23,7 @@ from evals.values.errors import InputError
 from trainers.devices.processes import Processes, current_processes, zero_stage
 from trainers.devices.zero import one_precision
 from trainers.rl.config import PPOConfig
-from trainers.rl.ppo import Options, _check_batch, _check_processes
+from trainers.rl.loop import Options, _check_batch, _check_processes
 
 PROGRAM = Path(__file__).parents[1] / "tiny" / "ppo_two_processes.py"
 ROOT = PROGRAM.parents[2]

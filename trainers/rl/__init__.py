@@ -1,1 +1,1 @@
-"""Reinforcement learning: PPO and what one reads with it; REINFORCE, GRPO and RLOO."""
+"""Reinforcement learning: one loop and what one reads with it; PPO, GRPO, RLOO, REINFORCE, A2C and TRPO."""

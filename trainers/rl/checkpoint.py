@@ -1,4 +1,4 @@
-"""What a PPO run writes: metrics, policies for evaluation, and states to go on from after a kill.
+"""What a run writes: metrics, policies for evaluation, and states to go on from after a kill.
 
 Folders appear whole: each is written under a temporary name, flushed to disk and renamed. A state
 holds a checksum of each of its files; one that does not match is left aside, with a warning, for
@@ -38,6 +38,7 @@ from trainers.models.adapters import plain_weights, save_plain
 from trainers.rl.alarm import KL_FACTOR, MAX_ROLLBACKS
 from trainers.rl.config import PPOConfig
 from trainers.rl.learner import Learner
+from trainers.rl.recipe import Recipe
 
 STATES_KEPT = 2
 
@@ -56,12 +57,14 @@ class RunFolder:
         prompt_ids: Sequence[Sequence[int]],
         tokenizer: PreTrainedTokenizerBase,
         processes: Processes,
+        recipe: Recipe | None = None,
     ) -> None:
         """Raises InputError when the folder holds a run with other settings or prompts."""
         self.path, self._config, self._tokenizer, self._processes = path, config, tokenizer, processes
         self._rows: list[str] = []
         prompts = hashlib.sha256(json.dumps([list(map(int, row)) for row in prompt_ids]).encode()).hexdigest()
         self._settings = {"config": dataclasses.asdict(config), "prompts": prompts}
+        self._settings |= recipe.identity if recipe is not None else {}
         path.mkdir(parents=True, exist_ok=True)
         self.finished = self._open()
         if self.finished and processes.is_main:  # A kill may have come before the last of them was dropped.
@@ -75,7 +78,8 @@ class RunFolder:
                 _write_text(record, _json(self._settings | {"finished": False}))
             return False
         found = read_json_object(record, fix="give an empty folder")
-        if {key: found.get(key) for key in self._settings} != json.loads(json.dumps(self._settings)):
+        asked = {key: value for key, value in found.items() if key not in ("finished", "updates", "events")}
+        if asked != json.loads(json.dumps(self._settings)):
             raise InputError(
                 "the folder holds a run with other settings or prompts",
                 path=self.path,
@@ -183,8 +187,9 @@ class RunFolder:
         self._write_checkpoint(learner)
 
     def finish(self, learner: Learner) -> None:
-        """Write the critic, mark the run as done and drop its states."""
-        self._write_model(learner.critic, "critic")
+        """Write the critic, where there is one, mark the run as done and drop its states."""
+        if learner.critic is not None:
+            self._write_model(learner.critic, "critic")
         if self._processes.is_main:
             ended = {"finished": True, "updates": learner.update, "events": learner.events}
             _write_text(self.path / "run.json", _json(self._settings | ended))
@@ -209,8 +214,8 @@ class RunFolder:
 
 def learner_tensors(learner: Learner, keep: bool = True) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Models and optimisers by name, one after another, whole; every process has to go through all of them."""
-    yield "policy", whole_tensors(_trained(learner.policy), keep)
-    yield "critic", whole_tensors(_trained(learner.critic), keep)
+    for name, model in learner.trained.items():
+        yield name, whole_tensors(_trained(model), keep)
     for name, optimizer in learner.optimizers.items():
         yield name, optimizer_tensors(optimizer, keep)
 
@@ -255,16 +260,16 @@ def load_state(folder: Path, learner: Learner, rank: int = 0) -> list[str]:
                 raise CorruptState(f"{name} is damaged")
         tensors = {
             name: load_file(folder / f"{name}.safetensors")
-            for name in ("policy", "critic", *learner.optimizers, "generators")
+            for name in (*learner.trained, *learner.optimizers, "generators")
         }
         rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptState(f"can not be read ({error})") from None
-    for name, model in (("policy", learner.policy), ("critic", learner.critic)):
+    for name, model in learner.trained.items():
         if _shapes(_trained(model)) != _shapes(tensors[name]):
             raise CorruptState(f"its {name} is a model of another shape")
-    _copy_into(_trained(learner.policy), tensors["policy"])
-    _copy_into(_trained(learner.critic), tensors["critic"])
+    for name, model in learner.trained.items():
+        _copy_into(_trained(model), tensors[name])
     for name, optimizer in learner.optimizers.items():
         set_optimizer_tensors(optimizer, tensors[name])
     learner.generator.set_state(tensors["generators"]["ppo"])

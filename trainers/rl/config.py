@@ -1,4 +1,4 @@
-"""The settings of PPO, checked when they are made."""
+"""The settings of PPO, which the other algorithms share, and of TRPO's own; checked when they are made."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, who
 
 
 class Algorithm(str, Enum):
-    """What a policy is trained by; all take the same reward, prompts and settings."""
+    """What a policy is trained by; all take the same reward, prompts and settings.
+
+    Each is the file of its name in this folder (`trainers.rl.recipe`).
+    """
 
     PPO = "ppo"
     GRPO = "grpo"
     RLOO = "rloo"
     REINFORCE = "reinforce"
+    A2C = "a2c"
+    TRPO = "trpo"
 
 
 class KLController(str, Enum):
@@ -109,44 +114,18 @@ class PPOConfig:
         ]
 
 
-def check_algorithm(algorithm: Algorithm, config: PPOConfig) -> None:
-    """Raises InputError for a setting of PPO that another algorithm would silently leave out.
+@dataclass
+class TRPOConfig:
+    """How far a round of TRPO goes, and how its step is found."""
 
-    What every algorithm but PPO goes without by its nature (a critic, GAE, and for REINFORCE epochs and
-    clipping) is not asked for by naming it in a configuration that PPO shares.
-    """
-    if algorithm is Algorithm.PPO:
-        return
-    asked = {
-        "minibatches": config.minibatches != 1,
-        "kl_controller": config.kl_controller is not KLController.FIXED,
-        "stop_kl": config.stop_kl is not None,
-        "kl_limit": config.kl_limit is not None,
-        "entropy_floor": config.entropy_floor is not None,
-        "shared_trunk": config.shared_trunk,
-        "offload": config.offload,
-    }
-    for name, is_asked in asked.items():
-        if is_asked:
-            fix = "leave it out, or take algorithm=ppo"
-            raise InputError(f"{algorithm.value} has no such setting", field=f"ppo.{name}", fix=fix)
+    max_kl: float = 0.01  # nats a token from the round's old policy, at most
+    damping: float = 0.1  # times the identity, added to the Fisher matrix
+    conjugate_steps: int = 10  # of conjugate gradient, two backward passes over the round each
+    backtracks: int = 10  # step lengths that are tried, each half the last; then the policy stays
 
-
-def check_groups(algorithm: Algorithm, config: PPOConfig, group_size: int) -> None:
-    """Raises InputError for what is asked of PPO and would be silently left out here."""
-    check_algorithm(algorithm, config)
-    if group_size < 2 or config.batch_size % group_size:
-        raise InputError(
-            f"is {group_size}; groups of it must fill batch_size {config.batch_size}",
-            field="group_size",
-            fix="choose a divisor of batch_size of at least 2",
-        )
-    if config.batch_size % min(config.micro_batch_size, config.batch_size):
-        raise InputError(
-            f"is {config.micro_batch_size}, which does not divide batch_size {config.batch_size}",
-            field="ppo.micro_batch_size",
-            fix="choose a divisor of batch_size",
-        )
+    def __post_init__(self) -> None:
+        ranges = {"max_kl damping": POSITIVE, "conjugate_steps backtracks": whole(1)}
+        check_ranges(self, "trpo", ranges)
 
 
 Choice = TypeVar("Choice", bound=Enum)

@@ -1,9 +1,10 @@
-"""The formulas of PPO for language models: pure functions of tensors.
+"""The formulas of PPO and its kin for language models: pure functions of tensors.
 
 Per-token tensors are [batch, time] with a boolean mask of the same shape, True on the tokens of the
 response (its EOS included); every formula ignores the rest. Sources: Schulman et al. 2017
 (arXiv 1707.06347) for the losses, 2015 (arXiv 1506.02438) for GAE, Ziegler et al. 2019
-(github.com/openai/lm-human-preferences) for the KL penalty and its controller.
+(github.com/openai/lm-human-preferences) for the KL penalty and its controller; an algorithm's own
+formulas name theirs.
 """
 
 from __future__ import annotations
@@ -93,12 +94,16 @@ def importance_weights(log_probs: Tensor, sampler_log_probs: Tensor, mask: Tenso
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss and its diagnostics, each summed over tokens; divide by the global token count."""
+    """A loss and its diagnostics, each summed over tokens; divide by the global token count.
+
+    `by_token` [batch, time] is the loss before it is summed, 0 in the padding.
+    """
 
     total: Tensor
     clipped: Tensor
     ratio: Tensor
     approx_kl: Tensor
+    by_token: Tensor
 
 
 def policy_loss(
@@ -119,6 +124,7 @@ def policy_loss(
         ((bounded > plain) & mask).sum(),
         torch.where(mask, ratio, 0.0).sum().detach(),
         0.5 * log_ratio.detach().square().sum(),
+        losses,
     )
 
 
@@ -134,6 +140,34 @@ def value_loss(
     losses = torch.where(mask, torch.maximum(plain, bounded), 0.0)
     # Within the range the two differ by rounding, which is no clipping.
     return 0.5 * losses.sum(), ((bounded > plain) & (moved.abs() > clip) & mask).sum()
+
+
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """-advantage * log-probability, summed over tokens: its gradient is Williams' (1992) estimate."""
+    return torch.where(mask, -advantages * log_probs, 0.0).sum()
+
+
+def leave_one_out(rewards: Tensor, scored: Tensor | None = None) -> Tensor:
+    """Each reward less the mean of its group's others [..., group] (arXiv 2402.14740, eq. 7).
+
+    0 for one that nothing compares with, and where it is not `scored`.
+    """
+    scored = torch.ones_like(rewards, dtype=torch.bool) if scored is None else scored
+    known, count = torch.where(scored, rewards, 0.0), scored.sum(-1, keepdim=True)
+    others = (known.sum(-1, keepdim=True) - known) / (count - 1).clamp(min=1)
+    return torch.where(scored & (count > 1), known - others, 0.0)
+
+
+def standardised(rewards: Tensor, scored: Tensor) -> Tensor:
+    """Each reward less its group's mean, by the group's deviation [..., group] (arXiv 2402.03300, section 4.1.2).
+
+    The deviation is the sample's, with 1e-4 added as in TRL. 0 for one that nothing compares with, and
+    where it is not `scored`.
+    """
+    known, count = torch.where(scored, rewards, 0.0), scored.sum(-1, keepdim=True)
+    centred = torch.where(scored, known - known.sum(-1, keepdim=True) / count.clamp(min=1), 0.0)
+    deviation = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    return torch.where(count > 1, centred / (deviation + 1e-4), 0.0)
 
 
 def adapted_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, responses: int) -> float:

@@ -195,23 +195,41 @@ class Experience:
     advantages: Tensor
 
 
+Estimate = Callable[[Tensor, Tensor, Tensor, PPOConfig, formulas.Reduce], tuple[Tensor, Tensor]]
+"""Advantages and returns from rewards, values and mask, [rows, time] each; unscored rows have no token in the mask."""
+
+
+def gae_estimate(
+    rewards: Tensor, values: Tensor, mask: Tensor, config: PPOConfig, reduce: formulas.Reduce
+) -> tuple[Tensor, Tensor]:
+    """Those of `formulas.gae`; advantages whitened over the tokens of all processes where settings say so."""
+    advantages, returns = formulas.gae(rewards, values, mask, config.gamma, config.lam)
+    if config.whiten_advantages:
+        advantages = formulas.whiten(advantages, mask, reduce)
+    return advantages, returns
+
+
 def judge_tokens(
     samples: Samples,
     breakdown: Breakdown,
     batches: Sequence[TokenBatch],
     policy: LanguageModelPass,
     reference: LanguageModelPass,
-    critic: CriticPass,
+    critic: CriticPass | None,
     kl_coef: float,
     config: PPOConfig,
     reduce: formulas.Reduce = formulas.identity,
+    estimate: Estimate | None = None,
 ) -> Experience:
-    """Reference log-probabilities, values, rewards and advantages of the rows in `batches`."""
+    """Reference log-probabilities, values, rewards and advantages of the rows in `batches`.
+
+    `kl_coef` is that of the reward. Without a critic values are 0; without `estimate` it is `gae_estimate`.
+    """
     scored = sorted(row for batch in batches for row in batch.rows.tolist())
     with torch.no_grad():
         old = old_log_probs(samples, batches, policy)
         reference_log_probs = reference_log_probs_of(reference, policy, batches, old)
-        values = over_batches(critic.values, batches, old)
+        values = torch.zeros_like(old) if critic is None else over_batches(critic.values, batches, old)
         mask = samples.mask.clone()
         mask[[row for row in range(len(mask)) if row not in set(scored)]] = False
         totals = torch.nan_to_num(torch.as_tensor(breakdown.total, dtype=torch.float32, device=old.device))
@@ -221,9 +239,7 @@ def judge_tokens(
         kl = formulas.kl_k1(old, reference_log_probs)
         rewards = torch.zeros_like(old)
         rewards[scored] = formulas.token_rewards(kl[scored], scores[scored], mask[scored], kl_coef)
-        advantages, returns = formulas.gae(rewards, values, mask, config.gamma, config.lam)
-        if config.whiten_advantages:
-            advantages = formulas.whiten(advantages, mask, reduce)
+        advantages, returns = (estimate or gae_estimate)(rewards, values, mask, config, reduce)
         if samples.elsewhere:
             advantages = advantages * formulas.importance_weights(old, samples.log_probs, mask, WEIGHT_CAP)
     return Experience(scored, mask, old, reference_log_probs, values, rewards, returns, advantages)
