@@ -19,7 +19,8 @@ usage: rbrbench COMMAND [key=value ...]
 """
 CLOSING = """
 `rbrbench COMMAND --help` lists the command's keys. Exit codes: 0 done, 1 a gate says no, 2 bad input or
-configuration, 3 too much is unscored or undecidable to answer, 70 a fault of rbrbench's own, 130 interrupted,
+configuration, 3 too much is unscored or undecidable to answer, or a
+budget is spent, 70 a fault of rbrbench's own, 130 interrupted,
 143 terminated. Where nobody reads standard output any more (`| head`) a command ends quietly."""
 HELP = ("-h", "--help")
 

@@ -17,8 +17,9 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades
 from evals.values.kinds import FromOutside, find_builder, is_outside
 
-if TYPE_CHECKING:  # it loads transformers
+if TYPE_CHECKING:  # the first loads transformers
     from evals.graders.question import GraderPrompt
+    from evals.models.spending import Meter
 
 Progress = Callable[[int], None]
 
@@ -64,7 +65,7 @@ class GraderSpec:
     """A grader that is not loaded yet: its kind, where it lies, or the server that is it.
 
     `name` is for tables and files; empty: the kind, of recorded grades the name in the file. `prompt` is how a
-    language model is asked; None: as it was trained, else after the response.
+    language model is asked; None: as it was trained, else after the response. `meter` counts what a server is asked.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class GraderSpec:
     server: GraderServerSettings | None = None
     name: str = ""
     prompt: GraderPrompt | None = None
+    meter: Meter | None = None
 
 
 def build_grader(

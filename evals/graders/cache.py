@@ -23,7 +23,7 @@ from evals.graders import Grader
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
-from evals.values.grades import Grades
+from evals.values.grades import Grades, Unscored
 from evals.values.json_text import CHECK, DamagedLine, checked_line, read_checked
 
 log = logging.getLogger(__name__)
@@ -142,12 +142,18 @@ class CachedGrader:
         self._batch_size = batch_size
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
-        """Grades [responses, propositions]; only what the cache lacks is graded, batch by batch."""
+        """Grades [responses, propositions]; only what the cache lacks is graded, batch by batch.
+
+        A grader whose answers come one by one (a server's) has each kept as it comes, and is asked once where two
+        responses are alike: a kill costs what was under way.
+        """
         self._cache.refresh()
         keys = self._keys(responses, propositions)
         values = np.array([[self._cache.get(key) for key in row] for row in keys]).reshape(
             len(responses), len(propositions)
         )
+        if hasattr(self._grader, "as_they_come"):
+            return self._one_by_one(responses, propositions, keys, values)
         reasons: dict[tuple[int, int], str] = {}
         for rows, columns in _missing(np.isnan(values), self._batch_size):
             grades = self._grader.grade([responses[i] for i in rows], [propositions[j] for j in columns])
@@ -155,6 +161,30 @@ class CachedGrader:
             reasons |= {(rows[i], columns[j]): reason for (i, j), reason in grades.reasons.items()}
             fresh = {keys[i][j]: values[i, j] for i in rows for j in columns if (i, j) not in reasons}
             self._cache.add(fresh)
+        return Grades(tuple(p.name for p in propositions), values, reasons)
+
+    def _one_by_one(
+        self,
+        responses: Sequence[Response],
+        propositions: Sequence[Proposition],
+        keys: Sequence[Sequence[str]],
+        values: np.ndarray,
+    ) -> Grades:
+        """Fills what is NaN in `values` [responses, propositions]."""
+        places: dict[str, list[tuple[int, int]]] = {}
+        for i, j in np.argwhere(np.isnan(values)).tolist():
+            places.setdefault(keys[i][j], []).append((i, j))
+        first = [(responses[i], propositions[j]) for (i, j), *_ in places.values()]
+        names, reasons = list(places), {}
+        for group in self._grader.as_they_come(first):  # type: ignore[attr-defined]
+            came = {names[place]: grade for place, grade in group}
+            self._cache.add({key: g for key, g in came.items() if not isinstance(g, Unscored)})
+            for key, grade in came.items():
+                for i, j in places[key]:
+                    if isinstance(grade, Unscored):
+                        reasons[i, j] = grade.reason
+                    else:
+                        values[i, j] = grade
         return Grades(tuple(p.name for p in propositions), values, reasons)
 
     def _keys(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> list[list[str]]:

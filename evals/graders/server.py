@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.chat_server import ChatServer
 from evals.models.server import GraderServerSettings
+from evals.models.spending import Meter
 from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
@@ -53,6 +54,7 @@ class ServerGrader:
         name: str = "server",
         prompt: GraderPrompt | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        meter: Meter | None = None,
     ) -> None:
         self.name = name
         self.config = config
@@ -63,7 +65,7 @@ class ServerGrader:
                 field="grader.prompt",
                 fix="use response_first with as_turn true",
             )
-        self._server = ChatServer(config, sleep)
+        self._server = ChatServer(config, sleep, meter)
         self._markers = marker_pattern(CHAT_MARKERS)
 
     @property
@@ -85,10 +87,17 @@ class ServerGrader:
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions], at most `concurrency` requests at a time."""
         pairs = [(response, proposition) for response in responses for proposition in propositions]
-        flat = list(self._server.map(lambda pair: self._grade_one(*pair), pairs))
+        came = dict(item for group in self.as_they_come(pairs) for item in group)
+        flat = [came[place] for place in range(len(pairs))]
         width = len(propositions)
         rows = [flat[i * width : (i + 1) * width] for i in range(len(responses))]
         return Grades.of([p.name for p in propositions], rows)
+
+    def as_they_come(
+        self, pairs: Sequence[tuple[Response, Proposition]]
+    ) -> Iterator[list[tuple[int, float | Unscored]]]:
+        """(place in `pairs`, grade) in groups as answers come in, so that each can be kept at once."""
+        yield from self._server.as_they_come(lambda pair: self._grade_one(*pair), pairs)
 
     def _grade_one(self, response: Response, proposition: Proposition) -> float | Unscored:
         completion = self._server.complete(
@@ -127,4 +136,4 @@ def _mass(pairs: Iterable[tuple[str, float]], word: str) -> float:
 
 def build(spec: GraderSpec, rulebook: Rulebook | None) -> ServerGrader:
     """Raises InputError where `spec` has no server."""
-    return ServerGrader(spec.server or GraderServerSettings(), spec.name or spec.kind)
+    return ServerGrader(spec.server or GraderServerSettings(), spec.name or spec.kind, meter=spec.meter)

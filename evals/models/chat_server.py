@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import openai
@@ -21,6 +22,7 @@ from openai.types.chat import ChatCompletion
 from evals.models.answer import LateAnswer, MalformedAnswer, read_object, within
 from evals.models.server import ServerSettings
 from evals.models.server_failure import Hopeless, describe, retry_after
+from evals.models.spending import Meter
 from evals.values.grades import Unscored
 
 Given = TypeVar("Given")
@@ -38,9 +40,14 @@ CANNOT_BE_READ = (ValueError, TypeError, LookupError, AttributeError, Arithmetic
 
 
 class ChatServer:
-    """One endpoint with its budget, shared by the threads that ask it."""
+    """One endpoint with its budget, shared by the threads that ask it; the budget is the meter's, if one is given."""
 
-    def __init__(self, config: ServerSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        config: ServerSettings,
+        sleep: Callable[[float], None] = time.sleep,
+        meter: Meter | None = None,
+    ) -> None:
         config.require()
         self.config = config
         self._key = os.environ.get(config.key_variable) or "no-key"
@@ -49,6 +56,7 @@ class ChatServer:
         self._lock = threading.Lock()
         self._clients: list[openai.OpenAI] = []  # those that nobody uses now
         self._hopeless = Hopeless(str(config.url), config.key_variable)
+        self._meter = meter or Meter(config)
         self._requests = 0
 
     @property
@@ -60,6 +68,36 @@ class ChatServer:
         """`ask` of each item, in their order, at most `concurrency` at a time."""
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             yield from pool.map(ask, items)
+
+    def as_they_come(
+        self, ask: Callable[[Given], Answer], items: Sequence[Given]
+    ) -> Iterator[list[tuple[int, Answer]]]:
+        """(place, `ask` of the item there) in groups, each of what has come since the last; who leaves early waits
+        for what is under way.
+        """
+        came: SimpleQueue[tuple[int, Answer | None, BaseException | None]] = SimpleQueue()
+
+        def run(place: int, item: Given) -> None:
+            try:
+                came.put((place, ask(item), None))
+            except BaseException as error:  # handed to the thread that waits
+                came.put((place, None, error))
+
+        pool = ThreadPoolExecutor(self.config.concurrency)
+        try:
+            for place, item in enumerate(items):
+                pool.submit(run, place, item)
+            left = len(items)
+            while left:
+                group = [came.get()]
+                while not came.empty():
+                    group.append(came.get())
+                left -= len(group)
+                if error := next((error for _, _, error in group if error is not None), None):
+                    raise error
+                yield [(place, answer) for place, answer, _ in group]  # type: ignore[misc]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def complete(self, messages: Sequence[Mapping[str, str]], **options: Any) -> Any:
         """A chat completion, as the client's own object; Unscored when every attempt has failed.
@@ -89,8 +127,10 @@ class ChatServer:
         for attempt in range(self.config.attempts):
             if hopeless := self._hopeless.reason():
                 return Unscored(hopeless)
-            if not self._spend():
-                return Unscored(f"the budget of {self.config.max_requests} requests is spent")
+            if over := self._meter.begin():
+                return Unscored(over)
+            with self._lock:
+                self._requests += 1
             try:
                 answer = self._ask_in_time(ask)
             except RETRIED as error:
@@ -104,6 +144,7 @@ class ChatServer:
                 return Unscored(describe(error, self._key))
             else:
                 self._hopeless.succeeded()
+                self._meter.answered(getattr(answer, "usage", None))
                 return answer
         attempts = self.config.attempts
         return Unscored(f"{reason}, {attempts} time{'s' if attempts > 1 else ''}")
@@ -136,13 +177,6 @@ class ChatServer:
     def _give_back(self, client: openai.OpenAI) -> None:
         with self._lock:
             self._clients.append(client)
-
-    def _spend(self) -> bool:
-        with self._lock:
-            if self.config.max_requests and self._requests >= self.config.max_requests:
-                return False
-            self._requests += 1
-            return True
 
     def _delay(self, attempt: int, error: Exception) -> float:
         """Exponential with jitter, so that waiting clients do not come back all at once."""

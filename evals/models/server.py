@@ -63,6 +63,23 @@ class GraderServerSettings(ServerSettings):
         check_ranges(self, self.PLACE, {"top_logprobs": whole(1), "min_mass": SHARE})
 
 
+@dataclass
+class Budgeted:
+    """What one may spend on a server, beside its `max_requests`; a mixin of ServerSettings."""
+
+    max_tokens: int = 0  # budget of tokens, asked and answered together, by the server's count; 0: none
+    prompt_price: float = 0.0  # of a million tokens of requests; with it the cost is shown
+    completion_price: float = 0.0  # of a million tokens of answers
+
+    PLACE: ClassVar[str] = "server"
+
+    def __post_init__(self) -> None:
+        if isinstance(self, ServerSettings):
+            super().__post_init__()  # type: ignore[misc]
+        ranges = {"max_tokens": whole(0), "prompt_price completion_price": NOT_NEGATIVE}
+        check_ranges(self, self.PLACE, ranges)
+
+
 def check_address(url: str) -> None:
     """Raises InputError for what can be no server's address, and for one that holds a password."""
     fix = "give http://host:port/v1 or https://..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
-from evals.models.server import GraderServerSettings
+from evals.models.server import Budgeted, GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
 from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader
@@ -16,8 +16,8 @@ TRAINED = "trained"
 
 
 @dataclass
-class PayingServer(GraderServerSettings):
-    """Of grader.kind=server."""
+class PayingServer(Budgeted, GraderServerSettings):
+    """Of grader.kind=server. Budgets count what all runs of this name have asked, one after the other."""
 
     PLACE: ClassVar[str] = "grader.server"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from evals.models.server import ServerSettings
+from evals.models.server import Budgeted, ServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import POSITIVE, Range, check_ranges, whole
 
@@ -13,8 +13,8 @@ MODEL, SERVER = "language_model", "server"
 
 
 @dataclass
-class WriterServer(ServerSettings):
-    """Of writer.kind=server."""
+class WriterServer(Budgeted, ServerSettings):
+    """Of writer.kind=server. Budgets count what all runs of this name have asked, one after the other."""
 
     PLACE: ClassVar[str] = "writer.server"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from evals.rules.rulebook import Rulebook
 from harness.keys.run import RunConfig
+from harness.pipeline.spending import Spender
 from harness.runtime.console import Console
 from harness.storage.provenance import module_versions
 from harness.storage.store import Artifact, Store, Work
@@ -25,6 +26,10 @@ class Context:
     console: Console
     rulebook: Rulebook
     done: list[tuple[str, Artifact]] = field(default_factory=list)
+    spender: Spender = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spender = Spender(self.config, self.console.say)
 
     @contextmanager
     def open_stage(
@@ -49,6 +54,7 @@ class Context:
             yield work
         self.done.append((label, work.artifact))
         self.console.finished(label, work.artifact, figure(work.artifact.results))
+        self.spender.tell()
 
     def stage(
         self,

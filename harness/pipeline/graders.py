@@ -1,4 +1,4 @@
-"""Stages 3 to 5: the grader that pays the reward, the judge that reports, and both against gold labels."""
+"""Stages 3 and 4: the grader that pays the reward, trained here or chosen, and the judge that reports."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from evals.graders import Grader, GraderSpec, build_grader, grade_in_batches
+from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
-from evals.graders.calibration import MEAN, calibrate, gold_labels
-from evals.graders.encoder import UNLEARNED
+from evals.graders.calibration import gold_labels
 from evals.models.folder import check_folder
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
+from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook
-from evals.values.csv_rows import read_csv, write_csv
-from evals.values.errors import InputError, UndecidableError
-from evals.values.grades import Grades, Unscored
+from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.keys.graders import GRADER_KINDS, AskedBy
-from harness.keys.payer import PayingServer
+from harness.keys.payer import PayerKeys, PayingServer
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
+from harness.pipeline.spending import PaidGrader, meter_of
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, is_plain_encoder, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
-CALIBRATION = "calibration.csv"
 UNSEEN = "unseen.json"  # of a grader that was fitted to the labels that measure it
 HERE = "."  # the path of a grader that lies in its stage's own folder
 FOLDS = 5  # of the prompts of the labels that an encoder is fitted to
@@ -81,12 +79,7 @@ def chosen_grader(context: Context) -> Artifact:
 
     def build(out: Path) -> dict[str, Any]:
         with context.console.stage(GRADER, total=None, unit="graders"):
-            described = {
-                "kind": keys.kind,
-                "path": keys.path,
-                "asked_by": keys.asked_by.value,
-                "server": asdict(keys.server) if keys.kind == "server" else {},
-            }
+            described = _described(keys)
             made = named_grader(described, context.rulebook)
         write_json(out / DESCRIPTION, {**described, "identity": getattr(made, "identity", "")})
         return {}
@@ -100,7 +93,9 @@ def chosen_grader(context: Context) -> Artifact:
             "content": content_of(str(keys.path)),
             "asked_by": keys.asked_by,
             "rulebook": context.rulebook.digest,
-            "server": None if server is None else [server.model, server.revision or server.url],
+            "server": None
+            if server is None
+            else [server.model, server.revision or server.url, server.top_logprobs, server.min_mass],
         },
         inputs={},
         modules=["evals.graders"],
@@ -158,12 +153,12 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
     )
 
 
-def named_grader(described: Mapping[str, Any], rulebook: Rulebook) -> Grader:
+def named_grader(described: Mapping[str, Any], rulebook: Rulebook, meter: Meter | None = None) -> Grader:
     """The grader of a run's keys, as its stage keeps them. Raises InputError for what does not load."""
     server = PayingServer(**described["server"])
     asked_by = AskedBy(described["asked_by"])
     spec = spec_of(described["kind"], described["path"], server, asked_by, rulebook, GRADER)
-    return build_grader(spec, rulebook, GRADER_KINDS)
+    return build_grader(replace(spec, meter=meter), rulebook, GRADER_KINDS)
 
 
 def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:
@@ -177,19 +172,33 @@ def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:
 
 def asked_grader(context: Context, artifact: Artifact) -> Grader:
     """The same; a chosen one stands behind the cache of grades, so that nothing is asked, or paid, twice."""
+    keys = context.config.grader
+    if artifact.stage == GRADER and keys.kind == "server":
+        return _paid_server(context)
     grader = load_grader(artifact, context.rulebook)
     if not (artifact.path / DESCRIPTION).is_file() or not getattr(grader, "identity", None):
         return grader
-    return CachedGrader(grader, GradeCache(context.store.root.parent / GRADES))
+    return CachedGrader(grader, _cache(context))
 
 
-def _unseen(grader: Artifact) -> Grades | None:
-    """What a grader that was fitted to the gold labels says of each without having seen its prompt."""
-    if not (grader.path / UNSEEN).is_file():
-        return None
-    kept = read_json_object(grader.path / UNSEEN)
-    rows = [[Unscored(UNLEARNED) if p is None else float(p) for p in row] for row in kept["grades"]]
-    return Grades.of(kept["propositions"], rows)
+def _paid_server(context: Context) -> Grader:
+    """As the keys say today: how it is asked, and what may be spent, may have changed since its stage was made."""
+    meter = meter_of(context.config, context.config.grader.server)
+    grader = named_grader(_described(context.config.grader), context.rulebook, meter)
+    return PaidGrader(CachedGrader(grader, _cache(context)), meter, context.spender)
+
+
+def _cache(context: Context) -> GradeCache:
+    return GradeCache(context.store.root.parent / GRADES)
+
+
+def _described(keys: PayerKeys) -> dict[str, Any]:
+    return {
+        "kind": keys.kind,
+        "path": keys.path,
+        "asked_by": keys.asked_by.value,
+        "server": asdict(keys.server) if keys.kind == "server" else {},
+    }
 
 
 def _no_labels() -> InputError:
@@ -197,67 +206,4 @@ def _no_labels() -> InputError:
         "is an encoder that nothing was fitted to, and the data bring no labels",
         field="grader.path",
         fix="give labels, data.gold=[FILE], or the folder that rbrbench gold left of a fitted one",
-    )
-
-
-UNMEASURED = (
-    "grader: the data have no gold labels, so nobody knows how often the grader that pays is right; "
-    "give data.gold=[FILE]"
-)
-
-
-def check_grader_is_good(context: Context, gold: Artifact) -> None:
-    """Says what could not be measured. Raises UndecidableError for a grader that is right too rarely to be paid by.
-
-    A proposition counts where either value has at least `grader.few` labels.
-    """
-    keys, rows = context.config.grader, read_csv(gold.path / CALIBRATION, ("proposition", "n", "n_positive"))
-    known = [row.values for row in rows if row.values["proposition"] != MEAN]
-    measured = [
-        row
-        for row in known
-        if min(int(row["n_positive"]), int(row["n"]) - int(row["n_positive"])) >= keys.few
-    ]
-    if len(measured) < len(known):
-        names = ", ".join(str(row["proposition"]) for row in known if row not in measured)
-        context.console.say(f"grader: too few gold labels of either value to measure {names}")
-    if not measured or keys.anyway:
-        return
-    values = {str(row["proposition"]): float(row["balanced_accuracy"]) for row in measured}
-    mean = sum(values.values()) / len(values)
-    if mean < keys.least_balanced_accuracy:
-        worst = ", ".join(
-            f"{name} {value:.2f}" for name, value in sorted(values.items(), key=lambda v: v[1])[:5]
-        )
-        raise UndecidableError(
-            f"grader: its balanced accuracy on gold labels is {mean:.3f}, below grader.least_balanced_accuracy "
-            f"{keys.least_balanced_accuracy:g}, and a reward of it would teach its errors (worst: {worst}); take "
-            "another grader or rulebook, lower the limit, or say grader.anyway=true"
-        )
-
-
-def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifact:
-    """Accuracy and calibration on gold labels, by proposition; writes calibration.csv."""
-
-    def build(out: Path) -> dict[str, Any]:
-        propositions = list(context.rulebook.propositions.values())
-        labelled = WorldFolder(data.path).labelled(GOLD)
-        with context.console.stage(f"gold: {grader.stage}", total=len(labelled), unit="responses") as advance:
-            grades = _unseen(grader)
-            if grades is None:
-                responses = [row.response for row in labelled]
-                asked = asked_grader(context, grader)
-                grades = grade_in_batches(asked, responses, propositions, progress=advance)
-        rows = calibrate(grader.stage, grades, labelled)
-        write_csv(out / CALIBRATION, rows)
-        mean = next(row for row in rows if row["proposition"] == MEAN)
-        return {name: mean[name] for name in ("accuracy", "balanced_accuracy", "majority")}
-
-    return context.stage(
-        f"gold: {grader.stage}",
-        build,
-        config={"rulebook": context.rulebook.digest},
-        inputs={"data": data, "grader": grader},
-        modules=["evals.graders.calibration", "evals.graders.language_model"],
-        packages=["scipy"],
     )

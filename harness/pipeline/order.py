@@ -10,14 +10,12 @@ from harness.keys.data import DataSource
 from harness.keys.methods import Data, Method, chosen
 from harness.pipeline.completions import write_completions
 from harness.pipeline.context import Context
+from harness.pipeline.gold import UNMEASURED, check_grader_is_good, measure_grader
 from harness.pipeline.graders import (
     GRADER,
     JUDGE,
-    UNMEASURED,
-    check_grader_is_good,
     chosen_grader,
     fitted_encoder,
-    measure_grader,
     train_grader_stage,
 )
 from harness.pipeline.judging import (

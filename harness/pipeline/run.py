@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import yaml
 
+from evals.models.server import WHICH, Budgeted, ServerSettings
 from evals.rules.check import require_sound
 from evals.rules.rulebook import load_rulebook
 from evals.values.clusters import AUTO
@@ -31,8 +32,10 @@ from harness.pipeline.given_model import check_given_model
 from harness.pipeline.graders import check_payer
 from harness.pipeline.judging import check_capability, check_evaluation
 from harness.pipeline.order import run_stages
+from harness.pipeline.spending import spending_record
 from harness.record.evaluation import MEASURED, Evaluation, measured
 from harness.record.manifest import Kind
+from harness.record.run import SPENDING
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical, digest
@@ -46,6 +49,8 @@ STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 NOT_CONTENT = ("name", "results")
 LONGEST_VARIANT = 180  # bytes: a file is named by the method, the variant and an ending, in at most 255
 AFTERWARDS = ("baseline", "compare_anyway")  # of `evaluation`: they change no response and no judgement
+# Of a server: how it is asked, and what may be spent on it.
+HOW_ASKED = {f.name for kind in (ServerSettings, Budgeted) for f in fields(kind)} - {*WHICH}
 LAST = "Methods are compared with the baseline by their last checkpoints."
 MEAN = "Methods are compared by the mean of their checkpoints, those of one seed."
 
@@ -209,6 +214,7 @@ def _describe(
             "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
             "notes": list(dict.fromkeys([*parts[0].world.get("notes", []), *notes])),
             **limits,
+            **({SPENDING: spent} if (spent := spending_record(configs[0])) else {}),
             MEASURED: measured([model for part in parts for model in part.models]),
         },
     )
@@ -220,6 +226,8 @@ def _content(config: RunConfig) -> dict[str, object]:
     values["evaluation"] = {k: v for k, v in values["evaluation"].items() if k not in AFTERWARDS}
     if config.evaluation.cluster == AUTO:  # results from before there was such a key keep their owner
         del values["evaluation"]["cluster"]
+    for role in (values["grader"], values["writer"]):
+        role["server"] = {key: value for key, value in role["server"].items() if key not in HOW_ASKED}
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from evals.graders import Grader, grade_in_batches
 from evals.judges.string_match import is_refusal
+from evals.models.spending import Meter
 from evals.rules.wanted import Wanted, request_for, wanted_completions
 from evals.suites import Suite
 from evals.values.conversation import LabelledResponse, Message, Prompt, Response, ResponseType
@@ -24,6 +25,7 @@ from harness.keys.evaluate import DecodingKeys, LocalKeys
 from harness.keys.writer import SERVER
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of
+from harness.pipeline.spending import check_budget, meter_of
 from harness.storage.digest import digest
 from harness.storage.store import Artifact
 from harness.subjects.local_model import LocalModel
@@ -85,13 +87,17 @@ def written_by_model(
     """
     rulebook, keys = context.rulebook, context.config.writer
     orders = orders_for(context, prompts)
-    model = writing_model(context, base)
+    meter = meter_of(context.config, keys.asked_server) if keys.kind == SERVER else None
+    model = writing_model(context, base, meter)
     waiting = orders
     for _ in range(1 + keys.again):
         if not waiting:
             break
         suite = OneByOne("completions", tuple(order.question() for order in waiting), ())
         outcomes = responses_of(model, suite, context.store.root.parent / WRITTEN, context.console)
+        context.spender.tell()
+        if meter is not None:
+            check_budget(meter)
         _take_in(rulebook, grader, waiting, outcomes)
         waiting = [order for order in waiting if order.end != GOT]
     unanswered = [order.reason for order in orders if order.end == UNANSWERED]
@@ -112,12 +118,12 @@ def orders_for(context: Context, prompts: Sequence[Prompt]) -> list[Order]:
     return orders
 
 
-def writing_model(context: Context, base: Artifact) -> Model:
+def writing_model(context: Context, base: Artifact, meter: Meter | None) -> Model:
     """The writer of the keys: a server, a model of its own, or the run's."""
     config, keys = context.config, context.config.writer
     decoding = DecodingKeys(keys.max_new_tokens, keys.temperature, batch_size=keys.batch_size)
     if keys.kind == SERVER:
-        return ServerModel("writer", keys.asked_server, decoding, config.seed)
+        return ServerModel("writer", keys.asked_server, decoding, config.seed, meter)
     local = LocalKeys(keys.path or str(base.path), config.model.precision.value)
     return LocalModel("writer", local, decoding, config.seed, None)
 

@@ -35,6 +35,7 @@ from harness.storage.whole_folder import check_whole
 
 JsonRow = Mapping[str, Any]
 WRITING = "writing.csv"
+SPENDING = "spending"  # of the manifest: what was asked of servers, by the group of their keys
 
 
 @dataclass(frozen=True)

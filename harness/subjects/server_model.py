@@ -11,6 +11,7 @@ from typing import Any
 from evals.models.answer import refusal_of, text_of
 from evals.models.chat_server import ChatServer
 from evals.models.server import ServerSettings
+from evals.models.spending import Meter
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
 from evals.values.grades import Unscored
@@ -29,8 +30,16 @@ class ServerModel:
 
     template = "the server's own"
 
-    def __init__(self, name: str, keys: ServerSettings, decoding: DecodingKeys, seed: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        keys: ServerSettings,
+        decoding: DecodingKeys,
+        seed: int,
+        meter: Meter | None = None,
+    ) -> None:
         self.name, self._keys, self._decoding, self._seed = name, keys, decoding, seed
+        self._meter = meter
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -53,7 +62,7 @@ class ServerModel:
     @cached_property
     def _server(self) -> ChatServer:
         """One client for all suites, so that the budget is one."""
-        return ChatServer(self._keys)
+        return ChatServer(self._keys, meter=self._meter)
 
     def _outcome(self, prompt: Prompt, sample: int) -> Outcome:
         limit, temperature = self._decoding.max_new_tokens, self._decoding.temperature

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_world import OwnServer, own_world
+from own_world import OwnServer, own_world, until_completions
 from tiny_servers import in_a_thread
 
 from evals.rules.rulebook import load_rulebook
@@ -21,17 +21,13 @@ from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
 from harness.keys.methods import Data
 from harness.keys.run import compose_run
-from harness.pipeline.completions import WRITING, write_completions
-from harness.pipeline.context import Context
-from harness.pipeline.language_models import demonstrations_for, given_base
-from harness.pipeline.order import grader_of
-from harness.pipeline.world import make_data
+from harness.pipeline.completions import WRITING
+from harness.pipeline.language_models import demonstrations_for
 from harness.pipeline.writer import COLUMNS
 from harness.record.run import ResultsFolder
 from harness.report.document import Table
 from harness.report.of_run import run_document
-from harness.runtime.console import Console
-from harness.storage.store import Artifact, Store
+from harness.storage.store import Artifact
 from harness.worlds.folder import SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 
 # --- what is asked for ---------------------------------------------------------------------------
@@ -67,20 +63,6 @@ def test_a_request_has_the_conversation_and_the_propositions_words() -> None:
 
 
 # --- a server that writes ------------------------------------------------------------------------
-
-
-def stages(overrides: list[str], screen: io.StringIO | None = None) -> tuple[Artifact, Artifact]:
-    """The artifacts of the data and of the completions of a run that ends there."""
-    config = compose_run(overrides)
-    context = Context(
-        config,
-        Store(Path(config.results) / ".store"),
-        Console(screen or io.StringIO()),
-        load_rulebook(config.rulebook_path),
-    )
-    data = make_data(context)
-    base = given_base(context)
-    return data, write_completions(context, data, base, grader_of(context, data, base))
 
 
 def by_server(url: str) -> list[str]:
@@ -119,7 +101,7 @@ def test_each_class_is_asked_for_again_and_labelled_by_what_it_is(tmp_path: Path
     screen = io.StringIO()
     with in_a_thread(OwnServer(spoil=misbehaves)) as server:
         overrides = [*own_world(tmp_path), *by_server(server.url), "writer.again=2"]
-        data, completions = stages(overrides, screen)
+        data, completions = until_completions(overrides, screen)
         found = {(row["response_type"], row["asked_for"]): row for row in table(completions)}
         hard = found["hard_refuse", "disallowed_completion"]
         assert [hard[c] for c in ("completions", "got", "declined", "requests")] == ["3", "2", "1", "5"]
@@ -140,7 +122,7 @@ def test_each_class_is_asked_for_again_and_labelled_by_what_it_is(tmp_path: Path
         assert ideal == {row.response.text for row in mine} and ideal
         asked = Counter(server.asked)
         again = [o for o in overrides if o != "writer.again=2"] + ["writer.again=3", "seed=0"]
-        stages(again)
+        until_completions(again)
         new = Counter(server.asked) - asked
         # One more try of what declined, and those that had no answer, from the first of their tries on.
         assert sum(1 for body in new if "logprobs" not in body and "bank note" in body) == 1
@@ -151,10 +133,10 @@ def test_a_writer_that_is_gone_ends_the_run_and_loses_nothing(tmp_path: Path) ->
         overrides = [*own_world(tmp_path), *by_server(server.url)]
         server.spoil = lambda body: None if body.get("logprobs") or len(server.asked) < 5 else 500
         with pytest.raises(UndecidableError, match="asked of the writer and got no answer"):
-            stages(overrides)
+            until_completions(overrides)
         server.spoil = lambda body: None
         before = Counter(server.asked)
-        _, completions = stages(overrides)
+        _, completions = until_completions(overrides)
         assert {row["no_answer"] for row in table(completions)} == {"0"}
         answered = [body for body, times in before.items() if list(before).index(body) < 4]
         assert all(server.asked[body] == 1 for body in answered)
@@ -171,7 +153,7 @@ def test_a_model_in_process_writes(tmp_path: Path) -> None:
         ]
         overrides = [o for o in overrides if not o.startswith("writer.server")]
         try:
-            _, completions = stages(overrides)
+            _, completions = until_completions(overrides)
         except UndecidableError as error:
             assert "no prompt has completions of two classes" in str(error)
         else:

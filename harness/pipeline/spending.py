@@ -1,0 +1,125 @@
+"""What a run asks of servers, and may: counted beside the store by the name of the run, shown, and recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evals.graders import Grader
+from evals.models.server import Budgeted, ServerSettings
+from evals.models.spending import Meter, Spending
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Response
+from evals.values.errors import UndecidableError
+from evals.values.grades import Grades
+from harness.keys.run import RunConfig
+from harness.keys.shared import file_name
+
+SPENT = ".spent"  # under the root of results: what each run has asked, by name and server
+INTERVAL = 15.0  # seconds between two lines about what was spent
+
+
+def meter_of(config: RunConfig, settings: ServerSettings) -> Meter:
+    """The meter of one of the run's servers."""
+    place = settings.PLACE
+    name = f"{file_name(config.name)}.{place.partition('.')[0]}.jsonl"
+    return Meter(settings, Path(config.results) / SPENT / name, place)
+
+
+def meters_of(config: RunConfig) -> Iterator[Meter]:
+    """One for each server that the run asks."""
+    for kind, settings in (
+        (config.grader.kind, config.grader.server),
+        (config.writer.kind, config.writer.server),
+    ):
+        if kind == "server":
+            yield meter_of(config, settings)
+
+
+def check_budget(meter: Meter) -> None:
+    """Raises UndecidableError where a request was not sent for a budget's sake."""
+    if not meter.refused:
+        return
+    keys = f"{meter.place}.max_tokens" if "tokens" in meter.refused else f"{meter.place}.max_requests"
+    raise UndecidableError(
+        f"{meter.place}: {meter.refused} ({described(meter)}); what was answered is kept, and the same command with "
+        f"another {keys}= goes on from there"
+    )
+
+
+def described(meter: Meter) -> str:
+    """`1,234 of 5,000 requests, 23,456 tokens (20,000 asked, 3,456 answered), cost 0.12`."""
+    spent, settings = meter.spending, meter.settings
+    most = settings.max_tokens if isinstance(settings, Budgeted) else 0
+    tokens = f"{_of(spent.tokens, most)} tokens"
+    parts = [f"{_of(spent.requests, settings.max_requests)} requests"]
+    parts.append(f"{tokens} ({spent.prompt_tokens:,} asked, {spent.completion_tokens:,} answered)")
+    if spent.uncounted:
+        parts.append(f"{spent.uncounted:,} answers without a count of tokens")
+    if (cost := spent.cost(settings)) is not None:
+        parts.append(f"cost {cost:.4g}")
+    return ", ".join(parts)
+
+
+def _of(count: int, most: int) -> str:
+    return f"{count:,} of {most:,}" if most else f"{count:,}"
+
+
+def spending_record(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """By group of keys, for the manifest."""
+    found = {}
+    for meter in meters_of(config):
+        spent = meter.spending
+        found[meter.place] = {
+            "said": described(meter),
+            "requests": spent.requests,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "uncounted": spent.uncounted,
+            "cost": spent.cost(meter.settings),
+        }
+    return found
+
+
+@dataclass
+class Spender:
+    """Says what was spent, where it is more than at the last time; `clock` in seconds."""
+
+    config: RunConfig
+    say: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    _said: dict[str, Spending] = field(default_factory=dict)
+    _last: float = 0.0
+
+    def tell(self, least: float = 0.0) -> None:
+        """One line a server, but not within `least` seconds of the last ones."""
+        if self.clock() - self._last < least:
+            return
+        for meter in meters_of(self.config):
+            spent = meter.spending
+            if spent != self._said.get(meter.place, Spending()):
+                self._said[meter.place] = spent
+                self._last = self.clock()
+                self.say(f"{meter.place}: {described(meter)}")
+
+
+class PaidGrader:
+    """A server's grader: says what was spent on the way, and raises UndecidableError once a budget is.
+
+    What was answered before is kept by the cache that it stands before.
+    """
+
+    def __init__(self, grader: Grader, meter: Meter, spender: Spender) -> None:
+        self.name = grader.name
+        self.identity = getattr(grader, "identity", "")
+        self.prompt = getattr(grader, "prompt", None)
+        self._grader, self._meter, self._spender = grader, meter, spender
+
+    def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
+        grades = self._grader.grade(responses, propositions)
+        self._spender.tell(INTERVAL)
+        check_budget(self._meter)
+        return grades
