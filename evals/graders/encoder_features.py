@@ -139,7 +139,8 @@ def stack_blocks(
     features: EncoderFeatures, states: np.ndarray, words: np.ndarray, responses: Sequence[Response]
 ) -> np.ndarray:
     """The head's inputs [responses, features]: scaled states, words, response type."""
-    types = [[float(r.prompt.response_type == t) for t in ResponseType] for r in responses]
+    kinds = [r.prompt.response_type for r in responses]
+    types = [[float(t is not None and t.like is one) for one in ResponseType] for t in kinds]
     return np.concatenate(
         [features.state_scale * states, words, features.type_scale * np.array(types, dtype=np.float64)],
         axis=1,

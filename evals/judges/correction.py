@@ -115,12 +115,12 @@ class _Sample:
         self.per_prompt = len(judged) / len(counts) if counts else 1.0
 
     def few(self, kinds: Sequence[ResponseType], verdict: Verdict) -> LabelledFew:
-        places = [i for i, judgement in enumerate(self.judged) if judgement.response_type in kinds]
+        places = [i for i, judgement in enumerate(self.judged) if judgement.response_type.like in kinds]
         human = [self.labels.human[i] for i in places]
         told = self.labels.probabilities
         drawn, clusters = [None if told is None else told[i] for i in places], self.clusters
         return LabelledFew(
-            np.array([GROUP_OF[self.judged[i].response_type] for i in places]),
+            np.array([GROUP_OF[self.judged[i].response_type.like] for i in places]),
             np.array([_number(verdict(self.judged[i])) for i in places]),
             np.array([math.nan if label is None else _number(verdict(label)) for label in human]),
             np.array([1.0 if p is None else 1 / p for p in drawn]),

@@ -20,7 +20,7 @@ from typing import Any
 
 from evals.rules.propositions import Condition, Polarity, Proposition
 from evals.rules.rulebook_file import read_parts
-from evals.values.conversation import ResponseType
+from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
 
 MOST_LITERALS = 1000  # of one condition over simple propositions
@@ -47,9 +47,8 @@ class Rulebook:
 
     @property
     def response_types(self) -> tuple[ResponseType, ...]:
-        """Response types that have completion classes, in the order of the enumeration."""
-        used = {t for by_type in self.classes.values() for t in by_type}
-        return tuple(t for t in ResponseType if t in used)
+        """Response types that have completion classes: the paper's in their order, then one's own."""
+        return tuple(types_in_order(t for by_type in self.classes.values() for t in by_type))
 
     def expand(self, condition: Mapping[str, bool] | str) -> Condition:
         """Rewrite a condition, or one proposition by name, over simple propositions only."""

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from evals.rules.propositions import Polarity, Proposition
-from evals.values.conversation import ResponseType
+from evals.values.conversation import KINDS, ResponseType
 from evals.values.errors import InputError
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
 
 SECTIONS = (
     "prompt_template",
+    "response_types",
     "completion_class_order",
     "completion_classes",
     "derived_propositions",
@@ -19,6 +20,7 @@ SECTIONS = (
 )
 CLASS_PREFIX = "class:"  # of the features that stand for classes
 MOST = {"simple_propositions": 1000, "derived_propositions": 5000, "completion_classes": 500}
+OWN_TYPES = "response_types"
 DEEPEST = 100  # derived propositions inside each other
 
 
@@ -33,12 +35,15 @@ def read_parts(path: Path) -> dict[str, Any]:
     )
     reader.distinct(simple, derived)
     names = {*simple, *derived}
+    types = reader.own_types(top)
     conditions = {name: reader.condition(derived, name, names) for name in derived}
     reader.refuse_circles(conditions, derived)
+    by_class = {name: reader.completion_class(classes, name, names, types) for name in classes}
+    reader.all_used(top, types, by_class)
     return {
         "propositions": {name: reader.proposition(simple, name) for name in simple},
         "derived": conditions,
-        "classes": {name: reader.completion_class(classes, name, names) for name in classes},
+        "classes": by_class,
         "class_order": reader.order(top, classes),
         "prompt_template": reader.template(top),
         "path": path,
@@ -185,7 +190,7 @@ class _Reader:
             visit(name, ())
 
     def completion_class(
-        self, classes: LocatedMapping, name: str, known: set[str]
+        self, classes: LocatedMapping, name: str, known: set[str], types: dict[str, ResponseType]
     ) -> dict[ResponseType, dict[str, bool]]:
         body = classes[name]
         if not isinstance(body, LocatedMapping):
@@ -194,15 +199,51 @@ class _Reader:
             )
         by_type: dict[ResponseType, dict[str, bool]] = {}
         for key in body:
-            by_type[self.response_type(body, key)] = self.condition(body, key, known)
+            by_type[self.response_type(body, key, types)] = self.condition(body, key, known)
         return by_type
 
-    def response_type(self, body: LocatedMapping, key: str) -> ResponseType:
+    def own_types(self, top: LocatedMapping) -> dict[str, ResponseType]:
+        """Types of one's own by name, of `response_types: {NAME: KIND}`."""
+        section = top.get(OWN_TYPES)
+        if section is None:
+            return {}
+        if not isinstance(section, LocatedMapping):
+            fix = f"write {OWN_TYPES}: {{NAME: KIND}}, KIND one of {', '.join(KINDS)}"
+            self.fail("is not a mapping", fix, top.lines[OWN_TYPES], OWN_TYPES)
+        found: dict[str, ResponseType] = {}
+        for name, kind in section.items():
+            line, field = section.lines[name], f"{OWN_TYPES}.{name}"
+            if name in {t.value for t in ResponseType}:
+                self.fail("is the paper's own", "give yours another name", line, field)
+            try:
+                found[name] = ResponseType.own(str(name), str(kind))
+            except ValueError:
+                fix = f"use a name of letters, digits and '_', and a kind of {', '.join(KINDS)}"
+                self.fail(f"is {str(kind)[:60]!r}", fix, line, field)
+        if len(set(found.values())) < len(found):
+            self.fail("a name stands twice", "name each type once", top.lines[OWN_TYPES], OWN_TYPES)
+        return found
+
+    def all_used(
+        self,
+        top: LocatedMapping,
+        types: dict[str, ResponseType],
+        classes: dict[str, dict[ResponseType, dict[str, bool]]],
+    ) -> None:
+        for name, own in types.items():
+            if not any(own in by_type for by_type in classes.values()):
+                line = top[OWN_TYPES].lines[name]
+                self.fail(f"no completion class has '{name}'", "add it to the classes", line, OWN_TYPES)
+
+    def response_type(self, body: LocatedMapping, key: str, types: dict[str, ResponseType]) -> ResponseType:
+        if key in types:
+            return types[key]
         try:
             return ResponseType(key)
         except ValueError:
-            known = ", ".join(t.value for t in ResponseType)
-            self.fail(f"unknown response type '{key}'", f"use one of {known}", body.lines[key], key)
+            known = ", ".join([*(t.value for t in ResponseType), *types])
+            fix = f"use one of {known}, or say its kind: {OWN_TYPES}: {{{key}: KIND}}, KIND of {', '.join(KINDS)}"
+            self.fail(f"unknown response type '{key}'", fix, body.lines[key], key)
 
     def order(self, top: LocatedMapping, classes: LocatedMapping) -> tuple[str, ...]:
         field, line = "completion_class_order", top.lines.get("completion_class_order")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
-from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl
+from evals.values.conversation import Prompt, Row, read_jsonl
 
 FILE = "train.jsonl"
 
@@ -32,7 +32,7 @@ def _prompt(row: Row) -> Prompt:
     prompt = row.prompt()
     if prompt.messages[-1].role != "user":
         raise row.error("prompt", "does not end with a user's message", "end the prompt with the user's turn")
-    if prompt.response_type not in tuple(ResponseType):
+    if prompt.response_type is None:
         raise row.error("response_type", "is missing", "add it")
     return prompt
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,21 +31,71 @@ Item = TypeVar("Item")
 
 
 class ResponseType(str, Enum):
-    """What a safety prompt asks of the model (paper, section 3)."""
+    """What a safety prompt asks of the model: the paper's four (section 3), and those of one's own.
+
+    One of one's own is written `KIND:NAME`, the kind one of KINDS. A rulebook says the kind once, and data that are
+    read with it name the type alone.
+    """
 
     COMPLY = "comply"
     HARD_REFUSE = "hard_refuse"
     SAFE_REFUSE_1 = "safe_refuse_1"
     SAFE_REFUSE_2 = "safe_refuse_2"
 
+    @classmethod
+    def _missing_(cls, value: object) -> ResponseType | None:
+        """Types of one's own are made when they are first named, one object each."""
+        kind, _, name = str(value).partition(":")
+        if kind not in KINDS or not OWN_NAME.fullmatch(name):
+            return None
+        made = str.__new__(cls, value)
+        made._name_ = made._value_ = str(value)
+        found = cls._value2member_map_.setdefault(made._value_, made)
+        assert isinstance(found, ResponseType)
+        return found
+
+    @classmethod
+    def own(cls, name: str, kind: str) -> ResponseType:
+        """The type `name` of the kind; both as people write them. Raises ValueError for no kind, and for no name."""
+        return cls(f"{_plain(kind)}:{_plain(name)}")
+
+    @property
+    def label(self) -> str:
+        """The name without its kind."""
+        return self.value.rpartition(":")[2]
+
+    @property
+    def like(self) -> ResponseType:
+        """The paper's type of this kind: itself, for one of the paper's."""
+        kind, is_own, _ = self.value.partition(":")
+        return KINDS[kind] if is_own else self
+
     @property
     def is_refusal(self) -> bool:
-        return self is not ResponseType.COMPLY
+        return self.like is not ResponseType.COMPLY
 
     @classmethod
     def parse(cls, name: str) -> ResponseType:
         """Accept `hard_refuse` and the released files' `Hard Refuse`. Raises ValueError."""
-        return cls(name.strip().lower().replace(" ", "_"))
+        return cls(_plain(name))
+
+
+KINDS: Mapping[str, ResponseType] = {
+    "refuse": ResponseType.HARD_REFUSE,
+    "refuse_softly": ResponseType.SAFE_REFUSE_2,
+    "answer": ResponseType.COMPLY,
+}
+OWN_NAME = re.compile(r"[^\W\d]\w*")
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
+def types_in_order(types: Iterable[ResponseType]) -> list[ResponseType]:
+    """Each once: the paper's in their order, then one's own by kind and name."""
+    paper, given = list(ResponseType), set(types)
+    return [t for t in paper if t in given] + sorted(given - {*paper})
 
 
 @dataclass(frozen=True)

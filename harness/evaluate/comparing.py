@@ -198,7 +198,7 @@ def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedD
             found[metric] = paired_share_difference(list(a), list(b), clusters=clusters)
         except UndecidableError:
             continue
-    if all(response_type == ResponseType.COMPLY.value for response_type in types):
+    if not any(ResponseType.parse(name).is_refusal for name in types):
         # Prompts to answer have no F1, and no safety by judges that tell refusals only, which is always 100 %.
         if len(found) == 2 and all(value != 0 for side in columns["not_unsafe"] for value in side):
             del found["not_unsafe"]

@@ -32,11 +32,16 @@ def asked_suites(keys: JudgingKeys, root: str | None) -> list[Suite]:
 
 def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:
     """Raises InputError for settings that do not fit the judge."""
+    return {name: asked_judge(keys, name) for name in keys.judges}
+
+
+def asked_judge(keys: JudgingKeys, name: str) -> Judge:
+    """One of them alone. Raises InputError for settings that do not fit it."""
     with keys.as_typed():
-        settings = {name: keys.settings_of_judge(name) for name in keys.judges}
-        if {given.get("kind", name) for name, given in settings.items()} - LIGHT:
+        settings = keys.settings_of_judge(name)
+        if settings.get("kind", name) not in LIGHT:
             no_progress_bars()
-        return {name: build_judge(name, given) for name, given in settings.items()}
+        return build_judge(name, settings)
 
 
 def on_suite(judge: Judge, suite: Suite) -> Judge:

@@ -141,8 +141,12 @@ def _few_notes(pairs: Sequence[tuple[Judged, Labels]]) -> list[str]:
     few: dict[str, int] = {}
     for one, labels in pairs:
         for suffix, kinds in GROUPS.items():
-            there = [label for label in labels.human if label is not None and label.response_type in kinds]
-            if len(there) < ENOUGH_LABELS and any(p.response_type in kinds for p in one.suite.prompts):
+            there = [
+                label for label in labels.human if label is not None and label.response_type.like in kinds
+            ]
+            if len(there) < ENOUGH_LABELS and any(
+                p.response_type and p.response_type.like in kinds for p in one.suite.prompts
+            ):
                 few[f"{one.model} on {one.suite.name}{suffix} ({len(there)})"] = len(there)
     if not few:
         return []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from evals.values.clusters import PLURAL, PROMPT
+from evals.values.conversation import KINDS
 from harness.keys.methods import METHODS, Method
 from trainers.rl.config import Algorithm
 
@@ -177,7 +178,9 @@ def _candidates(line: str, width: int, other: str) -> Iterator[str]:
 
 
 def plain(name: str) -> str:
-    """`hard_refuse` as people write it: hard refuse."""
+    """`hard_refuse` as people write it: hard refuse; a response type of one's own with its kind."""
+    kind, is_own, own = name.partition(":")
+    name = f"{own} ({kind})" if is_own and kind in KINDS else name
     return shorten(name.replace("_", " "), 40)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.values.conversation import ResponseType
+from evals.values.conversation import ResponseType, types_in_order
 from evals.values.grades import Grades
 from harness.gate.rewards import RewardSide
 from harness.subjects.completions import CompletionSet
@@ -68,7 +68,7 @@ def class_moves(completions: CompletionSet, baseline: RewardSide, candidate: Rew
         if before is not None and after is not None and before != after:
             counts.setdefault((response_type, before, after), Counter())[completions.classes[i]] += 1
     moves = [Move(*key, sum(truly.values()), dict(truly.most_common())) for key, truly in counts.items()]
-    order = list(ResponseType)
+    order = types_in_order(m.response_type for m in moves)
     return sorted(moves, key=lambda m: (order.index(m.response_type), -m.count, m.before, m.after))
 
 

@@ -106,18 +106,22 @@ class _Asked:
     together: bool = False
 
 
+def _is_soft(group: TrialGroup) -> bool:
+    return group.response_type is not None and group.response_type.like in SOFT_REFUSE
+
+
 def _asked(
     groups: Sequence[TrialGroup], changes: Sequence[PairedChange], config: RegressConfig
 ) -> list[_Asked]:
     """Each group by itself, but soft refusals with fewer than `least_prompts` by both kinds together."""
     soft: dict[str, list[Errors]] = {}
     for group in groups:
-        if group.response_type in SOFT_REFUSE and group.completion_class is None:
+        if _is_soft(group) and group.completion_class is None:
             soft.setdefault(group.measure, []).append(group.errors)
     found = []
     for group, change in zip(groups, changes, strict=True):
         alone = _Asked(change.prompts, change.upper)
-        few = group.response_type in SOFT_REFUSE and change.prompts < least_prompts(config)
+        few = _is_soft(group) and change.prompts < least_prompts(config)
         if few and len(both := soft.get(group.measure, [])) > 1:
             errors = Errors(*(sum(getattr(e, f.name) for e in both) for f in fields(Errors)))
             alone = _Asked(errors.prompts, rise_limit(errors, config.level), together=True)

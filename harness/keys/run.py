@@ -50,6 +50,10 @@ __all__ = [
 ]
 
 
+STRING_MATCH = "string_match"
+RECORDED = ("recorded", "human")  # kinds of judges that know what was judged before
+
+
 @dataclass
 class RunCardKeys(CardKeys):
     """As evaluate's, and by default no judge is measured."""
@@ -75,6 +79,7 @@ class EvaluationConfig(JudgingKeys):
     correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
     cluster: str = TOLD
     comparisons: bool = False  # of every two methods, in comparisons.csv; with a baseline, of each with that
+    monitored_by: str | None = None  # judge of held-out looks: one of judges, string_match; null: own
     graded_samples: int = 60  # prompts whose responses are kept with the grades and rewards they get; 0: none
     max_new_tokens: int = 40  # limit of a response
     batch_size: int = 128  # responses at once; changes speed only
@@ -84,11 +89,24 @@ class EvaluationConfig(JudgingKeys):
         "max_new_tokens batch_size": whole(1),
     }
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name, place = self.monitored_by, "evaluation.monitored_by"
+        if name is None:
+            return
+        if name not in (STRING_MATCH, *self.judges):
+            known = ", ".join(dict.fromkeys((STRING_MATCH, *self.judges)))
+            fix = f"use one of {known}, or name it in evaluation.judges=[...] too"
+            raise InputError(f"{name!r} is no judge of this run", field=place, fix=fix)
+        if self.settings_of_judge(name).get("kind", name) in RECORDED:
+            problem = f"{name!r} knows recorded responses alone, and these are new"
+            raise InputError(problem, field=place, fix="name a judge that reads any response")
+
 
 # What a run measures in any case.
 EVALUATION = "evaluation"
 OWN_SUITE = {DataSource.SANDBOX: "sandbox", DataSource.REAL: "xstest", DataSource.FILES: EVALUATION}
-ORACLE, AUTO, STRING_MATCH = "oracle", "auto", "string_match"
+ORACLE, AUTO = "oracle", "auto"
 OWN_JUDGES = {
     DataSource.SANDBOX: (ORACLE, AUTO),
     DataSource.REAL: (STRING_MATCH, AUTO),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.conversation import read_jsonl
+from harness.evaluate.judging import asked_judge
 from harness.keys.methods import Method
 from harness.keys.run import DataSource, RunConfig
 from harness.pipeline.context import Context
@@ -52,6 +53,8 @@ def reinforce(
     if config.renewal.every:
         inputs["base"] = base
         settings["renewal"] = asdict(config.renewal)
+    if name := config.evaluation.monitored_by:
+        settings["monitored_by"] = asked_judge(config.evaluation, name).identity
     if config.vllm:
         settings["sampler"] = "vllm"
     if config.processes > 1:

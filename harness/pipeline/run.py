@@ -33,6 +33,7 @@ from harness.pipeline.graders import check_payer
 from harness.pipeline.judging import check_capability, check_evaluation
 from harness.pipeline.order import run_stages
 from harness.pipeline.spending import spending_record
+from harness.pipeline.world import check_data
 from harness.record.evaluation import MEASURED, Evaluation, measured
 from harness.record.manifest import Kind
 from harness.record.run import SPENDING
@@ -105,7 +106,8 @@ def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | Non
 
 
 def check_rules(config: RunConfig) -> None:
-    """Raises InputError for rules that leave some response without a class, and for a grader that cannot be asked.
+    """Raises InputError for rules that leave some response without a class, for bad data, and for a grader that
+    cannot be asked.
 
     Of one's own data: rules that are shipped with a world are checked by its tests.
     """
@@ -113,6 +115,7 @@ def check_rules(config: RunConfig) -> None:
         return
     rulebook = load_rulebook(config.rulebook_path)
     require_sound(rulebook)
+    check_data(config, rulebook)
     check_payer(config, rulebook)
 
 
@@ -228,6 +231,8 @@ def _content(config: RunConfig) -> dict[str, object]:
         del values["evaluation"]["cluster"]
     for role in (values["grader"], values["writer"]):
         role["server"] = {key: value for key, value in role["server"].items() if key not in HOW_ASKED}
+    if config.evaluation.monitored_by is None:
+        del values["evaluation"]["monitored_by"]
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}
 
 

@@ -63,17 +63,21 @@ def grade_samples(
                 grades = (
                     [{}] * len(rows) if asked is None else propositions_of(asked, context.rulebook, responses)
                 )
+                # Of suites that ask for what the rules say nothing of, there is no reward to tell.
+                ruled = [i for i, r in enumerate(responses) if _is_ruled(r.prompt, context.rulebook)]
+                place = {i: at for at, i in enumerate(ruled)}
                 paid = None
-                if responses and (kind := method.reward_model) is not None:
+                if ruled and (kind := method.reward_model) is not None:
                     parts = (reward_models[kind], grader, weights.get(kind))
-                    paid = reward_for(context, method, data, *parts)(responses)
+                    paid = reward_for(context, method, data, *parts)([responses[i] for i in ruled])
                 for i, row in enumerate(rows):
                     said = {
                         "method": method.name,
                         **dict(zip(KEY, key_of(row), strict=True)),
                         "grades": grades[i],
                     }
-                    made.append(said | ({"reward": reward_of(paid, i)} if paid is not None else {}))
+                    told = {} if paid is None or i not in place else {"reward": reward_of(paid, place[i])}
+                    made.append(said | told)
                 advance(len(rows))
         write_jsonl(out / FILE, made)
         return {"responses": len(made)}
@@ -138,10 +142,13 @@ def _spread(items: Sequence[Any]) -> list[Any]:
 def propositions_of(
     grader: Grader, rulebook: Rulebook, responses: Sequence[Response]
 ) -> list[dict[str, float | None]]:
-    """Of each response, {proposition of its type: its probability}; None where the grader gave no number."""
+    """Of each response, {proposition of its type: its probability}; None where the grader gave no number, and nothing
+    of a type that the rulebook has no classes for.
+    """
     found: list[dict[str, float | None]] = [{} for _ in responses]
-    types = dict.fromkeys(r.prompt.response_type for r in responses if r.prompt.response_type is not None)
-    for kind in types:
+    types = dict.fromkeys(r.prompt.response_type for r in responses)
+    for kind in (kind for kind in types if kind in rulebook.response_types):
+        assert kind is not None
         rows = [i for i, response in enumerate(responses) if response.prompt.response_type is kind]
         names = rulebook.propositions_for(kind)
         asked = [rulebook.propositions[name] for name in names]
@@ -149,6 +156,10 @@ def propositions_of(
         for place, i in enumerate(rows):
             found[i] = {name: _number(value) for name, value in zip(names, grades[place], strict=True)}
     return found
+
+
+def _is_ruled(prompt: Prompt, rulebook: Rulebook) -> bool:
+    return prompt.response_type is None or prompt.response_type in rulebook.response_types
 
 
 def reward_of(paid: Breakdown, row: int) -> dict[str, Any]:

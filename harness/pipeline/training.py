@@ -11,14 +11,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Grader
-from evals.judges.string_match import StringMatchJudge
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.models.sampling import Decoding
 from evals.values.conversation import Comparison, Prompt, ResponseType
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
+from harness.evaluate.judging import asked_judge
 from harness.keys.methods import Method
-from harness.keys.run import DataSource
+from harness.keys.run import STRING_MATCH, DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.language_models import comparisons_for, reward_model_on
@@ -69,14 +69,19 @@ class Training:
     def held_out(self) -> HeldOut:
         """The prompts of the gold labels: held-out topics, and not the suite that is reported.
 
-        Of one's own data: prompts that were kept apart, judged by the string matcher.
+        Of one's own data: prompts that were kept apart, judged by the string matcher, where no judge is named.
         """
-        if self.origins.judge is None:
-            prompts = asked_on_the_way(WorldFolder(self.origins.data.path), self.method.safety_prompts)
-            return HeldOut(prompts, lambda responses: verdict_scores(StringMatchJudge(), responses))
-        rulebook, labelled = self.context.rulebook, WorldFolder(self.origins.data.path).labelled(GOLD)
-        seed, grader = self.context.config.seed, _who_pays_no_reward(self)
-        prompts = held_out_prompts(labelled, rulebook, self.method.safety_prompts, seed)
+        keys, folder = self.context.config.evaluation, WorldFolder(self.origins.data.path)
+        rulebook, safety = self.context.rulebook, self.method.safety_prompts
+        own = self.origins.judge is None
+        if own:
+            prompts = asked_on_the_way(folder, safety)
+        else:
+            prompts = held_out_prompts(folder.labelled(GOLD), rulebook, safety, self.context.config.seed)
+        if own or keys.monitored_by:
+            judge = asked_judge(keys, keys.monitored_by or STRING_MATCH)
+            return HeldOut(prompts, lambda responses: verdict_scores(judge, responses))
+        grader = _who_pays_no_reward(self)
         return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))
 
     def reward(self, reward_model: Artifact | None = None) -> Reward:
@@ -105,7 +110,7 @@ def asked_on_the_way(folder: WorldFolder, safety_prompts: bool) -> list[Prompt]:
     known = [
         replace(p, response_type=p.response_type or ResponseType.COMPLY) for p in folder.held_out_prompts()
     ]
-    return [p for p in known if safety_prompts or p.response_type is ResponseType.COMPLY]
+    return [p for p in known if safety_prompts or not (p.response_type and p.response_type.is_refusal)]
 
 
 def _who_pays_no_reward(training: Training) -> Grader:

@@ -7,6 +7,7 @@ from typing import Any
 
 from evals.models.folder import context_of
 from evals.models.load import load_tokenizer
+from evals.rules.rulebook import Rulebook
 from harness.evaluate.judging import asked_suites
 from harness.keys.data import DataConfig, DataSource, TooLong
 from harness.keys.run import RunConfig
@@ -17,7 +18,7 @@ from harness.storage.store import Artifact
 from harness.worlds.folder import WorldFolder
 from harness.worlds.mixture.files import files_of
 from harness.worlds.mixture.parts import given_parts, sources_of
-from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, write_mixture
+from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, read_parts, write_mixture
 from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sources import real_digest, write_real_world
 
@@ -94,6 +95,11 @@ def _mixture(context: Context) -> Artifact:
         inputs={},
         modules=["harness.worlds.mixture"],
     )
+
+
+def check_data(config: RunConfig, rulebook: Rulebook) -> None:
+    """Raises InputError for the first bad row, source or prompt of one's own data, before the first stage."""
+    fit_prompts(read_parts(config.data, config.seed, rulebook), room_for(config))
 
 
 def room_for(config: RunConfig) -> Room:

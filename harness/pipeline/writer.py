@@ -18,7 +18,14 @@ from evals.judges.string_match import is_refusal
 from evals.models.spending import Meter
 from evals.rules.wanted import Wanted, request_for, wanted_completions
 from evals.suites import Suite
-from evals.values.conversation import LabelledResponse, Message, Prompt, Response, ResponseType
+from evals.values.conversation import (
+    LabelledResponse,
+    Message,
+    Prompt,
+    Response,
+    ResponseType,
+    types_in_order,
+)
 from evals.values.grades import check_unscored
 from harness.evaluate.respond import responses_of
 from harness.keys.evaluate import DecodingKeys, LocalKeys
@@ -186,7 +193,8 @@ def counted_orders(orders: Sequence[Order]) -> list[dict[str, Any]]:
     for order in orders:
         tries[order.kind, order.wanted.completion_class] += order.tries
     rows = []
-    for kind, name in sorted(tries, key=lambda key: (list(ResponseType).index(key[0]), key[1])):
+    types = types_in_order(kind for kind, _ in tries)
+    for kind, name in sorted(tries, key=lambda key: (types.index(key[0]), key[1])):
         by_end = {end: ends[kind, name, end] for end in ENDS}
         head = {"response_type": kind.value, "asked_for": name, "completions": sum(by_end.values())}
         rows.append({**head, **by_end, "requests": tries[kind, name]})

@@ -217,7 +217,7 @@ def _shares(rows: Iterable[JsonRow], judge: str, cluster: str) -> PromptShares:
         if clusters is not None:
             clusters[id] = str(row.get(cluster, id))
         for name, verdict in SHARES.items():
-            if name == "not_overrefuse" and judgement.response_type is not ResponseType.COMPLY:
+            if name == "not_overrefuse" and judgement.response_type.is_refusal:
                 continue
             value = verdict(judgement)
             verdicts[name].setdefault(id, []).append(math.nan if value is None else float(value))

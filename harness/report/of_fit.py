@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.values.conversation import ResponseType
+from evals.values.conversation import ResponseType, types_in_order
 from evals.values.metrics_table import MetricRow
 from harness.findings.wording import REWARDS, distinct_labels, percent, plain, points
 from harness.record.reward_rows import TABLES, WORST
@@ -199,7 +199,7 @@ def _error(error: MetricRow) -> Cell:
 
 
 def _fits(weights: JsonRow) -> Table:
-    kinds = [kind.value for kind in ResponseType if kind.value in weights["fits"]]
+    kinds = [kind.value for kind in types_in_order(map(ResponseType, weights["fits"]))]
     rows = tuple(
         TableRow(plain(k), _fit_cells(weights["fits"][k], weights["weights"].get(k, {}))) for k in kinds
     )

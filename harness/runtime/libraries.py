@@ -17,6 +17,8 @@ def quiet_libraries(threads: int) -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # TRL sets an option by a name that transformers is about to drop.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.training_args")
+    # PEFT reads a property of the model that it wraps by a name that transformers is about to drop.
+    warnings.filterwarnings("ignore", category=FutureWarning, message="`is_gradient_checkpointing`")
     import datasets
 
     set_threads(threads)

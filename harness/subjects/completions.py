@@ -22,6 +22,7 @@ from evals.values.conversation import (
     messages_as_json,
     read_jsonl,
     read_labelled,
+    types_in_order,
 )
 from evals.values.errors import InputError
 from harness.keys.compose import CONF
@@ -88,8 +89,7 @@ class CompletionSet:
 
     @property
     def response_types(self) -> list[ResponseType]:
-        present = set(self.types)
-        return [t for t in ResponseType if t in present]
+        return types_in_order(self.types)
 
 
 @dataclass(frozen=True)

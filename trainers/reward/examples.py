@@ -14,7 +14,7 @@ from evals.graders import Grader, grade_in_batches
 from evals.rules.features import Features, features
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, ResponseType, read_jsonl, write_jsonl
+from evals.values.conversation import LabelledResponse, ResponseType, read_jsonl, types_in_order, write_jsonl
 from evals.values.errors import InputError
 from evals.values.grades import Grades, check_unscored
 from trainers.reward.reward import Reward
@@ -103,7 +103,7 @@ def fit_examples(
         if (response_type := item.response.prompt.response_type) is not None:
             groups.setdefault(response_type, []).append(row)
     made = []
-    for response_type in (t for t in ResponseType if t in groups):
+    for response_type in types_in_order(groups):
         rows = groups[response_type]
         classes = tuple(_class_of(rulebook, response_type, labelled[row]) for row in rows)
         made.append(

@@ -16,7 +16,7 @@ import numpy as np
 from evals.graders import Grader
 from evals.rules.features import Features, feature_names, features
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import Response, ResponseType
+from evals.values.conversation import Response, ResponseType, types_in_order
 from evals.values.errors import InputError
 from trainers.reward.reward_weights import RewardWeights, check_weights
 
@@ -263,4 +263,4 @@ def _rows_by_type(responses: Sequence[Response]) -> dict[ResponseType, list[int]
     for row, response in enumerate(responses):
         if response.prompt.response_type is not None:
             groups.setdefault(response.prompt.response_type, []).append(row)
-    return {t: groups[t] for t in ResponseType if t in groups}
+    return {t: groups[t] for t in types_in_order(groups)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from evals.rules.features import Features, feature_names
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import ResponseType
+from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
 from evals.values.json_text import read_json
 from trainers.reward.boosted_trees import RegressionTree, TreeEnsemble
@@ -55,7 +55,7 @@ class RewardWeights:
     @property
     def response_types(self) -> tuple[ResponseType, ...]:
         """Response types that have weights or trees."""
-        return tuple(t for t in ResponseType if t in self.by_type or t in self.trees)
+        return tuple(types_in_order([*self.by_type, *self.trees]))
 
     def contributions(self, response_type: ResponseType, features: Features) -> np.ndarray:
         """Each feature's part of the reward [responses, features]; weight times value, where linear."""

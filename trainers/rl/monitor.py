@@ -22,7 +22,7 @@ from evals.judges.judgement import Judge
 from evals.judges.rulebook_judge import COMPLIANCE, REFUSAL_SIGNS, declines
 from evals.models.sampling import Decoding, sample_responses
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
+from evals.values.conversation import LabelledResponse, Prompt, Response
 from trainers.devices.processes import Processes
 from trainers.rl.alarm import (
     ALARM_TEXT,
@@ -157,7 +157,7 @@ def held_out_prompts(
     """The prompts of `labelled` once each, in an order drawn from `seed`; without `safety_prompts` those to answer."""
     prompts = list({row.response.prompt.text: row.response.prompt for row in labelled}.values())
     order = np.random.default_rng([seed, 5]).permutation(len(prompts))
-    kinds = [kind for kind in rulebook.response_types if safety_prompts or kind is ResponseType.COMPLY]
+    kinds = [kind for kind in rulebook.response_types if safety_prompts or not kind.is_refusal]
     return [prompts[i] for i in order if prompts[i].response_type in kinds]
 
 
@@ -181,6 +181,6 @@ def held_out_scores(rulebook: Rulebook, grader: Grader, responses: Sequence[Resp
             truth = {p.name: bool(x > 0.5) for p, x in zip(asked, probabilities, strict=True)}
             rank = rulebook.class_order.index(rulebook.class_of(kind, truth))
             scores[0, row] = 1.0 - rank / worst
-            if kind is ResponseType.COMPLY:
+            if not kind.is_refusal:
                 scores[1, row] = float(declines(rank, truth))
     return HeldOutScores(scores[0], scores[1])

@@ -119,7 +119,7 @@ def suite_task(suite: Suite, max_new_tokens: int) -> Exported:
     if not single:
         fix = "leave it out: lm-eval's tasks have one user's message"
         raise InputError(f"every prompt of suite {suite.name!r} has several turns", field="suites", fix=fix)
-    types = {prompt.response_type for prompt in single}
+    types = {prompt.response_type.like for prompt in single if prompt.response_type}
     paired = ResponseType.COMPLY in types and len(types) > 1
     judge, shares = functions.refusals_and_f1, list(SHARES)
     if not paired:

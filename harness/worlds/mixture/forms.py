@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from evals.values.conversation import (
@@ -24,7 +24,7 @@ from evals.values.conversation import (
     prompt_id,
 )
 from evals.values.errors import InputError
-from harness.worlds.mixture.source import LEFT_OUT, Source
+from harness.worlds.mixture.source import LEFT_OUT, Source, type_called, types_by_name
 from harness.worlds.sources.hh_rlhf import parse_transcript
 
 Item = TypeVar("Item", Prompt, Demonstration, Comparison, LabelledResponse)
@@ -39,10 +39,11 @@ class NotTaken(Exception):
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows of one source; `known` are the rulebook's propositions, for labels."""
+    """Reads rows of one source; `known` are the rulebook's propositions, for labels, and `types` its response types."""
 
     source: Source
     known: frozenset[str] = frozenset()
+    types: Mapping[str, ResponseType] = field(default_factory=types_by_name)
 
     def prompt(self, row: Row) -> Prompt:
         messages = self._messages(row, "prompt") or self._messages(row, "messages")
@@ -154,7 +155,7 @@ class RowReader:
         if system is not None and messages[0].role != "system":
             messages = (Message("system", system), *messages)
         category = self.source.category or self._said(row, "category") or "none"
-        kind = self.source.type_of(category, self._type(row))
+        kind = self.source.type_of(category, self._type(row), self.types)
         if kind == LEFT_OUT:
             raise NotTaken(f"category {category}")
         assert kind is None or isinstance(kind, ResponseType)
@@ -167,7 +168,13 @@ class RowReader:
         column = self._column("response_type")
         if column not in row.values or ("response_type" in self.source.columns and self.source.types):
             return None
-        return Row(row.path, row.line, {"response_type": row.values[column]}).response_type()
+        if (name := row.values[column]) is None:
+            return None
+        try:
+            return type_called(str(name), self.types)
+        except ValueError:
+            fix = f"use one of {', '.join(self.types)}; types of your own stand in the rulebook"
+            raise row.error(column, f"unknown response type {str(name)[:60]!r}", fix) from None
 
     def _said(self, row: Row, name: str) -> str | None:
         return row.name(self._column(name))
@@ -212,13 +219,18 @@ READ: Mapping[type, str] = {
 
 
 def read_rows(
-    rows: Sequence[Row], source: Source, kind: type[Item], known: frozenset[str], left_out: Counter[str]
+    rows: Sequence[Row],
+    source: Source,
+    kind: type[Item],
+    known: frozenset[str],
+    left_out: Counter[str],
+    types: Mapping[str, ResponseType] | None = None,
 ) -> list[Item]:
     """The rows as values of `kind`; `left_out` counts those that are not taken, by reason.
 
     Raises InputError, naming file, row, field and fix, for the first that is none, unless the source says skip_bad.
     """
-    form = RowReader(source, known)
+    form = RowReader(source, known, types_by_name() if types is None else types)
     read: Callable[[Row], Any] = getattr(form, READ[kind])
     items: list[Item] = []
     rows = _with_nested(rows, source)

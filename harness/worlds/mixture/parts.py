@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt, ResponseType
 from evals.values.errors import InputError
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows
-from harness.worlds.mixture.source import Source, source_of
+from harness.worlds.mixture.source import Source, placed, source_of, types_by_name
 from harness.worlds.sources.fit import prompt_of
 from harness.worlds.sources.sample import sample
 
@@ -100,16 +100,21 @@ def given_parts(lists: Lists) -> list[str]:
     return [name for name, part in PARTS.items() if part.of(lists)]
 
 
-def load_part(lists: Lists, part: str, seed: int, known: Iterable[str] = ()) -> Loaded:
+def load_part(
+    lists: Lists, part: str, seed: int, known: Iterable[str] = (), own: Iterable[ResponseType] = ()
+) -> Loaded:
     """Every source's rows that are taken: read, filtered, typed, drawn.
 
-    `known` are the rulebook's propositions. Raises InputError for the first fault, with the part's name.
+    `known` are the rulebook's propositions, `own` its response types. Raises InputError for the first fault, with
+    the part's name.
     """
-    loaded, what = Loaded(), PARTS[part]
+    loaded, what, types = Loaded(), PARTS[part], types_by_name(own)
     for number, source in enumerate(sources_of(lists, part)):
         left_out: Counter[str] = Counter()
+        with placed(f"data.{part}[{number}]"):
+            source.check_types(types)
         rows = rows_of(source)
-        items = read_rows(rows, source, what.kind, frozenset(known), left_out)
+        items = read_rows(rows, source, what.kind, frozenset(known), left_out, types)
         items = _typed(items, what, part, source)
         if what.kind is Prompt:
             items = _distinct(items, loaded.items, source, left_out)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from conf import CONF
-from evals.values.conversation import ResponseType
+from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import settings_from
@@ -58,33 +59,46 @@ class Source:
         if self.system is not None and not self.system.strip():
             raise InputError("is empty", field="system", fix="write it, or leave it out")
         _check_columns(self.columns)
-        for key, name in {"response_type": self.response_type, **self._typed()}.items():
-            if name is not None and name != LEFT_OUT:
-                _check_type(key, name)
 
-    def _typed(self) -> dict[str, Any]:
-        return {f"types.{category}": name for category, name in self.types.items()}
+    def check_types(self, known: Mapping[str, ResponseType]) -> None:
+        """Raises InputError for a type that is none of `known`, by name."""
+        named = {"response_type": self.response_type, **{f"types.{c}": t for c, t in self.types.items()}}
+        for key, name in named.items():
+            if name is not None and name != LEFT_OUT:
+                try:
+                    type_called(str(name), known)
+                except ValueError:
+                    problem, fix = f"unknown response type {name!r}", f"use one of {', '.join(known)}"
+                    raise InputError(problem, field=key, path=self.path, fix=fix) from None
 
     @property
     def label(self) -> str:
         last = Path(self.path).name if "*" not in self.path else Path(self.path).parent.name
         return self.name or last.removesuffix(".gz").rpartition(".")[0] or last
 
-    def type_of(self, category: str, given: ResponseType | None) -> ResponseType | str | None:
+    def type_of(
+        self, category: str, given: ResponseType | None, known: Mapping[str, ResponseType]
+    ) -> ResponseType | str | None:
         """A row's response type: its own, else the source's, else its category's; LEFT_OUT where it is not taken."""
         by_category = self.types.get(category, self.types.get(OTHERS))
         name = self.response_type if given is None and by_category is None else by_category
         if name == LEFT_OUT:
             return LEFT_OUT
-        return given if name is None else ResponseType.parse(str(name))
+        return given if name is None else type_called(str(name), known)
 
 
-def _check_type(key: str, name: object) -> None:
-    try:
-        ResponseType.parse(str(name))
-    except ValueError:
-        known = ", ".join(t.value for t in ResponseType)
-        raise InputError(f"unknown response type {name!r}", field=key, fix=f"use one of {known}") from None
+def types_by_name(own: Iterable[ResponseType] = ()) -> dict[str, ResponseType]:
+    """The paper's, and a rulebook's own by the names that it gives them."""
+    return {t.label: t for t in types_in_order([*ResponseType, *own])}
+
+
+def type_called(name: str, known: Mapping[str, ResponseType]) -> ResponseType:
+    """As people write it: `Hard Refuse` too. Raises ValueError for one that is not known."""
+    plain = name.strip().lower().replace(" ", "_")
+    found = known.get(plain) or next((t for t in known.values() if t.value == plain), None)
+    if found is None:
+        raise ValueError(name)
+    return found
 
 
 def _check_columns(columns: Mapping[str, Any]) -> None:
@@ -106,16 +120,23 @@ def source_of(item: object, place: str, root: str | None) -> Source:
     `root` is where the paths of conf/sources lie, and any other that is not there as it is typed. A mapping may
     begin from such a file: `{use: NAME, limit: 100}`. Raises InputError, naming `place`.
     """
-    try:
+    with placed(place):
         found = _given(item, place)
-    except InputError as error:  # a source knows its own keys only
+    return replace(found, path=_placed(found.path, root))
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Around what knows a source's own keys only: a fault says where the source stands."""
+    try:
+        yield
+    except InputError as error:
         if not error.field or error.field.startswith(place):
             raise
         field = f"{place}.{error.field.removeprefix('data.')}"
         raise InputError(
             error.problem, field=field, path=error.path, line=error.line, fix=error.fix
         ) from None
-    return replace(found, path=_placed(found.path, root))
 
 
 def _given(item: object, place: str) -> Source:

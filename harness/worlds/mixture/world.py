@@ -26,6 +26,7 @@ from harness.worlds.mixture.parts import PARTS, Lists, Loaded, given_parts, load
 from harness.worlds.sources.fit import prompt_of
 
 EVALUATION, SAFETY, HELPFUL, HELD_OUT = "evaluation", "safety_prompts", "helpful_prompts", "held_out_prompts"
+COMPLETIONS, GOLD = "completions", "gold"
 SUITE = "evaluation"  # what the prompts of the part are called in results
 OVERLAP_NOTE = (
     "Training rows that overlap with an evaluation prompt (the same words, a run of 13 words, or 70 % of their "
@@ -59,8 +60,7 @@ def load_mixture(lists: Lists, seed: int, rulebook: Rulebook, suites: Sequence[S
 
     Raises InputError for the first fault of any source.
     """
-    known = list(rulebook.propositions)
-    mixture = Mixture({part: load_part(lists, part, seed, known) for part in given_parts(lists)})
+    mixture = read_parts(lists, seed, rulebook)
     _without_overlaps(mixture, suites)
     for part, loaded in mixture.parts.items():
         if not loaded.items:
@@ -68,9 +68,46 @@ def load_mixture(lists: Lists, seed: int, rulebook: Rulebook, suites: Sequence[S
             raise InputError(
                 problem, field=f"data.{part}", fix="give other rows, or evaluate on other suites"
             )
+    return mixture
+
+
+def read_parts(lists: Lists, seed: int, rulebook: Rulebook) -> Mixture:
+    """Every given part as its sources have it. Raises InputError for the first fault of any source."""
+    known, own = list(rulebook.propositions), rulebook.response_types
+    mixture = Mixture({part: load_part(lists, part, seed, known, own) for part in given_parts(lists)})
+    for part, loaded in mixture.parts.items():
         if PARTS[part].kind is LabelledResponse:
             loaded.items = [_classed(item, rulebook) for item in loaded.items]
+            for item, origin in zip(loaded.items, loaded.origins, strict=True):
+                _check_class(item, rulebook, part, loaded.sources[origin].path)
     return mixture
+
+
+def _check_class(item: LabelledResponse, rulebook: Rulebook, part: str, path: str) -> None:
+    """A gold row has a label; what weights are fitted on has a class, of the rulebook's. Raises InputError."""
+    prompt, name = item.response.prompt, item.completion_class
+    if name is not None and name not in rulebook.class_order:
+        problem = f"prompt {prompt.id!r} has the completion class {name[:60]!r}, which the rulebook has not"
+        raise InputError(
+            problem, path=path, field=f"data.{part}", fix=f"use one of {', '.join(rulebook.class_order)}"
+        )
+    if part == GOLD and not item.propositions:
+        raise InputError(
+            f"prompt {prompt.id!r} has no label",
+            path=path,
+            field=f"data.{part}",
+            fix="label a proposition of it, or remove the row",
+        )
+    if name is None and part == COMPLETIONS:
+        assert prompt.response_type is not None
+        used = rulebook.propositions_for(prompt.response_type)
+        lacking = [proposition for proposition in used if proposition not in item.propositions]
+        raise InputError(
+            f"prompt {prompt.id!r} has no completion class, and no label of {lacking[0]}",
+            path=path,
+            field=f"data.{part}",
+            fix=f"label all propositions of {prompt.response_type.label}, or name the class: completion_class",
+        )
 
 
 def _without_overlaps(mixture: Mixture, suites: Sequence[Suite]) -> None:
@@ -139,7 +176,7 @@ def write_mixture(
             items, kept = _apart(items, min(held_out, len(items) // 5), seed)
             earlier = folder.held_out_prompts() if folder.has(HELD_OUT) else []
             folder.write(HELD_OUT, [*earlier, *_others(kept, earlier, part)])
-        if part == "completions":
+        if part == COMPLETIONS:
             items, test = _by_prompt(items, test_share, seed)
             folder.write("synthetic_test", test)
             written["synthetic_test"] = len(test)

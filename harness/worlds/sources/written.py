@@ -83,7 +83,7 @@ def written_refusals(response_type: ResponseType, held_out: bool) -> Iterator[tu
     """Texts with the propositions that are true of them (all others are false); none for comply."""
     if not response_type.is_refusal:
         return
-    variants = _hard() if response_type is ResponseType.HARD_REFUSE else _soft(response_type)
+    variants = _hard() if response_type.like is ResponseType.HARD_REFUSE else _soft(response_type.like)
     for sentences, more in variants:
         text = " ".join(sentence.wordings[held_out] for sentence in sentences)
         yield text, dict.fromkeys([name for sentence in sentences for name in sentence.shows] + more, True)
