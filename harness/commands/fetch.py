@@ -12,10 +12,11 @@ SUMMARY = """\
 USAGE = """\
 usage: rbrbench fetch FOLDER [from=ADDRESS]
 
-Fetches what `data.root=FOLDER` is read for by the experiments real_cpu and gpu and by XSTest: Gutenberg's books, Dolly,
-HH-RLHF, the RBR gold set, XSTest with its labels, MMLU, HellaSwag and LAMBADA, some 40 MB from GitHub, each held
-against its digest; and makes HH-RLHF's helpful half from the released pairs. What lies there already is not fetched
-again. from= is another address with the same files (REPOSITORY/COMMIT/PATH), file:///... too.
+Fetches what `data.root=FOLDER` is read for by the experiments real_cpu, smollm and gpu and by the suites: Gutenberg's
+books, Dolly, HH-RLHF, the RBR gold set, XSTest with its labels, HarmBench, JailbreakBench, CoCoNot and others of
+`conf/sources`, MMLU, HellaSwag and LAMBADA, some 45 MB from GitHub, each held against its digest; and makes HH-RLHF's
+helpful half from the released pairs. What lies there already is not fetched again. from= is another address with the
+same files (REPOSITORY/COMMIT/PATH), file:///... too.
 Exit codes: 0 done, 2 a file cannot be had."""
 
 

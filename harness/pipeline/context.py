@@ -27,6 +27,7 @@ class Context:
     rulebook: Rulebook
     done: list[tuple[str, Artifact]] = field(default_factory=list)
     spender: Spender = field(init=False)
+    foretell: Callable[[], str] | None = None  # a line that is said before the next stage that is computed
 
     def __post_init__(self) -> None:
         self.spender = Spender(self.config, self.console.say)
@@ -51,6 +52,9 @@ class Context:
         settings = {**config, "seed": self.config.seed, "threads": self.config.threads}
         versions = module_versions((*PACKAGES, *packages), modules, glue=glue)
         with self.store.open_stage(label.split(":")[0], settings, inputs, versions, resumable) as work:
+            if work.missing and self.foretell is not None:
+                told, self.foretell = self.foretell, None
+                self.console.say(told())
             yield work
         self.done.append((label, work.artifact))
         self.console.finished(label, work.artifact, figure(work.artifact.results))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from evals.judges.card import JudgeCard
 from evals.suites import Suite
@@ -10,6 +11,7 @@ from harness.keys.data import DataSource
 from harness.keys.methods import Data, Method, chosen
 from harness.pipeline.completions import write_completions
 from harness.pipeline.context import Context
+from harness.pipeline.forecast import forecast
 from harness.pipeline.gold import UNMEASURED, check_grader_is_good, measure_grader
 from harness.pipeline.graders import (
     GRADER,
@@ -61,6 +63,8 @@ def run_stages(context: Context) -> StageOutcome:
     data = make_data(context)
     check_types(context, data, methods)
     base = given or pretrain_base(context, data)
+    if given and context.config.processes == 1:
+        context.foretell = partial(forecast, context, data, base)
     own = context.config.data.source is DataSource.FILES
     needs_grader = not own or any(m.is_graded or m.sft is Data.RBR for m in methods)
     grader = grader_of(context, data, base) if needs_grader else None
