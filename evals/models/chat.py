@@ -8,14 +8,91 @@ tokenizer's EOS. A model that was trained on one form and scored on another give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from evals.models.untrusted import ContentEncoder, control_tokens
+from evals.values.conversation import Message
+from evals.values.errors import InputError
 
 _SLOT = "\u2039response\u203a"
+
+
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool = True
+) -> str:
+    """A conversation in the model's own chat template; with `generation`, up to where it answers.
+
+    Some templates refuse two turns of one role, or a system turn too: Mistral's, Gemma's. What they refuse is
+    written as one turn, and the system text at the head of the first user's turn, a blank line between.
+    Raises jinja2's TemplateError for what is refused even so.
+    """
+    joined = _joined(messages)
+    for turns in (messages, joined, _without_system(joined)):
+        rows = [{"role": m.role, "content": m.content} for m in turns]
+        try:
+            return str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation))
+        except TemplateError as error:
+            refused = error
+    raise refused
+
+
+def set_template_keys(tokenizer: PreTrainedTokenizerBase, keys: Mapping[str, Any], field: str) -> None:
+    """Have the chat template know `keys`, such as `enable_thinking: false`, wherever it is rendered; in place.
+
+    They become values that the template has by itself, so that they are saved with the tokenizer and whoever
+    loads it writes the same text; keys that a call passes still count before them. Raises InputError, about
+    `field`, for a key that the template does not name or a value that is no text, number or truth value.
+    """
+    if not keys:
+        return
+    template = tokenizer.chat_template
+    if not isinstance(template, str):
+        problem = "the model has no chat template" if not template else "the model has several chat templates"
+        raise InputError(problem, field=field, fix="leave it out")
+    set_keys = ""
+    for key, value in keys.items():
+        if not key.isidentifier() or not re.search(rf"\b{key}\b", template):
+            problem = f"the model's chat template has no {key!r}"
+            raise InputError(problem, field=field, fix="leave it out, or write a key that the template names")
+        set_keys += (
+            f"{{%- if {key} is not defined %}}{{%- set {key} = {_literal(value, field)} %}}{{%- endif %}}"
+        )
+    tokenizer.chat_template = f"{set_keys}{{{{- '' }}}}{template}"
+
+
+def _literal(value: Any, field: str) -> str:
+    """A value in Jinja's grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        inner = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{inner}"'
+    raise InputError(f"has a value {value!r}", field=field, fix="give a text, a number, true, false or null")
+
+
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """Turns of one role that follow each other as one."""
+    return [
+        Message(role, "\n\n".join(message.content for message in turns))
+        for role, turns in groupby(messages, key=lambda message: message.role)
+    ]
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """A leading system text at the head of the user's turn that follows it."""
+    match messages:
+        case [Message(role="system"), Message(role="user"), *_]:
+            first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")
+            return [first, *messages[2:]]
+    return list(messages)
 
 
 def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:

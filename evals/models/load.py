@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from evals.models.chat import chat_text
 from evals.models.folder import check_folder, check_tokenizer, embedding_rows, weight_shapes
 from evals.values.conversation import Message, Prompt
 from evals.values.errors import InputError
@@ -118,13 +119,12 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path:
 def prompt_token_ids(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool = True
 ) -> list[int]:
-    """Token ids of a conversation in the model's own chat template; with `generation`, ready to answer.
+    """Token ids of a conversation in the model's own chat template (`chat_text`); with `generation`, ready to answer.
 
     Without a template the turns are written as plain `User:` / `Assistant:` lines.
     """
-    rows = [{"role": m.role, "content": m.content} for m in messages]
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation)
+        text = chat_text(tokenizer, messages, generation=generation)
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     text = "\n".join(f"{m.role.capitalize()}: {m.content}" for m in messages)
     return list(tokenizer(text + ("\nAssistant:" if generation else ""), verbose=False)["input_ids"])

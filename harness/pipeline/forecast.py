@@ -118,12 +118,13 @@ def _completions(config: RunConfig, amounts: Amounts) -> Load:
 
 def _reinforcement(config: RunConfig, amounts: Amounts, method: Method) -> Load:
     """Responses; a pass each of reference, reward model and critic; the epochs of policy and critic; and the looks."""
-    ppo, has_critic = config.ppo, recipe_of(config.algorithm, config).has_critic
+    ppo, recipe = config.ppo, recipe_of(config.algorithm, config)
+    has_critic, epochs = recipe.has_critic, recipe.epochs or ppo.epochs
     parts = [HELPFUL, SAFETY] if method.safety_prompts else [HELPFUL]
     rows = [amounts.prompts[part] for part in parts if part in amounts.prompts]
     tokens = sum(n * mean for n, mean in rows) / max(1, sum(n for n, _ in rows))
     whole, learners = tokens + ppo.max_new_tokens, 2 if has_critic and not ppo.shared_trunk else 1
-    one = Load(passed=(2 + has_critic) * whole, learned=ppo.epochs * learners * whole)
+    one = Load(passed=(2 + has_critic) * whole, learned=epochs * learners * whole)
     looked = min(ppo.monitor_prompts, 2 * config.data.held_out)
     looks = ppo.updates // ppo.monitor_every * looked if ppo.monitor_every else 0
     responses = ppo.updates * ppo.batch_size

@@ -7,11 +7,12 @@ from pathlib import Path
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from evals.models.load import load_tokenizer, prompt_token_ids
+from evals.models.load import prompt_token_ids
 from evals.values.conversation import Message
 from evals.values.errors import InputError
 from harness.keys.run import RunConfig
 from harness.runtime.console import Console
+from trainers.models.sizes import given_tokenizer
 
 PLAIN = "model.path has no chat template: turns are written as plain User: and Assistant: lines"
 
@@ -25,7 +26,7 @@ def check_given_model(config: RunConfig, console: Console) -> None:
     path = config.model.path
     if path is None or not Path(path).expanduser().is_dir():
         return
-    tokenizer = load_tokenizer(path, needs_padding=False)
+    tokenizer = given_tokenizer(config.model)
     _check_template(tokenizer, path)
     try:
         kind = type(AutoConfig.from_pretrained(path, trust_remote_code=False))

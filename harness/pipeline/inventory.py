@@ -10,7 +10,6 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from evals.models.folder import context_of
-from evals.models.load import load_tokenizer
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import (
     Comparison,
@@ -36,6 +35,7 @@ from harness.worlds.mixture.parts import PARTS
 from harness.worlds.mixture.world import Mixture, load_mixture
 from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sources import write_real_world
+from trainers.models.sizes import given_tokenizer
 
 READ: Mapping[type, Callable[[Path], list[Any]]] = {
     Prompt: read_prompts,
@@ -54,7 +54,7 @@ def record_inventory(config: RunConfig, console: Console, command: Sequence[str]
     check_results(folder, Kind.DATA.owner)
     rulebook = load_rulebook(config.rulebook_path)
     given = config.model.path
-    tokenizer = load_tokenizer(given, needs_padding=False) if given else None
+    tokenizer = given_tokenizer(config.model) if given else None
     with console.stage("data", total=None, unit="files"):
         suites = asked_suites(config.evaluation, config.data.root)
         if config.data.source is DataSource.FILES:

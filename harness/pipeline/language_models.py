@@ -19,7 +19,7 @@ from harness.pipeline.context import Advance, Context
 from harness.storage.digest import digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, HUMAN, SYNTHETIC, WorldFolder
-from trainers.models.sizes import ModelConfig, new_causal_lm, new_reward_model
+from trainers.models.sizes import ModelConfig, given_tokenizer, new_causal_lm, new_reward_model
 
 
 def pretrain_base(context: Context, data: Artifact) -> Artifact:
@@ -60,14 +60,14 @@ def given_base(context: Context) -> Artifact:
 
         with context.console.stage("base", total=None, unit="models"):
             loaded = load_causal_lm(str(model.path), model.precision.dtype)
-            tokenizer = load_tokenizer(str(model.path), needs_padding=False)
+            tokenizer = given_tokenizer(model)
             said = give_padding(tokenizer, rows_of_embedding(loaded), stops_of(loaded))
             save_model(with_padding(loaded, tokenizer), tokenizer, out)
         if said:
             context.console.say(f"base: {said}")
         return {"parameters": sum(p.numel() for p in loaded.parameters())}
 
-    settings = {"content": content_of(str(model.path)), "precision": model.precision}
+    settings = {"content": content_of(str(model.path)), "precision": model.precision} | template_keys(model)
     return context.stage(
         "base", build, config=settings, inputs={}, modules=["evals.models.load", "trainers.models.padding"]
     )
@@ -76,6 +76,11 @@ def given_base(context: Context) -> Artifact:
 def content_of(path: str) -> str:
     """A digest of a local model's files; a hub name stands for itself."""
     return digest_model(Path(path)) if model_files(Path(path)) else path
+
+
+def template_keys(model: ModelConfig) -> dict[str, Any]:
+    """What a stage's key says of the keys of its chat template; nothing where none is set."""
+    return {"chat_template": dict(model.chat_template)} if model.chat_template else {}
 
 
 def adapters_of(model: ModelConfig) -> dict[str, int]:

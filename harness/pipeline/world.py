@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from evals.models.folder import context_of
-from evals.models.load import load_tokenizer
 from evals.rules.rulebook import Rulebook
 from harness.evaluate.judging import asked_suites
 from harness.keys.data import DataConfig, DataSource, TooLong
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
-from harness.pipeline.language_models import content_of
+from harness.pipeline.language_models import content_of, template_keys
 from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import WorldFolder
@@ -21,6 +20,7 @@ from harness.worlds.mixture.parts import given_parts, sources_of
 from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, read_parts, write_mixture
 from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sources import real_digest, write_real_world
+from trainers.models.sizes import given_tokenizer
 
 
 def make_data(context: Context) -> Artifact:
@@ -52,7 +52,7 @@ def _real(context: Context) -> Artifact:
     root, given = Path(str(config.data.root)), config.model.path
 
     def build(out: Path) -> dict[str, Any]:
-        tokenizer = load_tokenizer(given, needs_padding=False) if given else None
+        tokenizer = given_tokenizer(config.model) if given else None
         with context.console.stage("data", total=None, unit="files"):
             summary = write_real_world(out, root, config.real, config.seed, context.rulebook, tokenizer)
         WorldFolder(out).write_summary(summary)
@@ -60,7 +60,7 @@ def _real(context: Context) -> Artifact:
 
     settings = {"real": config.real, "files": real_digest(root), "rulebook": context.rulebook.digest}
     if given:
-        settings["tokenizer"] = content_of(given)
+        settings |= {"tokenizer": content_of(given)} | template_keys(config.model)
     return context.stage("data", build, config=settings, inputs={}, modules=["harness.worlds.sources"])
 
 
@@ -91,6 +91,7 @@ def _mixture(context: Context) -> Artifact:
             "suites": [[suite.name, suite.version] for suite in suites],
             "tokenizer": content_of(str(config.model.path)),
             "context": config.model.context,
+            **template_keys(config.model),
         },
         inputs={},
         modules=["harness.worlds.mixture"],
@@ -104,7 +105,7 @@ def check_data(config: RunConfig, rulebook: Rulebook) -> None:
 
 def room_for(config: RunConfig) -> Room:
     """What a prompt may have, in the given model's tokens."""
-    tokenizer = load_tokenizer(str(config.model.path), needs_padding=False)
+    tokenizer = given_tokenizer(config.model)
     context = min(config.model.context, context_of(str(config.model.path)) or config.model.context)
     return Room(tokenizer, context - longest_response(config) - 1, config.data.too_long is TooLong.DROP)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from jinja2 import TemplateError
 from tiny_models import random_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from evals.models.chat import ResponseEncoder, turn_end_id
+from evals.models.chat import ResponseEncoder, chat_text, set_template_keys, turn_end_id
 from evals.models.load import prompt_token_ids
 from evals.models.sampling import stop_token_ids
 from evals.values.conversation import Comparison, Demonstration, Message, Prompt, Response
@@ -169,6 +171,50 @@ def test_what_ends_a_turn_stops(family: Family) -> None:
     assert turn_end_id(tokenizer) == end
     stops = stop_token_ids(SimpleNamespace(generation_config=None), tokenizer)  # type: ignore[arg-type]
     assert stops == sorted({end, tokenizer.eos_token_id})
+
+
+def test_turns_that_a_template_refuses_are_joined() -> None:
+    """A system text, or a second message of the user, ended a run on Gemma, and on Mistral after an hour."""
+    refuses = (
+        "{% for m in messages %}{% if m['role'] == 'system' or (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{{ m['role'] + ':' + m['content'] + ';' }}"
+        "{% endfor %}"
+    )
+    tokenizer = tokenizer_of(Family(refuses, "</s>", "</s>"))
+    system, first, second = Message("system", "s"), Message("user", "a"), Message("user", "b")
+    answer = Message("assistant", "c")
+    for messages, expected in (
+        ([first, answer, second], "user:a;assistant:c;user:b;"),
+        ([system, first], "user:s\n\na;"),
+        ([system, first, second], "user:s\n\na\n\nb;"),
+    ):
+        assert chat_text(tokenizer, messages) == expected
+    with pytest.raises(TemplateError, match="roles must alternate"):
+        chat_text(tokenizer, [answer])
+    tokenizer.chat_template = refuses.replace("m['role'] == 'system' or ", "loop.index0 > 1 or ")
+    assert chat_text(tokenizer, [first, second]) == "user:a\n\nb;"
+
+
+def test_keys_of_a_template_are_its_own(tmp_path: Path) -> None:
+    """A thinking model was trained with thoughts turned off and asked with them on, by whoever loaded it next."""
+    template = "\n{% if fast is defined and fast %}fast {{ name }}{% else %}slow{% endif %}"
+    tokenizer = tokenizer_of(Family(template, "</s>", "</s>"))
+    assert chat_text(tokenizer, PROMPT.messages) == "\nslow"
+    set_template_keys(tokenizer, {"fast": True, "name": 'a "b" \\'}, "model.chat_template")
+    tokenizer.save_pretrained(tmp_path)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert chat_text(loaded, PROMPT.messages) == '\nfast a "b" \\'
+    rows = [{"role": "user", "content": "?"}]
+    assert loaded.apply_chat_template(rows, tokenize=False, fast=False) == "\nslow"
+    for keys, problem in (
+        ({"fsat": True}, "has no 'fsat'"),
+        ({"fast": [1]}, r"a value \[1\]"),
+        ({"if x": 1}, "has no 'if x'"),
+    ):
+        with pytest.raises(InputError, match=rf"field 'model.chat_template'.*{problem}"):
+            set_template_keys(loaded, keys, "model.chat_template")
+    with pytest.raises(InputError, match="no chat template"):
+        set_template_keys(tokenizer_of(FAMILIES["no template"]), {"fast": True}, "model.chat_template")
 
 
 def test_a_cut_response_has_no_end() -> None:

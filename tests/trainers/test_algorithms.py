@@ -252,6 +252,30 @@ def test_rows_have_the_names_of_ppo(tmp_path: Path, algorithm: Algorithm) -> Non
     assert (tmp_path / algorithm.value / "timings.jsonl").is_file()
 
 
+@pytest.mark.parametrize("algorithm", [Algorithm.GRPO, Algorithm.TRPO])
+def test_trackers_show_what_metrics_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: Algorithm
+) -> None:
+    """trackers= was PPO's alone; a run in one did not say by which algorithm it was trained."""
+    logged: list[Any] = []
+
+    class Listed:
+        def __init__(self, names: Sequence[str], run: str, folder: Path, settings: dict[str, Any]) -> None:
+            logged.append((list(names), settings["algorithm"], settings["kl_coef"]))
+
+        def log(self, update: int, metrics: dict[str, Any]) -> None:
+            logged.append((update, metrics))
+
+        def finish(self) -> None:
+            logged.append("finished")
+
+    monkeypatch.setattr("trainers.rl.loop.Trackers", Listed)
+    settings, options = config(updates=2, batch_size=8), Options(trackers=["tensorboard"])
+    found = train_by(algorithm, tmp_path, settings, eager_to_end(), options=options)
+    start = (["tensorboard"], algorithm.value, 0.25)
+    assert logged == [start, (1, found[0]), (2, found[1]), "finished"]
+
+
 def test_a_run_is_watched_and_unchanged_by_it(tmp_path: Path) -> None:
     """monitor_every was taken and no held-out response was ever looked at, so that no alarm could come."""
     prompts, looked = make_prompts(8), 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -15,7 +16,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from evals.models.load import check_loaded
+from evals.models.chat import set_template_keys
+from evals.models.load import check_loaded, load_tokenizer
 from evals.values.errors import InputError
 from evals.values.ranges import check_ranges, whole
 
@@ -36,6 +38,7 @@ class ModelConfig:
     """Which language model. With a `path` it is loaded; without one it is made and pre-trained here."""
 
     path: str | None = None  # a Hugging Face folder or hub name
+    chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
     precision: Precision = Precision.FLOAT32  # of the weights: float32 or bfloat16
     lora_rank: int = 0  # of the adapters that are trained; 0 trains every weight
     lora_layers: int = 0  # last layers that have adapters; 0: all
@@ -48,12 +51,22 @@ class ModelConfig:
         check_ranges(
             self, "model", {"width layers heads context": whole(1), "lora_rank lora_layers": whole(0)}
         )
+        if self.chat_template and self.path is None:
+            problem = "is set, and a model that is made here has no such keys"
+            raise InputError(problem, field="model.chat_template", fix="leave it out, or name model.path")
         if self.width % (2 * self.heads):  # Rotary embeddings turn a head's values in pairs.
             raise InputError(
                 f"is {self.width}, no multiple of twice the heads {self.heads}",
                 field="model.width",
                 fix="choose width = 2 x heads x n",
             )
+
+
+def given_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """That of the model at `path`, whose chat template knows the configuration's keys; its PAD may be none."""
+    tokenizer = load_tokenizer(str(config.path), needs_padding=False)
+    set_template_keys(tokenizer, config.chat_template, "model.chat_template")
+    return tokenizer
 
 
 def new_causal_lm(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:

@@ -2,8 +2,9 @@
 
 A response's advantage is its score less the mean of the prompt's responses, by their deviation. The loss is
 PPO's clipped surrogate with kl_coef times the KL (k3) to the reference added to each token, a mean over a
-response's tokens and then over responses (eq. 3). Since advantages have unit deviation, kl_coef counts against
-deviations of the reward, not against its units; it is TRL's `beta`.
+response's tokens and then over responses (eq. 3). The KL is weighed by the ratio, so that its gradient is
+unbiased (DeepSeek-AI 2025, arXiv 2512.02556), as in TRL 1.12. Since advantages have unit deviation, kl_coef
+counts against deviations of the reward, not against its units; it is TRL's `beta`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class GroupRelative(PolicyObjective):
         old, advantages = batch.take(experience.log_probs), batch.take(experience.advantages)
         reference = batch.take(experience.reference_log_probs)
         loss = formulas.policy_loss(log_probs, old, advantages, mask, config.clip)
-        price = torch.where(mask, formulas.kl_k3(log_probs, reference), 0.0)
+        ratio = torch.where(mask, log_probs - old, 0.0).exp()
+        price = torch.where(mask, ratio * formulas.kl_k3(log_probs, reference), 0.0)
         total = (shares * (loss.by_token + config.kl_coef * price)).sum()
         tokens = len(batch.targets)
         averages.add("policy/approx_kl", loss.approx_kl, tokens)
