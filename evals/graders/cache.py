@@ -12,8 +12,11 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +44,7 @@ class GradeCache:
         self.path = Path(path)
         self._grades: dict[str, float] = {}
         self._end = self._lines = 0  # of the file as far as it is known
+        self._one = threading.RLock()  # threads of this process take turns
         with self._locked() as file:
             self._take_in(file)
 
@@ -53,6 +57,10 @@ class GradeCache:
 
     def add(self, grades: Mapping[str, float]) -> None:
         """Keep grades; they are on disk when this returns."""
+        with self._one:
+            self._add(grades)
+
+    def _add(self, grades: Mapping[str, float]) -> None:
         if grades.keys() <= self._grades.keys():
             return
         with self._locked() as file:
@@ -66,9 +74,10 @@ class GradeCache:
 
     def refresh(self) -> None:
         """Take in what others have added since."""
-        if not self.path.exists() or self.path.stat().st_size != self._end:
-            with self._locked() as file:
-                self._take_in(file)
+        with self._one:
+            if not self.path.exists() or self.path.stat().st_size != self._end:
+                with self._locked() as file:
+                    self._take_in(file)
 
     def _take_in(self, file: BinaryIO) -> None:
         """Read on from where the file ended; a torn last line is cut off. The file stands at its end then."""
@@ -140,6 +149,21 @@ class CachedGrader:
         self._grader = grader
         self._cache = cache
         self._batch_size = batch_size
+        self._begun: dict[str, Future[float | Unscored]] = {}
+        self.expect = self._expect if hasattr(grader, "begin") else None
+
+    def _expect(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> None:
+        """Begin to ask, in the background, for what `grade` will be asked for; each answer is kept as it comes."""
+        self._begun = {key: begun for key, begun in self._begun.items() if np.isnan(self._cache.get(key))}
+        for response, keys in zip(responses, self._keys(responses, propositions), strict=True):
+            for proposition, key in zip(propositions, keys, strict=True):
+                if key not in self._begun and np.isnan(self._cache.get(key)):
+                    keep = partial(self._keep, key)
+                    self._begun[key] = self._grader.begin(response, proposition, keep)  # type: ignore[attr-defined]
+
+    def _keep(self, key: str, grade: float | Unscored) -> None:
+        if not isinstance(grade, Unscored):
+            self._cache.add({key: grade})
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]; only what the cache lacks is graded, batch by batch.
@@ -174,18 +198,31 @@ class CachedGrader:
         places: dict[str, list[tuple[int, int]]] = {}
         for i, j in np.argwhere(np.isnan(values)).tolist():
             places.setdefault(keys[i][j], []).append((i, j))
-        first = [(responses[i], propositions[j]) for (i, j), *_ in places.values()]
-        names, reasons = list(places), {}
-        for group in self._grader.as_they_come(first):  # type: ignore[attr-defined]
-            came = {names[place]: grade for place, grade in group}
-            self._cache.add({key: g for key, g in came.items() if not isinstance(g, Unscored)})
-            for key, grade in came.items():
+        reasons: dict[tuple[int, int], str] = {}
+        for grades in self._answers(places, responses, propositions):
+            self._cache.add({key: g for key, g in grades.items() if not isinstance(g, Unscored)})
+            for key, grade in grades.items():
                 for i, j in places[key]:
                     if isinstance(grade, Unscored):
                         reasons[i, j] = grade.reason
                     else:
                         values[i, j] = grade
         return Grades(tuple(p.name for p in propositions), values, reasons)
+
+    def _answers(
+        self,
+        places: Mapping[str, Sequence[tuple[int, int]]],
+        responses: Sequence[Response],
+        propositions: Sequence[Proposition],
+    ) -> Iterator[dict[str, float | Unscored]]:
+        """Grades by key in groups: of what was begun before, then of the rest as it comes."""
+        begun = [key for key in places if key in self._begun]
+        missing = [key for key in places if key not in self._begun]
+        for key in begun:
+            yield {key: self._begun.pop(key).result()}
+        first = [(responses[i], propositions[j]) for (i, j), *_ in map(places.__getitem__, missing)]
+        for group in self._grader.as_they_come(first):  # type: ignore[attr-defined]
+            yield {missing[place]: grade for place, grade in group}
 
     def _keys(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> list[list[str]]:
         texts = [

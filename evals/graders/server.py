@@ -11,6 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
 
@@ -98,6 +99,21 @@ class ServerGrader:
     ) -> Iterator[list[tuple[int, float | Unscored]]]:
         """(place in `pairs`, grade) in groups as answers come in, so that each can be kept at once."""
         yield from self._server.as_they_come(lambda pair: self._grade_one(*pair), pairs)
+
+    def begin(
+        self,
+        response: Response,
+        proposition: Proposition,
+        keep: Callable[[float | Unscored], object],
+    ) -> Future[float | Unscored]:
+        """Ask in the background; `keep` is given the grade before the future has it."""
+
+        def ask() -> float | Unscored:
+            grade = self._grade_one(response, proposition)
+            keep(grade)
+            return grade
+
+        return self._server.begin(ask)
 
     def _grade_one(self, response: Response, proposition: Proposition) -> float | Unscored:
         completion = self._server.complete(

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -57,6 +57,8 @@ class ChatServer:
         self._clients: list[openai.OpenAI] = []  # those that nobody uses now
         self._hopeless = Hopeless(str(config.url), config.key_variable)
         self._meter = meter or Meter(config)
+        self._begun: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._workers: list[threading.Thread] = []
         self._requests = 0
 
     @property
@@ -98,6 +100,27 @@ class ChatServer:
                 yield [(place, answer) for place, answer, _ in group]  # type: ignore[misc]
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def begin(self, ask: Callable[[], Answer]) -> Future[Answer]:
+        """Call `ask` in the background, after what was begun before, `concurrency` at a time.
+
+        A command that ends does not wait for what is begun, and nothing of it is sent any more.
+        """
+        future: Future[Answer] = Future()
+        self._begun.put((future, ask))
+        with self._lock:
+            if len(self._workers) < self.config.concurrency:
+                self._workers.append(threading.Thread(target=self._work, daemon=True))
+                self._workers[-1].start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, ask = self._begun.get()
+            try:
+                future.set_result(ask())
+            except BaseException as error:  # handed to whoever waits for the future
+                future.set_exception(error)
 
     def complete(self, messages: Sequence[Mapping[str, str]], **options: Any) -> Any:
         """A chat completion, as the client's own object; Unscored when every attempt has failed.

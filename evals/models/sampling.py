@@ -154,11 +154,13 @@ def generate(
     pad_id: int,
     uniforms: Tensor | None = None,
     record: bool = False,
+    ended: Callable[[list[int], Generation], object] | None = None,
 ) -> Generation:
     """Continue each prompt (token ids, any lengths) until a stop token or `max_new_tokens`.
 
     uniforms: [batch, max_new_tokens] numbers in [0, 1), needed unless `temperature` is 0.
-    record: also fill `log_probs` and `entropy`. The model runs in evaluation mode. Raises InputError for a model
+    record: also fill `log_probs` and `entropy`. ended: given rows, and what was written for them, as soon as they
+    have ended. The model runs in evaluation mode. Raises InputError for a model
     that no loop continues as one pass over the whole text does.
     """
     training = model.training
@@ -169,12 +171,18 @@ def generate(
                 model, _loop_of(model, prompts, max_new_tokens, pad_id)
             )
             loop = kind(model, prompts, max_new_tokens, pad_id, record)
+            if ended is not None:
+                loop.ended = lambda rows: ended(rows, _written(loop, rows))
             loop.run(temperature, stop_ids, uniforms)
     finally:
         model.train(training)
-    # Copies: a tensor made in inference mode can not take part in a loss.
+    return _written(loop, slice(None))
+
+
+def _written(loop: Writing, rows: list[int] | slice) -> Generation:
+    """Copies: a tensor made in inference mode can not take part in a loss."""
     outputs = (loop.tokens, loop.lengths, loop.finished, loop.log_probs, loop.entropy)
-    return Generation(*(output.clone() for output in outputs))
+    return Generation(*(output[rows].clone() for output in outputs))
 
 
 def _loop_of(

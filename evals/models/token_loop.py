@@ -22,10 +22,11 @@ NEAR_TIE = 5e-5
 class Writing:
     """The state of one call of `generate`; `rows` maps the live batch to the caller's rows.
 
-    `watch`, where it is set, is given the rows, the step and the logits of each choice.
+    `watch`, where it is set, is given the rows, the step and the logits of each choice; `ended` the rows that end.
     """
 
     watch: Callable[[list[int], int, Tensor], object] | None = None
+    ended: Callable[[list[int]], object] | None = None
 
     def __init__(
         self,
@@ -89,7 +90,10 @@ class Writing:
         stopped = torch.isin(tokens, stops)
         self.lengths[self.rows[stopped]] = step + 1
         self.finished[self.rows[stopped]] = True
-        return stopped | (self.lengths[self.rows] <= step + 1)
+        ended = stopped | (self.lengths[self.rows] <= step + 1)
+        if self.ended is not None and bool(ended.any()):
+            self.ended(self.rows[ended].tolist())
+        return ended
 
 
 class TokenLoop(Writing):

@@ -116,6 +116,7 @@ class PaidGrader:
         self.name = grader.name
         self.identity = getattr(grader, "identity", "")
         self.prompt = getattr(grader, "prompt", None)
+        self.expect = getattr(grader, "expect", None)
         self._grader, self._meter, self._spender = grader, meter, spender
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:

@@ -7,15 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from evals.graders.cache import CachedGrader, GradeCache
+from evals.graders.server import ServerGrader
+from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Polarity, Proposition
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
@@ -158,6 +162,8 @@ def test_a_killed_run_keeps_every_finished_batch(tmp_path: Path) -> None:
 import sys, time
 from evals.values.conversation import Response, user_prompt
 from evals.graders.cache import CachedGrader, GradeCache
+from evals.graders.server import ServerGrader
+from evals.models.server import GraderServerSettings
 from evals.values.grades import Grades
 from evals.rules.propositions import Proposition
 class Slow:
@@ -207,3 +213,50 @@ def test_a_flipped_byte_is_graded_again(tmp_path: Path, caplog: pytest.LogCaptur
     assert cache.get("old") == 0.25 and np.isnan(cache.get("new")) and "line 2 is damaged" in caplog.text
     cache.add({"new": 0.75})
     assert GradeCache(path).get("new") == 0.75
+
+
+# --- a server's answers, one by one --------------------------------------------------------------
+
+
+def cached_server(endpoint: Any, path: Path, **settings: Any) -> CachedGrader:
+    config = GraderServerSettings(endpoint.url, "m", attempts=1, **settings)
+    return CachedGrader(ServerGrader(config), GradeCache(path))
+
+
+def texts(*words: str) -> list[Response]:
+    return [Response(user_prompt(word, f"say {word}"), word) for word in words]
+
+
+def test_what_is_expected_is_asked_meanwhile_and_once(endpoint: Any, tmp_path: Path) -> None:
+    """An answer that is under way would be asked for again; a fault must stay unscored, and be asked again later."""
+    grader = cached_server(endpoint, tmp_path / "c.jsonl", concurrency=2)
+    assert grader.expect is not None
+    grader.expect(texts("slow", "fine"), RULES[:2])
+    grader.expect(texts("fine", "500", "401"), RULES[:2])
+    grades = grader.grade(texts("500", "fine", "new", "slow", "fine"), RULES[:2])
+    assert set(grades.reasons) == {(0, 0), (0, 1)}
+    np.testing.assert_allclose(grades.probability[1:], 0.75)
+    assert len(endpoint.requests) == 2 * len({"slow", "fine", "500", "401", "new"})
+    assert endpoint.most_busy <= 2
+    plain = cached_server(endpoint, tmp_path / "d.jsonl").grade(texts("500", "fine"), RULES[:2])
+    np.testing.assert_array_equal(plain.probability, grades.probability[:2])
+    before = len(endpoint.requests)
+    assert grader.grade(texts("500", "fine"), RULES[:2]).n_unscored == 2
+    assert len(endpoint.requests) == before + 2
+
+
+def test_each_answer_is_on_the_disk_before_the_others_have_come(endpoint: Any, tmp_path: Path) -> None:
+    """A kill lost the whole batch in hand, which was paid for."""
+    grader = cached_server(endpoint, tmp_path / "c.jsonl", concurrency=2)
+    graded = threading.Thread(target=lambda: grader.grade(texts("fine", "hang", "twin", "twin"), RULES[:1]))
+    graded.start()
+    end = time.monotonic() + 10
+    while len((tmp_path / "c.jsonl").read_text().splitlines()) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert graded.is_alive(), "the others are not waited for"
+    graded.join()
+    assert len(endpoint.requests) == 3, "two responses that are alike are asked about once"
+
+
+def test_a_grader_in_process_expects_nothing(tmp_path: Path) -> None:
+    assert CachedGrader(CountingGrader(), GradeCache(tmp_path / "c.jsonl")).expect is None

@@ -86,6 +86,19 @@ def test_rows_end_at_different_steps() -> None:
     assert bool((written.tokens[beyond] == PAD).all())
 
 
+def test_rows_are_told_of_as_they_end() -> None:
+    """Each once, as it is in the whole: what is told early is what is paid for."""
+    model, tokenizer = sharp_policy(), make_tokenizer()
+    ids, told = ids_of(make_prompts(), tokenizer), []
+    settings = {"max_new_tokens": 8, "temperature": 0.0, "stop_ids": [EOS], "pad_id": PAD}
+    whole = generate(model, ids, **settings, ended=lambda rows, part: told.append((rows, part)))
+    assert sorted(row for rows, _ in told for row in rows) == list(range(len(ids))) and len(told) > 1
+    for rows, part in told:
+        assert torch.equal(part.tokens, whole.tokens[rows])
+        assert torch.equal(part.lengths, whole.lengths[rows])
+        assert torch.equal(part.finished, whole.finished[rows])
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_batch_size_and_order_change_nothing(temperature: float) -> None:
     """Scores of an evaluation moved with the batch size (lm-evaluation-harness issue 1645)."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from own_world import OwnServer, gold_labels, own_world, until_completions
 from tiny_runs import Done, rbrbench
 from tiny_servers import in_a_thread
 
+from evals.graders.cache import CachedGrader
 from evals.models.spending import Meter, Spending
+from evals.rules.propositions import Proposition
+from evals.values.conversation import Response
 from evals.values.errors import UndecidableError
 from harness.keys.payer import PayingServer
+from harness.pipeline.spending import PaidGrader
 from harness.storage.provenance import ROOT
 
 
@@ -135,7 +140,7 @@ KILL = 120  # the request at which PPO is under way
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL in PPO; what was under way then is all that is asked again."""
     running: list[subprocess.Popen[bytes]] = []
 
@@ -151,8 +156,18 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         running.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL))
         assert running[0].wait(timeout=300) == -signal.SIGKILL, "the run ended before"
+        expect, early = CachedGrader._expect, Counter[str]()
+
+        def counted(
+            grader: CachedGrader, responses: Sequence[Response], rules: Sequence[Proposition]
+        ) -> None:
+            early[f"{len(responses)} of a batch"] += 1
+            expect(grader, responses, rules)
+
+        monkeypatch.setattr(CachedGrader, "_expect", counted)
         done = rbrbench(*run, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
+        assert early, "no response was told of before its batch was whole"
         faults = sum(number % 40 == 7 for number in range(1, server.asked.total() + 1))
         again = Counter(server.asked) - Counter(dict.fromkeys(server.asked, 1))
         assert again.total() <= 1 + faults, "a request is asked again for a kill, or for a fault, alone"
@@ -161,5 +176,12 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
         before = server.asked.total()
         assert rbrbench(*run, "grader.server.max_requests=5000", cwd=tmp_path).returncode == 0
         assert server.asked.total() == before
+    with in_a_thread(OwnServer()) as server:
+        # The same world and grader elsewhere, asked after each rollout is whole.
+        monkeypatch.setattr(PaidGrader, "expect", property(lambda _: None, lambda *_: None), raising=False)
+        run = [*run[: -len(named) - 2], *by(server, "grader.server.revision=r"), *run[-2:]]
+        assert rbrbench(*run, f"results={tmp_path / 'later'}", cwd=tmp_path).returncode == 0
+    tables = [tmp_path / name / "own" / "training.jsonl" for name in ("results", "later")]
+    assert tables[0].read_bytes() == tables[1].read_bytes(), "when it is asked changes nothing"
     report = (tmp_path / "results" / "own" / "report.html").read_text()
     assert f"Asked of grader.server: {before} requests" in report

@@ -7,8 +7,9 @@ unscored becomes 0, and the caller decides what to do with such a response.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # only the reward model needs torch: rules on recorded grades
 
     from trainers.models.selected_states import BackboneStates
 
+Expect = Callable[[Sequence[Response]], None]
 REWARD_MODEL = "reward_model"
 RULE_BASED = "rule_based"
 
@@ -187,6 +189,13 @@ class RuleBasedTerm:
     def __init__(self, rulebook: Rulebook, grader: Grader, weights: RewardWeights) -> None:
         check_weights(weights, rulebook)
         self.rulebook, self.grader, self.weights = rulebook, grader, weights
+        self.expect = self._expect if getattr(grader, "expect", None) is not None else None
+
+    def _expect(self, responses: Sequence[Response]) -> None:
+        """The grader may begin with what it will be asked."""
+        for response_type, rows in _rows_by_type(responses).items():
+            asked = [self.rulebook.propositions[name] for name in self.used_propositions(response_type)]
+            self.grader.expect([responses[row] for row in rows], asked)  # type: ignore[attr-defined]
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
         total = np.zeros(len(responses))
@@ -225,7 +234,11 @@ class RuleBasedTerm:
 
 
 class SumOfTerms:
-    """The sum of several terms; unscored where any of them is. `seconds`: of its last call, by term."""
+    """The sum of several terms; unscored where any of them is. `seconds`: of its last call, by term.
+
+    `expect`, None where no term waits for others, is told of responses that will be paid for soon: a server is asked
+    meanwhile. It changes no number.
+    """
 
     def __init__(self, terms: Sequence[Reward]) -> None:
         if not terms:
@@ -234,6 +247,8 @@ class SumOfTerms:
             )
         self.terms = tuple(terms)
         self.seconds: dict[str, float] = {}
+        expecting = [expect for term in self.terms if (expect := getattr(term, "expect", None)) is not None]
+        self.expect = partial(_tell_all, expecting) if expecting else None
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
         parts, self.seconds = [], {}
@@ -256,6 +271,11 @@ class SumOfTerms:
                 named = f"{next(iter(part.terms))}: {why}"
                 reasons[row] = f"{reasons[row]}; {named}" if row in reasons else named
         return Breakdown(total, terms, contributions, dict(sorted(reasons.items())))
+
+
+def _tell_all(expecting: Sequence[Expect], responses: Sequence[Response]) -> None:
+    for expect in expecting:
+        expect(responses)
 
 
 def _rows_by_type(responses: Sequence[Response]) -> dict[ResponseType, list[int]]:

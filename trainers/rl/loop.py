@@ -148,7 +148,7 @@ def train(
             # Sample: this process's part of the batch.
             mine = processes.share(list(range(config.batch_size)))
             with clock.phase("rollout"), gathered(learner.policy):
-                samples = run.sample(mine)
+                samples = run.sample(mine, paid)
 
             # Grade: a total for each text, or none and its reason.
             graders = models_of(paid)
@@ -251,7 +251,7 @@ class _Run:
             rates["value/learning_rate"] = config.critic_learning_rate * factor
         return rates
 
-    def sample(self, mine: Sequence[int]) -> Samples:
+    def sample(self, mine: Sequence[int], paid: Reward) -> Samples:
         # Every process draws the numbers of all rows, so that their count does not change a row's.
         config, learner, each = self.config, self.learner, self.recipe.responses_a_prompt
         asked = self.data.rows(learner.update, config.batch_size // each, config.seed)
@@ -259,8 +259,10 @@ class _Run:
         uniforms = torch.rand(
             config.batch_size, config.max_new_tokens, generator=learner.generator, dtype=torch.float64
         )[list(mine)]
-        chosen, tokenizer = [rows[i] for i in mine], self.models.tokenizer
-        return sample(learner.policy, tokenizer, self.data, chosen, config, uniforms, self.options.sampler)
+        chosen, tokenizer, sampler = [rows[i] for i in mine], self.models.tokenizer, self.options.sampler
+        # A reward that waits for others is told of each response as it ends.
+        expect = getattr(paid, "expect", None)
+        return sample(learner.policy, tokenizer, self.data, chosen, config, uniforms, sampler, expect)
 
     def micro_batches(self, samples: Samples, rows: Sequence[int]) -> list[TokenBatch]:
         size, pad = self.config.micro_batch_size, int(self.models.tokenizer.pad_token_id)

@@ -114,8 +114,17 @@ def sample(
     config: PPOConfig,
     uniforms: Tensor,
     sampler: Sampler | None = None,
+    expect: Callable[[Sequence[Response]], object] | None = None,
 ) -> Samples:
-    """One response to each of `rows` of the prompts; uniforms: [batch, max_new_tokens]."""
+    """One response to each of `rows` of the prompts; uniforms: [batch, max_new_tokens].
+
+    `expect` is told of responses as they end, while others are still written; by another program's they are not.
+    """
+
+    def responses(chosen: Sequence[int], written: Generation) -> list[Response]:
+        texts = zip(chosen, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
+        return [Response(data.prompts[rows[i]], text, finished=finished) for i, text, finished in texts]
+
     ids = [data.ids[row] for row in rows]
     if sampler is not None:
         written = sampler(policy, ids, config, uniforms)
@@ -129,11 +138,11 @@ def sample(
             pad_id=int(tokenizer.pad_token_id),
             uniforms=uniforms,
             record=True,
+            ended=expect and (lambda ended, part: expect(responses(ended, part))),
         )
     time = int(written.lengths.max())
-    texts = zip(rows, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
     return Samples(
-        [Response(data.prompts[row], text, finished=finished) for row, text, finished in texts],
+        responses(range(len(rows)), written),
         ids,
         written.tokens[:, :time],
         written.lengths,
