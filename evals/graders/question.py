@@ -17,15 +17,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.untrusted import ContentEncoder, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Response
 from evals.values.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 INSTRUCTION = """Look at your last message in this conversation and answer the following question about it:
 {question}

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 # Unicode's Default_Ignorable_Code_Point, interlinear marks and control characters but tab, newline and return.
 # A marker hidden by them may reappear in a tokenizer's normaliser; words split by them escape a word count.

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import ttost_paired
+import scipy
 
 from evals.statistics.intervals import NAN, Interval, harmonic_mean, mean_estimate, standard_error
 from evals.statistics.judge_error import square_and_add
@@ -47,7 +43,7 @@ def paired_difference(
     if estimate.stderr == 0:
         p_value = min(1.0, 2 * _sign_test(estimate.n)) if estimate.value else 1.0
         return PairedDifference(estimate.value, NAN, NAN, NAN, p_value, estimate.n)
-    p_value = float(stats.ttest_1samp(differences, 0.0).pvalue)
+    p_value = float(scipy.stats.ttest_1samp(differences, 0.0).pvalue)
     return PairedDifference(estimate.value, estimate.stderr, estimate.low, estimate.high, p_value, estimate.n)
 
 
@@ -88,6 +84,8 @@ def equivalence(
 
     Raises UndecidableError with fewer than two pairs, ValueError for a margin that is not positive.
     """
+    from statsmodels.stats.weightstats import ttost_paired
+
     if not margin > 0:
         raise ValueError(f"the margin must be positive, not {margin}")
     differences = _differences(first, second)
@@ -106,6 +104,8 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
 
     The exact binomial form below EXACT_BELOW discordant prompts, else the chi-square with continuity correction.
     """
+    from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     scored = ~(np.isnan(a) | np.isnan(b))
     only_first = int(np.sum(a[scored] > b[scored]))
@@ -123,7 +123,7 @@ def share_equivalence(first: Sequence[float], second: Sequence[float], *, margin
     if standard_error(_differences(first, second)) > 0:
         return equivalence(first, second, margin=margin).p_value
     found = paired_share_difference(first, second)
-    return float(stats.norm.sf((margin - abs(found.difference)) / found.stderr))
+    return float(scipy.stats.norm.sf((margin - abs(found.difference)) / found.stderr))
 
 
 def paired_share_difference(
@@ -171,8 +171,8 @@ def _by_cluster(
 
 
 def _t_test(value: float, stderr: float, clusters: int, n: int, level: float) -> PairedDifference:
-    reach = float(stats.t.ppf((1 + level) / 2, clusters - 1)) * stderr
-    p_value = 2 * float(stats.t.sf(abs(value) / stderr, clusters - 1))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, clusters - 1)) * stderr
+    p_value = 2 * float(scipy.stats.t.sf(abs(value) / stderr, clusters - 1))
     return PairedDifference(value, stderr, value - reach, value + reach, p_value, n)
 
 
@@ -181,7 +181,7 @@ def _adjusted_wald(differences: np.ndarray, p_value: float, level: float) -> Pai
     n, value = len(differences), float(differences.mean())
     centre, total = float(differences.sum()) / (n + 2), (float((differences**2).sum()) + 2) / (n + 2)
     stderr = math.sqrt((total - centre**2) / (n + 2))
-    reach = float(stats.norm.ppf((1 + level) / 2)) * stderr
+    reach = float(scipy.stats.norm.ppf((1 + level) / 2)) * stderr
     low, high = max(-1.0, min(value, centre - reach)), min(1.0, max(value, centre + reach))
     return PairedDifference(value, stderr, low, high, p_value, n)
 
@@ -221,9 +221,9 @@ def paired_f1_difference(
         for a, b in zip(first, second, strict=True)
     ]
     low, high = _limits_of_f1(value, own, pairs)
-    reach = float(stats.norm.ppf((1 + level) / 2))
+    reach = float(scipy.stats.norm.ppf((1 + level) / 2))
     towards_zero = (value - low if value > 0 else high - value) / reach
-    p_value = 1.0 if value == 0 else min(1.0, 2 * float(stats.norm.sf(abs(value) / towards_zero)))
+    p_value = 1.0 if value == 0 else min(1.0, 2 * float(scipy.stats.norm.sf(abs(value) / towards_zero)))
     count = int(np.maximum(*known).sum())
     return PairedDifference(value, (high - low) / (2 * reach), low, high, p_value, count)
 
@@ -310,6 +310,8 @@ def weighted_holm(p_values: Sequence[float], weights: Sequence[float]) -> list[f
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that keep the share of false claims among claims below alpha."""
+    from statsmodels.stats.multitest import multipletests
+
     return [float(p) for p in multipletests(p_values, method="fdr_bh")[1]] if len(p_values) else []
 
 
@@ -322,14 +324,18 @@ def mcnemar_power(n: int, baseline: float, drop: float, alpha: float = 0.05) -> 
     after = baseline - drop
     lost, won = baseline * (1 - after), after * (1 - baseline)
     differ = np.arange(n + 1)
-    weight = stats.binom.pmf(differ, n, lost + won)
+    weight = scipy.stats.binom.pmf(differ, n, lost + won)
     differ, weight = differ[weight > 1e-12], weight[weight > 1e-12]
-    exact = differ - stats.binom.ppf(alpha / 2, differ, 0.5) + 1  # one more than the last that is too likely
-    exact += 2 * stats.binom.sf(exact - 1, differ, 0.5) >= alpha
-    corrected = np.floor((differ + np.sqrt(stats.chi2.isf(alpha, 1) * differ) + 1) / 2) + 1
+    exact = (
+        differ - scipy.stats.binom.ppf(alpha / 2, differ, 0.5) + 1
+    )  # one more than the last that is too likely
+    exact += 2 * scipy.stats.binom.sf(exact - 1, differ, 0.5) >= alpha
+    corrected = np.floor((differ + np.sqrt(scipy.stats.chi2.isf(alpha, 1) * differ) + 1) / 2) + 1
     least = np.where(differ < EXACT_BELOW, exact, corrected)
     share = lost / (lost + won) if lost + won else 0.0
-    rejected = stats.binom.sf(least - 1, differ, share) + stats.binom.cdf(differ - least, differ, share)
+    rejected = scipy.stats.binom.sf(least - 1, differ, share) + scipy.stats.binom.cdf(
+        differ - least, differ, share
+    )
     return float(np.sum(weight * rejected))
 
 
@@ -342,4 +348,4 @@ def detectable_drop(
     if mcnemar_power(n, baseline, baseline, alpha / rows) < power:
         return NAN
     short_by = lambda drop: mcnemar_power(n, baseline, drop, alpha / rows) - power  # noqa: E731
-    return float(brentq(short_by, 0.0, baseline, xtol=1e-4))
+    return float(scipy.optimize.brentq(short_by, 0.0, baseline, xtol=1e-4))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+import scipy
 
 NAN = float("nan")
 
@@ -45,6 +44,8 @@ def jeffreys(hits: float, n: float, level: float = 0.95) -> Interval:
 def proportion_interval(hits: float, n: float, level: float, method: str) -> Interval:
     if n == 0:
         return Interval(NAN, NAN)
+    from statsmodels.stats.proportion import proportion_confint  # seconds, which few commands need
+
     low, high = proportion_confint(hits, n, alpha=1 - level, method=method)
     # statsmodels returns 1 - 1e-16 or the like at the edges, which would print as a limit below the value.
     return Interval(0.0 if hits == 0 else float(low), 1.0 if hits == n else float(high))
@@ -59,7 +60,7 @@ def harmonic_mean(first: np.ndarray | float, second: np.ndarray | float) -> np.n
 
 def error_of(low: float, high: float, level: float = 0.95) -> float:
     """The standard error that a normal interval of this level, as wide as `low` to `high`, has."""
-    return (high - low) / (2 * float(stats.norm.ppf((1 + level) / 2)))
+    return (high - low) / (2 * float(scipy.stats.norm.ppf((1 + level) / 2)))
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -85,5 +86,5 @@ def mean_estimate(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     if len(kept) == 1:
         return Estimate(mean, NAN, NAN, NAN, 1)
     stderr = standard_error(kept)
-    reach = float(stats.t.ppf((1 + level) / 2, len(kept) - 1)) * stderr
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, len(kept) - 1)) * stderr
     return Estimate(mean, stderr, mean - reach, mean + reach, len(kept))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from evals.statistics.intervals import NAN, Estimate, Interval, error_of, harmonic_mean, jeffreys
 from evals.values.errors import UndecidableError
@@ -109,7 +109,7 @@ def share_by_type(types: Sequence[Sequence[Stratum]], level: float = 0.95) -> Es
         centre = sum(w * p for w, p in mine) / (sum(w for w, _ in mine) or 1.0)
         between += sum(w * (p - centre) ** 2 for w, p in mine)
         start += len(of_type)
-    sizes = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(between / total)
+    sizes = float(scipy.stats.norm.ppf((1 + level) / 2)) * math.sqrt(between / total)
     parts = list(zip(weights, shares, limits, strict=True))
     interval = square_and_add(
         value,
@@ -195,7 +195,7 @@ def _ppi(
         warnings.simplefilter("ignore", RuntimeWarning)
         low, high = (float(np.squeeze(x)) for x in ppi_mean_ci(*arrays, alpha=1 - level))
     stderr = error_of(low, high, level)
-    reach = float(stats.t.ppf((1 + level) / 2, len(labels) - 1)) * stderr
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, len(labels) - 1)) * stderr
     return Estimate(value, stderr, _clip(value - reach), _clip(value + reach), _size(arrays))
 
 

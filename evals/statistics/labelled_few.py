@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from evals.statistics.intervals import Estimate
 from evals.statistics.judge_error import (
@@ -87,7 +87,7 @@ class LabelledFew:
         effect = float(self.labelled.sum()) / there
         if alone > NOTHING and len(sums) > 1:
             effect = float(sums @ sums) * len(sums) / (len(sums) - 1) / alone
-        reach = float(stats.t.ppf(0.975, max(1, there - 1)) / stats.norm.ppf(0.975))
+        reach = float(scipy.stats.t.ppf(0.975, max(1, there - 1)) / scipy.stats.norm.ppf(0.975))
         return float(np.sqrt(max(1.0, effect))) * reach
 
     def _moved(self) -> np.ndarray:
@@ -168,7 +168,7 @@ def draw_p_values(few: LabelledFew) -> tuple[float, float]:
 
 def _p_value(parts: list[tuple[float, int]], repeats: float) -> float:
     freedom = sum(part[1] for part in parts)
-    return float(stats.chi2.sf(sum(part[0] for part in parts) / repeats, freedom)) if freedom else 1.0
+    return float(scipy.stats.chi2.sf(sum(part[0] for part in parts) / repeats, freedom)) if freedom else 1.0
 
 
 def _chi_square(cells: np.ndarray, weights: np.ndarray) -> tuple[float, int]:

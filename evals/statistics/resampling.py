@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from evals.statistics.intervals import NAN, Estimate, Interval, wilson
 
@@ -82,7 +82,7 @@ def clustered_interval(value: float, spread: Spread, clusters: int, level: float
     if spread.variance < NO_VARIANCE or value in (0.0, 1.0):
         return wilson(value * clusters, clusters, level)
     tail = (1 + level) / 2
-    ratio = float(stats.norm.ppf(tail) / stats.t.ppf(tail, spread.freedom)) ** 2
+    ratio = float(scipy.stats.norm.ppf(tail) / scipy.stats.t.ppf(tail, spread.freedom)) ** 2
     effective = max(1.0, ratio * value * (1 - value) / spread.variance)
     return wilson(value * effective, effective, level)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from scipy import stats
+import scipy
 
 from evals.judges.correction import CORRECTED
 from evals.judges.measures import MetricRow
@@ -74,7 +74,9 @@ class Difference:
 
     def interval(self, level: float) -> tuple[float, float]:
         """The interval at another level: the 95 % one scaled by quantiles, so that a skewed one stays skewed."""
-        scale = float(stats.t.ppf(0.5 + level / 2, self.freedom) / stats.t.ppf(0.975, self.freedom))
+        scale = float(
+            scipy.stats.t.ppf(0.5 + level / 2, self.freedom) / scipy.stats.t.ppf(0.975, self.freedom)
+        )
         return self.value - scale * (self.value - self.ci_low), self.value + scale * (
             self.ci_high - self.value
         )
@@ -91,12 +93,12 @@ class Difference:
         """Of a skewed interval the side towards the bound counts."""
         towards_low = (distance > 0) == low_side
         reach = self.value - self.ci_low if towards_low else self.ci_high - self.value
-        errors = reach / float(stats.t.ppf(0.975, self.freedom))
+        errors = reach / float(scipy.stats.t.ppf(0.975, self.freedom))
         if math.isnan(errors):
             return 1.0
         if errors == 0:
             return 0.5 if distance == 0 else float(distance < 0)
-        return float(stats.t.sf(distance / errors, self.freedom))
+        return float(scipy.stats.t.sf(distance / errors, self.freedom))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from evals.statistics import resample_counts
 
@@ -124,7 +124,7 @@ def rise_limit(errors: Errors, level: float) -> float:
 
 def _gamma_limit(mean: float, variance: float, quantile: float) -> float:
     """A quantile of the gamma distribution of this mean and variance."""
-    return float(stats.gamma.ppf(quantile, mean**2 / variance, scale=variance / mean))
+    return float(scipy.stats.gamma.ppf(quantile, mean**2 / variance, scale=variance / mean))
 
 
 def _bootstrap(

@@ -10,7 +10,7 @@ from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
 from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader
 from trainers.supervised.encoder_config import EncoderFitConfig
-from trainers.supervised.grader import GraderTrainingConfig
+from trainers.supervised.grader_config import GraderTrainingConfig
 
 TRAINED = "trained"
 

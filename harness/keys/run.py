@@ -27,15 +27,14 @@ from harness.runtime.launch import read_launch
 from harness.worlds.mixture.parts import PARTS, given_parts
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
-from trainers.models.sizes import ModelConfig
+from trainers.models.model_config import ModelConfig
 from trainers.reward.weights import WeightsConfig
 from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
-from trainers.rl.recipe import owner_of, recipe_of
-from trainers.rl.renewal import RenewalConfig
+from trainers.rl.renewal_config import RenewalConfig
 from trainers.rl.trackers import check_trackers
-from trainers.supervised.pretrain import PretrainConfig
-from trainers.supervised.reward_model import RewardModelConfig
-from trainers.supervised.sft import SFTConfig
+from trainers.supervised.pretrain_config import PretrainConfig
+from trainers.supervised.reward_model_config import RewardModelConfig
+from trainers.supervised.sft_config import SFTConfig
 
 __all__ = [
     "CONF",
@@ -179,7 +178,6 @@ class RunConfig(Recorded, Seed, Threads):
         super().__post_init__()
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
-        self._check_algorithm()
         check_trackers(self.trackers)
         self._check_renewal()
         self._check_launch()
@@ -226,8 +224,13 @@ class RunConfig(Recorded, Seed, Threads):
         elif self.writer.path is not None:
             check_folder(self.writer.path)
 
-    def _check_algorithm(self) -> None:
-        """What one algorithm alone has is refused beside another, which would silently leave it out."""
+    def check_algorithm(self) -> None:
+        """What one algorithm alone has is refused beside another, which would silently leave it out.
+
+        Not of a look at the data: the algorithms load torch.
+        """
+        from trainers.rl.recipe import owner_of, recipe_of
+
         recipe = recipe_of(self.algorithm, self)
         recipe.check(self.ppo)
         asked = {
@@ -308,13 +311,17 @@ class RunConfig(Recorded, Seed, Threads):
                 field="real.context",
                 fix="lower it or raise model.context",
             )
-        longest = max(self.ppo.max_new_tokens, self.evaluation.max_new_tokens)
+        longest = self.longest_response
         if longest > self.real.response_tokens:
             raise InputError(
                 f"is {self.real.response_tokens}, fewer than the {longest} new tokens of ppo or evaluation",
                 field="real.response_tokens",
                 fix="raise it or lower max_new_tokens",
             )
+
+    @property
+    def longest_response(self) -> int:
+        return max(self.ppo.max_new_tokens, self.evaluation.max_new_tokens)
 
     @property
     def rulebook_path(self) -> Path:
@@ -327,6 +334,7 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
     config = compose_data(overrides)
+    config.check_algorithm()
     config.check_own_data()
     return config
 

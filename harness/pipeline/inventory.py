@@ -5,9 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from evals.models.folder import context_of
 from evals.rules.rulebook import Rulebook, load_rulebook
@@ -24,7 +22,6 @@ from evals.values.conversation import (
 from harness.evaluate.judging import asked_suites
 from harness.keys.data import DataSource
 from harness.keys.run import RunConfig
-from harness.pipeline.world import longest_response
 from harness.record.manifest import Kind, recording
 from harness.runtime.console import Console
 from harness.storage.disk import write_json
@@ -33,9 +30,10 @@ from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.mixture.inventory import Limits, inventory, of_files
 from harness.worlds.mixture.parts import PARTS
 from harness.worlds.mixture.world import Mixture, load_mixture
-from harness.worlds.sandbox.generate import write_sandbox
-from harness.worlds.sources import write_real_world
-from trainers.models.sizes import given_tokenizer
+from trainers.models.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 READ: Mapping[type, Callable[[Path], list[Any]]] = {
     Prompt: read_prompts,
@@ -54,7 +52,7 @@ def record_inventory(config: RunConfig, console: Console, command: Sequence[str]
     check_results(folder, Kind.DATA.owner)
     rulebook = load_rulebook(config.rulebook_path)
     given = config.model.path
-    tokenizer = given_tokenizer(config.model) if given else None
+    tokenizer = _tokenizer(config.model) if given else None
     with console.stage("data", total=None, unit="files"):
         suites = asked_suites(config.evaluation, config.data.root)
         if config.data.source is DataSource.FILES:
@@ -69,10 +67,18 @@ def record_inventory(config: RunConfig, console: Console, command: Sequence[str]
     return folder
 
 
+def _tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
+    from trainers.models.sizes import (
+        given_tokenizer,  # loads torch, which a look without a model goes without
+    )
+
+    return given_tokenizer(model)
+
+
 def _limits(config: RunConfig) -> Limits:
     given = config.model.path
     context = (context_of(given) if given else None) or config.model.context
-    room = min(config.model.context, context) - longest_response(config) - 1
+    room = min(config.model.context, context) - config.longest_response - 1
     return Limits(config.sft.max_length, config.reward_model.max_length, room)
 
 
@@ -81,8 +87,12 @@ def _made(config: RunConfig, rulebook: Rulebook, tokenizer: PreTrainedTokenizerB
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
         if config.data.source is DataSource.SANDBOX:
+            from harness.worlds.sandbox.generate import write_sandbox
+
             write_sandbox(out, config.sandbox, config.seed, rulebook, config.model.context)
         else:
+            from harness.worlds.sources.world import write_real_world
+
             write_real_world(out, Path(str(config.data.root)), config.real, config.seed, rulebook, tokenizer)
         return of_files(_rows(WorldFolder(out)), config.data.source.value)
 

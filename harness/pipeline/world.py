@@ -19,7 +19,7 @@ from harness.worlds.mixture.files import files_of
 from harness.worlds.mixture.parts import given_parts, sources_of
 from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, read_parts, write_mixture
 from harness.worlds.sandbox.generate import write_sandbox
-from harness.worlds.sources import real_digest, write_real_world
+from harness.worlds.sources.world import real_digest, write_real_world
 from trainers.models.sizes import given_tokenizer
 
 
@@ -86,7 +86,7 @@ def _mixture(context: Context) -> Artifact:
             "sources": {part: sources_of(data, part) for part in given_parts(data)},
             "files": digest_files(files_of_parts(data)),
             "settings": [data.held_out, data.test_share, data.too_long],
-            "longest": longest_response(config),
+            "longest": config.longest_response,
             "rulebook": context.rulebook.digest,
             "suites": [[suite.name, suite.version] for suite in suites],
             "tokenizer": content_of(str(config.model.path)),
@@ -107,11 +107,7 @@ def room_for(config: RunConfig) -> Room:
     """What a prompt may have, in the given model's tokens."""
     tokenizer = given_tokenizer(config.model)
     context = min(config.model.context, context_of(str(config.model.path)) or config.model.context)
-    return Room(tokenizer, context - longest_response(config) - 1, config.data.too_long is TooLong.DROP)
-
-
-def longest_response(config: RunConfig) -> int:
-    return max(config.ppo.max_new_tokens, config.evaluation.max_new_tokens)
+    return Room(tokenizer, context - config.longest_response - 1, config.data.too_long is TooLong.DROP)
 
 
 def files_of_parts(data: DataConfig) -> list[Path]:

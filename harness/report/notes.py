@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from scipy import stats
+import scipy
 
 from evals.values.clusters import PLURAL, PROMPT
 from harness.findings.claims import capability_metrics
@@ -70,7 +70,7 @@ def _seeds(results: ResultsFolder, suite: str) -> Iterator[str]:
             f"sandbox's reference run a method's F1 varied by a standard deviation of {SEED_SPREAD} points."
         )
     else:
-        least = float(stats.t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
+        least = float(scipy.stats.t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
         yield (
             f"{seeds} seeds: a difference must be {least:.1f} times its standard deviation over seeds to be seen at "
             "all (5 %, one claim; more of several). ± is the standard error over seeds; seeds that all agree take "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from tiny_models import random_model
 from transformers import LlamaForCausalLM
 
 from evals.models.load import save_model
+from harness.storage.provenance import ROOT
 from harness.worlds.mixture.overlap import NEAR, _grams, _likeness, plain_words, repeated
 from rbrbench.cli import main
 from trainers.models.tokenizer import train_tokenizer
@@ -111,3 +115,20 @@ def test_rare_grams_find_all_that_are_nearly_the_same() -> None:
     sets = [_grams(text) for text in texts]
     every = sum(any(_likeness(one, other) >= NEAR for other in sets[:i]) for i, one in enumerate(sets))
     assert repeated(texts) == (0, every) and every > 0
+
+
+def test_a_look_without_a_model_loads_no_torch(files: Path) -> None:
+    """The first look at two files took 15 to 25 seconds, all but one of them to load what trains."""
+    heavy = "torch", "transformers", "datasets", "pandas", "scipy.stats", "matplotlib"
+    program = (
+        "import sys; from rbrbench.cli import main; code = main(sys.argv[1:]);"
+        f"sys.exit(code or str(sorted({{*{heavy!r}}} & {{*sys.modules}})).strip('[]') or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "data", *KEYS],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "") and "own-data/data.html" in done.stdout

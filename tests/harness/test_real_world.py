@@ -23,7 +23,8 @@ from evals.values.conversation import (
     read_prompts,
 )
 from evals.values.errors import InputError
-from harness.worlds.sources import RealConfig, dolly, hh_rlhf, openai_rbr, real_digest, write_real_world
+from harness.worlds.sources import RealConfig, dolly, hh_rlhf, openai_rbr
+from harness.worlds.sources.world import real_digest, write_real_world
 from trainers.models.tokenizer import train_tokenizer
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))

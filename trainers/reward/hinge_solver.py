@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+import scipy
 from threadpoolctl import threadpool_limits
 
 CHUNK = 4096  # rows of one product: they stay in the processor's cache
@@ -227,7 +227,7 @@ class _System:
         p, (t_slack, t_xi, t_above, t_below) = self.point, targets
         load = (t_slack - p.alpha * t_xi / p.beta) / self.depth
         right = load @ self.rows + t_above / p.above - t_below / p.below - self.residual
-        dw = cho_solve(self.factor, right)
+        dw = scipy.linalg.cho_solve(self.factor, right)
         dual = load - p.alpha / self.depth * (moved := self.rows @ dw)
         dxi = (t_xi + p.xi * dual) / p.beta
         return _Point(
@@ -248,8 +248,8 @@ def _factor(matrix: np.ndarray) -> tuple[np.ndarray, bool] | None:
     scale = float(np.trace(matrix)) / len(matrix)
     for ridge in (0.0, 1e-14, 1e-12, 1e-10, 1e-8):
         try:
-            return cho_factor(matrix + ridge * scale * np.eye(len(matrix)), lower=True)
-        except (LinAlgError, ValueError):
+            return scipy.linalg.cho_factor(matrix + ridge * scale * np.eye(len(matrix)), lower=True)
+        except (scipy.linalg.LinAlgError, ValueError):
             continue
     return None
 

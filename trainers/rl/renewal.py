@@ -29,25 +29,13 @@ from evals.values.conversation import (
     write_jsonl,
 )
 from evals.values.errors import InputError
-from evals.values.ranges import check_ranges, whole
 from trainers.reward.reward import Reward, RewardModelTerm
+from trainers.rl.renewal_config import LEAST
+from trainers.rl.renewal_config import RenewalConfig as RenewalConfig
 
 FOLDER = "reward_models"
 HELD_OUT_OLD = 0.1  # share of the first comparisons that no renewed model is trained on
 HELD_OUT_NEW = 0.25  # share of each round's
-LEAST = 8  # comparisons; with fewer, from a policy that says one thing only, nothing is trained
-
-
-@dataclass
-class RenewalConfig:
-    """When the reward model is trained anew, and by whose comparisons."""
-
-    every: int = 0  # updates between two renewals; 0: never
-    pairs: int = 256  # compared each time
-    labels: str | None = None  # folder of people's comparisons-UPDATE.jsonl; null: the sandbox's annotators
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "renewal", {"every": whole(0), "pairs": whole(LEAST)})
 
 
 Pair = tuple[Response, Response]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
@@ -15,34 +14,10 @@ from evals.models.chat import ResponseEncoder
 from evals.models.load import prompt_token_ids, save_model
 from evals.values.conversation import Comparison
 from evals.values.errors import InputError
-from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 from trainers.models.adapters import adapter, merged
 from trainers.supervised.bounded_steps import BoundedRewardTrainer
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
-
-
-@dataclass
-class RewardModelConfig:
-    batch_size: int = 32  # comparisons
-    epochs: float = 2.0  # passes over the comparisons
-    learning_rate: float = 1e-3  # at its highest
-    warmup_share: float = 0.05  # of the steps, in which the learning rate rises
-    max_length: int = 128  # tokens of prompt and response; longer rows are left out and counted
-    tokens_at_once: int = 0  # of a batch, in the model; 0: all. Changes memory and speed only
-    center_coef: float = 0.01  # pulls the mean reward to zero (arXiv 2312.09244)
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "reward_model",
-            {
-                "batch_size max_length": whole(1),
-                "tokens_at_once": whole(0),
-                "epochs learning_rate": POSITIVE,
-                "warmup_share": SHARE,
-                "center_coef": NOT_NEGATIVE,
-            },
-        )
+from trainers.supervised.reward_model_config import RewardModelConfig as RewardModelConfig
 
 
 def train_reward_model(

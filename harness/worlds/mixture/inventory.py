@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from evals.models.chat import ResponseEncoder
-from evals.models.load import prompt_token_ids
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse
 from harness.worlds.mixture.overlap import repeated
 from harness.worlds.mixture.parts import PARTS, Loaded
 from harness.worlds.mixture.world import Mixture
 from harness.worlds.sources.fit import prompt_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CUT, LEFT_OUT, NO_ROOM = "cut", "left out", "no room"  # what becomes of rows beyond a limit
 NO_TYPE = "none"
@@ -103,6 +104,8 @@ def _lengths(
 
 
 def _tokens(items: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> Iterable[int]:
+    from evals.models.load import prompt_token_ids
+
     encode = ResponseEncoder(tokenizer)
     for item in items:
         asked = len(prompt_token_ids(tokenizer, prompt_of(item).messages))

@@ -10,12 +10,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
-from evals.models.load import prompt_token_ids
 from evals.rules.rulebook import Rulebook
 from evals.suites import Suite
 from evals.values.conversation import LabelledResponse, Prompt
@@ -24,6 +22,9 @@ from harness.worlds.folder import WorldFolder
 from harness.worlds.mixture.overlap import Overlap
 from harness.worlds.mixture.parts import PARTS, Lists, Loaded, given_parts, load_part
 from harness.worlds.sources.fit import prompt_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EVALUATION, SAFETY, HELPFUL, HELD_OUT = "evaluation", "safety_prompts", "helpful_prompts", "held_out_prompts"
 COMPLETIONS, GOLD = "completions", "gold"
@@ -142,6 +143,8 @@ def _classed(item: LabelledResponse, rulebook: Rulebook) -> LabelledResponse:
 
 def fit_prompts(mixture: Mixture, room: Room) -> None:
     """Prompts that leave no room for a response are left out and counted, or refused. Raises InputError."""
+    from evals.models.load import prompt_token_ids
+
     for part in (SAFETY, HELPFUL, EVALUATION):
         if part not in mixture.parts:
             continue

@@ -1,6 +1,5 @@
-"""Real data sets, one file each, and the world folder that is made of them."""
+"""Real data sets as the same files: one file each, and `world`, which writes the folder of `data.source=real`."""
 
 from harness.worlds.sources.config import RealConfig
-from harness.worlds.sources.world import real_digest, write_real_world
 
-__all__ = ["RealConfig", "real_digest", "write_real_world"]
+__all__ = ["RealConfig"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from transformers import PreTrainedTokenizerBase
-
-from evals.models.load import prompt_token_ids
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
 from evals.values.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Item = TypeVar("Item", Demonstration, Comparison, LabelledResponse)
 ENDS = 1  # the EOS after a response
@@ -119,6 +119,8 @@ class Fitter:
         return after
 
     def _length(self, prompt: Prompt) -> int:
+        from evals.models.load import prompt_token_ids
+
         return len(prompt_token_ids(self.tokenizer, prompt.messages))
 
     def _tokens(self, texts: list[str]) -> list[int]:
