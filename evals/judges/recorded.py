@@ -172,7 +172,7 @@ def build_human(
     suite: str = "suite",
     probability: str = "",
 ) -> RecordedJudge:
-    """The same of people, who do not decline: a label that is none of LABELS is refused.
+    """The same of people, who do not decline: a label that is none of LABELS is refused, an empty one is yet to come.
 
     `probability` names a column that says with which probability each response was drawn to be labelled.
     """
@@ -215,6 +215,8 @@ def _verdicts(
     lines: dict[LabelKey, int] = {}
     needed = [columns.id, columns.response, columns.label, *filter(None, [columns.probability])]
     for row in read_csv(file, needed):
+        if strict and not str(row.values[columns.label]).strip():
+            continue  # nobody has labelled it yet
         given, other = columns.keys(row)
         if given in lines:
             problem = f"duplicate {given[1]!r} with the same response, first on line {lines[given]}"

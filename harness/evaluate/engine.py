@@ -17,6 +17,7 @@ import yaml
 from evals.judges import Judge, Judgement
 from evals.suites import Suite, suite_source
 from evals.values.conversation import write_jsonl
+from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
@@ -52,6 +53,7 @@ from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.record.evaluation import CAPABILITY, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind
+from harness.record.to_label import COLUMNS, FILE, Written, to_label
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
 from harness.storage.digest import digest, figures
@@ -158,6 +160,7 @@ def _write_all(
     with writing(folder):
         write_metrics(folder / "metrics.csv", rows)
         _write_samples(folder, judged, config.show_prompts)
+        _write_to_label(folder, judged, config)
         (folder / "config.yaml").write_text(yaml.safe_dump(figures(asdict(config)), sort_keys=False))
     notes = [*notes, *_notes(models, judged), *correction_notes(judged, config.correction, config.seed)]
     evaluation = _publish(folder, config, record, notes, command)
@@ -320,6 +323,14 @@ def _write_samples(folder: Path, judged: Sequence[Judged], show_prompts: bool) -
         write_jsonl(
             folder / "samples" / f"{model}.jsonl", (r for one in mine for r in sample_rows(one, show_prompts))
         )
+
+
+def _write_to_label(folder: Path, judged: Sequence[Judged], config: EvaluateConfig) -> None:
+    if config.to_label:
+        answers: dict[str, list[Written]] = {}
+        for one in judged:
+            answers.setdefault(one.model, []).extend(one.answers())
+        write_csv(folder / FILE, to_label(answers, config.to_label, config.seed), COLUMNS)
 
 
 # --- notes ----------------------------------------------------------------------

@@ -13,9 +13,11 @@ from evals.suites import Suite
 from evals.suites.suite import OVERREFUSAL_METRICS
 from evals.values.clusters import CATEGORY as BY_CATEGORY
 from evals.values.clusters import PROMPT, cluster_kind, clusters_of
+from evals.values.conversation import messages_as_json
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow
-from harness.record.samples import sample_row
+from harness.record.samples import prompt_text, sample_row
+from harness.record.to_label import Written
 from harness.subjects.outcome import Outcome
 
 CATEGORY = "/category/"  # xstest/category/homonyms
@@ -31,6 +33,12 @@ class Judged:
     outcomes: tuple[Outcome, ...]
     judgements: dict[str, list[Judgement]]
     drawn: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # by judge: see `drawn_with`
+
+    def answers(self) -> list[Written]:
+        """What a person can label, with the prompts' texts."""
+        asked = {p.id: str(prompt_text(messages_as_json(p.messages))) for p in self.suite.prompts}
+        given = [outcome for outcome in self.outcomes if outcome.text]
+        return [Written(self.suite.name, o.prompt_id, asked[o.prompt_id], str(o.text)) for o in given]
 
 
 def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ from harness.keys.typed import escaped
 
 PRECISIONS = ("float32", "bfloat16")
 # What may change between two runs of one evaluation: none of them changes a response or a judgement.
-AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prompts")
+AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prompts", "to_label")
 
 LONGEST_MODEL = 200  # of a name that stands in files' names, which end at 255
 SUFFIXES = r"(\.(csv|tsv|json|jsonl|txt|gz))+$"  # of a file of responses: llama-3.1.jsonl.gz is llama-3.1's
@@ -216,8 +216,10 @@ class JudgingKeys(Bootstrap, Clusters, Margin):
     correction: CorrectionKeys = field(default_factory=CorrectionKeys)
     baseline: str | None = None  # a finished evaluation or run to compare with: results/NAME[:METHOD:SEED]
     compare_anyway: bool = False  # compare although judge, suite, template or decoding differ
+    to_label: int = 0  # responses of each model on each suite, drawn into to_label.csv for people; 0: none
 
     MEMBERS: ClassVar[dict[str, Members]] = {"suites": SUITES, "judges": JUDGES}
+    RANGES: ClassVar[dict[str, Range]] = {"to_label": least(0)}
 
     @contextmanager
     def as_typed(self) -> Iterator[None]:

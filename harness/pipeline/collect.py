@@ -44,6 +44,8 @@ from harness.record.evaluation import CAPABILITY
 from harness.record.reward_rows import TABLES, WORST
 from harness.record.run import WRITING
 from harness.record.samples import VERDICTS, key_of, verdict_row
+from harness.record.to_label import COLUMNS, Written, to_label
+from harness.record.to_label import FILE as TO_LABEL
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.subjects.local_model import template_of
@@ -67,6 +69,9 @@ class Collected:
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
     items: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of capability tasks, by method
     writing: list[dict[str, Any]] = field(default_factory=list)  # what a writer was asked for, and gave
+    answers: dict[str, list[Written]] = field(
+        default_factory=dict
+    )  # of the last checkpoints, where people label
 
 
 def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Collected:
@@ -97,11 +102,15 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         cards=outcome.cards,
         items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
         writing=_writing(outcome.completions, seed),
+        answers=_answers(outcome, names, seed) if context.config.evaluation.to_label else {},
     )
 
 
-def write_results(folder: Path, parts: Sequence[Collected]) -> None:
-    """Write the tables of one run, or of all runs of a sweep, under `folder`."""
+def write_results(folder: Path, parts: Sequence[Collected], labels: int = 0) -> None:
+    """Write the tables of one run, or of all runs of a sweep, under `folder`; with `labels`, what people label."""
+    if labels:
+        answers = {name: of for part in parts for name, of in part.answers.items()}
+        write_csv(folder / TO_LABEL, to_label(answers, labels, parts[0].stages[0]["seed"]), COLUMNS)
     write_metrics(folder / "metrics.csv", [row for part in parts for row in part.metrics])
     write_jsonl(folder / "training.jsonl", (row for part in parts for row in part.training))
     # One sample of rewards a seed: the histograms pool responses, and variants would repeat them.
@@ -249,6 +258,19 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
     return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
+
+
+def _answers(outcome: StageOutcome, names: Mapping[str, str], seed: int) -> dict[str, list[Written]]:
+    """What each method's last checkpoint wrote on every suite."""
+    return {
+        f"{named} {seed}": [
+            answer
+            for suite in outcome.suites
+            for outcomes in list(stored_outcomes(outcome.responses[name, suite.name]).values())[-1:]
+            for answer in Judged(name, suite, tuple(outcomes), {}).answers()
+        ]
+        for name, named in names.items()
+    }
 
 
 def _samples(

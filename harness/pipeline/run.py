@@ -49,7 +49,11 @@ STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go, not what they are. Threads stay: they change the order of sums.
 NOT_CONTENT = ("name", "results")
 LONGEST_VARIANT = 180  # bytes: a file is named by the method, the variant and an ending, in at most 255
-AFTERWARDS = ("baseline", "compare_anyway")  # of `evaluation`: they change no response and no judgement
+AFTERWARDS = (
+    "baseline",
+    "compare_anyway",
+    "to_label",
+)  # of `evaluation`: they change no response and no judgement
 # Of a server: how it is asked, and what may be spent on it.
 HOW_ASKED = {f.name for kind in (ServerSettings, Budgeted) for f in fields(kind)} - {*WHICH}
 LAST = "Methods are compared with the baseline by their last checkpoints."
@@ -154,6 +158,7 @@ def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collecte
         [[row["key"] for row in part.stages] for part in parts]
         + [module_versions((), ["harness.report", "harness.pipeline.collect"])]
         + against
+        + ([keys.to_label] if keys.to_label else [])
     )
     stamp = folder / STAMP
     fresh = (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made_of
@@ -172,7 +177,7 @@ def _write(
     with writing(folder):
         (folder / STAMP).unlink(missing_ok=True)
         with replacing(folder) as new:
-            write_results(new, parts)
+            write_results(new, parts, configs[0].evaluation.to_label)
             text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
             (new / "config.yaml").write_text(text, encoding="utf-8")
             _describe(new, configs, parts)
