@@ -97,7 +97,7 @@ def test_search_and_filters_say_how_many_are_seen(page: Page) -> None:
     seen = f"[...{SAMPLES}.querySelectorAll('.card')].filter(card => card.offsetParent !== null).length"
     assert 1 <= page.run(seen) < cards
     said = f"{SAMPLES}.querySelector('[role=status]').textContent"
-    assert page.run(said) == f"{page.run(seen)} of the {cards} prompts on this page"
+    assert page.run(said) == f"{page.run(seen)} of the {cards} cards on this page"
     page.run("box.value = ''; box.dispatchEvent(new Event('input')); 0")
     assert page.run(seen) == cards
 

@@ -56,7 +56,7 @@
     const texts = cards.map((card) => card.textContent.toLowerCase());
     const count = () => {
       const visible = cards.filter((card) => card.offsetParent !== null).length;
-      seen.textContent = `${visible} of the ${cards.length} prompts on this page`;
+      seen.textContent = `${visible} of the ${cards.length} cards on this page`;
     };
     input.addEventListener("input", () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
