@@ -84,6 +84,7 @@ def _from_files(
             continue
         if not Path(value).is_file():
             raise InputError("no such file", path=value, field=group, fix=f"name one, or {group}=NAME")
+        others.append(f"{group}=none")  # what an experiment has in its place goes
         for name, setting in load_located_yaml(Path(value)).items():
             key = f"{group}.{name}"
             if key in free:
