@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Proposition
@@ -66,6 +66,7 @@ class GraderSpec:
 
     `name` is for tables and files; empty: the kind, of recorded grades the name in the file. `prompt` is how a
     language model is asked; None: as it was trained, else after the response. `meter` counts what a server is asked.
+    `chat_template`: keys of a language model's template.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class GraderSpec:
     name: str = ""
     prompt: GraderPrompt | None = None
     meter: Meter | None = None
+    chat_template: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_grader(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import GraderSpec
 from evals.graders.question import GraderPrompt, Layout, QuestionEncoder, remembered_prompt
+from evals.models.chat import set_template_keys
 from evals.models.load import context_length, load_causal_lm, load_tokenizer
 from evals.models.prefix_tree import Pass, answer_logits, cheapest_pass, usable_passes
 from evals.rules.propositions import Proposition
@@ -211,4 +212,5 @@ def _forms(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
 def build(spec: GraderSpec, rulebook: Rulebook | None) -> LanguageModelGrader:
     """The model in the folder, or of the hub name, `spec.path`. Raises InputError for what does not load."""
     model, tokenizer = load_causal_lm(spec.path), load_tokenizer(spec.path, needs_padding=False)
+    set_template_keys(tokenizer, spec.chat_template, "grader.chat_template")
     return LanguageModelGrader(model, tokenizer, spec.name or spec.kind, spec.prompt)

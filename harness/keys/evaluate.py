@@ -52,6 +52,7 @@ class LocalKeys:
 
     path: str | None = None  # a folder or a hub name
     precision: str = "float32"  # or bfloat16
+    chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

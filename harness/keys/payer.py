@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evals.models.server import Budgeted, GraderServerSettings
 from evals.values.errors import InputError
@@ -36,6 +36,7 @@ class PayerKeys(GraderTrainingConfig):
     kind: str = TRAINED  # trained, language_model, server, encoder, recorded, or package.module:attribute
     path: str | None = None  # of a chosen one: folder or hub id; of a server: its name of the model
     asked_by: AskedBy = AskedBy.MODEL  # a language model: as trained; rulebook: in its template
+    chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
     server: PayingServer = field(default_factory=PayingServer)  # of grader.kind=server
     encoder: PayingEncoder = field(default_factory=PayingEncoder)  # of a plain one, fitted to data.gold
     least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
@@ -52,6 +53,10 @@ class PayerKeys(GraderTrainingConfig):
         elif self.path is not None:
             known = ", ".join(GRADER_KINDS)
             raise InputError("is given, and no kind", field="grader.path", fix=f"say grader.kind={known}")
+
+        if self.chat_template and self.kind != "language_model":
+            fix = "leave it out, or say grader.kind=language_model"
+            raise InputError("is a language model's, of a path", field="grader.chat_template", fix=fix)
 
     @property
     def is_trained(self) -> bool:

@@ -20,7 +20,7 @@ from harness.keys.graders import GRADER_KINDS, AskedBy
 from harness.keys.payer import PayerKeys, PayingServer
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
-from harness.pipeline.language_models import content_of
+from harness.pipeline.language_models import content_of, template_keys
 from harness.pipeline.spending import PaidGrader, meter_of
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
@@ -96,6 +96,7 @@ def chosen_grader(context: Context) -> Artifact:
             "server": None
             if server is None
             else [server.model, server.revision or server.url, server.top_logprobs, server.min_mass],
+            **template_keys(keys),
         },
         inputs={},
         modules=["evals.graders"],
@@ -158,7 +159,8 @@ def named_grader(described: Mapping[str, Any], rulebook: Rulebook, meter: Meter 
     server = PayingServer(**described["server"])
     asked_by = AskedBy(described["asked_by"])
     spec = spec_of(described["kind"], described["path"], server, asked_by, rulebook, GRADER)
-    return build_grader(replace(spec, meter=meter), rulebook, GRADER_KINDS)
+    keys = described.get("chat_template", {})
+    return build_grader(replace(spec, meter=meter, chat_template=keys), rulebook, GRADER_KINDS)
 
 
 def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:
@@ -198,6 +200,7 @@ def _described(keys: PayerKeys) -> dict[str, Any]:
         "path": keys.path,
         "asked_by": keys.asked_by.value,
         "server": asdict(keys.server) if keys.kind == "server" else {},
+        **template_keys(keys),
     }
 
 

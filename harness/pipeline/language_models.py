@@ -14,6 +14,7 @@ from evals.values.conversation import (
     Demonstration,
 )
 from harness.keys.methods import Data
+from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Advance, Context
 from harness.storage.digest import digest_model, model_files
@@ -78,8 +79,8 @@ def content_of(path: str) -> str:
     return digest_model(Path(path)) if model_files(Path(path)) else path
 
 
-def template_keys(model: ModelConfig) -> dict[str, Any]:
-    """What a stage's key says of the keys of its chat template; nothing where none is set."""
+def template_keys(model: ModelConfig | PayerKeys) -> dict[str, Any]:
+    """What a stage's key says of the keys of a chat template; nothing where none is set."""
     return {"chat_template": dict(model.chat_template)} if model.chat_template else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -32,18 +33,20 @@ class LocalModel:
         self, name: str, keys: LocalKeys, decoding: DecodingKeys, seed: int, threads: int | None
     ) -> None:
         self.name, self._decoding, self._seed, self._threads = name, decoding, seed, threads
-        self._precision = keys.precision
+        self._precision, self._template_keys = keys.precision, dict(keys.chat_template)
         self.folder = local_folder(str(keys.path))
         check_folder(self.folder)
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """The files' contents: the same model in another folder is the same model."""
-        return {"files": digest_model(self.folder), "precision": self._precision}
+        keys = {"chat_template": self._template_keys} if self._template_keys else {}
+        return {"files": digest_model(self.folder), "precision": self._precision} | keys
 
     @cached_property
     def template(self) -> str:
-        return template_of(self.folder)
+        keys = f" with {json.dumps(self._template_keys)}" if self._template_keys else ""
+        return template_of(self.folder) + keys
 
     @property
     def decoding(self) -> Mapping[str, Any]:
@@ -91,6 +94,7 @@ class LocalModel:
         """(model, tokenizer); both are kept for the next suite."""
         import torch
 
+        from evals.models.chat import set_template_keys
         from evals.models.load import load_causal_lm, load_tokenizer
 
         no_progress_bars()
@@ -98,6 +102,7 @@ class LocalModel:
             set_threads(self._threads)
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._precision]
         tokenizer = load_tokenizer(self.folder, needs_padding=False)
+        set_template_keys(tokenizer, self._template_keys, "subject.chat_template")
         return load_causal_lm(self.folder, dtype), tokenizer
 
     def unload(self) -> None:

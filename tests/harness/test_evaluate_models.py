@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 from evaluation_world import evaluate, make_model, metrics_of, serving, write_suite
 from hub_rows import redirect, write_rows
+from transformers import AutoTokenizer
 
 from evals.capability import task
+from evals.models.chat import chat_text
 from evals.suites import Suite, load_suite
 from evals.values.errors import InputError
 from harness.evaluate.respond import responses_of
-from harness.keys.evaluate import DecodingKeys, LocalKeys
+from harness.keys.evaluate import DecodingKeys, LocalKeys, compose_evaluate
 from harness.runtime.console import Console
 from harness.subjects.local_model import LocalModel, local_folder
 from harness.subjects.outcome import Outcome
@@ -109,6 +111,28 @@ def test_the_command_on_a_folder(tmp_path: Path, model: Path, capfd: pytest.Capt
     assert evaluate(tmp_path, suite, f"subject.path={copy}", "name=copy", "decoding.max_new_tokens=12") == 0
     assert log.read_bytes() == before
     assert len(list((tmp_path / "results/.store/responses").iterdir())) == 1
+
+
+def test_keys_of_the_template_reach_what_is_asked(tmp_path: Path, model: Path) -> None:
+    """A thinking model could not be asked without its thoughts; or answers by other keys counted as these."""
+    plain = local(model)
+    assert set(plain.identity) == {"files", "precision"}  # as before there were keys
+    folder = shutil.copytree(model, tmp_path / "thinks")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += (
+        "{% if enable_thinking is defined and not enable_thinking %}</think>{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    keys = LocalKeys(str(folder), chat_template={"enable_thinking": False})
+    asked = LocalModel("tiny", keys, DecodingKeys(max_new_tokens=12), seed=0, threads=1)
+    without = local(folder)
+    assert asked.identity != without.identity and asked.template != without.template
+    messages = prompts(tmp_path, 1).prompts[0].messages
+    assert chat_text(asked.loaded[1], messages) == f"{chat_text(without.loaded[1], messages)}</think>"
+    typed = compose_evaluate(
+        [f"subject.path={folder}", "subject.chat_template.enable_thinking=false", "suites=[xstest]"]
+    )
+    assert typed.subject.chat_template == {"enable_thinking": False}
 
 
 def test_a_long_prompt_is_unscored(tmp_path: Path, model: Path) -> None:

@@ -331,6 +331,14 @@ def test_scores_are_bounded_as_in_ppo(tmp_path: Path, algorithm: Algorithm) -> N
     assert cut > 0 and row["objective/reward"] == pytest.approx(2.0 - 0.5 * cut)
 
 
+def test_every_algorithm_is_a_file_and_on_the_page() -> None:
+    """A copied file kept the name of the algorithm that it was copied from; one stood in no documentation."""
+    page = (Path(__file__).parents[2] / "docs" / "ppo.md").read_text(encoding="utf-8")
+    for algorithm in Algorithm:
+        assert recipe_class(algorithm).algorithm is algorithm
+        assert f"| `{algorithm.value}` |" in page
+
+
 # --- what they lack --------------------------------------------------------------------------
 
 

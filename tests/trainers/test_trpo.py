@@ -30,8 +30,8 @@ from trainers.rl.token_batch import TokenBatch, micro_batches
 from trainers.rl.trpo import TRPO, TrustRegion, conjugate_gradient, flat
 
 
-def made_up_round(policy: torch.nn.Module) -> tuple[list[TokenBatch], Experience]:
-    """Samples of `policy` in two micro-batches, with advantages out of the air."""
+def made_up_round(policy: torch.nn.Module, size: int = 4) -> tuple[list[TokenBatch], Experience]:
+    """Eight samples of `policy` in micro-batches of `size`, with advantages out of the air."""
     settings = small_config()
     data = prompt_set(make_prompts(8), make_tokenizer(), [policy], settings)
     generator = torch.Generator().manual_seed(3)
@@ -41,7 +41,7 @@ def made_up_round(policy: torch.nn.Module) -> tuple[list[TokenBatch], Experience
     advantages = torch.randn(samples.log_probs.shape, generator=generator)
     zeros, old = torch.zeros_like(advantages), samples.log_probs
     experience = Experience(list(range(8)), samples.mask, old, old, zeros, zeros, zeros, advantages)
-    batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), 4, PAD)
+    batches = micro_batches(samples.prompt_ids, samples.tokens, samples.lengths, range(8), size, PAD)
     return batches, experience
 
 
@@ -65,7 +65,7 @@ def test_a_product_is_that_of_the_fisher_matrix() -> None:
     for name, parameter in policy.named_parameters():
         parameter.requires_grad_(name.endswith(("norm.weight", "layernorm.weight", "k_proj.weight")))
     objective = trust_region(policy, TRPOConfig(damping=0.5))
-    batches, _ = made_up_round(policy)
+    batches = made_up_round(policy, size=1)[0][:2]
     tokens = sum(len(batch.targets) for batch in batches)
     count = sum(p.numel() for p in objective.parameters)
     fisher = torch.zeros(count, count)
