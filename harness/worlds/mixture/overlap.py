@@ -7,8 +7,11 @@ compared as a whole. Nearly the same: at least NEAR of the character 5-grams of 
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from harness.worlds.words import plain_words
 
@@ -24,16 +27,17 @@ class Overlap:
         self._names = list(plain)
         self._whole: dict[str, str] = {}
         self._runs: dict[tuple[str, ...], str] = {}
-        self._sizes: list[int] = []
-        self._having: dict[str, list[int]] = defaultdict(list)  # of each 5-gram: the texts' numbers
+        sizes: list[int] = []
+        self._having: dict[str, array[int]] = defaultdict(_numbers)  # of each 5-gram: the texts' numbers
         for number, (name, text) in enumerate(plain.items()):
             self._whole.setdefault(text, name)
             for run in _runs(text):
                 self._runs.setdefault(run, name)
             grams = _grams(text)
-            self._sizes.append(len(grams))
+            sizes.append(len(grams))
             for gram in grams:
                 self._having[gram].append(number)
+        self._sizes = np.array(sizes, dtype=np.int64)
 
     def how(self, text: str) -> tuple[str, str] | None:
         """(EXACT, RUN or ALIKE, the name of the text that it overlaps with), or None."""
@@ -47,15 +51,13 @@ class Overlap:
         return None if nearest is None else (ALIKE, nearest)
 
     def _nearest(self, grams: frozenset[str]) -> str | None:
-        common: Counter[int] = Counter()
-        for gram in grams:
-            common.update(self._having.get(gram, ()))
-        best, found = NEAR, None
-        for number, shared in sorted(common.items()):
-            likeness = shared / (len(grams) + self._sizes[number] - shared)
-            if likeness >= best and (found is None or likeness > best):
-                best, found = likeness, self._names[number]
-        return found
+        """The first of the nearest, where one is near; sets of unlike size are not compared."""
+        if not np.any(_alike(len(grams), self._sizes)):
+            return None
+        shared = _times((self._having[gram] for gram in grams if gram in self._having), len(self._sizes))
+        likeness = shared / (len(grams) + self._sizes - shared)
+        best = int(np.argmax(likeness))
+        return self._names[best] if likeness[best] >= NEAR else None
 
 
 def repeated(texts: Sequence[str]) -> tuple[int, int]:
@@ -77,26 +79,39 @@ def _near_pairs(texts: Sequence[str]) -> int:
     """
     sets = [_grams(text) for text in texts]
     frequent = Counter(gram for grams in sets for gram in grams)
-    having: dict[str, list[int]] = defaultdict(list)
-    rest: list[int] = []  # of each set: how many are not among its rarest few
+    sizes = np.array([len(grams) for grams in sets], dtype=np.int64)
+    rest = (NEAR * sizes).astype(np.int64) - 1  # of each set: how many are not among its rarest few
+    having: dict[str, array[int]] = defaultdict(_numbers)
     near = 0
     for number, grams in enumerate(sets):
-        rest.append(int(NEAR * len(grams)) - 1)
-        rarest = sorted(grams, key=lambda gram: (frequent[gram], gram))[: len(grams) - rest[-1]]
-        common = Counter(other for gram in rarest for other in having[gram])
-        near += any(
-            shared + max(rest[number], rest[other]) >= _least(len(grams), len(sets[other]))
-            and _likeness(grams, sets[other]) >= NEAR
-            for other, shared in common.items()
-        )
+        rarest = sorted(grams, key=lambda gram: (frequent[gram], gram))[: len(grams) - int(rest[number])]
+        shared = _times((having[gram] for gram in rarest), number)
+        most = shared + np.maximum(rest[number], rest[:number])  # that can be common
+        enough = (shared > 0) & (most >= _least(len(grams), sizes[:number]))
+        likely = np.flatnonzero(enough & _alike(len(grams), sizes[:number]))
+        near += any(_likeness(grams, sets[other]) >= NEAR for other in likely)
         for gram in rarest:
             having[gram].append(number)
     return near
 
 
-def _least(one: int, other: int) -> int:
+def _numbers() -> array[int]:
+    return array("i")
+
+
+def _times(lists: Iterable[array[int]], count: int) -> np.ndarray:
+    """How often each number below `count` stands in the lists, together. [count]"""
+    return np.bincount(np.frombuffer(b"".join(lists), dtype=np.intc), minlength=count)
+
+
+def _alike(one: int, others: np.ndarray) -> np.ndarray:
+    """Whether sets of these sizes can be nearly the same: the smaller one may be all that is common. [count]"""
+    return (others >= NEAR * one - 1e-9) & (NEAR * others <= one + 1e-9)
+
+
+def _least(one: int, others: np.ndarray) -> np.ndarray:
     """No fewer are common to sets of these sizes where they are nearly the same; one fewer, for rounding."""
-    return int(NEAR / (1 + NEAR) * (one + other)) - 1
+    return (NEAR / (1 + NEAR) * (one + others)).astype(np.int64) - 1
 
 
 def _likeness(one: frozenset[str], other: frozenset[str]) -> float:
