@@ -10,6 +10,7 @@ from shutil import copytree, ignore_patterns
 import numpy as np
 import pytest
 import torch
+from own_world import own_world
 from safetensors.torch import load_file
 from tiny_runs import rbrbench
 
@@ -33,6 +34,8 @@ from harness.pipeline.training import check_labels, people
 from harness.record.run import ResultsFolder
 from harness.report.notes import _training
 from harness.storage.provenance import _read_module, module_versions
+from trainers.rl.checkpoint import RunFolder
+from trainers.rl.learner import Learner
 from trainers.rl.monitor import held_out_prompts, held_out_scores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,3 +218,24 @@ def test_the_policy_starts_from_sft_and_the_critic_from_the_reward_model(smoke: 
         found, expected = load_file(after), load_file(before)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], value) for name, value in expected.items()), trained
+
+
+def test_a_killed_run_of_another_algorithm_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage of GRPO began anew: its state lay in the store, and was dropped with the folder of the attempt."""
+    given = [text for text in own_world(tmp_path) if not text.startswith(("name", "methods", "ppo.updates"))]
+    given += ["methods=[helpful_ppo]", f"data.helpful_prompts=[{tmp_path / 'pairs.jsonl'}]", "name=killed"]
+    given += ["algorithm=GRPO", "group_size=2", "ppo.updates=3", "ppo.save_every=1", "ppo.monitor_every=0"]
+    record, seen = RunFolder.record, list[int]()
+
+    def dying(folder: RunFolder, learner: Learner, metrics: dict[str, object]) -> None:
+        seen.append(learner.update)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        record(folder, learner, metrics)
+
+    monkeypatch.setattr(RunFolder, "record", dying)
+    assert rbrbench("run", *given, cwd=tmp_path).returncode == 130
+    done = rbrbench("run", *given, cwd=tmp_path)
+    assert done.returncode == 0 and seen == [1, 2, 3, 3], done.stderr[-2000:]
+    (metrics,) = (tmp_path / "results/.store/grpo").glob("*/metrics.jsonl")
+    assert [json.loads(row)["update"] for row in metrics.read_text().splitlines()] == [1, 2, 3]
