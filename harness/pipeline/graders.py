@@ -25,6 +25,7 @@ from harness.pipeline.spending import PaidGrader, meter_of
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, is_plain_encoder, spec_of
+from harness.subjects.local_model import check_place
 from harness.worlds.folder import GOLD, WorldFolder
 
 GRADER, JUDGE = "grader", "judge"
@@ -66,6 +67,8 @@ def check_payer(config: RunConfig, rulebook: Rulebook) -> None:
     keys = config.grader
     if keys.is_trained:
         return
+    if keys.kind in ("language_model", "encoder"):
+        check_place(str(keys.path), "grader.path")
     if keys.kind == "language_model":
         check_folder(str(keys.path))
     if is_plain_encoder(keys.kind, keys.path) and not config.data.gold:

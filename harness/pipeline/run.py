@@ -26,6 +26,7 @@ from harness.evaluate.comparing import (
 )
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import DataSource, RunConfig, compose_run, expand_sweep
+from harness.keys.writer import MODEL
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.given_model import check_given_model
@@ -44,6 +45,7 @@ from harness.storage.disk import write_json, writing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store, check_results, claim_results
 from harness.storage.whole_folder import replacing
+from harness.subjects.local_model import check_place
 
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go, not what they are. Threads stay: they change the order of sums.
@@ -121,6 +123,8 @@ def check_rules(config: RunConfig) -> None:
     require_sound(rulebook)
     check_data(config, rulebook)
     check_payer(config, rulebook)
+    if config.writer.kind == MODEL and config.writer.path is not None:
+        check_place(config.writer.path, "writer.path")
 
 
 def check_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[RunConfig]) -> None:

@@ -14,16 +14,19 @@ from evals.judges.measures import Judgement
 from evals.rules.rulebook import Rulebook
 from evals.suites import Suite
 from evals.values.conversation import Prompt, Response, read_jsonl, write_jsonl
+from evals.values.grades import check_unscored
 from harness.evaluate.measuring import Judged, sample_rows
 from harness.keys.methods import Data, Method
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.judging import stored_judgements, stored_outcomes
 from harness.pipeline.reward import reward_for
+from harness.pipeline.spending import PaidGrader
 from harness.record.samples import key_of, most_telling
 from harness.storage.digest import digest
 from harness.storage.store import Artifact
 from trainers.reward.reward import Breakdown
+from trainers.reward.weights import MAX_UNSCORED
 
 FILE = "graded.jsonl"
 SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading
@@ -79,6 +82,7 @@ def grade_samples(
                     told = {} if paid is None or i not in place else {"reward": reward_of(paid, place[i])}
                     made.append(said | told)
                 advance(len(rows))
+        _check_graded(made, asked)
         write_jsonl(out / FILE, made)
         return {"responses": len(made)}
 
@@ -156,6 +160,15 @@ def propositions_of(
         for place, i in enumerate(rows):
             found[i] = {name: _number(value) for name, value in zip(names, grades[place], strict=True)}
     return found
+
+
+def _check_graded(made: Sequence[Mapping[str, Any]], grader: Grader | None) -> None:
+    """Raises UndecidableError where a server gave no number too often: the record would be without them for good."""
+    if not isinstance(grader, PaidGrader):
+        return
+    values = [value for row in made for value in row["grades"].values()]
+    what, then = "grades of the samples are missing", "the same command asks for them again"
+    check_unscored(values.count(None), len(values), MAX_UNSCORED, what, then=then)
 
 
 def _is_ruled(prompt: Prompt, rulebook: Rulebook) -> bool:

@@ -118,8 +118,7 @@ def local_folder(path: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1:
-        raise InputError("no such folder", path=path, field="subject.path", fix="name a folder or a hub name")
+    check_place(path, "subject.path")
     from huggingface_hub import snapshot_download
 
     try:
@@ -131,6 +130,14 @@ def local_folder(path: str) -> Path:
             field="subject.path",
             fix="check the name; offline, give a folder or a model that was fetched before",
         ) from None
+
+
+def check_place(path: str, field: str) -> None:
+    """Raises InputError for what is written as a folder and is none; a hub name is left alone."""
+    folder = Path(path).expanduser()
+    written = folder.is_absolute() or path.startswith((".", "~")) or path.count("/") > 1
+    if written and not folder.is_dir():
+        raise InputError("no such folder", path=path, field=field, fix="name a folder or a hub name")
 
 
 def template_of(folder: Path) -> str:

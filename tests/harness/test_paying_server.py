@@ -39,6 +39,29 @@ def told(done: Done) -> str:
     return next(line for line in done.stderr.splitlines() if line.startswith("rbrbench: "))
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["grader.kind=server", "grader.server.url=http://127.0.0.1:9/v1"], "'grader.server.model': is empty"),
+        (["grader.kind=language_model", "grader.path=/no/such"], "'grader.path': no such folder"),
+        (["grader.kind=language_model", "grader.path=hub", "writer.kind=language_model", "writer.path=./no"],
+         "'writer.path': no such folder"),
+        (["grader.kind=language_model", "grader.path=hub", "grader.asked_by=rulebook"], "no prompt_template"),
+        (["grader.kind=language_model", "grader.path=hub", "rulebook=gap.yaml"], "of comply overlap"),
+    ],
+)  # fmt: skip
+def test_who_cannot_be_asked_is_told_before_the_first_stage(
+    tmp_path: Path, more: list[str], says: str
+) -> None:
+    """After hours of training, or after the data at best."""
+    own = own_world(tmp_path)
+    gap = (tmp_path / "rules.yaml").read_text().replace("comply: {refuses: true}", "comply: {judges: true}")
+    (tmp_path / "gap.yaml").write_text(gap)
+    done = rbrbench("run", *own, *more, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
 # --- budgets -------------------------------------------------------------------------------------
 
 
