@@ -28,6 +28,7 @@ from harness.worlds.folder import GOLD, WorldFolder
 from trainers.reward.weights import MAX_UNSCORED
 
 CALIBRATION, BY_TYPE = "calibration.csv", "by_type.csv"
+TYPE_COLUMNS = ("response_type", "proposition", "n", "n_positive", "balanced_accuracy")
 UNMEASURED = (
     "grader: the data have no gold labels, so nobody knows how often the grader that pays is right; "
     "give data.gold=[FILE]"
@@ -106,7 +107,10 @@ def _measures(gold: Artifact) -> list[Measured]:
 
 
 def _measures_by_type(gold: Artifact) -> list[Measured]:
-    rows = read_csv(gold.path / BY_TYPE, ("response_type", "proposition", "n", "n_positive"))
+    path = (
+        gold.path / BY_TYPE
+    )  # none is written where no label is of a type that the rulebook has classes for
+    rows = read_csv(path, TYPE_COLUMNS) if path.is_file() else []
     return [_measured(str(row.values["response_type"]), row.values) for row in rows]
 
 

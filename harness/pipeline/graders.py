@@ -198,11 +198,13 @@ def _cache(context: Context) -> GradeCache:
 
 
 def _described(keys: PayerKeys) -> dict[str, Any]:
+    """As its stage keeps it: a budget is the run's alone, and the meter's."""
+    server = replace(keys.server, max_requests=0, max_tokens=0)
     return {
         "kind": keys.kind,
         "path": keys.path,
         "asked_by": keys.asked_by.value,
-        "server": asdict(keys.server) if keys.kind == "server" else {},
+        "server": asdict(server) if keys.kind == "server" else {},
         **template_keys(keys),
     }
 
