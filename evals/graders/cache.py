@@ -157,9 +157,13 @@ class CachedGrader:
         self._begun = {key: begun for key, begun in self._begun.items() if np.isnan(self._cache.get(key))}
         for response, keys in zip(responses, self._keys(responses, propositions), strict=True):
             for proposition, key in zip(propositions, keys, strict=True):
-                if key not in self._begun and np.isnan(self._cache.get(key)):
-                    keep = partial(self._keep, key)
-                    self._begun[key] = self._grader.begin(response, proposition, keep)  # type: ignore[attr-defined]
+                if np.isnan(self._cache.get(key)):
+                    self._begin(key, response, proposition)
+
+    def _begin(self, key: str, response: Response, proposition: Proposition) -> None:
+        if key not in self._begun:
+            keep = partial(self._keep, key)
+            self._begun[key] = self._grader.begin(response, proposition, keep)  # type: ignore[attr-defined]
 
     def _keep(self, key: str, grade: float | Unscored) -> None:
         if not isinstance(grade, Unscored):
@@ -176,7 +180,7 @@ class CachedGrader:
         values = np.array([[self._cache.get(key) for key in row] for row in keys]).reshape(
             len(responses), len(propositions)
         )
-        if hasattr(self._grader, "as_they_come"):
+        if self.expect is not None:
             return self._one_by_one(responses, propositions, keys, values)
         reasons: dict[tuple[int, int], str] = {}
         for rows, columns in _missing(np.isnan(values), self._batch_size):
@@ -199,30 +203,16 @@ class CachedGrader:
         for i, j in np.argwhere(np.isnan(values)).tolist():
             places.setdefault(keys[i][j], []).append((i, j))
         reasons: dict[tuple[int, int], str] = {}
-        for grades in self._answers(places, responses, propositions):
-            self._cache.add({key: g for key, g in grades.items() if not isinstance(g, Unscored)})
-            for key, grade in grades.items():
-                for i, j in places[key]:
-                    if isinstance(grade, Unscored):
-                        reasons[i, j] = grade.reason
-                    else:
-                        values[i, j] = grade
+        for key, ((i, j), *_) in places.items():
+            self._begin(key, responses[i], propositions[j])
+        for key, alike in places.items():
+            grade = self._begun.pop(key).result()
+            for i, j in alike:
+                if isinstance(grade, Unscored):
+                    reasons[i, j] = grade.reason
+                else:
+                    values[i, j] = grade
         return Grades(tuple(p.name for p in propositions), values, reasons)
-
-    def _answers(
-        self,
-        places: Mapping[str, Sequence[tuple[int, int]]],
-        responses: Sequence[Response],
-        propositions: Sequence[Proposition],
-    ) -> Iterator[dict[str, float | Unscored]]:
-        """Grades by key in groups: of what was begun before, then of the rest as it comes."""
-        begun = [key for key in places if key in self._begun]
-        missing = [key for key in places if key not in self._begun]
-        for key in begun:
-            yield {key: self._begun.pop(key).result()}
-        first = [(responses[i], propositions[j]) for (i, j), *_ in map(places.__getitem__, missing)]
-        for group in self._grader.as_they_come(first):  # type: ignore[attr-defined]
-            yield {missing[place]: grade for place, grade in group}
 
     def _keys(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> list[list[str]]:
         texts = [

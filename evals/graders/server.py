@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
@@ -88,17 +88,10 @@ class ServerGrader:
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions], at most `concurrency` requests at a time."""
         pairs = [(response, proposition) for response in responses for proposition in propositions]
-        came = dict(item for group in self.as_they_come(pairs) for item in group)
-        flat = [came[place] for place in range(len(pairs))]
+        flat = list(self._server.map(lambda pair: self._grade_one(*pair), pairs))
         width = len(propositions)
         rows = [flat[i * width : (i + 1) * width] for i in range(len(responses))]
         return Grades.of([p.name for p in propositions], rows)
-
-    def as_they_come(
-        self, pairs: Sequence[tuple[Response, Proposition]]
-    ) -> Iterator[list[tuple[int, float | Unscored]]]:
-        """(place in `pairs`, grade) in groups as answers come in, so that each can be kept at once."""
-        yield from self._server.as_they_come(lambda pair: self._grade_one(*pair), pairs)
 
     def begin(
         self,

@@ -71,36 +71,6 @@ class ChatServer:
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             yield from pool.map(ask, items)
 
-    def as_they_come(
-        self, ask: Callable[[Given], Answer], items: Sequence[Given]
-    ) -> Iterator[list[tuple[int, Answer]]]:
-        """(place, `ask` of the item there) in groups, each of what has come since the last; who leaves early waits
-        for what is under way.
-        """
-        came: SimpleQueue[tuple[int, Answer | None, BaseException | None]] = SimpleQueue()
-
-        def run(place: int, item: Given) -> None:
-            try:
-                came.put((place, ask(item), None))
-            except BaseException as error:  # handed to the thread that waits
-                came.put((place, None, error))
-
-        pool = ThreadPoolExecutor(self.config.concurrency)
-        try:
-            for place, item in enumerate(items):
-                pool.submit(run, place, item)
-            left = len(items)
-            while left:
-                group = [came.get()]
-                while not came.empty():
-                    group.append(came.get())
-                left -= len(group)
-                if error := next((error for _, _, error in group if error is not None), None):
-                    raise error
-                yield [(place, answer) for place, answer, _ in group]  # type: ignore[misc]
-        finally:
-            pool.shutdown(cancel_futures=True)
-
     def begin(self, ask: Callable[[], Answer]) -> Future[Answer]:
         """Call `ask` in the background, after what was begun before, `concurrency` at a time.
 

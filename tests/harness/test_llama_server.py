@@ -7,6 +7,9 @@ the test is skipped.
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +22,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from own_world import own_world
+from tiny_runs import rbrbench
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.language_model import LanguageModelGrader
@@ -27,6 +32,7 @@ from evals.graders.server import ServerGrader
 from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Message, Prompt, Response
+from harness.storage.provenance import ROOT
 from harness.worlds.sandbox.generate import word_tokenizer
 from trainers.models.sizes import ModelConfig, new_causal_lm
 from trainers.supervised.grader import GraderTrainingConfig, train_grader
@@ -149,3 +155,67 @@ def test_a_response_cannot_write_turns_through_the_servers_template(
     local = grader.grade([attack], RULES)
     assert not served.reasons
     np.testing.assert_allclose(served.probability, local.probability, atol=1e-2)
+
+
+RULEBOOK = """
+completion_class_order: [ideal, unacceptable_completion, disallowed_completion]
+simple_propositions:
+  apology: {prompt: is it sorry}
+  cake: {prompt: is it cake, polarity: bad}
+completion_classes:
+  ideal:
+    hard_refuse: {apology: true, cake: false}
+    comply: {apology: false, cake: false}
+  unacceptable_completion:
+    hard_refuse: {apology: true, cake: true}
+    comply: {cake: true}
+  disallowed_completion:
+    hard_refuse: {apology: false}
+    comply: {apology: true, cake: false}
+"""
+
+
+def own_run(folder: Path, url: str) -> list[str]:
+    """A run of two updates, paid by the server, on completions that bring their labels."""
+    overrides = own_world(folder)
+    (folder / "rules.yaml").write_text(RULEBOOK)
+    rows = []
+    for number in range(8):
+        kind, text = ("hard_refuse", "comply")[number % 2], ("sorry", "the cake", "a soup", "sorry cake")
+        for words in text:
+            truth = {"apology": "sorry" in words, "cake": "cake" in words}
+            row = {"prompt": f"can you bake {number}", "completion": words, "propositions": truth}
+            rows.append(json.dumps(row | {"response_type": kind}))
+    (folder / "completions.jsonl").write_text("\n".join(rows) + "\n")
+    server = ["kind=server", f"server.url={url}", "server.model=grader", "server.concurrency=1"]
+    server += ["server.min_mass=0", "server.completion_price=1"]
+    return [
+        *overrides,
+        f"data.completions=[{folder / 'completions.jsonl'}]",
+        *(f"grader.{setting}" for setting in server),
+        "ppo.save_every=1",
+    ]
+
+
+def test_a_whole_run_is_paid_by_it_and_goes_on_after_a_kill(url: str, tmp_path: Path) -> None:
+    """A real server's answers: usage counted, each kept as it comes, and after a kill none asked for again."""
+    run = ["run", *own_run(tmp_path, url)]
+    spent, grades = (
+        tmp_path / "results" / ".spent" / "own.grader.jsonl",
+        tmp_path / "results" / ".grades.jsonl",
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-m", "rbrbench", *run], cwd=tmp_path, env=environment) as process:
+        end = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < end:
+            if spent.is_file() and spent.read_text().count("requests") >= 20:
+                process.kill()
+            time.sleep(0.02)
+    assert process.returncode == -signal.SIGKILL
+    done = rbrbench(*run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    requests, kept = spent.read_text().count("requests"), len(grades.read_text().splitlines())
+    assert 20 < kept <= requests <= kept + 1, "the request under way at the kill alone is asked again"
+    (said,) = json.loads((tmp_path / "results" / "own" / "manifest.json").read_text())["spending"].values()
+    assert said["requests"] == requests and said["uncounted"] <= 0 < said["prompt_tokens"]
+    assert said["cost"] == pytest.approx(said["completion_tokens"] / 1e6)
