@@ -161,6 +161,12 @@ def test_votes_choose_and_a_tie_is_counted(tmp_path: Path) -> None:
         ({"question": "Hi?", "chosen": "a", "rejected": "b"}, Comparison, "'prompt': is missing"),
         ({"question": "Hi?"}, Prompt, "columns: {prompt: COLUMN}"),
         ({**PAIR, "rejected": "The Loire."}, Comparison, "is the chosen text too"),
+        ({**PAIR, "rejected": "The Loire. "}, Comparison, "is the chosen text too"),
+        (
+            {**PAIR, "chosen": [{"role": "user", "content": "x"}]},
+            Comparison,
+            "does not end with the assistant",
+        ),
         ({**PAIR, "chosen": " "}, Comparison, "'chosen': is empty"),
         ({"prompt": [{"role": "user", "content": " "}]}, Prompt, "'prompt': is empty"),
         ({"prompt": [{"role": "tool", "content": "x"}]}, Prompt, "'tool'"),

@@ -74,7 +74,7 @@ class RowReader:
             prompt, chosen, rejected = self._pair(row)
         chosen = self._filled(row, self._column("chosen"), chosen)
         rejected = self._filled(row, self._column("rejected"), rejected)
-        if chosen == rejected:
+        if chosen.strip() == rejected.strip():
             raise row.error("rejected", "is the chosen text too", "remove the row, or say skip_bad: true")
         return Comparison(self._prompt(row, prompt), chosen, rejected)
 
@@ -128,7 +128,10 @@ class RowReader:
         return messages
 
     def _text(self, row: Row, name: str) -> str:
-        messages = self._need(row, name)
+        """A reply: a text, or the last of messages, which must be the assistant's."""
+        messages, column = self._need(row, name), self._column(name)
+        if isinstance(row.values.get(column), list) and messages[-1].role != "assistant":
+            raise row.error(column, "does not end with the assistant", "end it with its turn")
         return messages[-1].content
 
     def _lacks(self, row: Row, name: str) -> InputError:
@@ -185,7 +188,7 @@ class RowReader:
         chosen, rejected = self._need(row, "chosen"), self._need(row, "rejected")
         prompt = self._messages(row, "prompt")
         if prompt is not None:
-            return prompt, chosen[-1].content, rejected[-1].content
+            return prompt, self._text(row, "chosen"), self._text(row, "rejected")
         if len(chosen) < 2 or chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
             fix = "give a column prompt, or both conversations whole: columns: {prompt: COLUMN}"
             raise row.error(self._column("prompt"), "is missing, and chosen holds no conversation", fix)
