@@ -106,25 +106,30 @@ def sample_pairs(
     room = context_length(model) - decoding.max_new_tokens
     check_prompt_length([prompt for prompt, _ in pairs], [len(row) for row in ids], room)
     responses: dict[int, Response] = {}
-    # Like lengths together, longest first: little padding, and too large a batch fails at once.
-    order = sorted(range(len(pairs)), key=lambda row: -len(ids[row]))
-    for start in range(0, len(order), decoding.batch_size):
-        batch = order[start : start + decoding.batch_size]
-        written = generate(
+    told: list[int] = []  # rows that have ended and are not handed on yet
+
+    def ended(rows: list[int], written: Generation) -> None:
+        texts = zip(rows, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
+        for row, text, finished in texts:
+            prompt, sample = pairs[row]
+            responses[row] = Response(prompt, text, sample, finished)
+        told.extend(rows)
+        if len(told) >= decoding.batch_size or len(responses) == len(pairs):
+            done([responses[row] for row in told])
+            told.clear()
+
+    if pairs:
+        generate(
             model,
-            [ids[row] for row in batch],
+            ids,
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             stop_ids=stop_token_ids(model, tokenizer),
             pad_id=int(tokenizer.pad_token_id),
-            uniforms=_uniforms([pairs[row] for row in batch], decoding),
+            uniforms=_uniforms(pairs, decoding),
+            ended=ended,
+            places=decoding.batch_size,
         )
-        for row, text, ended in zip(
-            batch, response_texts(tokenizer, written), written.finished.tolist(), strict=True
-        ):
-            prompt, sample = pairs[row]
-            responses[row] = Response(prompt, text, sample, ended)
-        done([responses[row] for row in batch])
     return [responses[row] for row in range(len(pairs))]
 
 
@@ -155,13 +160,14 @@ def generate(
     uniforms: Tensor | None = None,
     record: bool = False,
     ended: Callable[[list[int], Generation], object] | None = None,
+    places: int = 0,
 ) -> Generation:
     """Continue each prompt (token ids, any lengths) until a stop token or `max_new_tokens`.
 
     uniforms: [batch, max_new_tokens] numbers in [0, 1), needed unless `temperature` is 0.
     record: also fill `log_probs` and `entropy`. ended: given rows, and what was written for them, as soon as they
-    have ended. The model runs in evaluation mode. Raises InputError for a model
-    that no loop continues as one pass over the whole text does.
+    have ended. places: so many are written at once, the longest prompts first; 0: all. The model runs in evaluation
+    mode. Raises InputError for a model that no loop continues as one pass over the whole text does.
     """
     training = model.training
     model.eval()
@@ -173,6 +179,7 @@ def generate(
             loop = kind(model, prompts, max_new_tokens, pad_id, record)
             if ended is not None:
                 loop.ended = lambda rows: ended(rows, _written(loop, rows))
+            loop.places = places
             loop.run(temperature, stop_ids, uniforms)
     finally:
         model.train(training)
@@ -210,9 +217,9 @@ def _is_exact(loop: Writing) -> bool:
     share = ROUNDING if loop.exact else HALF_ROUNDING
     exact = True
 
-    def compare(rows: list[int], step: int, logits: Tensor) -> None:
+    def compare(rows: list[int], steps: list[int], logits: Tensor) -> None:
         nonlocal exact
-        for row, own in zip(rows, logits, strict=True):
+        for row, step, own in zip(rows, steps, logits, strict=True):
             alone = loop.alone(row, step)
             apart, spread = (own - alone).abs().mean(), (alone - alone.mean()).abs().mean()
             exact &= bool(apart <= share * spread) or not bool(torch.isfinite(spread))

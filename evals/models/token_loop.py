@@ -1,8 +1,8 @@
 """The token loop: one token for each live row and step, on keys and values that are kept.
 
-The cache is allocated once, a row leaves the batch as soon as it has ended, and the model is asked for the last
-position's logits only. A greedy choice between two tokens that rounding could turn is made on logits of the row
-by itself, without padding and without cache (float32 only; see `NEAR_TIE`).
+The cache is allocated once, a row leaves the batch as soon as it has ended, a waiting one takes its place, and
+the model is asked for the last position's logits only. A greedy choice between two tokens that rounding could turn
+is made on logits of the row by itself, without padding and without cache (float32 only; see `NEAR_TIE`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 # Two logits nearer than this share of the row's largest are settled apart from the batch. Rounding in float32
 # moves them by some 1e-6 of it; half precisions move them by 1e-2, where no bound could be kept.
 NEAR_TIE = 5e-5
+SPARE = 64  # columns of the cache beside what rows need: so many unread ones are dropped together
+AT_ONCE = 4  # waiting prompts are read when this part of the places is free: few reads of many
 
 
 class Writing:
     """The state of one call of `generate`; `rows` maps the live batch to the caller's rows.
 
-    `watch`, where it is set, is given the rows, the step and the logits of each choice; `ended` the rows that end.
+    `watch`, where it is set, is given the rows, their steps and the logits of each choice; `ended` the rows that end.
+    `places` is how many rows are written at once; 0: all.
     """
 
-    watch: Callable[[list[int], int, Tensor], object] | None = None
+    watch: Callable[[list[int], list[int], Tensor], object] | None = None
     ended: Callable[[list[int]], object] | None = None
+    places = 0
 
     def __init__(
         self,
@@ -58,78 +62,104 @@ class Writing:
         )
         return output.logits[0, -1].float()
 
-    def choose(self, logits: Tensor, temperature: float, draws: Tensor | None, step: int) -> Tensor:
+    def choose(self, logits: Tensor, temperature: float, draws: Tensor | None, steps: Tensor) -> Tensor:
+        """Tokens [live] for the `steps` [live] that the rows are at."""
         if self.watch:
-            self.watch(self.rows.tolist(), step, logits)
+            self.watch(self.rows.tolist(), steps.tolist(), logits)
         if temperature == 0:
-            return self._greedy(logits, step)
+            return self._greedy(logits, steps)
         if draws is None:
             raise ValueError("sampling at a temperature above 0 needs uniform numbers")
         log_probs = (logits / temperature).log_softmax(-1)
         probs = log_probs.exp()
         tokens = inverse_cdf(probs, draws)
         if self.record:
-            self.log_probs[self.rows, step] = log_probs.gather(1, tokens[:, None])[:, 0]
+            self.log_probs[self.rows, steps] = log_probs.gather(1, tokens[:, None])[:, 0]
             # A token of probability 0 has log-probability -inf and adds nothing to the entropy.
-            self.entropy[self.rows, step] = -(probs * log_probs.clamp(min=-1e4)).sum(-1)
+            self.entropy[self.rows, steps] = -(probs * log_probs.clamp(min=-1e4)).sum(-1)
         return tokens
 
-    def _greedy(self, logits: Tensor, step: int) -> Tensor:
+    def _greedy(self, logits: Tensor, steps: Tensor) -> Tensor:
         """The likeliest token [live]; near ties by the row's own logits, which no batch can change."""
         best, tokens = logits.topk(2, dim=-1)
         chosen = tokens[:, 0]
         if self.exact:
             near = (best[:, 0] - best[:, 1]) <= NEAR_TIE * logits.abs().amax(-1)
             for i in near.nonzero()[:, 0].tolist():
-                chosen[i] = self.alone(int(self.rows[i]), step).argmax()
+                chosen[i] = self.alone(int(self.rows[i]), int(steps[i])).argmax()
         return chosen
 
-    def keep(self, tokens: Tensor, stops: Tensor, step: int) -> Tensor:
-        """Keep the live rows' tokens of a step; [live] bool, which of them ended."""
-        self.tokens[self.rows, step] = tokens
+    def keep(self, tokens: Tensor, stops: Tensor, steps: Tensor) -> Tensor:
+        """Keep the live rows' tokens of their steps; [live] bool, which of them ended."""
+        self.tokens[self.rows, steps] = tokens
         stopped = torch.isin(tokens, stops)
-        self.lengths[self.rows[stopped]] = step + 1
+        self.lengths[self.rows[stopped]] = steps[stopped] + 1
         self.finished[self.rows[stopped]] = True
-        ended = stopped | (self.lengths[self.rows] <= step + 1)
+        ended = stopped | (self.lengths[self.rows] <= steps + 1)
         if self.ended is not None and bool(ended.any()):
             self.ended(self.rows[ended].tolist())
         return ended
 
 
 class TokenLoop(Writing):
-    """One batch, padded on the left, on a cache that is allocated once; ended rows leave it."""
+    """Rows on a cache that is allocated once, their last tokens in one column; ended rows leave it.
 
-    positions: Tensor
+    With fewer places than rows the longest prompts come first, and waiting ones are read where enough places are free.
+    """
+
+    input: Tensor  # [live, tokens that the model has not seen]
+    positions: Tensor  # of these
+    steps: Tensor  # [live] tokens that each row has written
+    starts: Tensor  # [live] columns of the cache before a row's first
 
     def run(self, temperature: float, stop_ids: Sequence[int], uniforms: Tensor | None) -> None:
-        self._start()
         stops = torch.tensor(list(stop_ids), device=self.tokens.device)
-        if uniforms is not None:
-            uniforms = uniforms.to(self.tokens.device)
-        for step in range(self.tokens.shape[1]):
-            logits = self._logits(step)
-            draws = None if uniforms is None else uniforms[self.rows, step]
-            tokens = self.choose(logits, temperature, draws, step)
-            ended = self.keep(tokens, stops, step)
-            if bool(ended.all()):
-                return
-            self.input = tokens[:, None]
-            self.positions = self.positions[:, -1:] + 1
-            self._drop(ended)
+        drawn = None if uniforms is None else uniforms.to(self.tokens.device)
+        waiting = list(range(len(self.prompts)))
+        places = self.places or len(waiting)
+        joins = places < len(waiting) and has_rows_apart(self.model)
+        if places < len(waiting):
+            waiting.sort(key=lambda row: -len(self.prompts[row]))
+        self.rows = self.rows[:0]
+        while waiting or len(self.rows):
+            if not len(self.rows):
+                room = self.tokens.shape[1] + (SPARE if waiting[places:] else 0)
+                self._begin(waiting[:places], room)
+                waiting = waiting[places:]
+            elif joins and waiting and places - len(self.rows) >= max(1, places // AT_ONCE):
+                free = places - len(self.rows)
+                self._admit(waiting[:free], temperature, stops, drawn)
+                waiting = waiting[free:]
+            if joins:
+                self._make_room(len(self.prompts[waiting[0]]) if waiting else 0)
+            self._step(temperature, stops, drawn)
 
-    def _start(self) -> None:
-        batch, room = self.tokens.shape
-        self.input, self.mask = _left_padded(self.prompts, self.pad_id, room, self.tokens.device)
-        self.width = self.input.shape[1]
-        self.positions = (self.mask[:, : self.width].cumsum(1) - 1).clamp(min=0)
-        self.padded = not bool(self.mask.all())
-        self.cache = _cache(self.model, batch, self.width + room)
+    def _begin(self, rows: Sequence[int], room: int) -> None:
+        """Make `rows` the live ones, on a cache of their own with `room` columns after their prompts."""
+        prompts, device = [self.prompts[row] for row in rows], self.tokens.device
+        self.rows = torch.tensor(list(rows), device=device)
+        self.input, self.starts = _left_padded(prompts, self.pad_id, device)
+        width = self.input.shape[1]
+        self.positions = (torch.arange(width, device=device) - self.starts[:, None]).clamp(min=0)
+        self.steps = torch.zeros_like(self.rows)
+        self.padded = bool(self.starts.any())
+        self.cache = _cache(self.model, len(rows), width + room)
 
-    def _logits(self, step: int) -> Tensor:
+    def _step(self, temperature: float, stops: Tensor, uniforms: Tensor | None) -> None:
+        """One token for each live row; ended rows leave."""
+        draws = None if uniforms is None else uniforms[self.rows, self.steps]
+        tokens = self.choose(self._logits(), temperature, draws, self.steps)
+        ended = self.keep(tokens, stops, self.steps)
+        self.input, self.steps = tokens[:, None], self.steps + 1
+        self.positions = self.positions[:, -1:] + 1
+        self._drop(ended)
+
+    def _logits(self) -> Tensor:
         """[live, vocabulary] float32, for the position after the last token."""
+        columns = torch.arange(self.cache.get_seq_length() + self.input.shape[1], device=self.starts.device)
         output = self.model(
             input_ids=self.input,
-            attention_mask=self.mask[:, : self.width + step] if self.padded else None,
+            attention_mask=(columns >= self.starts[:, None]).long() if self.padded else None,
             position_ids=self.positions,
             past_key_values=self.cache,
             use_cache=True,
@@ -146,8 +176,35 @@ class TokenLoop(Writing):
         holes = ended[:live].nonzero()[:, 0]
         keep[holes] = live + (~ended[live:]).nonzero()[:, 0]
         self.cache.batch_select_indices(keep)
-        self.rows, self.input = self.rows[keep], self.input[keep]
-        self.positions, self.mask = self.positions[keep], self.mask[keep]
+        self.rows, self.input, self.positions, self.steps, self.starts = (
+            of[keep] for of in (self.rows, self.input, self.positions, self.steps, self.starts)
+        )
+
+    def _admit(self, rows: Sequence[int], temperature: float, stops: Tensor, uniforms: Tensor | None) -> None:
+        """Read the prompts of `rows`, write their first tokens, and let them join those who write."""
+        cache, end = self.cache, self.cache.get_seq_length()
+        others = (self.rows, self.input, self.positions, self.steps, self.starts)
+        self._begin(rows, 0)
+        self._step(temperature, stops, uniforms)
+        for layer, new in zip(cache.layers, self.cache.layers, strict=True):
+            assert isinstance(layer, _PreallocatedLayer) and isinstance(new, _PreallocatedLayer)
+            layer.admit(new)
+        self.starts = self.starts + (end - self.cache.get_seq_length())
+        mine = (self.rows, self.input, self.positions, self.steps, self.starts)
+        self.rows, self.input, self.positions, self.steps, self.starts = (
+            torch.cat(pair) for pair in zip(others, mine, strict=True)
+        )
+        self.cache, self.padded = cache, True
+
+    def _make_room(self, longest: int) -> None:
+        """Drop the columns that no live row reads, where many are, and as many stay as `longest` waits for."""
+        end = self.cache.get_seq_length()
+        unread = min(int(self.starts.min()), end - longest)
+        if unread >= SPARE:
+            for layer in self.cache.layers:
+                assert isinstance(layer, _PreallocatedLayer)
+                layer.forget(unread)
+            self.starts = self.starts - unread
 
 
 def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
@@ -161,13 +218,12 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _left_padded(
-    prompts: Sequence[Sequence[int]], pad_id: int, room: int, device: torch.device
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Token ids [batch, width] and the attention mask [batch, width + room]."""
+    """Token ids [batch, width], and how many columns [batch] of each row are padding."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in prompts])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * (len(row) + room) for row in prompts])
-    return ids.to(device), mask.to(device)
+    return ids.to(device), torch.tensor([width - len(row) for row in prompts], device=device)
 
 
 # --- the key/value cache ---------------------------------------------------------------------
@@ -175,10 +231,15 @@ def _left_padded(
 
 def _cache(model: PreTrainedModel, batch: int, capacity: int) -> Cache:
     """A preallocated cache where all layers are attention layers, transformers' own elsewhere."""
-    standard = DynamicCache(config=model.config)
-    if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in standard.layers):
+    if has_rows_apart(model):
         return Cache(layer_class_to_replicate=lambda: _PreallocatedLayer(batch, capacity))  # type: ignore[arg-type]
-    return standard
+    return DynamicCache(config=model.config)
+
+
+def has_rows_apart(model: PreTrainedModel) -> bool:
+    """Whether all that the model keeps is keys and values, so that rows may join those that are under way."""
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 class _PreallocatedLayer(DynamicLayer):
@@ -211,6 +272,24 @@ class _PreallocatedLayer(DynamicLayer):
         keys[:, :, start : self.length] = key_states
         values[:, :, start : self.length] = value_states
         return keys[:, :, : self.length], values[:, :, : self.length]
+
+    def admit(self, other: _PreallocatedLayer) -> None:
+        """The rows of `other`, which is shorter, join at the end of the batch, their last positions in one column."""
+        assert self.keys is not None and self.values is not None
+        start, batch = self.length - other.length, self.batch + other.batch
+        for states, new in ((self.keys, other.keys), (self.values, other.values)):
+            assert new is not None
+            states[self.batch : batch, :, :start] = 0.0  # never read, and never NaN, which no mask hides
+            states[self.batch : batch, :, start : self.length] = new[: other.batch, :, : other.length]
+        self.batch = batch
+
+    def forget(self, columns: int) -> None:
+        """Drop the first positions of all rows."""
+        assert self.keys is not None and self.values is not None
+        for states in (self.keys, self.values):
+            kept = states[: self.batch, :, columns : self.length].clone()
+            states[: self.batch, :, : self.length - columns] = kept
+        self.length -= columns
 
     def get_seq_length(self) -> int:
         return self.length

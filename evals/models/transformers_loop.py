@@ -26,7 +26,9 @@ class TransformersLoop(Writing):
 
     def _groups(self) -> list[list[int]]:
         lengths = [len(prompt) for prompt in self.prompts]
-        return [[row for row, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
+        alike = [[row for row, n in enumerate(lengths) if n == length] for length in sorted(set(lengths))]
+        places = self.places or len(lengths)
+        return [rows[at : at + places] for rows in alike for at in range(0, len(rows), places)]
 
     def _group(self, choice: _Choice) -> None:
         ids = torch.tensor([list(self.prompts[row]) for row in self.rows.tolist()], device=self.tokens.device)
@@ -65,10 +67,11 @@ class _Choice(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.writing.rows = rows = self.rows[self.live]
         draws = None if self.uniforms is None else self.uniforms[rows, self.step]
-        tokens = self.writing.choose(scores[self.live].float(), self.temperature, draws, self.step)
+        steps = torch.full_like(rows, self.step)
+        tokens = self.writing.choose(scores[self.live].float(), self.temperature, draws, steps)
         alone = torch.full_like(scores, -torch.inf)
         alone[self.live.nonzero()[:, 0], tokens] = 0.0
         alone[~self.live] = 0.0  # transformers pads these
-        self.live[self.live.clone()] = ~self.writing.keep(tokens, self.stops, self.step)
+        self.live[self.live.clone()] = ~self.writing.keep(tokens, self.stops, steps)
         self.step += 1
         return alone

@@ -99,6 +99,43 @@ def test_rows_are_told_of_as_they_end() -> None:
         assert torch.equal(part.finished, whole.finished[rows])
 
 
+@pytest.mark.parametrize("name", list(models()))
+@pytest.mark.parametrize(("places", "limit"), [(1, 6), (4, 20), (7, 50), (8, 20)])
+def test_waiting_rows_take_the_places_of_those_that_ended(name: str, places: int, limit: int) -> None:
+    """A row that joins others had to lie at another place of the cache, with other columns masked; and what the
+    cache forgets along the way must be what no row reads. Limits are longer than what the cache forgets at once.
+    """
+    model, tokenizer = models()[name], make_tokenizer()
+    ids = ids_of(make_prompts(40, 1, 9), tokenizer)
+    live: list[int] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, a, kwargs: live.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    settings = {"max_new_tokens": limit, "stop_ids": [EOS, 7], "pad_id": PAD}
+    generate(model, ids[:2], **settings, temperature=0.0)  # a model's first call tries the loops
+    live.clear()
+    some = generate(model, ids, **settings, temperature=0.0, places=places)
+    handle.remove()
+    whole = generate(model, ids, **settings, temperature=0.0)
+    assert torch.equal(some.tokens, whole.tokens) and torch.equal(some.lengths, whole.lengths)
+    assert max(live) <= places
+    if name != "gpt2" and places > 1:  # whose rows nearly all run to the limit together
+        assert len(live) < 0.9 * chunked_steps(whole.lengths, ids, places)
+    uniforms = torch.rand(40, limit, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    some, whole = (
+        generate(model, ids, **settings, temperature=1.0, uniforms=uniforms, record=True, places=n)
+        for n in (places, 0)
+    )
+    assert torch.equal(some.tokens, whole.tokens)
+    torch.testing.assert_close(some.log_probs, whole.log_probs, atol=1e-4, rtol=1e-4)
+
+
+def chunked_steps(lengths: torch.Tensor, ids: list[list[int]], places: int) -> int:
+    """How many passes batches take that wait for their longest row."""
+    order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
+    return sum(int(lengths[order[at : at + places]].max()) for at in range(0, len(order), places))
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_batch_size_and_order_change_nothing(temperature: float) -> None:
     """Scores of an evaluation moved with the batch size (lm-evaluation-harness issue 1645)."""
