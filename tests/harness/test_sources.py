@@ -16,8 +16,8 @@ from harness.worlds.mixture.source import SOURCES, source_of
 from harness.worlds.sources.fit import prompt_of
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
-HARD, SOFT, YES, NONE = "hard_refuse", "safe_refuse_1", "comply", None
-GOLD = {YES: 196, HARD: 88, "safe_refuse_2": 58, SOFT: 9}
+HARD, SOFT, YES, NONE = "hard_refuse", "safe_refuse_2", "comply", None
+GOLD = {YES: 196, HARD: 88, SOFT: 58, "safe_refuse_1": 9}
 # {source: {what its rows are read as: rows by response type}}
 EXPECTED = {
     "adversarialqa": {Prompt: {HARD: 500}},
@@ -39,7 +39,7 @@ EXPECTED = {
     "jailbreakbench_harmful": {Prompt: {HARD: 100}},
     "med_safety": {Prompt: {HARD: 450}, Demonstration: {HARD: 450}},
     "openai_moderation": {Prompt: {NONE: 1680}},
-    "openai_moderation_self_harm": {Prompt: {SOFT: 51}},
+    "openai_moderation_self_harm": {Prompt: {"safe_refuse_1": 51}},
     "openai_rbr": {LabelledResponse: GOLD, Prompt: GOLD},
     "pandalm": {Comparison: {NONE: 855}},
     "realtoxicityprompts": {Prompt: {NONE: 5000}, Demonstration: {NONE: 5000}},
