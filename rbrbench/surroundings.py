@@ -13,7 +13,7 @@ import threading
 import traceback
 from types import FrameType
 
-SPIN = "1000"  # rounds; libgomp's own number is 300 000
+SPIN = "10000"  # rounds; libgomp's own number is 300 000
 BAD_INPUT = 2
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
