@@ -44,12 +44,18 @@ def test_everything_a_model_wrote_is_text(report: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip(MISSING)
     with browsing(tmp_path_factory.mktemp("browser") / "profile") as opened:
-        opened.open(report)
         yield opened
+
+
+@pytest.fixture
+def page(browser: Page, report: Path) -> Page:
+    """Opened anew: what one test clicks would stay open for the next."""
+    browser.open(report)
+    return browser
 
 
 def test_the_page_opens_whole_and_loads_nothing(page: Page) -> None:

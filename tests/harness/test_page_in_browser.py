@@ -24,10 +24,16 @@ def report(five_seeds: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browsing(tmp_path_factory.mktemp("browser") / "profile") as browser:
-        browser.open(report)
-        yield browser
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browsing(tmp_path_factory.mktemp("browser") / "profile") as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser: Page, report: Path) -> Page:
+    """Opened anew: what one test clicks would stay open for the next."""
+    browser.open(report)
+    return browser
 
 
 def shown(page: Page, dark: bool = False, width: int = 1280) -> None:

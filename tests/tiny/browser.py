@@ -28,6 +28,10 @@ class Page:
             self.call(f"{domain}.enable")
 
     def open(self, path: Path) -> None:
+        """As a page seen for the first time: nothing of an earlier one counts, its events and its screen neither."""
+        self.call("Emulation.clearDeviceMetricsOverride")
+        self.call("Emulation.setEmulatedMedia", features=[])
+        self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._next()
