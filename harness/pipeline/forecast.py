@@ -85,10 +85,7 @@ class Amounts:
 
 def work_of(config: RunConfig, amounts: Amounts, methods: Sequence[Method]) -> dict[str, Load]:
     """{stages: what they do} of a run of `methods`."""
-    sft = [
-        Load(learned=config.sft.epochs * n * min(tokens, config.sft.max_length))
-        for n, tokens in amounts.demonstrations.values()
-    ]
+    sft = [_fine_tuning(config, amounts, kind) for kind in amounts.demonstrations]
     rewards = [
         Load(learned=2 * config.reward_model.epochs * n * min(tokens, config.reward_model.max_length))
         for n, tokens in amounts.comparisons.values()
@@ -107,6 +104,16 @@ def work_of(config: RunConfig, amounts: Amounts, methods: Sequence[Method]) -> d
 
 def _answers(prompts: float, tokens: float, limit: int) -> Load:
     return Load(passed=prompts * tokens, written=prompts * limit)
+
+
+def _fine_tuning(config: RunConfig, amounts: Amounts, kind: Data) -> Load:
+    """Of the rules' demonstrations those too that are yet to be written: an ideal one a safety prompt."""
+    n, tokens = amounts.demonstrations[kind]
+    learned = n * min(tokens, config.sft.max_length)
+    if kind is Data.RBR and SAFETY in amounts.prompts:
+        prompts, asked = amounts.prompts[SAFETY]
+        learned += min(prompts, config.writer.prompts) * (asked + config.writer.max_new_tokens)
+    return Load(learned=config.sft.epochs * learned)
 
 
 def _completions(config: RunConfig, amounts: Amounts) -> Load:
@@ -190,7 +197,7 @@ def _seconds(act: Callable[[], object]) -> float:
 def amounts_of(
     data: Artifact, tokenizer: PreTrainedTokenizerBase, suites: Sequence[Suite], methods: Sequence[Method]
 ) -> Amounts:
-    """Of what the methods learn from; synthetic demonstrations are not counted, as they are yet to be written."""
+    """Of what the methods learn from, as the data have it."""
 
     def counted(texts: Sequence[tuple[Prompt, str]]) -> tuple[int, float]:
         lengths = [

@@ -57,7 +57,8 @@ def test_the_stages_are_counted_as_they_work(tmp_path: Path) -> None:
         asked=(100, 25.0),
     )
     work = work_of(config, amounts, chosen(["rbr_ppo"]))
-    assert work["SFT"] == Load(learned=5 * 30 * config.sft.epochs), "longer ones are cut"
+    written = 30 * (40 + 8)  # an ideal completion a safety prompt
+    assert work["SFT"] == Load(learned=(5 * 30 + written) * config.sft.epochs), "longer ones are cut"
     assert work["reward models"] == Load(learned=2 * 3 * 20 * config.reward_model.epochs)
     prompt = (10 * 20 + 30 * 40) / 40
     responses = 4 * 8
