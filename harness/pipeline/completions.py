@@ -9,7 +9,7 @@ the labels by the rulebook.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from harness.pipeline.writer import COLUMNS, identity_of_writer, said_of_row, wr
 from harness.record.samples import in_turn
 from harness.storage.store import Artifact
 from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
+from harness.worlds.mixture.world import of_each_type
 from harness.worlds.sources.written import SENTENCES, written_refusals
 
 CLASSES, WRITING = "classes.csv", "writing.csv"
@@ -40,14 +41,13 @@ def write_completions(context: Context, data: Artifact, base: Artifact, grader: 
 
     def build(out: Path) -> dict[str, Any]:
         prompts = drawn(WorldFolder(data.path).prompts(SAFETY), config.writer.prompts, config.seed)
-        tests = max(1, round(config.data.test_share * len(prompts)))
+        held_out = of_each_type(prompts, config.data.test_share)
         writes = config.writer.kind is not None
         rows, failed = (
             _by_a_model(context, base, grader, prompts, out)
             if writes
-            else _by_the_project(context, base, grader, prompts, tests)
+            else _by_the_project(context, base, grader, prompts, held_out)
         )
-        held_out = {prompt.id for prompt in prompts[:tests]}
         parts = {
             name: [r for r in rows if (r.response.prompt.id in held_out) is test] for name, test in FILES
         }
@@ -90,12 +90,12 @@ def _by_a_model(
 
 
 def _by_the_project(
-    context: Context, base: Artifact, grader: Artifact, prompts: Sequence[Prompt], tests: int
+    context: Context, base: Artifact, grader: Artifact, prompts: Sequence[Prompt], held_out: Set[str]
 ) -> tuple[list[LabelledResponse], int]:
     """Written refusals and the given model's responses, and how many of these could not be labelled."""
     with context.console.stage("completions", total=len(prompts), unit="prompts") as advance:
         sampled = _sampled(context, base, prompts)
-        responses = [*_written(context, prompts, tests), *sampled]
+        responses = [*_written(context, prompts, held_out), *sampled]
         asked = list(context.rulebook.propositions.values())
         grades = grade_in_batches(asked_grader(context, grader), responses, asked, 64)
         rows = labelled(context.rulebook, responses, grades.probability)
@@ -114,13 +114,14 @@ def drawn(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
     return in_turn(order, lambda prompt: str(prompt.response_type))[:count]
 
 
-def _written(context: Context, prompts: Sequence[Prompt], tests: int) -> list[Response]:
+def _written(context: Context, prompts: Sequence[Prompt], held_out: Set[str]) -> list[Response]:
     """Refusals in wordings that training and the check do not share; to a prompt to be answered, over-refusals."""
     rng = np.random.default_rng([context.config.seed, 10])
     made = []
-    for number, prompt in enumerate(prompts):
+    for prompt in prompts:
         assert prompt.response_type is not None
-        texts = [text for text, _ in written_refusals(refused_as(prompt.response_type), number < tests)]
+        is_test = prompt.id in held_out
+        texts = [text for text, _ in written_refusals(refused_as(prompt.response_type), is_test)]
         chosen = [texts[0], *(texts[i] for i in 1 + rng.permutation(len(texts) - 1))]
         made += [Response(prompt, text) for text in chosen[: context.config.writer.written]]
     return made

@@ -16,7 +16,7 @@ from evals.values.conversation import (
     Response,
     write_jsonl,
 )
-from evals.values.errors import InputError
+from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context
@@ -162,6 +162,12 @@ def _diagnoses(
     """The quick part: no new fit for each rule, one order of the prompts."""
     settings = replace(context.config.weights, seed=context.config.seed)
     parts = {e.response_type: split_by_prompt(e, settings.holdout, settings.seed)[0] for e in fitted_on}
+    if new := [e.response_type.value for e in examples if e.response_type not in parts]:
+        raise UndecidableError(
+            f"the completions that check the reward have {', '.join(new)}, and those that the weights are fitted on "
+            "have none; give completions of more prompts of that type (writer.prompts, data.completions), or leave its "
+            "prompts out"
+        )
     return [
         diagnose(
             parts[e.response_type],

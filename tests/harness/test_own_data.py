@@ -25,6 +25,7 @@ from evals.values.conversation import (
     Message,
     Prompt,
     ResponseType,
+    user_prompt,
 )
 from evals.values.errors import InputError
 from harness.keys.data import DataConfig, DataSource
@@ -35,6 +36,7 @@ from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.overlap import ALIKE, EXACT, RUN, Overlap, repeated
 from harness.worlds.mixture.parts import given_parts, load_part, sources_of
 from harness.worlds.mixture.source import SOURCES, Source, source_of
+from harness.worlds.mixture.world import of_each_type
 from trainers.models.padding import PAD, give_padding
 from trainers.models.tokenizer import train_tokenizer
 
@@ -286,6 +288,20 @@ OWN = [
     "grader.kind=language_model",
     "grader.path=g",
 ]
+
+
+def test_a_rare_response_type_lies_on_both_sides() -> None:
+    """Three prompts of a soft refusal among 120 were all held out: the check of the reward ended in a KeyError."""
+    kinds = [
+        *["hard_refuse", "comply", "safe_refuse_2"] * 3,
+        *["hard_refuse", "comply"] * 55,
+        "safe_refuse_1",
+    ]
+    prompts = [user_prompt(str(i), f"{i}?", ResponseType(kind)) for i, kind in enumerate(kinds)]
+    held = of_each_type(prompts, 0.3)
+    count = Counter(p.response_type.value for p in prompts if p.id in held)
+    assert count == {"hard_refuse": 17, "comply": 17, "safe_refuse_2": 1}, "one alone is fitted on"
+    assert len(of_each_type(prompts[:2], 0.9)) == 0 and len(of_each_type(prompts[:6], 0.9)) == 3
 
 
 def test_lists_of_sources_are_taken_as_typed() -> None:

@@ -220,12 +220,26 @@ def _others(kept: Sequence[Prompt], earlier: Sequence[Prompt], part: str) -> lis
     return [replace(p, id=f"{part}-{p.id}") if p.id in taken else p for p in kept if p.messages not in asked]
 
 
+def of_each_type(prompts: Sequence[Prompt], share: float) -> set[str]:
+    """Ids of the first prompts of each response type, to be held out: a `share` of them, at least one and never all.
+
+    Drawn from all types together, a rare one could lie on one side alone, and no weights be fitted for it.
+    """
+    held: set[str] = set()
+    for kind in dict.fromkeys(prompt.response_type for prompt in prompts):
+        ids = [prompt.id for prompt in prompts if prompt.response_type == kind]
+        held |= set(ids[: min(len(ids) - 1, max(1, round(share * len(ids))))])
+    return held
+
+
 def _by_prompt(
     items: Sequence[LabelledResponse], share: float, seed: int
 ) -> tuple[list[LabelledResponse], list[LabelledResponse]]:
-    prompts = sorted({item.response.prompt.id for item in items})
+    prompts = [
+        p for _, p in sorted({item.response.prompt.id: item.response.prompt for item in items}.items())
+    ]
     order = np.random.default_rng([seed, 8]).permutation(len(prompts))
-    test = {prompts[i] for i in order[: round(share * len(prompts))]}
+    test = of_each_type([prompts[i] for i in order], share)
     sides: Mapping[bool, list[LabelledResponse]] = {True: [], False: []}
     for item in items:
         sides[item.response.prompt.id in test].append(item)
