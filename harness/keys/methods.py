@@ -5,7 +5,7 @@ Adding a method is one row here; or MODULE:ATTRIBUTE, a Method that stands elsew
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -78,6 +78,12 @@ METHODS = {
     )
 }
 DEFAULT = ("helpful_ppo", "human_ppo", "rbr_ppo")
+
+
+def reward_kinds(methods: Sequence[Method]) -> list[Data]:
+    """What reward models are trained on for `methods`; rules are fitted beside the helpful one."""
+    kinds = {m.reward_model for m in methods} | {Data.HELPFUL for m in methods if m.rule_based}
+    return [kind for kind in Data if kind in kinds]
 
 
 def chosen(kinds: Iterable[str]) -> list[Method]:

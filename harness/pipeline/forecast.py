@@ -19,7 +19,7 @@ from evals.models.load import load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate
 from evals.suites import Suite
 from evals.values.conversation import Prompt
-from harness.keys.methods import Data, Method, chosen
+from harness.keys.methods import Data, Method, chosen, reward_kinds
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.judging import all_suites
@@ -206,12 +206,13 @@ def amounts_of(
         ]
         return len(texts), fmean(lengths) if lengths else 0.0
 
-    rewards = {m.reward_model for m in methods if m.reward_model is not None}
-    rewards |= {Data.HELPFUL} if any(m.rule_based for m in methods) else set()
     demonstrations = {kind: demonstrations_for(data, kind, None) for kind in {m.sft for m in methods}}
     return Amounts(
         {kind: counted([(d.prompt, d.text) for d in rows]) for kind, rows in demonstrations.items()},
-        {kind: counted([(c.prompt, c.chosen) for c in comparisons_for(data, kind)]) for kind in rewards},
+        {
+            kind: counted([(c.prompt, c.chosen) for c in comparisons_for(data, kind)])
+            for kind in reward_kinds(methods)
+        },
         {
             part: counted([(p, "") for p in rows])
             for part in (HELPFUL, SAFETY)

@@ -8,7 +8,7 @@ from functools import partial
 from evals.judges.card import JudgeCard
 from evals.suites import Suite
 from harness.keys.data import DataSource
-from harness.keys.methods import Data, Method, chosen
+from harness.keys.methods import Data, Method, chosen, reward_kinds
 from harness.pipeline.completions import write_completions
 from harness.pipeline.context import Context
 from harness.pipeline.forecast import forecast
@@ -76,10 +76,7 @@ def run_stages(context: Context) -> StageOutcome:
         for kind in Data
         if any(m.sft is kind for m in methods)
     }
-    kinds = {m.reward_model for m in methods} - {None}
-    if any(m.rule_based for m in methods):
-        kinds.add(Data.HELPFUL)
-    reward_models = {kind: train_reward(context, data, base, kind) for kind in Data if kind in kinds}
+    reward_models = {kind: train_reward(context, data, base, kind) for kind in reward_kinds(methods)}
     weights = {}
     if grader is not None and completions is not None:
         weights = {
