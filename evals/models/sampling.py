@@ -25,7 +25,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.chat import turn_end_id
 from evals.models.load import check_prompt_length, context_length, prompt_token_ids
-from evals.models.token_loop import TokenLoop, Writing
+from evals.models.packed_weights import packed_weights
+from evals.models.token_loop import WORTH_SHARING, TokenLoop, Writing, shared_length
 from evals.models.transformers_loop import RowByRow, TransformersLoop
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
@@ -36,6 +37,7 @@ PROBED = (
 # How far logits may lie from those of one pass, as a share of their mean distance from their own mean: rounding
 # gives some 1e-6 in float32 and 1e-1 at most in half precisions, a lost state some 1.
 ROUNDING, HALF_ROUNDING = 1e-2, 0.5
+WORTH_PACKING = 4  # tokens: packing takes as long as one or two
 
 _loops: WeakKeyDictionary[PreTrainedModel, type[Writing]] = WeakKeyDictionary()
 
@@ -180,7 +182,8 @@ def generate(
             if ended is not None:
                 loop.ended = lambda rows: ended(rows, _written(loop, rows))
             loop.places = places
-            loop.run(temperature, stop_ids, uniforms)
+            with packed_weights(model, on=max_new_tokens >= WORTH_PACKING):
+                loop.run(temperature, stop_ids, uniforms)
     finally:
         model.train(training)
     return _written(loop, slice(None))
@@ -198,11 +201,14 @@ def _loop_of(
     """The loop that writes what one pass over the whole text would. Raises InputError where there is none."""
     longest = max(prompts, key=len)
     shorter = min(prompts, key=len)[-max(1, len(longest) // 2) :]
+    trials = [[shorter, longest, longest[::-1]]]
+    if shared_length(prompts) >= WORTH_SHARING:
+        trials += [[longest[: shared_length(prompts) + 1], longest]]
     for kind in (TokenLoop, TransformersLoop, RowByRow):
-        trial = [shorter, longest, longest[::-1]]
-        loop = kind(model, trial, min(PROBED, max_new_tokens), pad_id, False)
-        loop.lengths[0] = 1  # leaves the batch first, as ended rows do
-        if _is_exact(loop):
+        loops = [kind(model, trial, min(PROBED, max_new_tokens), pad_id, False) for trial in trials]
+        for loop in loops:
+            loop.lengths[0] = 1  # leaves the batch first, as ended rows do
+        if all(map(_is_exact, loops)):
             return kind
     raise InputError(
         f"{type(model).__name__} gives other tokens one by one than in one pass over the text, with "

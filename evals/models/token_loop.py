@@ -8,6 +8,7 @@ is made on logits of the row by itself, without padding and without cache (float
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicS
 # moves them by some 1e-6 of it; half precisions move them by 1e-2, where no bound could be kept.
 NEAR_TIE = 5e-5
 SPARE = 64  # columns of the cache beside what rows need: so many unread ones are dropped together
+WORTH_SHARING = 16  # tokens that all prompts begin with, such as a system turn, are read once
 AT_ONCE = 4  # waiting prompts are read when this part of the places is free: few reads of many
 
 
@@ -111,6 +113,7 @@ class TokenLoop(Writing):
     positions: Tensor  # of these
     steps: Tensor  # [live] tokens that each row has written
     starts: Tensor  # [live] columns of the cache before a row's first
+    shared: list[_PreallocatedLayer]  # of the one row that all prompts begin with
 
     def run(self, temperature: float, stop_ids: Sequence[int], uniforms: Tensor | None) -> None:
         stops = torch.tensor(list(stop_ids), device=self.tokens.device)
@@ -121,6 +124,7 @@ class TokenLoop(Writing):
         if places < len(waiting):
             waiting.sort(key=lambda row: -len(self.prompts[row]))
         self.rows = self.rows[:0]
+        self.shared = self._read_shared()
         while waiting or len(self.rows):
             if not len(self.rows):
                 room = self.tokens.shape[1] + (SPARE if waiting[places:] else 0)
@@ -138,12 +142,30 @@ class TokenLoop(Writing):
         """Make `rows` the live ones, on a cache of their own with `room` columns after their prompts."""
         prompts, device = [self.prompts[row] for row in rows], self.tokens.device
         self.rows = torch.tensor(list(rows), device=device)
-        self.input, self.starts = _left_padded(prompts, self.pad_id, device)
-        width = self.input.shape[1]
-        self.positions = (torch.arange(width, device=device) - self.starts[:, None]).clamp(min=0)
+        ids, self.starts = _left_padded(prompts, self.pad_id, device)
+        width = ids.shape[1]
+        positions = (torch.arange(width, device=device) - self.starts[:, None]).clamp(min=0)
         self.steps = torch.zeros_like(self.rows)
         self.padded = bool(self.starts.any())
         self.cache = _cache(self.model, len(rows), width + room)
+        if self.shared:
+            layers = [layer.for_rows(self.starts.tolist(), width + room) for layer in self.shared]
+            self.cache.layers.extend(layers)
+        read = self.cache.get_seq_length()
+        self.input, self.positions = ids[:, read:], positions[:, read:]
+
+    def _read_shared(self) -> list[_PreallocatedLayer]:
+        """The keys and values of the tokens that all prompts begin with, by layer; none where these are few.
+
+        A row with padding has less of its beginning in as many columns, and reads the rest with its own tokens.
+        """
+        length = shared_length(self.prompts)
+        if length < WORTH_SHARING or not has_rows_apart(self.model):
+            return []
+        once = _cache(self.model, 1, length)
+        ids = torch.tensor([list(self.prompts[0][:length])], device=self.tokens.device)
+        self.model(input_ids=ids, past_key_values=once, use_cache=True, logits_to_keep=1)
+        return [layer for layer in once.layers if isinstance(layer, _PreallocatedLayer)]
 
     def _step(self, temperature: float, stops: Tensor, uniforms: Tensor | None) -> None:
         """One token for each live row; ended rows leave."""
@@ -217,6 +239,15 @@ def inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, point, right=True)[:, 0].clamp(max=probs.shape[-1] - 1)
 
 
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; the last of each is never among them. 0 for a single one."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # what these share in alphabetical order, all between them do
+    same = (a == b for a, b in zip(first, last, strict=False))
+    return min(len(list(takewhile(bool, same))), min(map(len, prompts)) - 1)
+
+
 def _left_padded(
     prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -272,6 +303,19 @@ class _PreallocatedLayer(DynamicLayer):
         keys[:, :, start : self.length] = key_states
         values[:, :, start : self.length] = value_states
         return keys[:, :, : self.length], values[:, :, : self.length]
+
+    def for_rows(self, starts: Sequence[int], capacity: int) -> _PreallocatedLayer:
+        """A layer of many rows with this one's keys and values, of one row, in as many columns: from `starts` on."""
+        assert self.keys is not None and self.values is not None
+        rows = _PreallocatedLayer(len(starts), capacity)
+        rows.lazy_initialization(self.keys, self.values)
+        rows.length = self.length
+        for states, one in ((rows.keys, self.keys), (rows.values, self.values)):
+            assert states is not None  # since lazy_initialization
+            for row, start in enumerate(min(start, self.length) for start in starts):
+                states[row, :, :start] = 0.0  # never read, and never NaN, which no mask hides
+                states[row, :, start : self.length] = one[0, :, : self.length - start]
+        return rows
 
     def admit(self, other: _PreallocatedLayer) -> None:
         """The rows of `other`, which is shorter, join at the end of the batch, their last positions in one column."""

@@ -19,6 +19,7 @@ from transformers import (
     RwkvForCausalLM,
 )
 
+from evals.models.packed_weights import packed_weights
 from evals.models.sampling import (
     Decoding,
     generate,
@@ -134,6 +135,54 @@ def chunked_steps(lengths: torch.Tensor, ids: list[list[int]], places: int) -> i
     """How many passes batches take that wait for their longest row."""
     order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
     return sum(int(lengths[order[at : at + places]].max()) for at in range(0, len(order), places))
+
+
+@pytest.mark.parametrize("name", list(models()))
+@pytest.mark.parametrize("places", [0, 5])
+def test_a_common_beginning_is_read_once(name: str, places: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared system turn at another column in each row, or a row that begins after it, gave other tokens."""
+    monkeypatch.setattr("evals.models.token_loop.WORTH_SHARING", 4)
+    monkeypatch.setattr("evals.models.sampling.WORTH_SHARING", 4)
+    model, tokenizer = models()[name], make_tokenizer()
+    rests = [[11], *ids_of(make_prompts(15, 1, 9), tokenizer)]
+    ids = [[5, 6, 7, 8, 9, 10, *rest] for rest in rests]
+    read: list[int] = []
+    handle = model.register_forward_pre_hook(
+        lambda _, a, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    settings = {"max_new_tokens": 16, "temperature": 0.0, "stop_ids": [EOS], "pad_id": PAD, "places": places}
+    generate(model, ids[:2], **settings)  # a model's first call tries the loops
+    read.clear()
+    shared = generate(model, ids, **settings)
+    once, read[:] = sum(read), []
+    monkeypatch.setattr("evals.models.token_loop.WORTH_SHARING", 99)
+    apart = generate(model, ids, **settings)
+    handle.remove()
+    assert torch.equal(shared.tokens, apart.tokens) and torch.equal(shared.lengths, apart.lengths)
+    assert once <= sum(read) - 5 * len(ids) // 2
+
+
+def test_packed_weights_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights packed before an update would go on writing after it; and a layer must be itself again afterwards."""
+    monkeypatch.setattr("evals.models.packed_weights.LARGE", 1)
+    model, tokenizer = sharp_policy(), make_tokenizer()
+    ids = ids_of(make_prompts(12, 1, 9), tokenizer)
+    settings = {"max_new_tokens": 20, "temperature": 0.0, "stop_ids": [EOS], "pad_id": PAD}
+    for _ in range(2):
+        with monkeypatch.context() as plain:
+            plain.setattr("evals.models.sampling.WORTH_PACKING", 99)
+            expected = generate(model, ids, **settings)
+        assert torch.equal(generate(model, ids, **settings).tokens, expected.tokens)
+        assert all("forward" not in vars(module) for module in model.modules())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.1)
+    with packed_weights(model):
+        head = model.get_output_embeddings()
+        x = torch.randn(3, head.in_features)
+        assert "forward" in vars(head)
+        with torch.inference_mode():
+            torch.testing.assert_close(head(x), x @ head.weight.T, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])

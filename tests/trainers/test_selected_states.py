@@ -76,3 +76,26 @@ def test_a_pass_that_disagrees_is_not_used(monkeypatch: pytest.MonkeyPatch) -> N
     states = BackboneStates(made)
     assert not states.selects
     assert torch.equal(states(IDS, POSITIONS), whole_states(made.base_model, IDS, POSITIONS))
+
+
+def test_frozen_layers_are_passed_once_a_batch() -> None:
+    """Adapters on the last layer alone: every pass of an epoch went through the frozen layers again."""
+    made = model("llama")
+    made.requires_grad_(False)
+    made.base_model.layers[2].requires_grad_(True)
+    first, last, backbone = BackboneStates(made), made.base_model.layers[2], made.base_model
+    other = BackboneStates(made)  # a critic that shares the trunk
+    passed: list[int] = []
+    handle = backbone.layers[0].mlp.register_forward_hook(lambda *_: passed.append(1))
+    for states in (first, other, first):
+        made.zero_grad()
+        ours = states(IDS, POSITIONS)
+        ours.square().sum().backward()
+        assert last.mlp.up_proj.weight.grad.abs().sum() > 0
+        torch.testing.assert_close(ours, whole_states(backbone, IDS, POSITIONS), atol=2e-5, rtol=1e-4)
+        with torch.no_grad():
+            last.mlp.up_proj.weight.mul_(1.1)
+    assert len(passed) == 1 + 3  # once for the batch; the whole backbone each time
+    first(IDS.clone(), POSITIONS)
+    assert len(passed) == 1 + 3 + 1
+    handle.remove()

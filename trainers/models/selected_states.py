@@ -4,6 +4,9 @@ PPO reads the states that predict response tokens. In the last layer nothing els
 projection, the feed-forward block and the final norm, since the prompt acts on the response through
 its keys and values alone. With two layers and as many prompt tokens as response tokens that is a
 fifth of all work; with many layers it is little, and nothing is lost.
+
+Where the first layers are frozen, as with adapters on the last ones, what they make of a batch is computed
+once and serves every pass over that batch: of the reference, the critic and each epoch.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import PreTrainedModel
 
 from evals.values.errors import InputError
@@ -24,6 +29,9 @@ from trainers.models.fused import rms_norm, rotate
 
 # Models whose layer is Llama's: pre-norm, rotary attention, gated feed-forward, two residual sums.
 LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
+
+# By backbone, which policy, reference and critic may share: batches and their states above the frozen layers.
+_below: WeakKeyDictionary[Any, WeakTensorKeyDictionary] = WeakKeyDictionary()
 
 
 class BackboneStates:
@@ -35,6 +43,7 @@ class BackboneStates:
     def __init__(self, model: PreTrainedModel, checkpointing: bool = False) -> None:
         self.backbone, self.checkpointing = model.base_model, checkpointing
         self.selects = not is_sharded(self.backbone) and self._selects()
+        self.frozen = frozen_layers(self.backbone) if self.selects else 0
         if checkpointing and not self.selects:
             checkpoint_layers(self.backbone, self.backbone)
 
@@ -42,9 +51,18 @@ class BackboneStates:
         """States [positions, width] of `ids` [batch, time], at places in `ids` flattened."""
         checkpointing = self.checkpointing and torch.is_grad_enabled()
         if self.selects:
-            return selected_states(self.backbone, ids, positions, checkpointing)
+            below = self._below(ids) if self.frozen else None
+            return selected_states(self.backbone, ids, positions, checkpointing, below, self.frozen)
         with checkpointed(self.backbone, checkpointing):
             return whole_states(self.backbone, ids, positions)
+
+    def _below(self, ids: Tensor) -> Tensor:
+        """What the frozen layers make of `ids` [batch, time, width], kept as long as this very tensor."""
+        kept = _below.setdefault(self.backbone, WeakTensorKeyDictionary())
+        if ids not in kept:
+            with torch.no_grad():
+                kept[ids] = _through(self.backbone, ids, self.frozen)
+        return kept[ids]
 
     def _selects(self) -> bool:
         backbone: Any = self.backbone
@@ -57,6 +75,14 @@ class BackboneStates:
         with torch.no_grad():
             selected, whole = (f(backbone, ids, places) for f in (selected_states, whole_states))
         return torch.allclose(selected, whole, rtol=1e-4, atol=1e-5)
+
+
+def frozen_layers(backbone: Any) -> int:
+    """How many layers lie before the first with a weight that is trained; 0 where the embedding is, or none is."""
+    if any(parameter.requires_grad for parameter in backbone.embed_tokens.parameters()):
+        return 0
+    trained = [any(p.requires_grad for p in layer.parameters()) for layer in backbone.layers]
+    return trained.index(True) if True in trained else 0
 
 
 def is_backbone_and_head(model: PreTrainedModel) -> bool:
@@ -124,11 +150,21 @@ def _refuse_checkpointing(backbone: Any, why: str) -> None:
     )
 
 
-def selected_states(backbone: Any, ids: Tensor, positions: Tensor, checkpointing: bool = False) -> Tensor:
-    """The states of a Llama-like backbone; causal attention, positions from 0, no mask."""
-    x = backbone.embed_tokens(ids)
+def selected_states(
+    backbone: Any,
+    ids: Tensor,
+    positions: Tensor,
+    checkpointing: bool = False,
+    below: Tensor | None = None,
+    skipped: int = 0,
+) -> Tensor:
+    """The states of a Llama-like backbone; causal attention, positions from 0, no mask.
+
+    `below`: what the first `skipped` layers make of `ids`, where that is known.
+    """
+    x = backbone.embed_tokens(ids) if below is None else below
     rotary = _rotary(backbone, x)
-    *layers, last = backbone.layers[: backbone.config.num_hidden_layers]
+    *layers, last = backbone.layers[skipped : backbone.config.num_hidden_layers]
     for layer in layers:
         x = (
             checkpoint(_layer, layer, x, rotary, use_reentrant=False)
@@ -138,6 +174,15 @@ def selected_states(backbone: Any, ids: Tensor, positions: Tensor, checkpointing
     if checkpointing:
         return checkpoint(_last_layer, backbone, last, x, rotary, positions, use_reentrant=False)
     return _last_layer(backbone, last, x, rotary, positions)
+
+
+def _through(backbone: Any, ids: Tensor, count: int) -> Tensor:
+    """What the first `count` layers make of `ids`."""
+    x = backbone.embed_tokens(ids)
+    rotary = _rotary(backbone, x)
+    for layer in backbone.layers[:count]:
+        x = _layer(layer, x, rotary)
+    return x
 
 
 def _layer(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
