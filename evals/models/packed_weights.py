@@ -26,25 +26,22 @@ def packed_weights(model: nn.Module, on: bool = True) -> Iterator[None]:
     These are copies of the weights as they are on entry, as large again. Results differ from the plain ones by
     rounding. Not for a differentiated pass.
     """
-    layers = [module for module in model.modules() if on and _packs(module)]
+    layers = [module for module in model.modules() if on and isinstance(module, nn.Linear) and _packs(module)]
     try:
         for layer in layers:
-            layer.forward = partial(_forward, layer, _packed(layer.weight.detach()))  # type: ignore[method-assign]
+            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), FEW // 2)
+            vars(layer)["forward"] = partial(_forward, layer, packed)
         yield
     finally:
         for layer in layers:
             vars(layer).pop("forward", None)
 
 
-def _packs(module: nn.Module) -> bool:
+def _packs(module: nn.Linear) -> bool:
     if type(module) is not nn.Linear or "forward" in vars(module) or not torch.backends.mkldnn.is_available():
         return False
-    weight = module.weight
+    weight: Tensor = module.weight
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= LARGE
-
-
-def _packed(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight, FEW // 2)
 
 
 def _forward(layer: nn.Linear, weight: Tensor, x: Tensor) -> Tensor:

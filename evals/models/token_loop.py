@@ -243,7 +243,8 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with; the last of each is never among them. 0 for a single one."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)  # what these share in alphabetical order, all between them do
+    # What the first and the last in alphabetical order share, all between them do.
+    first, last = min(map(list, prompts)), max(map(list, prompts))
     same = (a == b for a, b in zip(first, last, strict=False))
     return min(len(list(takewhile(bool, same))), min(map(len, prompts)) - 1)
 
