@@ -7,7 +7,6 @@ flushed after every batch: a kill costs the batch in hand, and a torn last line 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -28,6 +27,7 @@ from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from evals.values.json_text import CHECK, DamagedLine, checked_line, read_checked
+from evals.values.lock import Lock, held
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class GradeCache:
         self._grades: dict[str, float] = {}
         self._end = self._lines = 0  # of the file as far as it is known
         self._one = threading.RLock()  # threads of this process take turns
-        with self._locked() as file:
+        with self._locked() as (file, _):
             self._take_in(file)
 
     def __len__(self) -> int:
@@ -63,8 +63,9 @@ class GradeCache:
     def _add(self, grades: Mapping[str, float]) -> None:
         if grades.keys() <= self._grades.keys():
             return
-        with self._locked() as file:
+        with self._locked() as (file, lock):
             self._take_in(file)
+            lock.check()
             new = {key: float(p) for key, p in grades.items() if key not in self._grades}
             file.write("".join(checked_line({"key": k, "p": p}) + "\n" for k, p in new.items()).encode())
             file.flush()
@@ -75,9 +76,17 @@ class GradeCache:
     def refresh(self) -> None:
         """Take in what others have added since."""
         with self._one:
-            if not self.path.exists() or self.path.stat().st_size != self._end:
-                with self._locked() as file:
+            if self._size() != self._end:
+                with self._locked() as (file, _):
                     self._take_in(file)
+
+    def _size(self) -> int | None:
+        """In bytes; None where it is gone. Opened, since a network file system asks its server only then."""
+        try:
+            with open(self.path, "rb") as file:
+                return os.fstat(file.fileno()).st_size
+        except OSError:  # said by who takes in
+            return None
 
     def _take_in(self, file: BinaryIO) -> None:
         """Read on from where the file ended; a torn last line is cut off. The file stands at its end then."""
@@ -112,12 +121,13 @@ class GradeCache:
         )
 
     @contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
+    def _locked(self) -> Iterator[tuple[BinaryIO, Lock]]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                yield file
+            with held(self.path.with_name(f".{self.path.name}.lock")) as lock:
+                assert lock is not None  # since it was waited for
+                with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
+                    yield file, lock
         except OSError as error:
             raise InputError(
                 f"the grade cache cannot be read or written ({error.strerror})",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from evals.models.server import Budgeted, ServerSettings
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json
+from evals.values.lock import held
 
 MILLION = 1_000_000
 LARGEST = 10**9  # tokens of one answer that are believed
@@ -59,8 +61,7 @@ class Meter:
 
     def begin(self) -> str:
         """Count a request; or why it may not be sent."""
-        with self._lock:
-            self._catch_up()
+        with self._turn():
             if reason := self._over():
                 self.refused = reason
                 return reason
@@ -71,8 +72,25 @@ class Meter:
         """`usage` of an answer, of any shape: where it has no counts, that is counted."""
         counts = {name: _tokens(usage, name) for name in ("prompt_tokens", "completion_tokens")}
         known = {name: count for name, count in counts.items() if count is not None}
-        with self._lock:
+        with self._turn():
             self._add(known if len(known) == len(counts) else {"uncounted": 1})
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Nobody else counts meanwhile, of this process, of another or of another machine, and all is counted."""
+        with self._lock:
+            if self.file is None:
+                yield
+                return
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with held(self.file.with_name(f".{self.file.name}.lock")):
+                    self._catch_up()
+                    yield
+            except OSError as error:
+                problem = f"what was asked of the server cannot be counted ({error.strerror})"
+                fix = "free some space, or name another folder"
+                raise InputError(problem, path=self.file, fix=fix) from None
 
     def _over(self) -> str:
         spent, settings = self._spending, self.settings
@@ -91,21 +109,16 @@ class Meter:
             self._count(counts)
             return
         text = " ".join(f'"{name}": {count},' for name, count in counts.items()).rstrip(",")
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, f"\n{{{text}}}\n".encode())  # a torn line before it stays alone
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            problem = f"what was asked of the server cannot be counted ({error.strerror})"
-            raise InputError(problem, path=self.file, fix="free some space, or name another folder") from None
+            os.write(descriptor, f"\n{{{text}}}\n".encode())  # a torn line before it stays alone
+        finally:
+            os.close(descriptor)
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Count what stands in the file since the last look, whoever wrote it; a torn line is none."""
-        if self.file is None or not self.file.exists() or self.file.stat().st_size <= self._end:
+        if self.file is None or not self.file.exists():
             return
         with open(self.file, "rb") as file:
             file.seek(self._end)

@@ -7,7 +7,11 @@ was written is computed again. Artifacts of before digests are believed by their
 - `.temp-KEY`: a build in progress, or what a kill left of one; removed at that stage's next build,
   unless a live process holds its lock.
 - `.partial-KEY`: the same for a resumable stage; kept, and handed to the next build of that key.
-- `.lock-KEY`: held by the process that builds KEY; another that needs KEY waits, then finds it.
+- `.lock-KEY`: held by the process that builds KEY, of any machine that shares the folder (`evals.values.lock`);
+  another that needs KEY waits, then finds it.
+
+The build after one that was cut short has a folder of its own name, `.temp-KEY.1`, `.partial-KEY.2`: whatever is left
+of the other, or wakes up again on a machine that was thought dead, writes nowhere and publishes nothing.
 
 Removing any of these folders, or all of `.store`, costs time and nothing else.
 """
@@ -19,7 +23,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +32,7 @@ from typing import Any
 
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
+from evals.values.lock import Holder, Lock, held, sweep_rights
 from harness.storage.digest import canonical, digest, figures, file_digest
 from harness.storage.disk import full_disk_as_input_error, locked, sync, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
@@ -139,22 +144,21 @@ class Store:
         """
         key = self.key(stage, config, inputs, versions)
         shelf = self.root / stage
-        work = Work(
-            shelf / f"{'.partial' if keep_partial else '.temp'}-{key}", self.find(stage, key, warn=False)
-        )
+        work = Work(shelf / key, self.find(stage, key, warn=False))
         with ExitStack() as stack:
             if work.missing:
                 with writing(self.root):
                     shelf.mkdir(parents=True, exist_ok=True)
                     _sweep(shelf)
                     waiting = partial(_say_waiting, stage, key)
-                    stack.enter_context(locked(shelf / f".lock-{key}", waiting=waiting))
+                    lock = stack.enter_context(held(shelf / f".lock-{key}", waiting=waiting))
+                    assert lock is not None  # since it was waited for
                 work.found = self.find(stage, key)  # another process may have finished it meanwhile
-            if work.missing:
-                about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}
-                about |= {"inputs": {name: {"stage": a.stage, "key": a.key} for name, a in inputs.items()}}
-                about |= {"versions": dict(versions), "commit": git_commit()}
-                stack.enter_context(self._built(work, about, keep_partial))
+                if work.missing:
+                    about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}
+                    about["inputs"] = {n: {"stage": a.stage, "key": a.key} for n, a in inputs.items()}
+                    about |= {"versions": dict(versions), "commit": git_commit()}
+                    stack.enter_context(self._built(work, about, keep_partial, lock))
             yield work
 
     def get(
@@ -173,14 +177,13 @@ class Store:
         return work.artifact
 
     @contextmanager
-    def _built(self, work: Work, about: dict[str, Any], keep_partial: bool) -> Iterator[None]:
+    def _built(self, work: Work, about: dict[str, Any], keep_partial: bool, lock: Lock) -> Iterator[None]:
         """An empty folder before, or what is left of the last try; afterwards the artifact, or nothing."""
-        final = work.folder.with_name(about["key"])
+        final = work.folder
         try:
             with writing(self.root):
                 _discard(final)
-                if not keep_partial:
-                    shutil.rmtree(work.folder, ignore_errors=True)  # a build that was killed while we waited
+                work.folder = _room(final, keep_partial)
                 resumed = work.folder.is_dir()
                 work.folder.mkdir(exist_ok=True)
                 (work.folder / MANIFEST).unlink(missing_ok=True)
@@ -190,10 +193,13 @@ class Store:
             about |= {"resumed": resumed, "created": datetime.now(UTC).isoformat(timespec="seconds")}
             with writing(self.root):
                 about |= {"results": figures(work.results)}
-                manifest = _publish(work.folder, final, about)
-        except BaseException:
+                manifest = _publish(work.folder, final, about, lock)
+        except BaseException as error:
             if not keep_partial:
                 shutil.rmtree(work.folder, ignore_errors=True)
+            if isinstance(error, Exception):
+                with suppress(OSError):
+                    lock.check()  # what has failed is that another took its folder away
             raise
         work.found = _artifact(final, about["stage"], manifest, cached=False)
 
@@ -203,7 +209,24 @@ def _artifact(folder: Path, stage: str, manifest: dict[str, Any], *, cached: boo
     return Artifact(folder, manifest["key"], stage, cached, *cost, manifest=manifest)
 
 
-def _publish(folder: Path, final: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _room(final: Path, keep_partial: bool) -> Path:
+    """The folder that `final` is built in: new, or what the last try left, under another name than it had then."""
+    kind = f"{'.partial' if keep_partial else '.temp'}-{final.name}"
+    left = sorted(final.parent.glob(f"{kind}*"), key=_try)
+    room = final.with_name(f"{kind}.{_try(left[-1]) + 1}" if left else kind)
+    if left and keep_partial:
+        os.rename(left.pop(), room)
+    for rubbish in left:
+        shutil.rmtree(rubbish, ignore_errors=True)
+    return room
+
+
+def _try(folder: Path) -> int:
+    number = folder.name.rpartition(".")[2]
+    return int(number) if number.isdigit() and "-" not in number else 0
+
+
+def _publish(folder: Path, final: Path, manifest: dict[str, Any], lock: Lock) -> dict[str, Any]:
     """Bring everything to the disk, then the manifest, then the name; the manifest as it reads back."""
     files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
     for path in [*folder.rglob("*"), folder]:
@@ -211,6 +234,7 @@ def _publish(folder: Path, final: Path, manifest: dict[str, Any]) -> dict[str, A
     digests = {name: file_digest(folder / name) for name in files}
     manifest = json.loads(json.dumps({**manifest, "files": files, "digests": digests}))
     write_json(folder / MANIFEST, {**manifest, ITSELF: digest(manifest)})
+    lock.check()
     os.rename(folder, final)
     sync(final.parent)
     return read_json_object(final / MANIFEST)
@@ -252,15 +276,19 @@ def _discard(folder: Path) -> None:
 
 def _sweep(shelf: Path) -> None:
     """Remove what killed builds left of stages that cannot go on, and their locks."""
-    left = {p.name.partition("-")[2] for pattern in (".temp-*", ".lock-*") for p in shelf.glob(pattern)}
-    for key in sorted(left):
-        with locked(shelf / f".lock-{key}", wait=False) as held:
-            if held:
-                shutil.rmtree(shelf / f".temp-{key}", ignore_errors=True)
+    found = [p.name.partition("-")[2] for pattern in (".temp-*", ".lock-*") for p in shelf.glob(pattern)]
+    for key in sorted({name.partition(".")[0] for name in found}):
+        lock = shelf / f".lock-{key}"
+        with locked(lock, wait=False) as is_held:
+            if is_held:
+                for rubbish in shelf.glob(f".temp-{key}*"):
+                    shutil.rmtree(rubbish, ignore_errors=True)
+                sweep_rights(lock)
 
 
-def _say_waiting(stage: str, key: str) -> None:
-    log.warning("another process is computing %s %s; waiting for it", stage, key)
+def _say_waiting(stage: str, key: str, holder: Holder | None) -> None:
+    by = f" ({holder})" if holder is not None else ""
+    log.warning("another process is computing %s %s%s; waiting for it", stage, key, by)
 
 
 CHOOSE = "choose another name=, or remove the folder"

@@ -15,7 +15,8 @@ from typing import Any
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 from evals.values.json_text import DamagedLine, checked_line, parse_json, read_checked
-from harness.storage.disk import locked, write_whole, writing
+from evals.values.lock import Holder, Lock, held
+from harness.storage.disk import write_whole, writing
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class AppendLog:
         self.path, self.header, self.shared = path, dict(header), shared
         self.rows: list[dict[str, Any]] = []  # those found when it was opened, or last read
         self._stack = ExitStack()
-        self._held = False
+        self._lock: Lock | None = None
 
     def __enter__(self) -> AppendLog:
         with writing(self.path):
@@ -82,25 +83,27 @@ class AppendLog:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """No other process writes meanwhile, and `rows` are all that were written; waits for its turn."""
-        with locked(self.path.with_suffix(".lock"), waiting=self._say_waiting):
-            self.rows = self._read()
-            self._held = True
+        with held(self.path.with_suffix(".lock"), waiting=self._say_waiting) as self._lock:
             try:
+                self.rows = self._read()
                 yield
             finally:
-                self._held = False
+                self._lock = None
 
-    def _say_waiting(self) -> None:
+    def _say_waiting(self, holder: Holder | None) -> None:
         if not self.shared:  # of a shared one, turns last an instant
-            log.warning("another process is writing %s; waiting for it", self.path)
+            by = f" ({holder})" if holder is not None else ""
+            log.warning("another process is writing %s%s; waiting for it", self.path, by)
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write whole lines in one call, then bring them to the disk. Raises RuntimeError outside `alone`."""
         text = "".join(checked_line(row) + "\n" for row in rows)
         if not text:
             return
-        if not self._held:
+        if self._lock is None:
             raise RuntimeError("the log is not held")
+        with writing(self.path):
+            self._lock.check()
         self._write(text)
 
     def _write(self, text: str) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,26 @@ def test_a_meter_counts_what_others_have_asked_and_no_torn_line(tmp_path: Path) 
 
 
 # --- the measurement -----------------------------------------------------------------------------
+
+
+def test_a_budget_holds_over_all_that_ask_at_once(tmp_path: Path) -> None:
+    """Each of several jobs found room for one more request, and the budget was exceeded by as many as they were."""
+    settings = PayingServer(max_requests=25)
+    meters = [Meter(settings, tmp_path / "spent.jsonl") for _ in range(4)]
+    begun: list[str] = []
+
+    def ask(meter: Meter) -> None:
+        while not (reason := meter.begin()):
+            begun.append(reason)
+
+    threads = [threading.Thread(target=ask, args=(meter,)) for meter in meters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(begun) == 25 and {meter.spending.requests for meter in meters} == {25}
+    assert {meter.refused for meter in meters} == {"the budget of 25 requests is spent"}
+    assert [path.name for path in tmp_path.iterdir()] == ["spent.jsonl"]
 
 
 def test_a_fault_while_it_is_measured_is_no_measurement(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evals.values import lock
 from evals.values.errors import InputError
 from harness.storage.provenance import ROOT
 from harness.storage.store import Artifact, Store, check_results, claim_results
@@ -369,6 +370,35 @@ def test_live_build_s_folder_is_left_alone(tmp_path: Path) -> None:
     assert not get(Store(tmp_path / ".store"), {"another": "config"}).cached
     out, _ = child.communicate(timeout=60)
     assert (child.returncode, out.strip()) == (0, "computed")
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_builder_that_was_thought_dead_publishes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, resumable: bool
+) -> None:
+    """A machine that slept for an hour came back to a folder that another was writing to, or had finished."""
+    monkeypatch.setattr(lock, "SILENCE", 0.2)
+    folders: list[Path] = []
+
+    def robbed(folder: Path) -> Mapping[str, Any]:
+        (folder / "theirs").write_text("half")
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(lock, "machine", lambda: "elsewhere")
+            made = get(
+                store, keep_partial=resumable, make=lambda other: folders.append(other) or build(other)
+            )
+        assert not made.cached and (made.path / "theirs").exists() == resumable
+        folder.mkdir(exist_ok=True)
+        (folder / "late").touch()
+        return {"loss": 9.0}
+
+    with pytest.raises(InputError, match="was taken over by another process"):
+        get(store, make=robbed, keep_partial=resumable)
+    kept = get(store, keep_partial=resumable)
+    assert kept.cached and kept.results["loss"] == 0.5 and not (kept.path / "late").exists()
+    assert folders[0].name.endswith(f"-{kept.key}.1")
+    get(store, {"another": "config"})
+    assert [n for n in names(store.root / "pretrain") if ".temp" in n or "lock" in n] == []
 
 
 # results/NAME
