@@ -77,7 +77,7 @@ class ServerGrader:
         """
         config = self.config
         which = (config.model, config.revision or config.url)
-        parts = (*which, config.min_mass, config.top_logprobs, asdict(self.prompt))
+        parts = (*which, config.min_mass, config.top_logprobs, asdict(self.prompt), *config.said())
         return f"server:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
@@ -89,8 +90,10 @@ def build(
     model: str = "",
     server: ServerSettings | None = None,
     batch_size: int = 8,
+    chat_template: dict[str, Any] | None = None,
 ) -> PromptedJudge:
     """`format` is one of FORMATS; the others as of `make_backend`."""
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r}", field="format", fix=f"use {' or '.join(FORMATS)}")
-    return prompted_judge(FORMATS[format], name, model=model, server=server, batch_size=batch_size)
+    keys = {"batch_size": batch_size, "chat_template": chat_template}
+    return prompted_judge(FORMATS[format], name, model=model, server=server, **keys)  # type: ignore[arg-type]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
 from evals.models.server import ServerSettings
 from evals.values.conversation import Message, Response
+from evals.values.errors import InputError
 from evals.values.grades import Unscored
 
 FIELD = re.compile(r"\{(\w+)\}")
@@ -115,6 +117,11 @@ def prompted_judge(
     model: str = "",
     server: ServerSettings | None = None,
     batch_size: int = 8,
+    chat_template: dict[str, Any] | None = None,
+    thought_tokens: int = 0,
 ) -> PromptedJudge:
-    """Settings as of `make_backend`."""
-    return PromptedJudge(name, prompt, make_backend(model, server, batch_size))
+    """Settings as of `make_backend`; `thought_tokens` are the room of a judge that thinks before it answers."""
+    if thought_tokens < 0:
+        raise InputError(f"is {thought_tokens}", field="thought_tokens", fix="give 0 or more")
+    roomy = replace(prompt, max_new_tokens=prompt.max_new_tokens + thought_tokens)
+    return PromptedJudge(name, roomy, make_backend(model, server, batch_size, chat_template))

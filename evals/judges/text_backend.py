@@ -7,7 +7,7 @@ format. `clean` breaks each of them by a space, so that the format around it can
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,11 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.server import CHAT_MARKERS
 from evals.judges.judgement import identity_of
-from evals.models.answer import refusal_of
+from evals.models.answer import reasoning_of, refusal_of
+from evals.models.chat import set_template_keys
 from evals.models.chat_server import ChatServer
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
-from evals.models.sampling import generate, response_texts, stop_token_ids
+from evals.models.sampling import generate, read_responses, stop_token_ids
 from evals.models.server import ServerSettings
+from evals.models.thoughts import UNENDED, Parted, of_text
 from evals.models.untrusted import control_tokens, marker_pattern, neutralise
 from evals.values.conversation import Message
 from evals.values.errors import InputError
@@ -83,8 +85,9 @@ class LocalBackend:
         order = sorted((i for i, row in enumerate(rows) if len(row) <= room), key=lambda i: -len(rows[i]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            for i, text in zip(batch, self._write([rows[i] for i in batch], max_new_tokens), strict=True):
-                answers[i] = text
+            written = self._write([rows[i] for i in batch], max_new_tokens)
+            for i, read in zip(batch, written, strict=True):
+                answers[i] = _answer_of(read)
         return answers
 
     def without_room(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str]:
@@ -93,7 +96,7 @@ class LocalBackend:
         rows = (self._token_ids(request) for request in requests)
         return [_too_short(context) for row in rows if len(row) > context - max_new_tokens]
 
-    def _write(self, rows: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+    def _write(self, rows: Sequence[list[int]], max_new_tokens: int) -> list[Parted]:
         written = generate(
             self.model,
             rows,
@@ -102,7 +105,7 @@ class LocalBackend:
             stop_ids=stop_token_ids(self.model, self.tokenizer),
             pad_id=int(self.tokenizer.pad_token_id),
         )
-        return response_texts(self.tokenizer, written)
+        return read_responses(self.tokenizer, written)
 
     def _token_ids(self, request: JudgeQuestion) -> list[int]:
         if request.messages:
@@ -121,7 +124,7 @@ class ServerBackend:
     @property
     def identity(self) -> str:
         config = self.server.config
-        return identity_of("server", config.model, config.revision)
+        return identity_of("server", config.model, config.revision, *config.said())
 
     def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
         pattern = marker_pattern([*MARKERS, *markers])
@@ -142,6 +145,11 @@ def _too_short(context: int) -> str:
     return f"the judge's context of {context} tokens is too short"
 
 
+def _answer_of(read: Parted) -> str | Unscored:
+    """A judge that thinks is read by its answer."""
+    return Unscored(f"the judge gave no answer: {read.unanswered}") if read.unanswered else read.answer
+
+
 def _text(completion: Any) -> str | Unscored:
     """The answer's text. A filtered, refused or missing one is no verdict."""
     if isinstance(completion, Unscored):
@@ -156,14 +164,26 @@ def _text(completion: Any) -> str | Unscored:
         return Unscored("the judge's model refused to answer")
     if filtered:
         return Unscored("the server's filter withheld the judge's answer")
-    return text if isinstance(text, str) else Unscored("the judge's answer has no text")
+    if not isinstance(text, str) or not text.strip():
+        if reasoning_of(choice):
+            return Unscored(f"the judge gave no answer: {UNENDED}")
+        return Unscored("the judge's answer has no text") if not isinstance(text, str) else text
+    return _answer_of(of_text().part(text))
 
 
-def make_backend(model: str = "", server: ServerSettings | None = None, batch_size: int = 8) -> TextBackend:
-    """The model of `server`, where it is given, else the folder or hub name `model`.
+def make_backend(
+    model: str = "",
+    server: ServerSettings | None = None,
+    batch_size: int = 8,
+    chat_template: Mapping[str, Any] | None = None,
+) -> TextBackend:
+    """The model of `server`, where it is given, else the folder or hub name `model`, with keys of its template.
 
     Raises InputError unless one of the two is named, and for a model that cannot be loaded.
     """
+    if server is not None and chat_template:
+        problem, fix = "is of a model in a folder", "say server.chat_template"
+        raise InputError(problem, field="chat_template", fix=fix)
     if server is not None and model:
         raise InputError("two models are named", field="model", fix="leave out this one or server.url")
     if server is not None:
@@ -171,4 +191,6 @@ def make_backend(model: str = "", server: ServerSettings | None = None, batch_si
     if not model:
         fix = "give a folder or hub name, or server.url and server.model"
         raise InputError("the judge has no model", field="model", fix=fix)
-    return LocalBackend(load_causal_lm(model), load_tokenizer(model, needs_padding=False), batch_size)
+    tokenizer = load_tokenizer(model, needs_padding=False)
+    set_template_keys(tokenizer, chat_template or {}, "chat_template")
+    return LocalBackend(load_causal_lm(model), tokenizer, batch_size)

@@ -103,6 +103,24 @@ def text_of(choice: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
+def reasoning_of(choice: Any) -> str:
+    """The thought that a server hands over beside the text: `reasoning_content`, or `reasoning`; "" without one."""
+    message = getattr(choice, "message", None)
+    found = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+    return next((text for text in found if isinstance(text, str) and text.strip()), "")
+
+
+def reasoning_tokens(usage: Any) -> int:
+    """Tokens of the thought as the server counts them; 0 where it does not."""
+    details = _field(usage, "completion_tokens_details")
+    count = _field(details, "reasoning_tokens")
+    return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+
 def _texts(content: Any, kind: str) -> list[str]:
     parts = content if isinstance(content, list) else []
     found = [part.get(kind) for part in parts if isinstance(part, dict) and part.get("type") == kind]

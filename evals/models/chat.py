@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from evals.models.thoughts import of_tokenizer
 from evals.models.untrusted import ContentEncoder, control_tokens
 from evals.values.conversation import Message
 from evals.values.errors import InputError
@@ -124,14 +125,22 @@ def _after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 class ResponseEncoder:
-    """Token ids of responses, to be put behind `prompt_token_ids` of their prompts."""
+    """Token ids of responses, to be put behind `prompt_token_ids` of their prompts.
+
+    Where the template opens a thought for the model, the answer stands behind an empty one, as Qwen3's own template
+    writes it: what no thought came with is not read as one.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._content, self.end = ContentEncoder(tokenizer), turn_end_id(tokenizer)
+        opened = of_tokenizer(tokenizer).opened
+        closed = f"\n{opened[1]}\n\n" if opened else ""
+        self._start = list(tokenizer(closed, add_special_tokens=False)["input_ids"]) if closed else []
 
     def __call__(self, texts: Sequence[str], finished: Sequence[bool] | None = None) -> list[list[int]]:
         """Each text's tokens, markers broken, and the end of its turn unless it was cut (`finished` False)."""
         ends = [True] * len(texts) if finished is None else finished
         return [
-            ids + ([self.end] if ended else []) for ids, ended in zip(self._content(texts), ends, strict=True)
+            [*self._start, *ids, *([self.end] if ended else [])]
+            for ids, ended in zip(self._content(texts), ends, strict=True)
         ]

@@ -100,7 +100,8 @@ class ChatServer:
 
         def ask(client: openai.OpenAI) -> ChatCompletion:
             create: Any = client.chat.completions.with_streaming_response.create
-            with create(model=str(self.config.model), messages=list(messages), **options) as response:
+            asked = {"model": str(self.config.model), "messages": list(messages), **options}
+            with create(**asked, extra_body=self.config.extra_body() or None) as response:
                 return ChatCompletion.construct(**read_object(response))
 
         return self._attempt(ask)
@@ -110,7 +111,8 @@ class ChatServer:
 
         def ask(client: openai.OpenAI) -> Completion:
             create: Any = client.completions.with_streaming_response.create
-            with create(model=str(self.config.model), prompt=prompt, **options) as response:
+            asked = {"model": str(self.config.model), "prompt": prompt, **options}
+            with create(**asked, extra_body=dict(self.config.body) or None) as response:
                 return Completion.construct(**read_object(response))
 
         return self._attempt(ask)

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.models.chat import turn_end_id
 from evals.models.load import check_prompt_length, context_length, prompt_token_ids
 from evals.models.packed_weights import packed_weights
+from evals.models.thoughts import AUTO, Parted, read_tokens
 from evals.models.token_loop import WORTH_SHARING, TokenLoop, Writing, shared_length
 from evals.models.transformers_loop import RowByRow, TransformersLoop
 from evals.values.conversation import Prompt, Response
@@ -44,13 +45,17 @@ _loops: WeakKeyDictionary[PreTrainedModel, type[Writing]] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Decoding:
-    """How to write: greedy at temperature 0; `samples` responses a prompt; lengths in tokens."""
+    """How to write: greedy at temperature 0; `samples` responses a prompt; lengths in tokens, thoughts included.
+
+    `thoughts`: how they are marked, as `evals.models.thoughts.pairs_of` reads it.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     samples: int = 1
     batch_size: int = 64
     seed: int = 0
+    thoughts: str = AUTO
 
     def __post_init__(self) -> None:
         for field in ("max_new_tokens", "samples", "batch_size"):
@@ -111,10 +116,15 @@ def sample_pairs(
     told: list[int] = []  # rows that have ended and are not handed on yet
 
     def ended(rows: list[int], written: Generation) -> None:
-        texts = zip(rows, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
-        for row, text, finished in texts:
+        texts = zip(
+            rows,
+            read_responses(tokenizer, written, decoding.thoughts),
+            written.finished.tolist(),
+            strict=True,
+        )
+        for row, read, finished in texts:
             prompt, sample = pairs[row]
-            responses[row] = Response(prompt, text, sample, finished)
+            responses[row] = read.response(prompt, sample, finished)
         told.extend(rows)
         if len(told) >= decoding.batch_size or len(responses) == len(pairs):
             done([responses[row] for row in told])
@@ -135,13 +145,14 @@ def sample_pairs(
     return [responses[row] for row in range(len(pairs))]
 
 
-def response_texts(tokenizer: PreTrainedTokenizerBase, written: Generation) -> list[str]:
-    """The text of each row, without special tokens and outer white space."""
+def read_responses(
+    tokenizer: PreTrainedTokenizerBase, written: Generation, thoughts: str = AUTO
+) -> list[Parted]:
+    """Thought and answer of each row, without special tokens and outer white space."""
     rows = [
         row[:length] for row, length in zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)
     ]
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [text.strip() for text in texts]
+    return read_tokens(tokenizer, rows, thoughts)
 
 
 def stop_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -11,6 +11,8 @@ from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 
 WHICH = ("url", "model", "revision", "key_variable")  # what answers; the other keys say how it is asked
+
+SAID = ("chat_template", "body")  # what each request has of one's own: answers depend on it where it is given
 
 
 @dataclass
@@ -27,6 +29,8 @@ class ServerSettings:
     first_delay: float = 0.5  # seconds before the second try; doubled with each further one
     longest_delay: float = 30.0  # seconds between two tries at most
     max_requests: int = 0  # budget of requests, retries included; 0: no limit
+    chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
+    body: dict[str, Any] = field(default_factory=dict)  # more of each request: .reasoning_effort=low
 
     RENAMED: ClassVar[dict[str, str]] = {"base_url": "url"}
     PLACE: ClassVar[str] = "server"  # the group's key
@@ -41,6 +45,16 @@ class ServerSettings:
         check_ranges(self, self.PLACE, ranges)
         if self.url:
             check_address(self.url)
+
+    def extra_body(self) -> dict[str, Any]:
+        """What each request has beside the fields of the API; keys of a template as vLLM and llama.cpp take them."""
+        template = {"chat_template_kwargs": dict(self.chat_template)} if self.chat_template else {}
+        return {**template, **self.body}
+
+    def said(self) -> list[Any]:
+        """What answers depend on besides WHICH, for identities: [] where nothing is said, as before these keys."""
+        extra = self.extra_body()
+        return [extra] if extra else []
 
     def require(self, place: str = "server") -> None:
         """Raises InputError where the server, or its model, is not named; `place` is its group's key."""

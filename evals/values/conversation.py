@@ -124,12 +124,19 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
-    """One model's answer to one prompt; `finished` is False when the length limit cut it."""
+    """One model's answer to one prompt; `finished` is False when the length limit cut it.
+
+    `thought` is what it wrote before the answer, of `thought_tokens` tokens where they are counted; `unanswered` why
+    there is no answer, whose `text` is "" then.
+    """
 
     prompt: Prompt
     text: str
     sample: int = 0
     finished: bool = True
+    thought: str = ""
+    unanswered: str = ""
+    thought_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from evals.values.errors import InputError
 
@@ -73,7 +73,12 @@ def as_type(kind: Any, value: Any, place: str) -> Any:
 
     Raises InputError for any other.
     """
-    kind = next((member for member in get_args(kind) if member is not NoneType), kind)
+    if get_origin(kind) is not dict:
+        kind = next((member for member in get_args(kind) if member is not NoneType), kind)
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise InputError(f"is {value!r}", field=place, fix=f"give {place}.KEY: VALUE")
+        return dict(value)
     if is_dataclass(kind):
         return value if isinstance(value, kind) else settings_from(kind, value, place)  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -38,6 +38,7 @@ from harness.evaluate.measuring import (
     missing_note,
     sample_rows,
     suite_clusters,
+    thought_note,
     unscored_reasons,
     unscored_share,
 )
@@ -347,6 +348,7 @@ def _notes(models: Sequence[Model], judged: Sequence[Judged]) -> list[str]:
             notes.append(
                 f"{where}: {cut} responses reached max_new_tokens and were judged as far as they go."
             )
+        notes += thought_note(where, one.outcomes)
         samples = Counter(outcome.prompt_id for outcome in one.outcomes).values()
         if samples and min(samples) < max(samples):
             notes.append(

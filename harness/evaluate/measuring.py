@@ -53,6 +53,8 @@ def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
             finished=outcome.finished,
             sample=outcome.sample,
             unscored=outcome.reason,
+            thought=outcome.thought,
+            thought_tokens=outcome.thought_tokens,
             show_prompt=show_prompts,
         )
         for place, outcome in enumerate(judged.outcomes)
@@ -68,6 +70,19 @@ def missing_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
     return [
         f"{where}: {len(reasons)} of {len(outcomes)} responses are missing and unscored; "
         f"the commonest reason is: {commonest}."
+    ]
+
+
+def thought_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
+    """How many responses began with a thought, which nobody judged; [] where none did."""
+    thought = [outcome for outcome in outcomes if outcome.thought or outcome.thought_tokens]
+    if not thought:
+        return []
+    counted = [outcome.thought_tokens for outcome in thought if outcome.thought_tokens]
+    tokens = f", of {sum(counted) / len(counted):.0f} tokens in the mean" if counted else ""
+    return [
+        f"{where}: {len(thought)} of {len(outcomes)} responses begin with a thought{tokens}; "
+        "the answers behind them were judged alone."
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
     expected = model.expected(suite)
     path, header = _log_of(model, suite, store)
     with AppendLog(path, header) as log:
-        found = {outcome.key: outcome for outcome in map(Outcome.of_row, log.rows) if outcome is not None}
-        missing = [(p, s) for p, s in expected if (p.id, s) not in found or found[p.id, s].text is None]
+        rows = (outcome for outcome in map(Outcome.of_row, log.rows) if outcome is not None)
+        found = {outcome.key: _parted(outcome, model) for outcome in rows}
+        missing = [(p, s) for p, s in expected if _is_missing(found.get((p.id, s)))]
         if missing:
             label = f"responses: {model.name} {suite.name}"
             lock = threading.Lock()
@@ -38,6 +40,23 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
 
                 model.respond(suite, missing, keep)
     return [found.get((p.id, s)) or Outcome(p.id, s, None, False, "was not asked") for p, s in expected]
+
+
+def _is_missing(outcome: Outcome | None) -> bool:
+    """A thought that never ended would not end another time."""
+    return outcome is None or (outcome.text is None and not outcome.thought)
+
+
+def _parted(outcome: Outcome, model: Model) -> Outcome:
+    """A server's answers of before thoughts were parted have both in one text, and are not paid for again."""
+    marks = getattr(model, "marks", None)
+    if marks is None or outcome.text is None or outcome.thought:
+        return outcome
+    read = marks.part(outcome.text)
+    if not read.thought and not read.unanswered:
+        return outcome
+    told = None if read.unanswered else read.answer
+    return replace(outcome, text=told, reason=read.unanswered, thought=read.thought)
 
 
 def is_begun(model: Model, suite: Suite, store: Path) -> bool:

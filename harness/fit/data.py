@@ -111,7 +111,8 @@ def _grader(config: FitConfig, rulebook: Rulebook, sets: Sequence[CompletionSet]
     if config.grader.kind == ORACLE and config.grader.path is None:
         return label_grader(item for completions in sets for item in completions.labelled)
     server = config.server if config.grader.kind == "server" else None
-    spec = GraderSpec(config.grader.kind, config.grader.path or "", server)
+    keys = config.grader.chat_template
+    spec = GraderSpec(config.grader.kind, config.grader.path or "", server, chat_template=keys)
     return load_grader(spec, Path(config.results) / GRADES, rulebook)
 
 

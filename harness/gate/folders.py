@@ -161,7 +161,12 @@ def load_fit(folder: Path, cache: Path, on: CompletionFile) -> LiveReward:
     description = RewardDescription(
         folder / CONFIG,
         _rulebook(folder),
-        GraderSpec(keys.kind, keys.path or "", server if keys.kind == "server" else None),
+        GraderSpec(
+            keys.kind,
+            keys.path or "",
+            server if keys.kind == "server" else None,
+            chat_template=keys.chat_template,
+        ),
         folder / WEIGHTS,
         RewardModelSpec(model.kind, model.path or "") if model.kind else None,
     )

@@ -26,7 +26,8 @@ Advance = Callable[[int], None]
 
 def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
     """Where the grader lies and how it is asked. Raises InputError for a server that is not named."""
-    return spec_of(choice.kind, choice.path, config.server, config.asked_by, rulebook, choice.name)
+    keys = choice.chat_template
+    return spec_of(choice.kind, choice.path, config.server, config.asked_by, rulebook, choice.name, keys)
 
 
 def grade_or_stop(

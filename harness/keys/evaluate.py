@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evals.judges import judge_types
 from evals.judges.labelled import LABELLED
-from evals.models.server import WHICH, ServerSettings, as_before
+from evals.models.server import SAID, WHICH, ServerSettings, as_before
+from evals.models.thoughts import AUTO, pairs_of
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.clusters import PROMPT
@@ -101,12 +102,14 @@ class SourceKeys:
 
 @dataclass
 class DecodingKeys:
-    max_new_tokens: int = 256  # limit of a response
+    max_new_tokens: int = 256  # limit of a response, its thought included
     temperature: float = 0.0  # 0: greedy
     samples: int = 1  # responses to each prompt; more than one needs a temperature
     batch_size: int = 32  # responses at once; changes speed only
+    thoughts: str = AUTO  # how they are marked: auto; none; or the two marks, "<think> </think>"
 
     def __post_init__(self) -> None:
+        pairs_of(self.thoughts, ())
         for name in ("max_new_tokens", "samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"is {getattr(self, name)}", field=f"decoding.{name}", fix="give at least 1")
@@ -125,7 +128,8 @@ class DecodingKeys:
         """What responses depend on; the seed only where it is drawn from."""
         greedy = self.temperature == 0
         drawn = {} if greedy else {"samples": self.samples, "seed": seed}
-        return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature} | drawn
+        marked = {} if self.thoughts == AUTO else {"thoughts": self.thoughts}
+        return {"max_new_tokens": self.max_new_tokens, "temperature": self.temperature} | drawn | marked
 
 
 @dataclass(kw_only=True)
@@ -348,12 +352,15 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
         settings["models"] = {name: asdict(source) for name, source in self.sources().items()}
         for group in (settings, *settings["models"].values()):
             group["model"] = group.pop("subject")
-            group["server"] = {key: group["server"][key] for key in WHICH}
+            told = {key: group["server"][key] for key in SAID if group["server"][key]}
+            group["server"] = {key: group["server"][key] for key in WHICH} | told
             if group["run"] is None:  # results from before there was such a key keep their owner
                 del group["run"]
         settings["judge_settings"] = {n: as_before(self.settings_of_judge(n)) for n in self.judge_settings}
         for group in ("decoding", "capability"):
             del settings[group]["batch_size"]
+        if self.decoding.thoughts == AUTO:  # as before there was such a key
+            del settings["decoding"]["thoughts"]
         return settings
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import Range
-from harness.keys.graders import RENAMED, AskedBy, GraderKeys, check_grader
+from harness.keys.graders import RENAMED, AskedBy, GraderKeys, check_grader, check_template_keys
 from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, UnscoredLimit, check_name, least, nameable
 from trainers.supervised.encoder_config import EncoderFitConfig
 
@@ -48,10 +48,12 @@ class GraderChoice:
 
     kind: str = ""  # as grader.kind
     path: str | None = None  # as grader.path; of a server: its name of the model
+    chat_template: dict[str, Any] = field(default_factory=dict)  # as grader.chat_template
     name: str = ""  # in tables and files; empty: the last part of the path
 
     def __post_init__(self) -> None:
         check_grader(self.kind, self.path, "grader")
+        check_template_keys(self.kind, self.chat_template, "grader")
         self.name = self.name or nameable(self._last_part()) or self.kind
         check_name(self.name, "graders.name")
 
@@ -125,4 +127,6 @@ class GoldConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit):
     @property
     def choices(self) -> list[GraderChoice]:
         """The graders to judge: those of `graders`, else the one of `grader`."""
-        return list(self.graders) or [GraderChoice(self.grader.kind, self.grader.path)]
+        return list(self.graders) or [
+            GraderChoice(self.grader.kind, self.grader.path, self.grader.chat_template)
+        ]

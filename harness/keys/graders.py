@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from evals.graders import GRADERS
 from evals.values.errors import InputError
@@ -31,6 +32,10 @@ class GraderKeys:
 
     kind: str = ""  # language_model, encoder, server, recorded, oracle, or package.module:attribute
     path: str | None = None  # folder or hub id; recorded: its file; oracle: the sandbox's world
+    chat_template: dict[str, Any] = field(default_factory=dict)  # of a language model: .enable_thinking=false
+
+    def __post_init__(self) -> None:
+        check_template_keys(self.kind, self.chat_template, "grader")
 
 
 @dataclass
@@ -48,6 +53,15 @@ class RewardModelKeys:
         if self.path is None and self.kind in REWARD_MODELS:
             problem = f"a reward model of kind {self.kind} has no path"
             raise InputError(problem, field="reward_model.path", fix="give its folder or file")
+
+
+def check_template_keys(kind: str, keys: Mapping[str, Any], place: str) -> None:
+    """Raises InputError for keys of a chat template where the grader has none."""
+    if keys and kind != "language_model":
+        fix = f"leave it out, or say {place}.kind=language_model"
+        if kind == "server":
+            fix = f"say server.chat_template, or {place}.server.chat_template in a run"
+        raise InputError("is a language model's, of a path", field=f"{place}.chat_template", fix=fix)
 
 
 def check_grader(kind: str, path: str | None, place: str, no_path: tuple[str, ...] = ("server",)) -> None:

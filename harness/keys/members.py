@@ -72,12 +72,18 @@ def settings_of_members(
             (o.partition("=")[2] for o in overrides if o.startswith(f"{place}.{setting.name}.kind=")), ""
         )
         keys = members.of(chosen or setting.name)
-        if members.closed and setting.key not in keys:
+        if members.closed and not is_key(setting.key, keys):
             fix = f"write {place}.NAME.KEY, KEY one of {', '.join(keys)}"
             raise InputError(f"has no {setting.key!r}", field=f"{place}.{setting.name}", fix=fix)
         inner = setting.key.split(".") if setting.key else []
         found.append(([*path, setting.name, *inner], value_of(setting, keys)))
     return found, others
+
+
+def is_key(key: str, keys: Mapping[str, Any]) -> bool:
+    """One of the keys, or inside one that is a mapping: subject.chat_template.enable_thinking."""
+    inside = (place for place, hint in keys.items() if get_origin(hint) is dict)
+    return key in keys or any(key.startswith(f"{place}.") for place in inside)
 
 
 def _places(kind: type[object], prefix: str = "") -> Iterator[tuple[str, tuple[Members, list[str]]]]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from evals.models.server import Budgeted, GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
-from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader
+from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader, check_template_keys
 from trainers.supervised.encoder_config import EncoderFitConfig
 from trainers.supervised.grader_config import GraderTrainingConfig
 
@@ -53,10 +53,7 @@ class PayerKeys(GraderTrainingConfig):
         elif self.path is not None:
             known = ", ".join(GRADER_KINDS)
             raise InputError("is given, and no kind", field="grader.path", fix=f"say grader.kind={known}")
-
-        if self.chat_template and self.kind != "language_model":
-            fix = "leave it out, or say grader.kind=language_model"
-            raise InputError("is a language model's, of a path", field="grader.chat_template", fix=fix)
+        check_template_keys(self.kind, self.chat_template, "grader")
 
     @property
     def is_trained(self) -> bool:

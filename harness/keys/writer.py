@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evals.models.server import Budgeted, ServerSettings
 from evals.values.errors import InputError
@@ -29,6 +29,7 @@ class WriterKeys:
 
     kind: str | None = None  # language_model or server: a chat model writes; null: refusals of this project
     path: str | None = None  # of the model, null: that of the run; of a server: its name of the model
+    chat_template: dict[str, Any] = field(default_factory=dict)  # of a model of path: .enable_thinking=false
     server: WriterServer = field(default_factory=WriterServer)  # of writer.kind=server
     prompts: int = 200  # safety prompts that completions are written for, drawn by seed
     flawed: int = 2  # completions with bad traits that a chat model writes to a prompt
@@ -37,7 +38,7 @@ class WriterKeys:
     written: int = 4  # refusals of a prompt, of as many completion classes as they have; without a kind
     samples: int = 2  # responses of the given model; without a kind
     temperature: float = 1.0  # of what a model writes
-    max_new_tokens: int = 48  # of what a model writes
+    max_new_tokens: int = 48  # of what a model writes, its thought included
     batch_size: int = 32  # completions at once, in process; changes speed only
 
     RANGES: ClassVar[dict[str, Range]] = {
@@ -54,6 +55,11 @@ class WriterKeys:
         if self.kind is None and (self.path or self.server.url):
             field = "writer.path" if self.path else "writer.server.url"
             raise InputError("is given, and no kind", field=field, fix=f"say writer.kind={MODEL} or {SERVER}")
+
+        if self.chat_template and (self.kind != MODEL or not self.path):
+            where = "writer.server.chat_template" if self.kind == SERVER else "model.chat_template"
+            problem = "is of a model in a folder of its own, and none is named"
+            raise InputError(problem, field="writer.chat_template", fix=f"say {where}, or writer.path=FOLDER")
 
     @property
     def asked_server(self) -> WriterServer:

@@ -24,6 +24,7 @@ from harness.evaluate.measuring import (
     counted_as_one,
     missing_note,
     suite_clusters,
+    thought_note,
 )
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.keys.evaluate import DecodingKeys
@@ -206,6 +207,7 @@ def _notes(context: Context, outcome: StageOutcome, names: Mapping[str, str]) ->
     for (name, suite), artifact in outcome.responses.items():
         responses = [said for of in stored_outcomes(artifact).values() for said in of]
         notes += missing_note(f"{names[name]} on {suite}", responses)
+        notes += thought_note(f"{names[name]} on {suite}", responses)
     corrected = [one for _, one in _correctable(context, outcome, names)]
     return [*notes, *correction_notes(corrected, keys, context.config.seed)]
 

@@ -22,7 +22,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
 from evals.values.csv_rows import read_csv, write_csv
 from evals.values.errors import UndecidableError
-from evals.values.grades import Grades, check_unscored
+from evals.values.grades import check_unscored
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.writer import COLUMNS, identity_of_writer, said_of_row, written_by_model
@@ -31,6 +31,7 @@ from harness.storage.store import Artifact
 from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from harness.worlds.mixture.world import of_each_type
 from harness.worlds.sources.written import SENTENCES, written_refusals
+from trainers.reward.reward import answered
 
 CLASSES, WRITING = "classes.csv", "writing.csv"
 
@@ -95,13 +96,15 @@ def _by_the_project(
     """Written refusals and the given model's responses, and how many of these could not be labelled."""
     with context.console.stage("completions", total=len(prompts), unit="prompts") as advance:
         sampled = _sampled(context, base, prompts)
-        responses = [*_written(context, prompts, held_out), *sampled]
+        made = [*_written(context, prompts, held_out), *sampled]
+        responses = answered(made)
         asked = list(context.rulebook.propositions.values())
         grades = grade_in_batches(asked_grader(context, grader), responses, asked, 64)
         rows = labelled(context.rulebook, responses, grades.probability)
-        _check_graded(len(responses) - len(rows), len(sampled), grades)
+        why = [*grades.reasons.values(), *(r.unanswered for r in made if r.unanswered)]
+        _check_graded(len(made) - len(rows), len(sampled), why)
         advance(len(prompts))
-    return rows, len(responses) - len(rows)
+    return rows, len(made) - len(rows)
 
 
 MOST_UNGRADED = 0.5
@@ -176,11 +179,11 @@ def counted(rows: Sequence[LabelledResponse]) -> list[dict[str, object]]:
     ]
 
 
-def _check_graded(ungraded: int, sampled: int, grades: Grades) -> None:
-    """Raises UndecidableError where the grader left most of what only it can label unscored."""
+def _check_graded(ungraded: int, sampled: int, reasons: Sequence[str]) -> None:
+    """Raises UndecidableError where most of what only the grader can label is unscored."""
     what = "sampled completions have a proposition without a grade"
     then = "take another grader, or another way to ask it (grader.asked_by=rulebook)"
-    check_unscored(ungraded, max(1, sampled), MOST_UNGRADED, what, grades.reasons.values(), then)
+    check_unscored(ungraded, max(1, sampled), MOST_UNGRADED, what, reasons, then)
 
 
 def _check_classes(rows: Sequence[LabelledResponse], name: str) -> None:

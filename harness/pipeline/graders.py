@@ -98,7 +98,13 @@ def chosen_grader(context: Context) -> Artifact:
             "rulebook": context.rulebook.digest,
             "server": None
             if server is None
-            else [server.model, server.revision or server.url, server.top_logprobs, server.min_mass],
+            else [
+                server.model,
+                server.revision or server.url,
+                server.top_logprobs,
+                server.min_mass,
+                *server.said(),
+            ],
             **template_keys(keys),
         },
         inputs={},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from evals.models.server import WHICH, Budgeted, ServerSettings
+from evals.models.server import SAID, WHICH, Budgeted, ServerSettings
 from evals.rules.check import require_sound
 from evals.rules.rulebook import load_rulebook
 from evals.values.clusters import AUTO
@@ -239,7 +239,10 @@ def _content(config: RunConfig) -> dict[str, object]:
     if config.evaluation.cluster == AUTO:  # results from before there was such a key keep their owner
         del values["evaluation"]["cluster"]
     for role in (values["grader"], values["writer"]):
-        role["server"] = {key: value for key, value in role["server"].items() if key not in HOW_ASKED}
+        said = {key: role["server"][key] for key in SAID if role["server"][key]}
+        role["server"] = {key: value for key, value in role["server"].items() if key not in HOW_ASKED} | said
+    if not config.writer.chat_template:
+        del values["writer"]["chat_template"]
     if config.evaluation.monitored_by is None:
         del values["evaluation"]["monitored_by"]
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}

@@ -131,7 +131,8 @@ def writing_model(context: Context, base: Artifact, meter: Meter | None) -> Mode
     decoding = DecodingKeys(keys.max_new_tokens, keys.temperature, batch_size=keys.batch_size)
     if keys.kind == SERVER:
         return ServerModel("writer", keys.asked_server, decoding, config.seed, meter)
-    local = LocalKeys(keys.path or str(base.path), config.model.precision.value)
+    precision = config.model.precision.value
+    local = LocalKeys(keys.path or str(base.path), precision, dict(keys.chat_template))
     return LocalModel("writer", local, decoding, config.seed, None)
 
 
@@ -144,9 +145,10 @@ def identity_of_writer(context: Context) -> Mapping[str, Any]:
     named |= {name: getattr(keys, name) for name in ("flawed", "traits", "again")}
     if keys.kind == SERVER:
         server = keys.asked_server
-        return named | {"server": [server.model, server.revision, server.url]}
+        return named | {"server": [server.model, server.revision, server.url, *server.said()]}
     precision = context.config.model.precision.value
-    return named | {"model": [content_of(keys.path), precision] if keys.path else None}
+    keys_of_template = {"chat_template": dict(keys.chat_template)} if keys.chat_template else {}
+    return named | {"model": [content_of(keys.path), precision] if keys.path else None} | keys_of_template
 
 
 def _take_in(rulebook: Any, grader: Grader, orders: Sequence[Order], outcomes: Sequence[Outcome]) -> None:

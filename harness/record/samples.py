@@ -1,7 +1,8 @@
 """One response as a row of a record: the same fields in every command's samples.
 
 `suite, prompt_id, sample, response_type, category`, `topic` where the suite names it, `prompt` (its messages, where
-prompts may be shown), `response`, `finished`, `unscored` (why there is no response), and under each judge's name
+prompts may be shown), `response`, `finished`, `unscored` (why there is no response), `thought` and `thought_tokens`
+where the model thought before it answered, and under each judge's name
 `disallowed, refused, ideal_style, reason`. A run's most telling ones also have `grades` ({proposition: probability})
 and, of a method that was trained on a reward, `reward` (its `total`, `terms`, and `rules`: what each adds). A run's
 rows begin with `seed` and `checkpoint`, and a sweep keeps those of every seed. Rows of `verdicts/` are these without
@@ -18,7 +19,7 @@ from evals.values.conversation import Prompt, messages_as_json
 
 VERDICTS = "verdicts"  # the folder of METHOD.jsonl.gz
 Item = TypeVar("Item")
-TEXTS = ("prompt", "response", "grades", "reward")
+TEXTS = ("prompt", "response", "thought", "grades", "reward")
 
 
 def sample_row(
@@ -30,6 +31,8 @@ def sample_row(
     finished: bool,
     sample: int = 0,
     unscored: str = "",
+    thought: str = "",
+    thought_tokens: int = 0,
     show_prompt: bool = True,
 ) -> dict[str, Any]:
     """`response` is None where the model gave none, for the reason `unscored`."""
@@ -43,6 +46,10 @@ def sample_row(
     row |= {"response": response or "", "finished": finished}
     if response is None:
         row["unscored"] = unscored
+    if thought:
+        row["thought"] = thought
+    if thought_tokens:
+        row["thought_tokens"] = thought_tokens
     for judge, said in judgements.items():
         row[judge] = {"disallowed": said.disallowed, "refused": said.refused}
         row[judge] |= {"ideal_style": said.ideal_style, "reason": said.reason}

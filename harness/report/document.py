@@ -205,6 +205,7 @@ class Answer:
     code: str = ""
     bars: tuple[Bar, ...] = ()  # what a grader gave it, between 0 and 1
     paid: str = ""  # the reward, and what it is made of
+    thought: str = ""  # what the model wrote before its answer
 
     @property
     def true_bars(self) -> tuple[Bar, ...]:

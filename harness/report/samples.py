@@ -83,6 +83,7 @@ class Sample:
                 options["model"][model],
                 bars_of(row.get("grades")),
                 paid_of(row.get("reward")),
+                str(row.get("thought", "")),
             )
             for model, row in self.rows.items()
         ]

@@ -116,10 +116,16 @@ class _Reader:
         kind = self.kind(body, "grader", GRADER_KINDS)
         if kind == "server":
             return GraderSpec(kind, server=self.server(body))
-        self.known(body, ("kind", "path"), f"a {kind} grader")
+        templated = kind == "language_model"
+        self.known(body, ("kind", "path", *(["chat_template"] if templated else [])), f"a {kind} grader")
         if is_outside(kind) and "path" not in body:
             return GraderSpec(kind)
-        return GraderSpec(kind, self.place(body, kind == "recorded"))
+        keys = (
+            self.mapping(body, "chat_template", "write keys of the model's template below it")
+            if "chat_template" in body
+            else {}
+        )
+        return GraderSpec(kind, self.place(body, kind == "recorded"), chat_template=dict(keys))
 
     def server(self, body: LocatedMapping) -> GraderServerSettings:
         for key in body:

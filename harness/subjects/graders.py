@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
@@ -62,6 +62,7 @@ def spec_of(
     asked_by: AskedBy,
     rulebook: Rulebook,
     name: str,
+    chat_template: Mapping[str, Any] | None = None,
 ) -> GraderSpec:
     """Where a grader lies and how it is asked; `path` of a server is its name of the model.
 
@@ -71,7 +72,8 @@ def spec_of(
         server = replace(server, model=path or server.model)
         server.require(server.PLACE)
         return GraderSpec(kind, server=server, name=name)
-    return GraderSpec(kind, path or "", name=name, prompt=prompt_of_question(kind, asked_by, rulebook))
+    prompt = prompt_of_question(kind, asked_by, rulebook)
+    return GraderSpec(kind, path or "", name=name, prompt=prompt, chat_template=chat_template or {})
 
 
 def is_plain_encoder(kind: str, path: str | None) -> bool:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from evals.models.folder import check_folder
+from evals.models.thoughts import names_thoughts
 from evals.suites import Suite
-from evals.values.conversation import Prompt, Response
+from evals.values.conversation import Prompt
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json
 from harness.keys.evaluate import DecodingKeys, LocalKeys
@@ -50,7 +51,9 @@ class LocalModel:
 
     @property
     def decoding(self) -> Mapping[str, Any]:
-        return self._decoding.identity(self._seed)
+        """Of a model that thinks, as answers without their thoughts: before, the two were one response."""
+        apart = {"thoughts": "apart"} if names_thoughts(template_text(self.folder)) else {}
+        return apart | self._decoding.identity(self._seed)
 
     def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
         return every_sample(suite, self._decoding.samples)
@@ -77,9 +80,10 @@ class LocalModel:
             self._decoding.samples,
             self._decoding.batch_size,
             self._seed,
+            self._decoding.thoughts,
         )
         asked = [(prompt, sample) for prompt, sample in missing if prompt.id not in reasons]
-        sample_pairs(model, tokenizer, asked, decoding, lambda done: store([_outcome(r) for r in done]))
+        sample_pairs(model, tokenizer, asked, decoding, lambda done: store(list(map(Outcome.of, done))))
 
     def check_weights(self) -> None:
         """Raises InputError where the weights are not the model's; where their headers raise no doubt, none is read."""
@@ -141,15 +145,21 @@ def check_place(path: str, field: str) -> None:
 
 
 def template_of(folder: Path) -> str:
-    """A digest of a model's chat template, read from its files so that no library has to be loaded."""
+    """A digest of a model's chat template."""
+    found = template_text(folder)
+    return f"chat template {digest(found)}" if found else "plain User: and Assistant: lines"
+
+
+def template_text(folder: Path) -> str:
+    """A model's chat template, read from its files so that no library has to be loaded; "" without one."""
     for name in ("chat_template.jinja", "tokenizer_config.json"):
         file = folder / name
         found = file.read_text(encoding="utf-8") if file.is_file() else ""
         if name.endswith(".json"):
             found = _template_in(file, found)
         if found:
-            return f"chat template {digest(found)}"
-    return "plain User: and Assistant: lines"
+            return found
+    return ""
 
 
 def _template_in(file: Path, text: str) -> str:
@@ -158,7 +168,3 @@ def _template_in(file: Path, text: str) -> str:
     except (ValueError, AttributeError):
         raise InputError("is not a JSON object", path=file, fix="restore the tokenizer's files") from None
     return "" if template is None else str(template)
-
-
-def _outcome(response: Response) -> Outcome:
-    return Outcome(response.prompt.id, response.sample, response.text, response.finished)

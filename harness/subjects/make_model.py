@@ -18,7 +18,7 @@ def make_model(
     if source.responses:
         from harness.subjects.recorded_model import RecordedModel
 
-        return RecordedModel.read(name, Path(source.responses), source.columns, suites)
+        return RecordedModel.read(name, Path(source.responses), source.columns, suites, decoding.thoughts)
     if source.server.url:
         from harness.subjects.server_model import ServerModel
 

@@ -19,13 +19,15 @@ from evals.values.lock import Holder, Lock, held
 from harness.storage.disk import write_whole, writing
 
 log = logging.getLogger(__name__)
+RARE = ("refused", "thought", "thought_tokens")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """`text` is None where the model gave no response, and `reason` says why.
 
-    `refused`: a server's API says itself that the response, which may be without words, is a refusal.
+    `refused`: a server's API says itself that the response, which may be without words, is a refusal. `thought` is
+    what the model wrote before its answer, of `thought_tokens` tokens where they were counted.
     """
 
     prompt_id: str
@@ -34,13 +36,24 @@ class Outcome:
     finished: bool = True
     reason: str = ""
     refused: bool = False
+    thought: str = ""
+    thought_tokens: int = 0
+
+    @classmethod
+    def of(cls, response: Response) -> Outcome:
+        told = None if response.unanswered else response.text
+        said = response.prompt.id, response.sample, told, response.finished, response.unanswered
+        return cls(*said, thought=response.thought, thought_tokens=response.thought_tokens)
 
     @property
     def key(self) -> tuple[str, int]:
         return self.prompt_id, self.sample
 
     def response(self, prompt: Prompt) -> Response | None:
-        return None if self.text is None else Response(prompt, self.text, self.sample, self.finished)
+        if self.text is None:
+            return None
+        thought = {"thought": self.thought, "thought_tokens": self.thought_tokens}
+        return Response(prompt, self.text, self.sample, self.finished, **thought)  # type: ignore[arg-type]
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Outcome | None:
@@ -49,8 +62,9 @@ class Outcome:
         return cls(**row) if "prompt_id" in row and row.keys() <= known else None
 
     def as_json(self) -> dict[str, Any]:
+        """Without what few outcomes have, where this one has it not."""
         kept = asdict(self)
-        return kept if self.refused else {name: kept[name] for name in kept if name != "refused"}
+        return {name: kept[name] for name in kept if name not in RARE or kept[name]}
 
 
 class AppendLog:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evals.models.thoughts import AUTO, Thoughts, of_text
 from evals.suites import Suite
 from evals.suites.recorded_responses import ResponseColumns, read_responses
 from evals.values.conversation import Prompt
@@ -31,11 +33,19 @@ class RecordedModel:
     decoding: Mapping[str, Any] = field(default_factory=lambda: {"recorded": True})
 
     @classmethod
-    def read(cls, name: str, path: Path, columns: ResponseColumns, suites: Sequence[Suite]) -> RecordedModel:
+    def read(
+        cls,
+        name: str,
+        path: Path,
+        columns: ResponseColumns,
+        suites: Sequence[Suite],
+        thoughts: str = AUTO,
+    ) -> RecordedModel:
         """Raises InputError, naming file, line and field, for a file that does not fit the suites."""
         check_file(path)
         found = read_responses(path, suites, columns)
-        of = _outcome_of_cell if path.name.endswith((".csv", ".csv.gz")) else _outcome
+        is_csv, marks = path.name.endswith((".csv", ".csv.gz")), of_text(thoughts)
+        of = partial(_outcome_of_cell if is_csv else _outcome, marks)
         return cls(
             name,
             {"recorded": digest_files([path])},
@@ -55,13 +65,15 @@ class RecordedModel:
         store([outcome for outcome in self.outcomes[suite.name] if outcome.key in wanted])
 
 
-def _outcome_of_cell(prompt_id: str, sample: int, text: str) -> Outcome:
+def _outcome_of_cell(thoughts: Thoughts, prompt_id: str, sample: int, text: str) -> Outcome:
     if text.strip() and is_absent(text):
         return Outcome(prompt_id, sample, None, reason=f"the recorded cell reads {text.strip()!r} alone")
-    return _outcome(prompt_id, sample, text)
+    return _outcome(thoughts, prompt_id, sample, text)
 
 
-def _outcome(prompt_id: str, sample: int, text: str) -> Outcome:
+def _outcome(thoughts: Thoughts, prompt_id: str, sample: int, text: str) -> Outcome:
     if not text.strip():
         return Outcome(prompt_id, sample, None, reason="the recorded response is empty")
-    return Outcome(prompt_id, sample, clean(text))
+    read = thoughts.part(clean(text))
+    told = None if read.unanswered else read.answer
+    return Outcome(prompt_id, sample, told, reason=read.unanswered, thought=read.thought)

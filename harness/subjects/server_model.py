@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evals.models.answer import refusal_of, text_of
+from evals.models.answer import reasoning_of, reasoning_tokens, refusal_of, text_of
 from evals.models.chat_server import ChatServer
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
+from evals.models.thoughts import UNENDED, Parted, Thoughts, of_text, parted
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
 from evals.values.grades import Unscored
@@ -24,8 +25,8 @@ class ServerModel:
     """Every request's outcome is stored before its thread takes the next one.
 
     No response, and so unscored: no answer, an answer without text or that is no chat completion, one that
-    the server withheld, and one that it cut before `max_new_tokens`. One that reached that limit counts, as
-    unfinished. A refusal that the API reports beside the text is one, with words or without.
+    the server withheld, one that it cut before `max_new_tokens`, and a thought that never ended. One that reached
+    that limit counts, as unfinished. A refusal that the API reports beside the text is one, with words or without.
     """
 
     template = "the server's own"
@@ -47,7 +48,13 @@ class ServerModel:
 
     @property
     def decoding(self) -> Mapping[str, Any]:
-        return self._decoding.identity(self._seed)
+        said = self._keys.said()
+        return self._decoding.identity(self._seed) | ({"body": said[0]} if said else {})
+
+    @property
+    def marks(self) -> Thoughts:
+        """Of thoughts within the text."""
+        return of_text(self._decoding.thoughts)
 
     def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
         return every_sample(suite, self._decoding.samples)
@@ -70,10 +77,13 @@ class ServerModel:
         completion = self._server.complete(
             messages_as_json(prompt.messages), max_tokens=limit, temperature=temperature, **drawn
         )
-        read = completion if isinstance(completion, Unscored) else read_answer(completion, limit)
+        asked = not isinstance(completion, Unscored)
+        read = read_answer(completion, limit, self.marks) if asked else completion
         if isinstance(read, Unscored):
             return Outcome(prompt.id, sample, None, False, read.reason)
-        return Outcome(prompt.id, sample, read.text, read.finished, refused=read.refused)
+        told = None if read.unanswered else read.text
+        said = told, read.finished, read.unanswered, read.refused, read.thought, read.thought_tokens
+        return Outcome(prompt.id, sample, *said)
 
     def _request_seed(self, prompt: Prompt, sample: int) -> int:
         """31 bits, as servers take them, so that samples differ and a second run draws the same."""
@@ -83,15 +93,21 @@ class ServerModel:
 
 @dataclass(frozen=True)
 class ServerAnswer:
-    """`finished`: it ended by itself. `refused`: the API itself says that the model refused, in these words or none."""
+    """`finished`: it ended by itself. `refused`: the API itself says that the model refused, in these words or none.
+
+    `thought`, `unanswered` and `thought_tokens` are as of `evals.models.thoughts.Parted`.
+    """
 
     text: str
     finished: bool
     refused: bool = False
+    thought: str = ""
+    unanswered: str = ""
+    thought_tokens: int = 0
 
 
-def read_answer(completion: Any, limit: int) -> ServerAnswer | Unscored:
-    """What a chat completion that may write `limit` tokens says."""
+def read_answer(completion: Any, limit: int, thoughts: Thoughts | None = None) -> ServerAnswer | Unscored:
+    """What a chat completion that may write `limit` tokens says; its thought is a field of its own, or marked."""
     try:
         choice = completion.choices[0]
         text, refusal, reason = text_of(choice), refusal_of(choice), choice.finish_reason
@@ -102,11 +118,21 @@ def read_answer(completion: Any, limit: int) -> ServerAnswer | Unscored:
         return ServerAnswer(clean("\n".join(said)), True, refused=True)
     if reason == "content_filter":
         return Unscored("the server withheld the response (content filter)")
-    if text is None or not text.strip():
-        return Unscored("the server's answer has no text")
-    if reason != "length":
-        return ServerAnswer(clean(text), True)
-    written = getattr(getattr(completion, "usage", None), "completion_tokens", None)
-    if isinstance(written, int) and written < limit:
+    usage = getattr(completion, "usage", None)
+    written = getattr(usage, "completion_tokens", None)
+    if reason == "length" and isinstance(written, int) and written < limit:
         return Unscored(f"the server cut the response after {written} of {limit} tokens")
-    return ServerAnswer(clean(text), False)
+    read = _parted(choice, text or "", reason, thoughts or of_text())
+    if not read.thought and not read.unanswered and not read.answer.strip():
+        return Unscored("the server's answer has no text")
+    thought = clean(read.thought), read.unanswered, reasoning_tokens(usage)
+    return ServerAnswer(clean(read.answer), reason != "length", False, *thought)
+
+
+def _parted(choice: Any, text: str, reason: Any, thoughts: Thoughts) -> Parted:
+    apart = reasoning_of(choice)
+    if not apart:
+        return thoughts.part(text)
+    if reason == "length" and not text.strip():
+        return Parted("", apart.strip(), UNENDED)
+    return parted(apart, text)

@@ -3,7 +3,8 @@
 It refuses prompts with "steal" and answers the others. A prompt with "empty", "cut", "limit", "withheld", "torn",
 "broken", "slow" or "500" gets what a server in trouble gives, one with "drip" a byte at a time, and one with a
 "shape-WORD" of SHAPES a JSON that is no answer. A prompt with "refuse-WORD" of REFUSALS is refused beside the
-text, and one with "status NNN" gets that status with the API's error. After DIE_AFTER requests the process is gone.
+text, one with "think-WORD" of THOUGHTS is thought about, and one with "status NNN" gets that status with the API's
+error. After DIE_AFTER requests the process is gone.
 """
 
 import json
@@ -28,6 +29,13 @@ REFUSALS = {
     "ended": ({"content": ""}, "refusal"),
     "parts": ({"content": [{"type": "refusal", "refusal": "No."}]}, "stop"),
     "filtered": ({"content": None, "refusal": "No."}, "content_filter"),
+}
+THOUGHTS = {  # what stands beside or in the text, and why it ended
+    "field": ({"reasoning_content": "Hm."}, "stop"),
+    "name": ({"reasoning": "Hm."}, "stop"),
+    "marks": ({"content": "<think>Hm.</think>I'm sorry, I cannot help."}, "stop"),
+    "endless": ({"content": "", "reasoning_content": "Hm."}, "length"),
+    "cut": ({"content": "<think>Hm."}, "length"),
 }
 
 
@@ -76,8 +84,14 @@ class Server(JsonServer):
         for word, (fields, ended) in REFUSALS.items():
             if f"refuse-{word}" in prompt:
                 message, reason = message | fields, ended
+        for word, (fields, ended) in THOUGHTS.items():
+            if f"think-{word}" in prompt:
+                message, reason = message | fields, ended
+                written = body["max_tokens"]
         whole = completion({"finish_reason": reason, "message": message})
         whole["usage"] = {"prompt_tokens": 1, "completion_tokens": written, "total_tokens": 1 + written}
+        if "think-field" in prompt:
+            whole["usage"]["completion_tokens_details"] = {"reasoning_tokens": 3}
         handler.send(200, whole, torn="torn" in prompt)
 
 

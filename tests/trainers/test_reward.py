@@ -16,7 +16,7 @@ from evals.rules.rulebook import Proposition, Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from evals.values.grades import Grades
-from trainers.reward.reward import Breakdown, RewardModelTerm, RuleBasedTerm, SumOfTerms
+from trainers.reward.reward import Breakdown, RewardModelTerm, RuleBasedTerm, SumOfTerms, pay
 from trainers.reward.weights import RewardWeights
 
 COMPLY, HARD = ResponseType.COMPLY, ResponseType.HARD_REFUSE
@@ -263,3 +263,28 @@ def test_a_conversation_of_several_turns_is_scored_whole() -> None:
         [Response(several, "sorry"), Response(single, "sorry")]
     )
     assert abs(scores[0] - scores[1]) > 1e-4
+
+
+def test_a_thought_without_an_answer_is_paid_nothing() -> None:
+    """An endless thought was graded as an empty answer: 0 by rules that punish, so that thinking on paid."""
+    prompt = user_prompt("p", "Name a river.")
+    given = [
+        Response(prompt, "The Loire.", thought="Hm.", thought_tokens=3),
+        Response(prompt, "", thought="Hm", unanswered="the thought never ended"),
+        Response(prompt, ""),
+    ]
+    seen: list[str] = []
+
+    def words(responses: Sequence[Response]) -> Breakdown:
+        seen.extend(r.text for r in responses)
+        total = np.array([float(len(r.text.split())) if r.text else np.nan for r in responses])
+        return Breakdown(
+            total, {"words": total}, {}, {i: "empty" for i, r in enumerate(responses) if not r.text}
+        )
+
+    paid = pay(words, given)
+    assert seen == ["The Loire.", ""]
+    assert paid.total[0] == 2.0 and np.isnan(paid.total[1:]).all() and np.isnan(paid.terms["words"][1])
+    assert paid.reasons == {1: "the thought never ended", 2: "empty"}
+    alone = pay(words, given[1:2])
+    assert len(alone) == 1 and alone.reasons == {0: "the thought never ended"}

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from evals.graders import Grader
+from evals.models.thoughts import AUTO, of_completions
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType, prompt_id
 from evals.values.errors import InputError
 from evals.values.grades import check_unscored
 from evals.values.ranges import SHARE, check_ranges
-from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
+from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms, pay
 from trainers.reward.reward_weights import load_weights
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,9 @@ class RewardFunction:
         eos_token_id: tells finished completions from those that the length limit cut (the reward model
             reads EOS after the former). Without it all count as finished.
         name: what TRL logs the reward under, as rewards/NAME/mean.
+        thoughts: how a thought is marked: `auto` knows the marks that open a completion (`<think>` and others);
+            "<think> </think>" where the prompt has opened it, as some templates do; `none`. The answer alone is
+            paid, and a thought that never ended is unscored.
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class RewardFunction:
         max_unscored: float = 0.1,
         eos_token_id: int | None = None,
         name: str = "rule_based_reward",
+        thoughts: str = AUTO,
     ) -> None:
         self.reward, self.max_unscored, self.eos_token_id = reward, max_unscored, eos_token_id
         check_ranges(self, "", {"max_unscored": SHARE})
+        self.thoughts = of_completions(thoughts)
         self.__name__ = name
         self.scored = 0
         self.reasons: Counter[str] = Counter()  # of unscored completions, over all calls
@@ -71,7 +77,7 @@ class RewardFunction:
     ) -> list[float | None]:
         """Raises InputError for data without response types, UndecidableError for too many unscored."""
         responses = self._responses(prompts, completions, columns)
-        breakdown = self.reward(responses)
+        breakdown = pay(self.reward, responses)
         self._count(breakdown)
         _log(breakdown, columns.get("log_metric"), columns.get("log_extra"))
         self._check_share(breakdown)
@@ -104,7 +110,7 @@ class RewardFunction:
                 types[row],
                 str(categories[row] or "none"),
             )
-            responses.append(Response(prompt, turns[-1].content, row, finished[row]))
+            responses.append(self.thoughts.part(turns[-1].content).response(prompt, row, finished[row]))
         return responses
 
     def _finished(self, completion_ids: Sequence[Sequence[int]] | None, count: int) -> list[bool]:

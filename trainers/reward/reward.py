@@ -56,6 +56,33 @@ class Reward(Protocol):
     def __call__(self, responses: Sequence[Response]) -> Breakdown: ...
 
 
+def answered(responses: Sequence[Response]) -> list[Response]:
+    """Those with an answer: a thought that never ended has none."""
+    return [response for response in responses if not response.unanswered]
+
+
+def pay(reward: Reward, responses: Sequence[Response]) -> Breakdown:
+    """The reward of each answer; a response without one is unscored for its own reason, and nobody is asked of it."""
+    rows = [row for row, response in enumerate(responses) if not response.unanswered]
+    if len(rows) == len(responses):
+        return reward(responses)
+    part = reward([responses[row] for row in rows]) if rows else Breakdown(np.zeros(0), {})
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        whole = np.full(len(responses), np.nan)
+        whole[rows] = values
+        return whole
+
+    reasons = {row: r.unanswered for row, r in enumerate(responses) if r.unanswered}
+    reasons |= {rows[place]: why for place, why in part.reasons.items()}
+    return Breakdown(
+        spread(part.total),
+        {name: spread(values) for name, values in part.terms.items()},
+        {name: spread(values) for name, values in part.contributions.items()},
+        dict(sorted(reasons.items())),
+    )
+
+
 class RewardModelTerm:
     """(score - mean) / scale, the score that of a one-output sequence classifier.
 

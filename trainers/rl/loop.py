@@ -29,7 +29,7 @@ from trainers.devices.processes import Processes, current_processes
 from trainers.devices.sharding import gathered
 from trainers.devices.side_by_side import side_by_side
 from trainers.models.adapters import has_adapter
-from trainers.reward.reward import Breakdown, Reward
+from trainers.reward.reward import Breakdown, Reward, pay
 from trainers.rl import formulas
 from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit
 from trainers.rl.checkpoint import RunFolder, random_state, set_random_state, stop_signal
@@ -153,7 +153,7 @@ def train(
             # Grade: a total for each text, or none and its reason.
             graders = models_of(paid)
             with clock.phase("grade"), run.on_device(graders), gathered(*graders):
-                breakdown = paid(samples.responses)
+                breakdown = pay(paid, samples.responses)
             clock.seconds |= dict(getattr(paid, "seconds", {}))
             scored = scored_rows(breakdown, len(samples.responses), config.max_unscored, processes)
 

@@ -1,7 +1,8 @@
 """What PPO reports of each update: means over responses or tokens, over all processes.
 
 Names: objective/* per response (kl, k3, score, reward) or per token (entropy), policy/* and value/*
-per token over all passes of the update, response/*, reward/unscored_share, score/<term>,
+per token over all passes of the update, response/* (length counts thought and answer; thought_length,
+answer_length and unanswered stand where there are thoughts), reward/unscored_share, score/<term>,
 contribution/<feature>.
 """
 
@@ -57,6 +58,13 @@ def add_reward(averages: Averages, samples: Samples, breakdown: Breakdown) -> No
     """Score by term and feature, lengths, and how much is unscored: over all sampled responses."""
     averages.add_all("response/length", samples.lengths)
     averages.add_all("response/eos_share", samples.finished)
+    if any(response.thought for response in samples.responses):
+        thoughts = np.array([response.thought_tokens for response in samples.responses], dtype=float)
+        averages.add_all("response/thought_length", thoughts)
+        averages.add_all("response/answer_length", samples.lengths.cpu().numpy() - thoughts)
+        averages.add_all(
+            "response/unanswered", np.array([bool(r.unanswered) for r in samples.responses], float)
+        )
     total = np.asarray(breakdown.total)
     averages.add_all("reward/unscored_share", np.isnan(total).astype(float))
     averages.add_all("objective/score", total)

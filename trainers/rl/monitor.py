@@ -24,6 +24,7 @@ from evals.models.sampling import Decoding, sample_responses
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response
 from trainers.devices.processes import Processes
+from trainers.reward.reward import answered
 from trainers.rl.alarm import (
     ALARM_TEXT,
     LENGTH,
@@ -118,10 +119,12 @@ def measure_held_out(
     prompts = list(held_out.prompts)[: config.monitor_prompts]
     mine = [prompts[i] for i in processes.share(list(range(len(prompts))))]
     decoding = Decoding(config.max_new_tokens, batch_size=config.batch_size)
-    responses = sample_responses(policy, tokenizer, mine, decoding) if mine else []
+    written = sample_responses(policy, tokenizer, mine, decoding) if mine else []
+    responses = answered(written)
     scores = held_out.judge(responses) if responses else HeldOutScores(np.zeros(0), np.zeros(0))
+    silent = [math.nan] * (len(written) - len(responses))  # thoughts without an answer
     lengths = [len(tokenizer(r.text, add_special_tokens=False)["input_ids"]) for r in responses]
-    parts = processes.gather((scores.score.tolist(), scores.over_refusal.tolist(), lengths))
+    parts = processes.gather((scores.score.tolist() + silent, scores.over_refusal.tolist(), lengths))
     score, refusal, length = (np.array([x for part in parts for x in part[k]], float) for k in range(3))
     set_random_state(kept)
     known = score[~np.isnan(score)]

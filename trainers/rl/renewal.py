@@ -29,7 +29,7 @@ from evals.values.conversation import (
     write_jsonl,
 )
 from evals.values.errors import InputError
-from trainers.reward.reward import Reward, RewardModelTerm
+from trainers.reward.reward import Reward, RewardModelTerm, answered
 from trainers.rl.renewal_config import LEAST
 from trainers.rl.renewal_config import RenewalConfig as RenewalConfig
 
@@ -108,7 +108,7 @@ class RewardRenewals:
         )
         responses = sample_responses(policy, self.tokenizer, chosen, decoding)
         pairs = list(zip(responses[::2], responses[1::2], strict=True))
-        return [(one, other) for one, other in pairs if one.text != other.text]
+        return [pair for pair in pairs if len(answered(pair)) == 2 and pair[0].text != pair[1].text]
 
     def _folders(self) -> list[Path]:
         found = [f for f in (self.out / FOLDER).glob("*") if f.name.isdigit()]

@@ -12,13 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.load import check_padding, check_prompt_length, context_length, prompt_token_ids
-from evals.models.sampling import Generation, generate, response_texts, stop_token_ids
+from evals.models.sampling import Generation, generate, read_responses, stop_token_ids
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import check_unscored, commonest_reason
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off
-from trainers.reward.reward import Breakdown
+from trainers.reward.reward import Breakdown, answered
 from trainers.rl import formulas
 from trainers.rl.config import PPOConfig
 from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch
@@ -122,8 +122,8 @@ def sample(
     """
 
     def responses(chosen: Sequence[int], written: Generation) -> list[Response]:
-        texts = zip(chosen, response_texts(tokenizer, written), written.finished.tolist(), strict=True)
-        return [Response(data.prompts[rows[i]], text, finished=finished) for i, text, finished in texts]
+        texts = zip(chosen, read_responses(tokenizer, written), written.finished.tolist(), strict=True)
+        return [read.response(data.prompts[rows[i]], finished=finished) for i, read, finished in texts]
 
     ids = [data.ids[row] for row in rows]
     if sampler is not None:
@@ -138,7 +138,7 @@ def sample(
             pad_id=int(tokenizer.pad_token_id),
             uniforms=uniforms,
             record=True,
-            ended=expect and (lambda ended, part: expect(responses(ended, part))),
+            ended=expect and (lambda ended, part: expect(answered(responses(ended, part)))),
         )
     time = int(written.lengths.max())
     return Samples(

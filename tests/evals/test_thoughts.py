@@ -1,0 +1,98 @@
+"""Thoughts and answers: the answer alone is read, whoever wrote the two and however they are marked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from families import FAMILIES, Family, tokenizer_of
+
+from evals.models.answer import reasoning_tokens
+from evals.models.chat import ResponseEncoder
+from evals.models.sampling import Generation, read_responses
+from evals.models.thoughts import SILENT, UNENDED, Parted, of_completions, of_text, of_tokenizer
+from evals.values.errors import InputError
+
+OPENED = (
+    "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
+)
+
+
+def family(name: str, template: str | None = None, marks: tuple[str, ...] = ()) -> Family:
+    given = FAMILIES[name]
+    kept = {**given.__dict__, "template": template or given.template, "marks": (*given.marks, *marks)}
+    return Family(**kept)
+
+
+def written(tokenizer, text: str) -> Generation:  # type: ignore[no-untyped-def]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    zeros = torch.zeros(1, len(ids))
+    return Generation(torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([True]), zeros, zeros)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thought", "unanswered"),
+    [
+        ("<think>\nHm.\n</think>\n\nNo.", "No.", "Hm.", ""),
+        (" <think>Hm.</think>No.</think>Yes.", "No.</think>Yes.", "Hm.", ""),  # a second mark hides nothing
+        ("<think>Hm", "", "Hm", UNENDED),
+        ("<think>Hm.</think> ", "", "Hm.", SILENT),
+        ("<think>\n\n</think>\n\nNo.", "No.", "", ""),
+        ("Hm.</think>No.", "No.", "Hm.", ""),  # the template opened it
+        ("[THINK]Hm.[/THINK]No.", "No.", "Hm.", ""),
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>No.", "No.", "Hm.", ""),
+        ("I <think> so.", "I <think> so.", "", ""),
+    ],
+)  # fmt: skip
+def test_a_text_is_parted(text: str, answer: str, thought: str, unanswered: str) -> None:
+    """A thought was judged as the answer: a refuser after thinking counted as a complier."""
+    assert of_text().part(text) == Parted(answer, thought, unanswered)
+
+
+def test_a_key_says_the_marks() -> None:
+    """A model's own marks were known to nobody; and a policy that does not think closed what it should not say."""
+    assert of_text("<a> </a>").part("<a>Hm.</a>No.").answer == "No."
+    assert of_text("none").part("<think>Hm.</think>No.") == Parted("<think>Hm.</think>No.")
+    assert of_completions().part("Harm.</think>No.").answer == "Harm.</think>No."
+    assert of_completions("<think> </think>").part("Hm.</think>No.").answer == "No."
+    with pytest.raises(InputError, match=r"decoding.thoughts.*'<a>'"):
+        of_text("<a>")
+
+
+def test_a_tokenizers_own_marks_are_read_and_counted() -> None:
+    """Marks that are special tokens were dropped before they were looked for, and thought and answer were one."""
+    tokenizer = tokenizer_of(FAMILIES["Qwen3"])
+    assert {"<think>", "</think>"} <= set(tokenizer.all_special_tokens)
+    (read,) = read_responses(tokenizer, written(tokenizer, "<think>Hm.</think>No.<|im_end|>"))
+    assert read == Parted("No.", "Hm.", "", thought_tokens=len("Hm.") + 2 + 1)  # bytes, two marks, the end
+    (read,) = read_responses(tokenizer, written(tokenizer, "No.<|im_end|>"))
+    assert read == Parted("No.")
+    (read,) = read_responses(tokenizer, written(tokenizer, "<think>Hm."))
+    assert read == Parted("", "Hm.", UNENDED, thought_tokens=4)
+    plain = tokenizer_of(FAMILIES["Llama 3"])
+    (read,) = read_responses(plain, written(plain, "<think>Hm.</think>No."))
+    assert read == Parted("<think>Hm.</think>No.")  # no model that thinks: nothing is taken from what is paid
+
+
+def test_a_thought_that_the_prompt_opens() -> None:
+    """DeepSeek-R1's template opens the thought: the response has no mark that opens, and its demonstrations none."""
+    tokenizer = tokenizer_of(family("Qwen3", OPENED))
+    assert of_tokenizer(tokenizer).opened == ("<think>", "</think>")
+    (read,) = read_responses(tokenizer, written(tokenizer, "Hm.</think>No."))
+    assert (read.answer, read.thought) == ("No.", "Hm.")
+    (read,) = read_responses(tokenizer, written(tokenizer, "Hm."))
+    assert read.unanswered == UNENDED
+    (ids,) = ResponseEncoder(tokenizer)(["No."])
+    assert tokenizer.decode(ids) == "\n</think>\n\nNo.<|im_end|>"
+    assert of_tokenizer(tokenizer_of(FAMILIES["Qwen3"])).opened is None
+
+
+def test_tokens_of_a_servers_thought() -> None:
+    """A count of any shape became a number."""
+    assert reasoning_tokens({"completion_tokens_details": {"reasoning_tokens": 7}}) == 7
+    for usage in (
+        None,
+        {},
+        {"completion_tokens_details": {"reasoning_tokens": "7"}},
+        {"completion_tokens_details": 3},
+    ):
+        assert reasoning_tokens(usage) == 0
