@@ -65,6 +65,11 @@ class PromptedJudge:
         sample = self.prompt.write("{question}", (Message("user", "{question}"),), "{response}")
         return identity_of(self.prompt.name, sample, self.prompt.max_new_tokens, self.backend.identity)
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the verdicts should know of who gave them."""
+        return list(getattr(self.backend, "notes", []))
+
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         for response in responses:
             response_type_of(response)  # told before anything is asked

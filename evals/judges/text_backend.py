@@ -126,6 +126,11 @@ class ServerBackend:
         config = self.server.config
         return identity_of("server", config.model, config.revision, *config.said())
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the verdicts should know of the server."""
+        return self.server.notes
+
     def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
         pattern = marker_pattern([*MARKERS, *markers])
         return lambda text: neutralise(text, pattern)

@@ -6,12 +6,17 @@ no more.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
+import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -20,11 +25,16 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from evals.models.answer import LateAnswer, MalformedAnswer, read_object, within
+from evals.models.dialect import REFUSING, Dialect
+from evals.models.pace import Pace, retry_after
+from evals.models.responses_api import as_completion, question
 from evals.models.server import ServerSettings
-from evals.models.server_failure import Hopeless, describe, retry_after
+from evals.models.server_failure import Hopeless, describe
 from evals.models.spending import Meter
+from evals.values.errors import InputError
 from evals.values.grades import Unscored
 
+log = logging.getLogger(__name__)
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 
@@ -37,6 +47,8 @@ RETRIED = (
 )
 # What a hostile answer makes of the client's own reading, a nesting of thousands in an error's body for one.
 CANNOT_BE_READ = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+NAMED = re.compile(r"[\w./:@+-]{1,120}")  # a model or a fingerprint; anything else is not shown
 
 
 class ChatServer:
@@ -51,6 +63,11 @@ class ChatServer:
         config.require()
         self.config = config
         self._key = os.environ.get(config.key_variable) or "no-key"
+        self._secret_headers = {name: _secret(name, of) for name, of in config.header_variables.items()}
+        self._secrets = (self._key, *self._secret_headers.values())
+        self._dialect, self._served = Dialect(config.api, config.limit), Served(str(config.model))
+        self._pace = Pace(config.concurrency, config.longest_delay)
+        self._first, self._found_out = threading.Lock(), threading.Event()
         self._sleep = sleep
         self._random = random.Random()
         self._lock = threading.Lock()
@@ -98,51 +115,99 @@ class ChatServer:
         `options` are those of the endpoint: `max_tokens`, `temperature`, `seed`, `logprobs`, ...
         """
 
-        def ask(client: openai.OpenAI) -> ChatCompletion:
+        def ask(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
             create: Any = client.chat.completions.with_streaming_response.create
-            asked = {"model": str(self.config.model), "messages": list(messages), **options}
-            with create(**asked, extra_body=self.config.extra_body() or None) as response:
-                return ChatCompletion.construct(**read_object(response))
+            fields = {"messages": list(messages), **spoken}
+            return self._answer(create, fields, self.config.extra_body(), ChatCompletion.construct)
 
-        return self._attempt(ask)
+        def ask_responses(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
+            create: Any = client.responses.with_streaming_response.create
+            return self._answer(create, question(messages, spoken), self.config.extra_body(), _of_responses)
+
+        return self._attempt(ask if self.config.api == "chat" else ask_responses, options)
 
     def complete_text(self, prompt: str, **options: Any) -> Any:
         """The same for a text that is in the model's own format already (the completions endpoint)."""
 
-        def ask(client: openai.OpenAI) -> Completion:
+        def ask(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
             create: Any = client.completions.with_streaming_response.create
-            asked = {"model": str(self.config.model), "prompt": prompt, **options}
-            with create(**asked, extra_body=dict(self.config.body) or None) as response:
-                return Completion.construct(**read_object(response))
+            return self._answer(create, {"prompt": prompt, **spoken}, self.config.body, Completion.construct)
 
-        return self._attempt(ask)
+        return self._attempt(ask, options)
 
-    def _attempt(self, ask: Callable[[openai.OpenAI], Answer]) -> Answer | Unscored:
-        reason = ""
-        for attempt in range(self.config.attempts):
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of its answers should know: what the server does not take, and which model answered."""
+        return [f"the server {note}" for note in self._dialect.notes] + self._served.notes
+
+    def _answer(
+        self,
+        create: Callable[..., Any],
+        fields: Mapping[str, Any],
+        extra: Mapping[str, Any],
+        read: Callable[..., Any],
+    ) -> Any:
+        with create(model=str(self.config.model), **fields, extra_body=dict(extra) or None) as response:
+            answer = read(**read_object(response))
+            self._pace.answered(response.headers)
+        self._served.by(getattr(answer, "model", None), getattr(answer, "system_fingerprint", None))
+        return answer
+
+    def _attempt(self, ask: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+        """`ask` of a client and of the options as the server takes them, until it is answered or given up."""
+        reason, attempt = "", 0
+        while attempt < self.config.attempts:
             if hopeless := self._hopeless.reason():
                 return Unscored(hopeless)
             if over := self._meter.begin():
                 return Unscored(over)
             with self._lock:
                 self._requests += 1
+            spoken: dict[str, Any] = {}
             try:
-                answer = self._ask_in_time(ask)
+                with self._finding_out(), self._pace.turn():
+                    spoken = self._dialect.spoken(options)
+                    answer = self._ask_in_time(partial(ask, spoken=spoken))
             except RETRIED as error:
-                reason = describe(error, self._key)
-                if attempt + 1 < self.config.attempts:
-                    self._sleep(self._delay(attempt, error))
+                reason = describe(error, *self._secrets)
+                if isinstance(error, openai.APIStatusError) and error.status_code in (429, 503):
+                    self._pace.too_much(error.response.headers)
+                attempt += 1
+                if attempt < self.config.attempts:
+                    self._sleep(self._delay(attempt - 1, error))
                 else:
-                    self._hopeless.failed(error, self._key)
+                    self._hopeless.failed(error, *self._secrets)
             except (openai.OpenAIError, MalformedAnswer, *CANNOT_BE_READ) as error:
-                self._hopeless.failed(error, self._key)
-                return Unscored(describe(error, self._key))
+                if self._dialect.learn(error, spoken):
+                    log.info("the server %s; asked again in its words", "; ".join(self._dialect.notes))
+                    continue
+                self._hopeless.failed(error, *self._secrets)
+                return Unscored(describe(error, *self._secrets))
             else:
                 self._hopeless.succeeded()
                 self._meter.answered(getattr(answer, "usage", None))
                 return answer
         attempts = self.config.attempts
         return Unscored(f"{reason}, {attempts} time{'s' if attempts > 1 else ''}")
+
+    @contextmanager
+    def _finding_out(self) -> Iterator[None]:
+        """The first request goes alone, so that what it teaches is known before a thousand are sent."""
+        if self._found_out.is_set():
+            yield
+            return
+        with self._first:
+            try:
+                yield
+            except openai.APIStatusError as error:
+                if error.status_code not in REFUSING:
+                    self._found_out.set()
+                raise
+            except BaseException:
+                self._found_out.set()
+                raise
+            else:
+                self._found_out.set()
 
     def _ask_in_time(self, ask: Callable[[openai.OpenAI], Answer]) -> Answer:
         """A client is one request's alone: where that is late, its connections are closed, and nobody else's."""
@@ -167,6 +232,7 @@ class ChatServer:
             api_key=self._key,
             timeout=self.config.timeout,
             max_retries=0,  # retried here, where the budget is counted
+            default_headers={**self.config.headers, **self._secret_headers},
         )
 
     def _give_back(self, client: openai.OpenAI) -> None:
@@ -177,5 +243,56 @@ class ChatServer:
         """Exponential with jitter, so that waiting clients do not come back all at once."""
         with self._lock:
             jitter = self._random.uniform(0.5, 1.5)
-        wished = retry_after(error)
+        response = getattr(error, "response", None)
+        wished = retry_after(response.headers) if response is not None else 0.0
         return min(max(self.config.first_delay * 2**attempt * jitter, wished), self.config.longest_delay)
+
+
+class Served:
+    """Which model a server says that it is, in each answer: `notes` name it where that is another than was asked for.
+
+    A change within a run is told at once: answers of two models are then compared as if they were one's.
+    """
+
+    def __init__(self, asked: str) -> None:
+        self._asked, self._lock = asked, threading.Lock()
+        self._answers: Counter[tuple[str, str]] = Counter()
+
+    def by(self, model: object, fingerprint: object) -> None:
+        named = _name(model), _name(fingerprint)
+        with self._lock:
+            is_new = named not in self._answers and bool(self._answers)
+            self._answers[named] += 1
+        if is_new:
+            log.warning("the server answers as %s now: the model behind it has changed", _called(named))
+
+    @property
+    def notes(self) -> list[str]:
+        with self._lock:
+            counted = dict(self._answers)
+        if len(counted) > 1:
+            each = ", ".join(f"{_called(named)} {times} times" for named, times in counted.items())
+            return [f"the server's model changed while it was asked: {each}"]
+        told = [named for named in counted if named[1] or named[0] not in ("", self._asked)]
+        return [f"the server answered as {_called(named)}" for named in told]
+
+
+def _name(said: object) -> str:
+    return said if isinstance(said, str) and NAMED.fullmatch(said) else ""
+
+
+def _called(named: tuple[str, str]) -> str:
+    fingerprint = f" (fingerprint {named[1]})" if named[1] else ""
+    return f"{named[0] or 'a model without a name'}{fingerprint}"
+
+
+def _secret(header: str, variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        field, fix = f"server.header_variables.{header}", f"export {variable}=..."
+        raise InputError("its environment variable is not set", field=field, fix=fix)
+    return value
+
+
+def _of_responses(**answer: Any) -> ChatCompletion:
+    return ChatCompletion.construct(**as_completion(answer))

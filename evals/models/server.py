@@ -12,6 +12,7 @@ from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, who
 
 WHICH = ("url", "model", "revision", "key_variable")  # what answers; the other keys say how it is asked
 
+APIS = ("chat", "responses")
 SAID = ("chat_template", "body")  # what each request has of one's own: answers depend on it where it is given
 
 
@@ -31,6 +32,10 @@ class ServerSettings:
     max_requests: int = 0  # budget of requests, retries included; 0: no limit
     chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
     body: dict[str, Any] = field(default_factory=dict)  # more of each request: .reasoning_effort=low
+    headers: dict[str, str] = field(default_factory=dict)  # more headers, which records show: .X-Team=a
+    header_variables: dict[str, str] = field(default_factory=dict)  # of secret ones: .api-key=VARIABLE
+    api: str = "chat"  # endpoint of conversations: chat (chat completions), or responses
+    limit: str = ""  # what it calls the limit of tokens, max_completion_tokens; empty: found out
 
     RENAMED: ClassVar[dict[str, str]] = {"base_url": "url"}
     PLACE: ClassVar[str] = "server"  # the group's key
@@ -43,6 +48,9 @@ class ServerSettings:
             "max_requests": whole(0),
         }
         check_ranges(self, self.PLACE, ranges)
+        if self.api not in APIS:
+            fix = f"use {' or '.join(APIS)}"
+            raise InputError(f"is {self.api!r}", field=f"{self.PLACE}.api", fix=fix)
         if self.url:
             check_address(self.url)
 

@@ -8,7 +8,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 import openai
@@ -63,7 +63,7 @@ class Hopeless:
             if self._again < math.inf:
                 self._reason, self._again = "", math.inf
 
-    def failed(self, error: Exception, key: str) -> None:
+    def failed(self, error: Exception, *secrets: str) -> None:
         """`error` ended a request: the last of its attempts, where it was tried again."""
         kind = _kind(error)
         with self._lock:
@@ -71,7 +71,9 @@ class Hopeless:
             self._kind = kind
             if self._times >= FEW and not self._reason:
                 each = "to each of" if isinstance(error, openai.APIStatusError) else "for"
-                self._reason = f"{describe(error, key)} {each} {FEW} requests in a row, so no more were sent"
+                self._reason = (
+                    f"{describe(error, *secrets)} {each} {FEW} requests in a row, so no more were sent"
+                )
                 self._reason += self._advice(error)
             if self._reason and kind == NO_ANSWER:
                 self._again = self._clock() + PAUSE
@@ -107,10 +109,10 @@ def _kind(error: Exception) -> str:
     return f"{error.status_code} {hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()}"
 
 
-def describe(error: Exception, key: str = "") -> str:
+def describe(error: Exception, *secrets: str) -> str:
     """A reason without the server's text, which may echo the key or the conversation: status, code, parameter."""
     if isinstance(error, openai.APIStatusError):
-        return f"the server answered {error.status_code}{_details(error, key)}"
+        return f"the server answered {error.status_code}{_details(error, secrets)}"
     if isinstance(error, openai.APITimeoutError | LateAnswer):
         return "the server did not answer in time"
     if isinstance(error, openai.APIConnectionError):
@@ -119,30 +121,21 @@ def describe(error: Exception, key: str = "") -> str:
     return "the server's answer is malformed"
 
 
-def _details(error: openai.APIStatusError, key: str) -> str:
+def _details(error: openai.APIStatusError, secrets: Sequence[str]) -> str:
     named = [("code", error.code or error.type), ("parameter", error.param)]
-    said = [f"{name} {value}" for name, value in named if _may_be_shown(value, key, error.status_code)]
+    said = [f"{name} {value}" for name, value in named if _may_be_shown(value, secrets, error.status_code)]
     return f" ({', '.join(said)})" if said else ""
 
 
-def _may_be_shown(value: object, key: str, status: int) -> bool:
-    """A short word that has nothing of the key; a code that is the status says nothing."""
+def _may_be_shown(value: object, secrets: Sequence[str], status: int) -> bool:
+    """A short word that has nothing of a key; a code that is the status says nothing."""
     text = str(value)
     if value is None or not WORD.fullmatch(text) or text == str(status):
         return False
-    return not key or (key not in text and text not in key)
+    return not any(key and (key in text or text in key) for key in secrets)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def retry_after(error: Exception) -> float:
-    """Seconds that a 429 or 503 asks to wait; 0 where it does not say."""
-    response = getattr(error, "response", None)
-    try:
-        return max(float(response.headers["retry-after"]), 0.0) if response is not None else 0.0
-    except (KeyError, ValueError):
-        return 0.0

@@ -163,7 +163,12 @@ def _write_all(
         _write_samples(folder, judged, config.show_prompts)
         _write_to_label(folder, judged, config)
         (folder / "config.yaml").write_text(yaml.safe_dump(figures(asdict(config)), sort_keys=False))
-    notes = [*notes, *_notes(models, judged), *correction_notes(judged, config.correction, config.seed)]
+    notes = [
+        *notes,
+        *_notes(models, judged),
+        *_told_by([*models, *judges.values()]),
+        *correction_notes(judged, config.correction, config.seed),
+    ]
     evaluation = _publish(folder, config, record, notes, command)
     compared = _compare(config, evaluation, baseline)
     with writing(folder):
@@ -332,6 +337,11 @@ def _write_to_label(folder: Path, judged: Sequence[Judged], config: EvaluateConf
         for one in judged:
             answers.setdefault(one.model, []).extend(one.answers())
         write_csv(folder / FILE, to_label(answers, config.to_label, config.seed), COLUMNS)
+
+
+def _told_by(asked: Sequence[Model | Judge]) -> list[str]:
+    """What servers turned out to take and to be."""
+    return [f"{one.name}: {note}." for one in asked for note in getattr(one, "notes", [])]
 
 
 # --- notes ----------------------------------------------------------------------

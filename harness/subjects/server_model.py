@@ -66,6 +66,11 @@ class ServerModel:
         for _ in self._server.map(ask, missing):
             pass
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the server; [] of one that was not asked."""
+        return self._server.notes
+
     @cached_property
     def _server(self) -> ChatServer:
         """One client for all suites, so that the budget is one."""

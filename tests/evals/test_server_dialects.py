@@ -1,0 +1,200 @@
+"""Servers' dialects: what one refuses, how fast it may be asked, who it says it is. Fakes do as providers document."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+import pytest
+from tiny_servers import Handler, JsonServer, completion, in_a_thread
+
+from evals.graders.server import answer as grade_of
+from evals.models.chat_server import ChatServer
+from evals.models.pace import Pace, exhausted, retry_after
+from evals.models.server import ServerSettings
+from evals.values.errors import InputError
+from evals.values.grades import Unscored
+from harness.subjects.server_model import read_answer
+
+TURNS = [{"role": "user", "content": "Name a river."}]
+KEY = "sk-very-secret"
+
+
+def refused(param: str, code: str, said: str) -> dict[str, Any]:
+    return {"error": {"message": said, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+class Reasoning(JsonServer):
+    """As OpenAI documents its reasoning models: another name of the limit, and no temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.headers_sent: list[dict[str, str]] = []
+        self.named = ("river-2026-01-01", "fp_1")
+
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        with self.lock:
+            self.bodies.append(body)
+            self.paths.append(handler.path)
+            self.headers_sent.append({name.lower(): value for name, value in handler.headers.items()})
+        if handler.path.endswith("/responses"):
+            return handler.send(200, responses_answer(body))
+        if "max_tokens" in body:
+            said = f"Unsupported parameter: 'max_tokens' is not supported with {KEY}. Use 'max_completion_tokens'."
+            return handler.send(400, refused("max_tokens", "unsupported_parameter", said))
+        if "temperature" in body:
+            said = "Unsupported value: 'temperature' does not support 0 with this model."
+            return handler.send(400, refused("temperature", "unsupported_value", said))
+        whole = completion({"message": {"role": "assistant", "content": "The Loire."}})
+        whole |= {"model": self.named[0], "system_fingerprint": self.named[1]}
+        handler.send(200, whole)
+
+
+def responses_answer(body: dict[str, Any]) -> dict[str, Any]:
+    """As the Responses endpoint documents it; the turn "cut" is ended by the limit while it thinks."""
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}
+    listed = [{"token": "yes", "logprob": -0.1, "top_logprobs": [{"token": "yes", "logprob": -0.1}]}]
+    part: dict[str, Any] = {"type": "output_text", "text": "yes", "logprobs": listed}
+    if body["input"][-1]["content"] == "refuse":
+        part = {"type": "refusal", "refusal": "No."}
+    cut = body["input"][-1]["content"] == "cut"
+    items = [thought] if cut else [thought, {"type": "message", "role": "assistant", "content": [part]}]
+    details = {"reasoning_tokens": 5}
+    return {
+        "id": "r",
+        "object": "response",
+        "model": "m",
+        "status": "incomplete" if cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "output": items,
+        "usage": {"input_tokens": 2, "output_tokens": 9, "output_tokens_details": details},
+    }
+
+
+def chat(server: JsonServer, **settings: Any) -> ChatServer:
+    quick = {"first_delay": 0.001, "longest_delay": 0.2, "attempts": 2, "timeout": 10.0}
+    return ChatServer(ServerSettings(server.url, "river", **(quick | settings)))
+
+
+def test_a_dialect_is_found_out_before_a_thousand_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """Every request of a suite was refused for `max_tokens`, and then for its temperature, and all was unscored."""
+    with in_a_thread(Reasoning()) as server, caplog.at_level(logging.INFO):
+        asked = chat(server, concurrency=8)
+        answers = list(
+            asked.map(lambda turns: asked.complete(turns, max_tokens=9, temperature=0), [TURNS] * 12)
+        )
+    assert [answer.choices[0].message.content for answer in answers] == ["The Loire."] * 12
+    assert len(server.bodies) == 12 + 2 == asked.requests
+    assert server.bodies[-1]["max_completion_tokens"] == 9 and "temperature" not in server.bodies[-1]
+    told = " ".join(asked.notes)
+    assert "calls the limit of tokens max_completion_tokens" in told and "answers are not greedy" in told
+    assert "river-2026-01-01 (fingerprint fp_1)" in told
+    assert KEY not in caplog.text + told
+
+
+def test_what_is_refused_for_another_reason_stays_refused() -> None:
+    """A limit beyond what the model has was asked for by another name, and the reason was lost."""
+
+    class Strict(JsonServer):
+        count = 0
+
+        def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+            self.count += 1
+            said = f"max_tokens is too large for {KEY}"
+            handler.send(400, refused("max_tokens", "integer_above_max_value", said))
+
+    with in_a_thread(Strict()) as server:
+        found = chat(server).complete(TURNS, max_tokens=9, temperature=0)
+    assert found == Unscored("the server answered 400 (code integer_above_max_value, parameter max_tokens)")
+    assert server.count == 1
+
+
+def test_keys_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway's key stood in the record, or a field that a server needs could not be sent."""
+    monkeypatch.setenv("GATEWAY", KEY)
+    with in_a_thread(Reasoning()) as server:
+        extra = {"body": {"reasoning": {"effort": "low"}}, "chat_template": {"enable_thinking": False}}
+        asked = chat(
+            server,
+            headers={"X-Team": "safety"},
+            header_variables={"api-key": "GATEWAY"},
+            limit="max_completion_tokens",
+            **extra,
+        )
+        asked.complete(TURNS, max_tokens=9)
+        (body,), (headers,) = server.bodies, server.headers_sent
+    assert body["reasoning"] == {"effort": "low"} and body["max_completion_tokens"] == 9
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (headers["x-team"], headers["api-key"]) == ("safety", KEY)
+    assert KEY not in repr(asked.config)
+    with pytest.raises(InputError, match=r"header_variables.api-key.*export NOT_SET"):
+        chat(server, header_variables={"api-key": "NOT_SET"})
+    with pytest.raises(InputError, match=r"'server.api'.*chat or responses"):
+        ServerSettings(server.url, "m", api="completions")
+
+
+def test_the_responses_endpoint() -> None:
+    """Models that answer there alone could not be asked."""
+    with in_a_thread(Reasoning()) as server:
+        asked = chat(server, api="responses")
+        found = asked.complete(TURNS, max_tokens=9, temperature=0, logprobs=True, top_logprobs=2)
+        cut, no = (
+            asked.complete([{"role": "user", "content": word}], max_tokens=9) for word in ("cut", "refuse")
+        )
+        body = server.bodies[0]
+    assert server.paths == ["/v1/responses"] * 3
+    assert body["max_output_tokens"] == 9 and body["store"] is False and body["top_logprobs"] == 2
+    assert body["include"] == ["message.output_text.logprobs"] and body["input"] == TURNS
+    assert grade_of(found, 0.5) == 1.0
+    read = read_answer(found, 9)
+    assert (read.text, read.thought, read.thought_tokens, read.finished) == ("yes", "Hm.", 5, True)  # type: ignore[union-attr]
+    assert read_answer(cut, 9).unanswered == "the thought never ended"  # type: ignore[union-attr]
+    assert read_answer(no, 9).refused  # type: ignore[union-attr]
+
+
+def test_a_model_that_changes_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Half of a suite was answered by the model's next version, and nobody saw it."""
+    with in_a_thread(Reasoning()) as server:
+        asked = chat(server, limit="max_completion_tokens")
+        asked.complete(TURNS, max_tokens=9)
+        server.named = ("river-2026-02-02", "fp_2\n<b>")
+        asked.complete(TURNS, max_tokens=9)
+    (told,) = asked.notes
+    assert (
+        "changed while it was asked: river-2026-01-01 (fingerprint fp_1) 1 times, river-2026-02-02 1 times"
+        in told
+    )
+    assert "answers as river-2026-02-02 now" in caplog.text
+
+
+def test_limits_are_read_from_headers() -> None:
+    """A 429 that says when to come back was asked again after half a second, five times, and given up."""
+    assert retry_after({"retry-after-ms": "1500"}) == 1.5 and retry_after({"retry-after": "2"}) == 2.0
+    soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 30))
+    assert 25 < retry_after({"retry-after": soon}) <= 30
+    spent = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"}
+    assert exhausted(spent) == 62.5 and exhausted(spent | {"x-ratelimit-remaining-requests": "1"}) == 0.0
+    for nonsense in ("", "soon", "-1", "nan", "1e99", "1x"):
+        assert retry_after({"retry-after": nonsense, "x-ratelimit-reset-requests": nonsense}) == 0.0
+
+
+def test_concurrency_adapts() -> None:
+    """Eight at once against a limit of two: most requests were refused, over and over."""
+    clock = [0.0]
+    pace = Pace(8, 5.0, lambda: clock[0])
+    pace.too_much({})
+    pace.too_much({"retry-after": "60"})
+    assert pace.allowed == 2 and pace._wait() == 5.0  # no longer than the setting
+    clock[0] = 5.0
+    for _ in range(2):
+        pace.answered({})
+    assert pace.allowed == 3 and pace._wait() == 0.0
+    entered = threading.Event()
+    with pace.turn(), pace.turn(), pace.turn():
+        threading.Thread(target=lambda: pace.turn().__enter__() or entered.set(), daemon=True).start()
+        assert not entered.wait(0.05)
+    assert entered.wait(5)
