@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.pipeline.run import Ran
+    from harness.runtime.console import Console
 
 SUMMARY = """\
   run [-m]          the main job: train RBR-PPO, Human-PPO and Helpful-PPO, measure them, write the report
                       rbrbench run experiment=demo            two cores, minutes
                       rbrbench run -m seed=0,1,2              a sweep, one comparison over its seeds
                       rbrbench run experiment=real_cpu data.root=FOLDER"""
-SWEEP = ("-m", "--multirun")
 
 
 def usage() -> str:
@@ -20,15 +24,26 @@ def usage() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Run, and draw the report where anything was computed since the last one."""
-    from harness.pipeline.run import STAMP, run
+    from harness.keys.application import hydra_application
+    from harness.keys.run import RunConfig
+
+    with hydra_application(RunConfig, arguments) as application:
+        if application.show():
+            return 0
+        application.check()  # what is mistyped is told before torch is loaded
+        from harness.pipeline.run import run_application
+        from harness.runtime.console import Console
+
+        console = Console()
+        return _drawn(run_application(application, console), console)
+
+
+def _drawn(ran: Ran, console: Console) -> int:
+    from harness.pipeline.run import STAMP
     from harness.report.exports.trained import hand_out
     from harness.report.of_run import write_report
-    from harness.runtime.console import Console
     from harness.storage.disk import writing
 
-    console = Console()
-    overrides = [argument for argument in arguments if argument not in SWEEP]
-    ran = run(overrides, sweep=len(overrides) < len(arguments), console=console)
     report = ran.folder / "report.html"
     if not ran.fresh:
         with console.stage("plots and report", total=None, unit="files"):

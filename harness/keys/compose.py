@@ -1,34 +1,47 @@
-"""Hydra's keys on a command line as one checked dataclass, every fault as one line.
-
-Apart from `harness.keys.run`, which loads torch with the trainers' configurations: a command that needs
-none of them starts in a second.
-"""
+"""Hydra's keys on a command line as one checked dataclass, every fault as one line."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf import CONF
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import new_name, refuse_old_names, renamed
-from harness.keys.members import settings_of_members
-from harness.keys.typed import free_value, hints_of, hydra_override, is_free, put
+from harness.keys.members import MemberSetting, setting_of_member
+from harness.keys.typed import (
+    FUNCTIONS,
+    free_value,
+    hints_of,
+    hydra_override,
+    is_free,
+    is_text,
+    override_value,
+    swept,
+)
 
 Kind = TypeVar("Kind")
+EXTRAS = {  # what brings a launcher or a sweeper
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "submitit",
+    "hydra/launcher=submitit_slurm": "submitit",
+    "hydra/sweeper=optuna": "optuna",
+}
+PLAIN = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a part of a key, by Hydra's grammar
 
 
 def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
@@ -42,62 +55,120 @@ def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) ->
 
 def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     """Compose the stored or packaged configuration `name`. Raises InputError, one line."""
-    refuse_old_names(kind, overrides)
-    hints = dict(hints_of(kind))
-    free = {key for key, hint in hints.items() if is_free(hint)}
-    lists, overrides = _from_files(kind, overrides, free)
-    members, others = settings_of_members(kind, overrides)
-    members = lists + members
-    members += [(key.split("."), _listed(key, value)) for key, value in _settings(others) if key in free]
-    others = [other for other in others if other.partition("=")[0] not in free]
-    told = [hydra_override(override, hints) for override in _by_member_name(kind, others)]
-    try:
+    typed = told(kind, overrides)
+    with one_line(kind):
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
-            composed = compose(name, overrides=told)
-        for path, value in members:
-            put(composed, path, value)
+            composed = compose(name, overrides=typed)
+        return checked(kind, composed)
+
+
+def checked(kind: type[Kind], composed: DictConfig) -> Kind:
+    """What Hydra has composed as the dataclass `kind`. Raises InputError for keys that it does not have."""
+    with one_line(kind):
         config = OmegaConf.to_object(composed)
-    except InputError:
-        raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise as_input_error(error, kind) from None
-    assert isinstance(config, kind)
+    if not isinstance(config, kind):
+        fix = "begin its defaults list with `config`, this project's own"
+        raise InputError("the configuration is not this command's", field="--config-name", fix=fix)
     unknown = next(_additions(config, ""), None)
     if unknown is not None:  # Hydra takes `+key=value` for a key that nothing reads
         raise InputError("no such key", field=unknown, fix="--help lists every key")
     return config
 
 
-def _from_files(
-    kind: type[object], overrides: Sequence[str], free: Collection[str]
-) -> tuple[list[tuple[list[str], Any]], list[str]]:
-    """(path, value) of the lists of `data=FILE.yaml`, a group's settings in a file of one's own, and the overrides
-    with its other settings before those that are typed, which win. Raises InputError for a file that is none.
+@contextmanager
+def one_line(kind: type[object]) -> Iterator[None]:
+    """Around Hydra's composing: what it raises becomes one line, an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise as_input_error(error, kind) from None
+
+
+def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
+    """Overrides as they were typed, as Hydra must be told them; with `sweep`, `key=a,b` is two values.
+
+    Names, paths and lists of them are taken as they stand; the settings of a list's members lie under a key of
+    their own; a file of one's own is what it says. Raises InputError for what does not fit.
     """
-    lists: list[tuple[list[str], Any]] = []
-    told: list[str] = []
+    refuse_old_names(kind, overrides)
+    hints = dict(hints_of(kind))
+    found, typed = _from_files(kind, overrides, hints, sweep)
+    members = {override: setting_of_member(kind, override, typed) for override in typed}
+    odd = {m.field for m in members.values() if m is not None and not all(map(PLAIN.fullmatch, m.path))}
+    together: dict[str, dict[str, Any]] = {}
+    for override in typed:
+        key, _, value = override.partition("=")
+        member = members[override]
+        if member is not None and member.field in odd:
+            _put(together.setdefault(member.field, {}), member.path, member.value(value))
+        elif sweep and (member is not None or _is_taken_as_typed(key, hints)):
+            values = [value] if FUNCTIONS.fullmatch(value) else swept(value, key)
+            pairs = [
+                _told(f"{key}={one}", member, hints, swept=bool(FUNCTIONS.fullmatch(value))) for one in values
+            ]
+            found.append(f"{pairs[0].partition('=')[0]}={','.join(pair.partition('=')[2] for pair in pairs)}")
+        else:
+            found.append(_told(override, member, hints))
+    return [*found, *(f"++{field}={override_value(value)}" for field, value in together.items())]
+
+
+def _told(
+    override: str, member: MemberSetting | None, hints: Mapping[str, Any], *, swept: bool = False
+) -> str:
+    """One override of one value; with `swept`, of one of Hydra's functions, which makes several of it."""
+    key, _, value = override.partition("=")
+    if member is not None:
+        return f"++{member.key}={value if swept else override_value(member.value(value))}"
+    if swept:
+        return override
+    if is_free(hints.get(key)):
+        return f"{key}={override_value(_listed(key, value))}"
+    return hydra_override(override, hints)
+
+
+def _is_taken_as_typed(key: str, hints: Mapping[str, Any]) -> bool:
+    hint = hints.get(key.lstrip("+"))
+    return is_text(hint) or get_origin(hint) is list
+
+
+def _put(group: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = group.get(part)
+        group[part] = group = inner if isinstance(inner, dict) else {}
+    group[path[-1]] = value
+
+
+def _from_files(
+    kind: type[object], overrides: Sequence[str], hints: Mapping[str, Any], sweep: bool
+) -> tuple[list[str], list[str]]:
+    """What `data=FILE.yaml`, a group's settings in a file of one's own, tells Hydra, and the others, which win.
+
+    Raises InputError for a file that is none.
+    """
+    found: list[str] = []
     others: list[str] = []
     for override in overrides:
         group, _, value = override.partition("=")
         if group not in getattr(kind, "FILES", ()) or not value.endswith((".yaml", ".yml")):
             others.append(override)
             continue
+        if sweep and "," in value and not Path(value).is_file():
+            fix = f"put each into a folder of your own as {group}/NAME.yaml: --config-dir FOLDER {group}=NAME,..."
+            raise InputError("files are not swept", field=group, fix=fix)
         if not Path(value).is_file():
             raise InputError("no such file", path=value, field=group, fix=f"name one, or {group}=NAME")
-        others.append(f"{group}=none")  # what an experiment has in its place goes
+        found.append(f"{group}=none")  # what an experiment has in its place goes
         for name, setting in load_located_yaml(Path(value)).items():
             key = f"{group}.{name}"
-            if key in free:
-                lists.append(([group, str(name)], setting))
-            else:
-                told.append(f"{key}={_written(setting)}")
-    return lists, told + others
-
-
-def _settings(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for override in overrides:
-        key, _, value = override.partition("=")
-        yield key, value.strip()
+            is_list = is_free(hints.get(key))
+            found.append(
+                f"{key}={override_value(setting)}"
+                if is_list
+                else hydra_override(f"{key}={_written(setting)}", hints)
+            )
+    return found, others
 
 
 def _listed(key: str, value: str) -> list[Any]:
@@ -114,18 +185,6 @@ def _additions(config: object, prefix: str) -> Iterator[str]:
         known = {field.name for field in fields(config)}
         for name, value in vars(config).items():
             yield from _additions(value, f"{prefix}{name}.") if name in known else [f"{prefix}{name}"]
-
-
-def _by_member_name(kind: type[object], overrides: Sequence[str]) -> list[str]:
-    """An enumeration's value, as `--help` shows it, in any case: Hydra itself knows the members' names only."""
-    enums = dict(_enums(kind, ""))
-
-    def named(override: str) -> str:
-        key, _, value = override.partition("=")
-        members = {text.lower(): m.name for m in enums.get(key, ()) for text in (m.name, str(m.value))}
-        return f"{key}={members[value.lower()]}" if value.lower() in members else override
-
-    return [named(override) for override in overrides]
 
 
 def _enums(kind: type[object], prefix: str) -> Iterator[tuple[str, type[Enum]]]:
@@ -146,7 +205,9 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
         start = next(i for i, line in enumerate(lines) if line.startswith("Available options"))
         listed = takewhile(lambda line: not line.startswith("Config search path"), lines[start + 1 :])
         choices = ", ".join(listed)
-        return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=f"choose of {choices}")
+        extra = EXTRAS.get(f"{unknown[1]}={unknown[2]}")
+        fix = f"choose of {choices}" if extra is None else f"install it: pip install 'rbrbench[{extra}]'"
+        return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=fix)
     key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
     missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)
     if key and (new := new_name(kind, key)):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
+from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.ranges import Range, check_ranges, whole
 from harness.worlds.mixture.parts import PARTS, given_parts, sources_of
 
 
-class DataSource(str, Enum):
+class DataSource(Choice):
     SANDBOX = "sandbox"
     REAL = "real"
     FILES = "files"
 
 
-class TooLong(str, Enum):
+class TooLong(Choice):
     """What is done with prompts that leave no room for a response."""
 
     REFUSE = "refuse"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from evals.values.choice import Choice
 from evals.values.clusters import AUTO
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE_BELOW_ONE, Range, check_ranges
@@ -34,7 +35,7 @@ class GateVerdict(str, Enum):
         return {"no worse": 0, "worse": 1, "cannot tell": 3}[self.value]
 
 
-class Correction(str, Enum):
+class Correction(Choice):
     """How p-values of many comparisons are adjusted."""
 
     HOLM = "holm"  # the chance of any false alarm stays below 1 - level; half of it is the whole set's

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
 from evals.models.server import GraderServerSettings
+from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.ranges import Range
 from harness.keys.graders import RENAMED, AskedBy, GraderKeys, check_grader, check_template_keys
@@ -18,7 +18,7 @@ RECORDED = "recorded"
 FILES = (RECORDED, "oracle")  # graders that are a file, and no model
 
 
-class ThresholdMetric(str, Enum):
+class ThresholdMetric(Choice):
     BALANCED_ACCURACY = "balanced_accuracy"
     ACCURACY = "accuracy"
 

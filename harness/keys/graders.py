@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from evals.graders import GRADERS
+from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.kinds import check_kind, is_outside, kinds_known
 
@@ -19,7 +19,7 @@ REWARD_MODELS: Mapping[str, str] = {
 RENAMED = {"grader": "grader.kind", "model": "grader", "server.base_url": "server.url"}  # of gold and fit
 
 
-class AskedBy(str, Enum):
+class AskedBy(Choice):
     """How a language model is asked."""
 
     MODEL = "model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import QuotedString
@@ -49,35 +49,45 @@ class Setting:
     value: str
 
 
-def settings_of_members(
-    kind: type[object], overrides: Sequence[str]
-) -> tuple[list[tuple[list[str], Any]], list[str]]:
-    """(path, value) of each override that sets a member's key, and the overrides that do not.
+@dataclass(frozen=True)
+class MemberSetting:
+    """A member's setting: the mapping that keeps it, the place in there, and the types of that member's settings."""
+
+    field: str
+    path: list[str]
+    setting: Setting
+    keys: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return ".".join([self.field, *self.path])
+
+    def value(self, typed: str) -> Any:
+        return value_of(replace(self.setting, value=typed), self.keys)
+
+
+def setting_of_member(kind: type[object], override: str, overrides: Sequence[str]) -> MemberSetting | None:
+    """What `override`, one of `overrides`, sets of a member; None where it is no member's.
 
     Raises InputError for an old name, and for a key that no member of a closed kind has.
     """
-    found, others = [], []
-    places = dict(_places(kind))
-    for override in overrides:
-        plain = override.lstrip("+")
-        place = next((place for place in places if plain.startswith(f"{place}.")), None)
-        if place is None or "=" not in plain:
-            others.append(override)
-            continue
-        members, path = places[place]
-        setting = split(plain[len(place) + 1 :], members, listed(place, overrides))
-        if (new := new_name(kind, f"{place}.NAME.{setting.key}")) is not None:
-            raise renamed(f"{place}.{setting.name}.{setting.key}", new.replace("NAME", setting.name, 1))
-        chosen = next(
-            (o.partition("=")[2] for o in overrides if o.startswith(f"{place}.{setting.name}.kind=")), ""
-        )
-        keys = members.of(chosen or setting.name)
-        if members.closed and not is_key(setting.key, keys):
-            fix = f"write {place}.NAME.KEY, KEY one of {', '.join(keys)}"
-            raise InputError(f"has no {setting.key!r}", field=f"{place}.{setting.name}", fix=fix)
-        inner = setting.key.split(".") if setting.key else []
-        found.append(([*path, setting.name, *inner], value_of(setting, keys)))
-    return found, others
+    plain, places = override.lstrip("+"), dict(_places(kind))
+    place = next((place for place in places if plain.startswith(f"{place}.")), None)
+    if place is None or "=" not in plain:
+        return None
+    members, path = places[place]
+    setting = split(plain[len(place) + 1 :], members, listed(place, overrides))
+    if (new := new_name(kind, f"{place}.NAME.{setting.key}")) is not None:
+        raise renamed(f"{place}.{setting.name}.{setting.key}", new.replace("NAME", setting.name, 1))
+    chosen = next(
+        (o.partition("=")[2] for o in overrides if o.startswith(f"{place}.{setting.name}.kind=")), ""
+    )
+    keys = members.of(chosen or setting.name)
+    if members.closed and not is_key(setting.key, keys):
+        fix = f"write {place}.NAME.KEY, KEY one of {', '.join(keys)}"
+        raise InputError(f"has no {setting.key!r}", field=f"{place}.{setting.name}", fix=fix)
+    inner = setting.key.split(".") if setting.key else []
+    return MemberSetting(".".join(path), [setting.name, *inner], setting, keys)
 
 
 def is_key(key: str, keys: Mapping[str, Any]) -> bool:

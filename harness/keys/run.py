@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +20,6 @@ from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
 from harness.keys.methods import DEFAULT, Data, Method, chosen
 from harness.keys.payer import PayerKeys
 from harness.keys.shared import Margin, Recorded, Seed, Threads
-from harness.keys.typed import choices, hints_of
 from harness.keys.writer import SERVER, WriterKeys
 from harness.runtime.launch import read_launch
 from harness.worlds.mixture.parts import PARTS, given_parts
@@ -44,7 +42,6 @@ __all__ = [
     "compose_command",
     "compose_run",
     "every_key",
-    "expand_sweep",
     "rulebook_path",
 ]
 
@@ -333,7 +330,11 @@ ConfigStore.instance().store(name="schema", node=RunConfig)
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:
     """Compose and check one run. Raises InputError, one line, for whatever does not fit."""
-    config = compose_data(overrides)
+    return fitting(compose_data(overrides))
+
+
+def fitting(config: RunConfig) -> RunConfig:
+    """The same. Raises InputError for what only a whole run can be told."""
     config.check_algorithm()
     config.check_own_data()
     return config
@@ -342,9 +343,3 @@ def compose_run(overrides: Sequence[str]) -> RunConfig:
 def compose_data(overrides: Sequence[str]) -> RunConfig:
     """As compose_run, for a look at the data: what a run needs beside them may be absent."""
     return compose_keys("config", RunConfig, overrides)
-
-
-def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination of the swept values (`seed=0,1,2`), in the order that Hydra's sweeper takes."""
-    hints = dict(hints_of(RunConfig))
-    return [list(combination) for combination in product(*(choices(text, hints) for text in overrides))]

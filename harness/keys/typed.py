@@ -6,8 +6,9 @@ part the name of a model at its dots.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -15,14 +16,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import OmegaConf
 
 from evals.values.errors import InputError
+from evals.values.json_text import parse_json
 
 QUOTES = "'\""
 PAIRS = {"[": "]", "{": "}", "(": ")"}
 QUOTED = "where it is part of a name, write the whole name in quotes of its own, KEY=\"'NAME'\""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+TYPED = "rbrbench.typed"  # a resolver of OmegaConf
 WORDS = {"null": None, "true": True, "false": False}
 FUNCTIONS = re.compile(r"(choice|range|interval|glob|sort|shuffle)\(.*\)", re.DOTALL)  # of Hydra's sweeps
 
@@ -156,32 +159,43 @@ def at_commas(text: str) -> list[str] | None:
     return None if closing else [*parts, text[start:]]
 
 
-def choices(override: str, hints: Mapping[str, Any]) -> list[str]:
-    """What a sweep makes of one override: `key=a,b` is key=a and key=b. Raises InputError."""
-    key, _, value = override.partition("=")
-    hint = hints.get(key.lstrip("+"), None)
-    listed = get_origin(hint) is list
-    if (is_text(hint) or listed) and not FUNCTIONS.fullmatch(value):
-        parts = at_commas(value)
-        if parts is None:
-            problem = f"{value!r} has a bracket or a quote without its other half"
-            raise InputError(problem, field=key, fix=QUOTED)
-        return [f"{key}={part.strip()}" for part in parts] if len(parts) > 1 else [override]
-    read = parsed(override)
-    if read is None or not read.is_sweep_override():
-        return [override]
-    return [f"{read.get_key_element()}={value}" for value in read.sweep_string_iterator()]
+def swept(value: str, key: str) -> list[str]:
+    """The values of a sweep as typed, `a,b`, or the one value that it is.
+
+    Raises InputError for a bracket or a quote without its other half.
+    """
+    parts = at_commas(value)
+    if parts is None:
+        problem = f"{value!r} has a bracket or a quote without its other half"
+        raise InputError(problem, field=key, fix=QUOTED)
+    return [part.strip() for part in parts] if len(parts) > 1 else [value]
 
 
-def put(config: DictConfig, path: Sequence[str], value: Any) -> None:
-    """Set what lies at `path`, whose parts may hold dots."""
-    node = config
-    with open_dict(config):
-        for part in path[:-1]:
-            if not isinstance(node.get(part), DictConfig):
-                node[part] = {}
-            node = node[part]
-        node[path[-1]] = escaped(value)
+def written(value: Any) -> str:
+    """A value in Hydra's grammar, which gives back what it was: texts, numbers, lists and groups of them."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_key(key)}: {written(part)}' for key, part in value.items())}}}"
+    return "null" if value is None else str(value).lower()
+
+
+def override_value(value: Any) -> str:
+    """As `written`. What holds a name that can be no key of the grammar, 模型 or 1e3 say, refers to itself in JSON."""
+    text = written(value)
+    read = parsed(f"k={text}")
+    if read is not None and read.value() == escaped(value):
+        return text
+    return f"'${{{TYPED}:x{json.dumps(escaped(value)).encode().hex()}}}'"
+
+
+OmegaConf.register_new_resolver(TYPED, lambda code: parse_json(bytes.fromhex(code[1:])), replace=True)
+
+
+def _key(key: object) -> str:
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", str(key))
 
 
 def hints_of(kind: type[object], prefix: str = "") -> Iterator[tuple[str, Any]]:

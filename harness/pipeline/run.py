@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import yaml
+from omegaconf import DictConfig
 
 from evals.models.server import SAID, WHICH, Budgeted, ServerSettings
 from evals.rules.check import require_sound
@@ -24,8 +25,11 @@ from harness.evaluate.comparing import (
     read_comparisons,
     write_comparisons,
 )
+from harness.keys.application import Application
+from harness.keys.compose import checked
 from harness.keys.methods import chosen, outside_rows
-from harness.keys.run import DataSource, RunConfig, compose_run, expand_sweep
+from harness.keys.run import DataSource, RunConfig, fitting
+from harness.keys.typed import text_of
 from harness.keys.writer import MODEL
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
@@ -77,38 +81,80 @@ class Ran:
 
 
 @own_threads()
-def run(overrides: Sequence[str], *, sweep: bool = False, console: Console | None = None) -> Ran:
-    """Run one configuration, or with `sweep` every combination; writes the record and draws nothing.
-
-    Every configuration is composed and checked before the first is run. Raises InputError and
-    UndecidableError as the stages do.
-    """
+def run(config: RunConfig, console: Console | None = None) -> Ran:
+    """Run one configuration; writes the record and draws nothing. Raises what `check_jobs` and `compute` raise."""
     console = console or Console()
-    combinations = expand_sweep(overrides) if sweep else [list(overrides)]
-    configs = [compose_run(combination) for combination in combinations]
-    for config in configs:
+    folder = check_jobs([config], [[]], console)
+    return publish(folder, [config], [compute(config, "", console)])
+
+
+@own_threads()
+def run_application(application: Application[RunConfig], console: Console) -> Ran:
+    """The same of a command line under Hydra, or every job of its sweep by Hydra's sweeper and launcher."""
+    if not application.sweeps:
+        folder = check_jobs([config := application.config], [[]], console)
+        return application.run(lambda _: publish(folder, [config], [compute(config, "", console)]))
+    jobs = application.jobs
+    assert jobs is not None
+    combinations = [job.overrides for job in jobs]
+    configs = [job.config for job in jobs]
+    folder = check_jobs(configs, combinations, console)
+    task = JobTask(
+        dict(zip(map(_digest, configs), variants_of(combinations, application.overrides), strict=True))
+    )
+    application.sweep(task)
+    parts = [task.part(config, console) for config in configs]
+    return publish(folder, configs, parts)
+
+
+@dataclass
+class JobTask:
+    """What Hydra calls for each job of a sweep, in this process or in another; `variants` by the job's digest."""
+
+    variants: dict[str, str]
+    parts: dict[str, Collected] = field(default_factory=dict)
+
+    def __call__(self, composed: DictConfig) -> None:
+        config, console = checked(RunConfig, composed), Console()
+        key = _digest(config)
+        variant = self.variants[key]
+        console.say(f"--- seed {config.seed}{f', {variant}' if variant else ''}")
+        with own_threads():
+            quiet_libraries(config.threads)
+            self.parts[key] = compute(config, variant, console)
+
+    def part(self, config: RunConfig, console: Console) -> Collected:
+        """What a job made, from the store where another process has run it."""
+        key = _digest(config)
+        return self.parts[key] if key in self.parts else compute(config, self.variants[key], console)
+
+
+def check_jobs(configs: Sequence[RunConfig], combinations: Sequence[Sequence[str]], console: Console) -> Path:
+    """The folder of the results. Raises InputError for whatever does not fit, before anything is run."""
+    for config in map(fitting, configs):
         check_capability(config)
         check_evaluation(config)
     folder = Path(configs[0].results) / configs[0].name
-    contents = [_content(config) for config in configs]
     check_distinct(combinations, configs)
     # Claimed when there is something to write: a run that fails leaves its name free.
-    check_results(folder, digest(contents))
+    check_results(folder, digest([_content(config) for config in configs]))
     quiet_libraries(configs[0].threads)
     for given in {config.model.path: config for config in configs}.values():
         check_given_model(given, console)
     for config in configs:
         check_rules(config)
-    variants = variants_of(combinations, overrides)
-    parts = []
-    for config, variant in zip(configs, variants, strict=True):
-        if sweep:
-            console.say(f"--- seed {config.seed}{f', {variant}' if variant else ''}")
-        context = Context(
-            config, Store(Path(config.results) / ".store"), console, load_rulebook(config.rulebook_path)
-        )
-        parts.append(collect(context, run_stages(context), variant))
-    return publish(folder, configs, parts)
+    return folder
+
+
+def compute(config: RunConfig, variant: str, console: Console) -> Collected:
+    """Every stage of one configuration, finished ones from the store. Raises as the stages do."""
+    store, rulebook = Store(Path(config.results) / ".store"), load_rulebook(config.rulebook_path)
+    context = Context(config, store, console, rulebook)
+    return collect(context, run_stages(context), variant)
+
+
+def _digest(config: RunConfig) -> str:
+    return digest(_content(config))
 
 
 def check_rules(config: RunConfig) -> None:
@@ -255,16 +301,23 @@ def variants_of(combinations: Sequence[Sequence[str]], overrides: Sequence[str])
     """
     swept = [[o for o in c if o not in overrides and not o.startswith("seed=")] for c in combinations]
     values: dict[str, list[str]] = {}
-    for key, _, value in (o.partition("=") for settings in swept for o in settings):
+    pairs = [[_as_shown(o) for o in settings] for settings in swept]
+    for key, value in (pair for one in pairs for pair in one):
         if value not in values.setdefault(key, []):
             values[key].append(value)
     shown = {key: dict(zip(found, _path_ends(found), strict=True)) for key, found in values.items()}
-    pairs = [[o.partition("=")[::2] for o in settings] for settings in swept]
     variants = [",".join(f"{key}={shown[key][value]}" for key, value in one) for one in pairs]
     if longest := next((name for name in variants if len(name.encode()) > LONGEST_VARIANT), None):
         problem = f"the sweep's {longest[:60]!r}... is too long to name files"
         raise InputError(problem, fix="give the swept values shorter names")
     return variants
+
+
+def _as_shown(override: str) -> tuple[str, str]:
+    """Key and value as a person writes them, without the signs and quotes of Hydra's grammar."""
+    key, _, value = override.partition("=")
+    value = text_of(value)
+    return key.lstrip("+"), value.replace("'", "") if value.startswith(("[", "{")) else value
 
 
 def _path_ends(values: Sequence[str]) -> list[str]:

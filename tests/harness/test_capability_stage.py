@@ -85,7 +85,7 @@ def test_tasks_that_are_not_there_are_refused_before_anything_runs(
     here = str(lambada(tmp_path / "here", "done"))
     places = [override.replace("HERE", here) for override in overrides]
     with pytest.raises(InputError) as caught:
-        run([f"results={tmp_path / 'results'}", *places])
+        run(compose_run([f"results={tmp_path / 'results'}", *places]))
     assert complaint in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "results").exists()
 

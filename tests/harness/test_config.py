@@ -12,9 +12,10 @@ import pytest
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
 from harness.findings.wording import in_order, method_label, method_table, sft_of
+from harness.keys.application import hydra_application
 from harness.keys.help import keys_help
 from harness.keys.methods import METHODS, chosen, outside_rows, with_outside
-from harness.keys.run import CONF, RunConfig, compose_run, every_key, expand_sweep
+from harness.keys.run import CONF, RunConfig, compose_run, every_key
 from trainers.reward.terms import TermParts, build_term, term_identity
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -122,9 +123,11 @@ def test_no_number_out_of_range_is_taken() -> None:
 
 
 def test_sweep_takes_every_combination() -> None:
-    combinations = expand_sweep(["seed=0,1", "ppo.kl_coef=0.1,0.2", "name=x"])
-    assert len(combinations) == 4
-    assert combinations[0] == ["seed=0", "ppo.kl_coef=0.1", "name=x"]
+    with hydra_application(RunConfig, ["-m", "seed=0,1", "ppo.kl_coef=0.1,0.2", "name=x"]) as application:
+        jobs = application.jobs
+    assert jobs is not None and len(jobs) == 4
+    assert jobs[0].overrides == ("seed=0", "ppo.kl_coef=0.1", "name='x'")
+    assert [(j.config.seed, j.config.ppo.kl_coef) for j in jobs] == [(0, 0.1), (0, 0.2), (1, 0.1), (1, 0.2)]
 
 
 def test_help_names_every_key_with_its_meaning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,18 @@ from omegaconf import OmegaConf
 from tiny_runs import rbrbench
 
 from harness.findings.wording import distinct_labels, method_label, shorten
+from harness.keys.application import hydra_application
 from harness.keys.compose import compose_command
 from harness.keys.evaluate import SourceKeys, compose_evaluate
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
-from harness.keys.run import RunConfig, compose_run, expand_sweep
+from harness.keys.run import RunConfig, compose_run
 from harness.keys.shared import file_name
 from harness.keys.typed import hints_of, hydra_override, is_text, parsed, quoted
 from harness.keys.xstest import XSTestConfig
 from harness.report.exports.lm_eval_export import ExportConfig
+from trainers.rl.config import Algorithm
 
 # A dot, digits that are a number, a space, `=`, brackets, commas, quotes, references of OmegaConf, other scripts.
 VALUES = (
@@ -132,19 +135,35 @@ def test_what_can_not_be_typed_says_how_to_write_it(tmp_path: Path, command: lis
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("rulebook=k=v.yaml,b c.yaml", ["rulebook=k=v.yaml", "rulebook=b c.yaml"]),
-        ("rulebook=1e3,007", ["rulebook=1e3", "rulebook=007"]),
-        ("rulebook='a,b.yaml',c", ["rulebook='a,b.yaml'", "rulebook=c"]),
-        ("rulebook=a[1,2]", ["rulebook=a[1,2]"]),
-        ("methods=[a],[b,c]", ["methods=[a]", "methods=[b,c]"]),
-        ("seed=0,1", ["seed=0", "seed=1"]),
-        ("seed=range(0,2)", ["seed=0", "seed=1"]),
-        ("rulebook=choice(a,b)", ["rulebook=a", "rulebook=b"]),
+        ("rulebook=k=v.yaml,b c.yaml", ["k=v.yaml", "b c.yaml"]),
+        ("rulebook=1e3,007", ["1e3", "007"]),
+        ("rulebook='a,b.yaml',c", ["a,b.yaml", "c"]),
+        ("rulebook=a[1,2]", ["a[1,2]"]),
+        ("methods=[rbr_sft],[human_sft,rbr_sft]", [["rbr_sft"], ["human_sft", "rbr_sft"]]),
+        ("seed=0,1", [0, 1]),
+        ("seed=range(0,2)", [0, 1]),
+        ("rulebook=choice(a,b)", ["a", "b"]),
+        ("algorithm=grpo,RLOO", [Algorithm.GRPO, Algorithm.RLOO]),
+        ("data.safety_prompts=[a=1.jsonl],[{path: b c.csv}]", [["a=1.jsonl"], [{"path": "b c.csv"}]]),
     ],
 )
-def test_sweeps_take_names_as_typed(typed: str, expected: list[str]) -> None:
+def test_sweeps_take_names_as_typed(typed: str, expected: list[object]) -> None:
     """`-m rulebook=k=v.yaml,b` ended in a grammar error, and 1e3 was swept as 1000.0."""
-    assert expand_sweep([typed]) == [[text] for text in expected]
+    key = typed.partition("=")[0]
+    with hydra_application(RunConfig, ["-m", typed]) as application:
+        assert application.jobs is not None
+        assert [attrgetter(key)(job.config) for job in application.jobs] == expected
+
+
+def test_settings_of_members_are_swept() -> None:
+    """A judge's setting lies under a key of its own, which Hydra's sweeper must be told."""
+    path = "evaluation.suites.prompt_file.path"
+    with hydra_application(
+        RunConfig, ["-m", "evaluation.suites=[prompt_file]", f"{path}=k=v.csv,模型"]
+    ) as it:
+        assert it.jobs is not None
+        found = [job.config.evaluation.suite_path("prompt_file") for job in it.jobs]
+    assert found == ["k=v.csv", "模型"]
 
 
 def test_a_models_name_may_have_dots() -> None:

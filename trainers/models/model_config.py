@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.ranges import check_ranges, whole
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Precision(str, Enum):
+class Precision(Choice):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 
 import numpy as np
 
 from evals.rules.features import CLASS_PREFIX
 from evals.rules.rulebook import Polarity, Rulebook
+from evals.values.choice import Choice
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.ranges import FINITE, NOT_NEGATIVE, POSITIVE, SHARE_BELOW_ONE, Range, check_ranges, whole
@@ -55,7 +55,7 @@ MAX_UNSCORED = 0.1  # of the completions that weights are fitted on; with more t
 TOLERANCE = 1e-7  # what the solver stops at
 
 
-class FitMethod(str, Enum):
+class FitMethod(Choice):
     HINGE = "hinge"  # to the optimum
     FIXED = "fixed"  # ablation: every weight has the size `fixed`
     BOOSTED = "boosted"  # gradient-boosted trees in place of weights

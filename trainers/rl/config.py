@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
 
+from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 
 
-class Algorithm(str, Enum):
+class Algorithm(Choice):
     """What a policy is trained by; all take the same reward, prompts and settings.
 
     Each is the file of its name in this folder (`trainers.rl.recipe`).
@@ -24,12 +25,12 @@ class Algorithm(str, Enum):
     TRPO = "trpo"
 
 
-class KLController(str, Enum):
+class KLController(Choice):
     FIXED = "fixed"
     ADAPTIVE = "adaptive"
 
 
-class OnLimit(str, Enum):
+class OnLimit(Choice):
     """What happens when an update's KL or entropy crosses its limit."""
 
     STOP = "stop"  # the run ends there
@@ -128,10 +129,10 @@ class TRPOConfig:
         check_ranges(self, "trpo", ranges)
 
 
-Choice = TypeVar("Choice", bound=Enum)
+Named = TypeVar("Named", bound=Enum)
 
 
-def _member(kind: type[Choice], value: Any, field: str) -> Choice:
+def _member(kind: type[Named], value: Any, field: str) -> Named:
     try:
         return kind(value)
     except ValueError:

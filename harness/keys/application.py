@@ -1,0 +1,255 @@
+"""A command as a Hydra application: what Hydra's flags ask, and what it would run, checked before it is run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, NoReturn, TypeVar
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.version import setbase
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from evals.values.errors import InputError
+from harness.keys.compose import checked, one_line, told
+
+CONFIG = "config"  # conf/config.yaml
+LAUNCHER = "hydra/launcher"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+FLAGS = """\
+Hydra's flags: --multirun (-m) a sweep, --cfg job|hydra|all (with --resolve, --package) shows the configuration,
+--info [all|config|defaults|defaults-tree|plugins|searchpath], --config-dir FOLDER a folder with experiment/, model/
+or data/ of your own, --config-name NAME, --hydra-help, --shell-completion install=bash. docs/sweeps.md has sweeps."""
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Job(Generic[Kind]):
+    """What a sweep runs once: the overrides that Hydra is told, and what they compose to."""
+
+    overrides: tuple[str, ...]
+    config: Kind
+
+
+class Application(Generic[Kind]):
+    """The configuration `kind` under Hydra, as `arguments` ask for it. To be used inside `hydra_application`."""
+
+    def __init__(self, kind: type[Kind], flags: argparse.Namespace, hydra: Hydra) -> None:
+        self.kind, self.flags, self._hydra = kind, flags, hydra
+        self._name: str = flags.config_name or CONFIG
+        self.overrides = [] if flags.shell_completion else told(kind, flags.overrides, sweep=flags.multirun)
+        self.sweeps: bool = flags.multirun or self._is_a_sweep_by_itself()
+        if self.sweeps and not flags.multirun:
+            self.overrides = told(kind, flags.overrides, sweep=True)
+
+    def show(self) -> bool:
+        """Whether a flag asked for something to be shown; then it has been."""
+        flags, hydra, name = self.flags, self._hydra, self._name
+        with one_line(self.kind):
+            if flags.hydra_help:
+                hydra.hydra_help(config_name=name, args_parser=_parser(), args=flags)
+            elif flags.cfg:
+                _check_package(self._composed, flags.package)
+                hydra.show_cfg(name, self.overrides, flags.cfg, flags.package, flags.resolve)
+            elif flags.info:
+                hydra.show_info(flags.info, name, self.overrides)
+            elif flags.shell_completion:
+                hydra.shell_completion(name, flags.overrides)
+            else:
+                return False
+        return True
+
+    @cached_property
+    def config(self) -> Kind:
+        """What is run, or the base of a sweep. Raises InputError."""
+        return checked(self.kind, _without_hydra(deepcopy(self._composed)))
+
+    @cached_property
+    def jobs(self) -> list[Job[Kind]] | None:
+        """The jobs of a sweep, each composed and checked; None where they are not known beforehand.
+
+        Raises InputError for the first that does not fit.
+        """
+        with one_line(self.kind):
+            if self._composed.hydra.sweeper["_target_"] != BASIC_SWEEPER:
+                return None
+            sweeper = self._sweeper(lambda config: None)
+            parser = OverridesParser.create(config_loader=self._hydra.config_loader)
+            swept = parser.parse_overrides([*sweeper._parse_config(), *self._typed()])
+            (combinations,) = sweeper.split_arguments(swept, None)
+        return [self._job(combination) for combination in combinations]
+
+    def check(self) -> None:
+        """Raises InputError for what is mistyped, without what a run needs beside its configuration."""
+        if not self.sweeps or self.jobs is None:
+            _ = self.config
+
+    def run(self, task: TaskFunction) -> Any:
+        """Run one job in this process; what it returns. Raises what it raises."""
+        config = deepcopy(self._composed)
+        with open_dict(config):
+            config.hydra.mode = RunMode.RUN
+        callbacks = Callbacks(config)
+        callbacks.on_run_start(config=config, config_name=self._name)
+        done = run_job(task, config, "hydra.run.dir", None, self._context(callbacks))
+        callbacks.on_run_end(config=config, config_name=self._name, job_return=done)
+        if isinstance(done._return_value, Exception):  # `return_value` would say so in a line of its own
+            raise done._return_value
+        return done.return_value
+
+    def sweep(self, task: TaskFunction) -> None:
+        """Run the sweep as `Hydra.multirun` does. Raises what the first failed job raised."""
+        config = self._composed
+        callbacks = Callbacks(config)
+        callbacks.on_multirun_start(config=config, config_name=self._name)
+        sweeper = self._sweeper(task, callbacks)
+        if self.jobs is not None:
+            sweeper.validate_batch_is_legal = lambda batch: None  # they have been composed
+        sweeper.sweep(arguments=self._typed())
+        callbacks.on_multirun_end(config=config, config_name=self._name)
+
+    def _is_a_sweep_by_itself(self) -> bool:
+        """Whether the configuration says so, an experiment of one's own say."""
+        self.sweeps = False
+        with suppress(InputError):
+            return bool(self._composed.hydra.mode == RunMode.MULTIRUN and self.__dict__.pop("_composed"))
+        return bool(
+            self._hydra.get_mode(self._name, list(self.overrides)) == RunMode.MULTIRUN
+        )  # of a value like `1,2`
+
+    @cached_property
+    def _composed(self) -> DictConfig:
+        """With Hydra's own part; of a sweep without what it sweeps."""
+        mode = RunMode.MULTIRUN if self.sweeps else RunMode.RUN
+        overrides = [*self.overrides, "hydra.mode=MULTIRUN"] if self.sweeps else self.overrides
+        with one_line(self.kind):
+            return self._hydra.compose_config(self._name, list(overrides), mode)
+
+    def _context(self, callbacks: Callbacks) -> HydraContext:
+        return HydraContext(config_loader=self._hydra.config_loader, callbacks=callbacks)
+
+    def _sweeper(self, task: TaskFunction, callbacks: Callbacks | None = None) -> Any:
+        context = self._context(callbacks or Callbacks(self._composed))
+        return Plugins.instance().instantiate_sweeper(
+            config=self._composed, hydra_context=context, task_function=task
+        )
+
+    def _typed(self) -> list[str]:
+        """What was typed, without Hydra's own keys."""
+        found = OmegaConf.to_container(self._composed.hydra.overrides.task, resolve=False)
+        assert isinstance(found, list)
+        return found
+
+    def _job(self, overrides: Sequence[str]) -> Job[Kind]:
+        with one_line(self.kind):
+            config = self._hydra.config_loader.load_sweep_config(self._composed, list(overrides))
+        ours, jobs = (c.hydra.runtime.choices.get(LAUNCHER) for c in (self._composed, config))
+        if ours != jobs:
+            problem = (
+                f"a swept value asks for {LAUNCHER}={jobs}, and the launcher is chosen before the jobs are"
+            )
+            raise InputError(problem, field=LAUNCHER, fix=f"give {LAUNCHER}={jobs} on the command line")
+        return Job(tuple(overrides), checked(self.kind, _without_hydra(config)))
+
+
+@contextmanager
+def hydra_application(kind: type[Kind], arguments: Sequence[str]) -> Iterator[Application[Kind]]:
+    """The command line of a Hydra application; afterwards Hydra's and logging's state are as they were.
+
+    Raises InputError, one line, for a flag or a key that does not fit.
+    """
+    flags = _flags(arguments)
+    setbase("1.3")
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with _own_logging():
+            with one_line(kind):
+                application = Application(kind, flags, _hydra(flags))
+            yield application
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def _hydra(flags: argparse.Namespace) -> Hydra:
+    path = create_config_search_path(_folder(flags.config_path) if flags.config_path else "pkg://conf")
+    if flags.config_dir is not None:
+        place = _folder(flags.config_dir)
+        path.prepend(provider="command-line", path=place, anchor=SearchPathQuery(provider="schema"))
+    return Hydra.create_main_hydra2("run", path)
+
+
+def _folder(name: str) -> str:
+    if not os.path.isdir(name):
+        raise InputError("no such folder", path=name, fix="name a folder with experiment/, model/ or data/")
+    return f"file://{os.path.abspath(name)}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise InputError(message, fix="--help lists the keys and Hydra's flags")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser
+
+
+def _flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Hydra's own flags, and the overrides that stand anywhere between them."""
+    flags = _parser().parse_intermixed_args(list(arguments))
+    if flags.experimental_rerun:
+        fix = "give the overrides of its .hydra/overrides.yaml"
+        raise InputError("a job's pickle is not read", field="--experimental-rerun", fix=fix)
+    asked = [flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion]
+    if sum(map(bool, asked)) > 1:
+        raise InputError(
+            "only one of --run, --multirun, --cfg, --info and --shell-completion goes", fix="name one"
+        )
+    if flags.resolve and not flags.cfg:
+        raise InputError("shows nothing by itself", field="--resolve", fix="give --cfg job too")
+    return flags
+
+
+def _check_package(config: DictConfig, package: str | None) -> None:
+    if package not in (None, "_global_") and OmegaConf.select(config, package) is None:
+        raise InputError("no such key", field=package, fix="--help lists every key")
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    with read_write(config), open_dict(config):
+        del config["hydra"]
+    return config
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Hydra configures logging for the whole process; a program that calls us keeps its own."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        for handler in [handler for handler in root.handlers if handler not in handlers]:
+            root.removeHandler(handler)
+            with suppress(OSError, ValueError):
+                handler.close()
+        for handler in handlers:
+            if handler not in root.handlers:
+                root.addHandler(handler)
+        root.setLevel(level)
