@@ -28,6 +28,7 @@ import ppo_vs_trl as small  # noqa: E402  its tokenizer, prompts and sizes
 
 # Phase of the plot -> phases of the trainer's clock.
 PHASES = {"rollout": ("rollout",), "grade": ("grade", "evaluate"), "update": ("update",)}
+EPOCHS = 4
 
 LABEL_GAP = 0.15  # decades between two labels of the plot
 
@@ -105,7 +106,7 @@ def measure(point: Point, updates: int, threads: int) -> Cost:
     config = PPOConfig(
         updates=updates + 1,
         batch_size=point.batch,
-        epochs=small.EPOCHS,
+        epochs=EPOCHS,
         max_new_tokens=point.tokens,
         learning_rate=0.0,
         critic_learning_rate=0.0,

@@ -30,6 +30,7 @@ import ppo_vs_trl as small  # noqa: E402  its peer environment, models and promp
 LARGEST = 1e-5
 BATCH, EPOCHS, LEARNING_RATE, TEMPERATURE, PENALTY = 16, 4, 3e-3, 0.7, 1.0
 KL_COEF, GAMMA, LAM, CLIP = 0.05, 0.99, 0.95, 0.2
+NEW_TOKENS = 40
 LOCALS = ("responses", "logprobs", "ref_logprobs", "values", "rewards", "advantages", "returns", "kl")
 STATS = ("pg_loss_stats", "vf_loss_stats", "pg_clipfrac_stats", "vf_clipfrac_stats")
 
@@ -130,7 +131,7 @@ def record(folder: Path) -> None:
         num_ppo_epochs=EPOCHS,
         total_episodes=BATCH,
         local_rollout_forward_batch_size=BATCH,
-        response_length=small.NEW_TOKENS,
+        response_length=NEW_TOKENS,
         stop_token="eos",
         temperature=TEMPERATURE,
         missing_eos_penalty=PENALTY,

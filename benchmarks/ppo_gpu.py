@@ -41,8 +41,7 @@ Report = dict[str, Any]
 def main() -> None:
     options = _options()
     if options.side:
-        side = train_here if options.side == "here" else train_with_trl
-        print(json.dumps(side(Path(options.folder), options.updates)))
+        print(json.dumps(train(options.side, Path(options.folder), options.updates)))
         return
     with tempfile.TemporaryDirectory() as folder:
         peer = small.make_peer(Path(folder) / "peer") if options.peer else None
@@ -112,13 +111,8 @@ def make_models(folder: Path, shape: tuple[int, int, int, int, int]) -> int:
     for name, model in (("policy", policy), ("reward", reward)):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+    small.write_prompts(folder, small.random_prompts(tokenizer, PROMPT_TOKENS))
     return sum(p.numel() for p in policy.parameters())
-
-
-def _same_work() -> None:
-    """Give the CPU benchmark's functions this benchmark's sizes."""
-    small.PROMPT_TOKENS, small.NEW_TOKENS = PROMPT_TOKENS, NEW_TOKENS
-    small.BATCH, small.EPOCHS = BATCH, EPOCHS
 
 
 def peak_gib() -> float:
@@ -129,51 +123,23 @@ def peak_gib() -> float:
     )
 
 
-def train_here(folder: Path, updates: int) -> Report:
+def train(side: str, folder: Path, updates: int) -> Report:
+    """The CPU benchmark's training at this benchmark's sizes."""
     import torch
 
-    from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
-    from evals.values.conversation import user_prompt
-    from trainers.reward.reward import RewardModelTerm, SumOfTerms
-    from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
-
-    _same_work()
-    tokenizer, dtype = load_tokenizer(folder / "policy"), torch.bfloat16
-    prompts = [user_prompt(str(i), " ".join(words)) for i, words in enumerate(small.prompt_words())]
-    reward = SumOfTerms([RewardModelTerm(load_reward_model(folder / "reward", dtype), tokenizer)])
-    policy, reference = (load_causal_lm(folder / "policy", dtype) for _ in range(2))
-    critic = load_reward_model(folder / "reward", dtype)
-    config = PPOConfig(
-        updates=updates + 2,
-        batch_size=BATCH,
-        micro_batch_size=MICRO_BATCH,
+    setting = small.Setting(
+        str(folder),
+        "gpu",
+        updates,
+        torch.get_num_threads(),
+        batch=BATCH,
         epochs=EPOCHS,
-        max_new_tokens=NEW_TOKENS,
-        learning_rate=0.0,
-        critic_learning_rate=0.0,
-        checkpoints=1,
-        save_every=updates + 2,
+        new_tokens=NEW_TOKENS,
+        precision="bfloat16",
+        micro_batch=MICRO_BATCH,
     )
-    watch = small.Stopwatch()
-    with tempfile.TemporaryDirectory() as out:
-        models, options = Models(policy, critic, reference, tokenizer), Options(lambda _: watch.end_update())
-        train_ppo(models, prompts, reward, config, Path(out), options)
-        times, metrics = (
-            [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
-            for name in ("timings.jsonl", "metrics.jsonl")
-        )
-    names = {"rollout": ("rollout",), "score": ("grade", "evaluate"), "update": ("update",)}
-    for row, seconds in zip(times, watch.phases, strict=False):
-        seconds |= {name: sum(row[f"time/{part}_s"] for part in parts) for name, parts in names.items()}
-    length = sum(row["response/length"] for row in metrics) / len(metrics)
-    return watch.report(updates, length) | {"peak_gib": peak_gib()}
-
-
-def train_with_trl(folder: Path, updates: int) -> Report:
-    import torch
-
-    _same_work()
-    return small.train_with_trl(folder, updates, torch.get_num_threads()) | {"peak_gib": peak_gib()}
+    run = small.train_here if side == "here" else small.train_with_trl
+    return run(setting) | {"peak_gib": peak_gib()}
 
 
 if __name__ == "__main__":
