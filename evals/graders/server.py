@@ -1,7 +1,8 @@
-"""Any OpenAI-compatible endpoint that returns log-probabilities, as grader.
+"""Any OpenAI-compatible endpoint as grader.
 
 One chat request a (response, proposition): the conversation as turns, then the question as a user's
-turn; the grade is read from the log-probabilities of the first token of the answer. The server
+turn; the grade is read from the log-probabilities of the first token of the answer, or, of a server that
+gives none or thinks first, from the last line of its text: of several samples the share of yes. The server
 applies its own chat template, so content is cleaned of the markers of all common ones.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -18,9 +20,11 @@ from typing import Any
 from evals.graders import GraderSpec
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
+from evals.models.answer import reasoning_of, refusal_of, text_of
 from evals.models.chat_server import ChatServer
-from evals.models.server import GraderServerSettings
+from evals.models.server import TEXT, GraderServerSettings
 from evals.models.spending import Meter
+from evals.models.thoughts import PAIRS, UNENDED, of_text
 from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
@@ -29,6 +33,7 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 
 CHAT_MARKERS = (
+    *(mark for pair in PAIRS for mark in pair),
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     *("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     *("<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "```"),
@@ -109,6 +114,8 @@ class ServerGrader:
         return self._server.begin(ask)
 
     def _grade_one(self, response: Response, proposition: Proposition) -> float | Unscored:
+        if self.config.reads == TEXT:
+            return self._in_words(response, proposition)
         completion = self._server.complete(
             self._messages(response, proposition),
             max_tokens=1,
@@ -118,10 +125,67 @@ class ServerGrader:
         )
         return completion if isinstance(completion, Unscored) else answer(completion, self.config.min_mass)
 
+    def _in_words(self, response: Response, proposition: Proposition) -> float | Unscored:
+        messages, config = self._messages(response, proposition), self.config
+        messages[-1]["content"] += LAST_LINE
+        several = config.samples > 1
+        said = [
+            verdict(
+                self._server.complete(
+                    messages,
+                    max_tokens=config.answer_tokens,
+                    temperature=config.temperature if several else 0,
+                    **({"seed": sample} if several else {}),
+                )
+            )
+            for sample in range(config.samples)
+        ]
+        return share_of_yes(said)
+
     def _messages(self, response: Response, proposition: Proposition) -> list[dict[str, str]]:
         turns = [(m.role, m.content) for m in response.prompt.messages] + [("assistant", response.text)]
         safe = [{"role": role, "content": neutralise(text, self._markers)} for role, text in turns]
         return [*safe, {"role": "user", "content": ask(self.prompt, proposition)}]
+
+
+LAST_LINE = (
+    '\n\nReason first if that helps. Then end with a last line that is exactly "Answer: yes" or "Answer: no".'
+)
+VERDICT = re.compile(r"(?:(?:final )?answer: ?)?(yes|no)\.?", re.IGNORECASE)
+
+
+def verdict(completion: Any) -> bool | Unscored:
+    """What the last line of a chat completion says, which must be yes or no and nothing else."""
+    if isinstance(completion, Unscored):
+        return completion
+    try:
+        choice = completion.choices[0]
+        text = text_of(choice) or ""
+    except (AttributeError, LookupError, TypeError):
+        return Unscored("the server's answer is malformed")
+    if refusal_of(choice) is not None:
+        return Unscored("the grader's model refused to answer")
+    read = of_text().part(text)
+    if read.unanswered or (reasoning_of(choice) and not text.strip()):
+        return Unscored(f"the grader gave no answer: {read.unanswered or UNENDED}")
+    lines = [line for line in map(_plain, read.answer.splitlines()) if line]
+    found = VERDICT.fullmatch(lines[-1]) if lines else None
+    return found[1].lower() == "yes" if found else Unscored(NO_LAST_LINE)
+
+
+NO_LAST_LINE = "the answer's last line is neither yes nor no"
+
+
+def _plain(line: str) -> str:
+    return re.sub(r"[*_`#>]", "", line).strip()
+
+
+def share_of_yes(said: Sequence[bool | Unscored]) -> float | Unscored:
+    """Of the samples that say something, which must be more than half of them."""
+    known = [one for one in said if not isinstance(one, Unscored)]
+    if 2 * len(known) <= len(said):
+        return next(one for one in said if isinstance(one, Unscored))
+    return sum(known) / len(known)
 
 
 def answer(completion: Any, min_mass: float) -> float | Unscored:

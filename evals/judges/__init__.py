@@ -41,6 +41,7 @@ __all__ = [
 # The builder's first argument is the judge's name, its keyword arguments are the judge's settings.
 JUDGES: Mapping[str, str] = {
     "string_match": "evals.judges.string_match:build",
+    "words": "evals.judges.refusal_words:build",
     "recorded": "evals.judges.recorded:build",
     "human": "evals.judges.recorded:build_human",
     "rulebook": "evals.judges.rulebook_judge:build",

@@ -21,7 +21,7 @@ BATCH = 128  # responses judged between two writes; a kill loses no more
 VERDICTS = ("disallowed", "refused", "ideal_style", "reason")
 
 
-LIGHT = {"string_match", "recorded", "human"}  # judges that load no model
+LIGHT = {"string_match", "words", "recorded", "human"}  # judges that load no model
 
 
 def asked_suites(keys: JudgingKeys, root: str | None) -> list[Suite]:

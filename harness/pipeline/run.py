@@ -62,6 +62,7 @@ AFTERWARDS = (
 )  # of `evaluation`: they change no response and no judgement
 # Of a server: how it is asked, and what may be spent on it.
 HOW_ASKED = {f.name for kind in (ServerSettings, Budgeted) for f in fields(kind)} - {*WHICH}
+IN_WORDS = ("reads", "samples", "temperature", "answer_tokens")  # of a server that grades in words
 LAST = "Methods are compared with the baseline by their last checkpoints."
 MEAN = "Methods are compared by the mean of their checkpoints, those of one seed."
 
@@ -287,6 +288,9 @@ def _content(config: RunConfig) -> dict[str, object]:
     for role in (values["grader"], values["writer"]):
         said = {key: role["server"][key] for key in SAID if role["server"][key]}
         role["server"] = {key: value for key, value in role["server"].items() if key not in HOW_ASKED} | said
+    if not config.grader.server.in_words():
+        server = values["grader"]["server"]
+        values["grader"]["server"] = {key: value for key, value in server.items() if key not in IN_WORDS}
     if not config.writer.chat_template:
         del values["writer"]["chat_template"]
     if config.evaluation.monitored_by is None:
