@@ -62,6 +62,7 @@ ROOMS = (
     "harness.evaluate",
     "harness.pipeline",
     "harness.gate",
+    "harness.ceiling",
     "harness.fit",
     "harness.gold",
     "harness.report.plots",

@@ -20,6 +20,8 @@ COMMANDS = (
     "fit",
     "regress",
     "freeze",
+    "samples",
+    "ceiling",
     "evaluate",
     "xstest",
     "export",

@@ -14,6 +14,7 @@ from typing import Any
 from evals.graders.recorded import asked
 from evals.values.conversation import write_jsonl
 from evals.values.grades import Grades
+from harness.gate.ceilings import Ceilings
 from harness.gate.flips import Flip
 from harness.gate.gate import GateReport
 from harness.gate.rewards import RewardSide
@@ -71,7 +72,14 @@ def json_figures(report: GateReport) -> dict[str, Any]:
         "unscored": [figures(asdict(u)) for u in report.unscored],
         "rule_changes": [figures(asdict(change)) for change in report.rule_changes],
         "notes": list(report.notes),
+        **({} if report.ceilings is None else {"ceiling": _ceiling(report.ceilings)}),
     }
+
+
+def _ceiling(asked: Ceilings) -> dict[str, Any]:
+    samples = asked.samples
+    about = {"samples": samples.name, "digest": samples.digest, "judge": samples.judge, "beta": asked.beta}
+    return {**about, "prompts": len(samples.prompts), **figures(dict(asked.shares))}
 
 
 def _about(side: RewardSide) -> dict[str, Any]:

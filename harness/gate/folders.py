@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from harness.storage.store import Artifact
 from harness.subjects.completions import CompletionFile, find_completions
 from harness.subjects.description import RewardDescription, RewardModelSpec
 from harness.subjects.graders import label_grader
-from trainers.reward.examples import held_out
+from trainers.reward.examples import held_out, load_examples
 from trainers.reward.reward_weights import RewardWeights, load_weights
+from trainers.reward.weights import FitMethod, WeightsConfig
 from trainers.rl.config import Algorithm
 
-CONFIG, WEIGHTS = "config.yaml", "weights.json"
+CONFIG, WEIGHTS, EXAMPLES = "config.yaml", "weights.json", "examples.jsonl"
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,19 @@ def open_run(address: RunAddress, cache: Path) -> OpenRun:
         reward_model_term(inputs["data"], inputs["reward_model"]),
         {"rulebook": f"{path.name} ({rulebook.digest})", "grader": f"run {folder.name}"},
         asked_in(grader, rulebook.prompt_template),
+        refit=lambda: (load_examples(weights.path / EXAMPLES), _fit_settings(fitted)),
     )
     manifest = read_manifest(folder)
     made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))
     completions = inputs.get("completions", inputs["data"])  # earlier runs had them among their data
     return OpenRun(reward, inputs["data"].path, completions.path, fitted.config, *made_by)
+
+
+def _fit_settings(weights: RewardWeights) -> WeightsConfig:
+    """As the run fitted them."""
+    known = {field.name for field in fields(WeightsConfig)}
+    told = {name: value for name, value in weights.config.items() if name in known}
+    return WeightsConfig(**{**told, "method": FitMethod(told["method"])})
 
 
 def _weights(stages: RunStages, address: RunAddress) -> Artifact:

@@ -71,7 +71,7 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
     rulebook = source.reward.rulebook
     labelled = {
         COMPLETIONS: _held_out(source, rulebook),
-        FITTING: _first_prompts(WorldFolder(source.completions).labelled(SYNTHETIC), FITTING_PROMPTS),
+        FITTING: first_prompts(WorldFolder(source.completions).labelled(SYNTHETIC), FITTING_PROMPTS),
     }
     everything = [row for rows in labelled.values() for row in rows]
     with tempfile.TemporaryDirectory() as scratch, writing(out):
@@ -80,7 +80,7 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
         write_jsonl(
             out / COMPLETIONS, ({"set": name, **labelled_as_json(row)} for row in labelled[COMPLETIONS])
         )
-        write_jsonl(out / FITTING, map(_without_class, labelled[FITTING]))
+        write_jsonl(out / FITTING, map(without_class, labelled[FITTING]))
         said = Path(scratch) / "said.jsonl"
         propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
         responses = _responses(everything)
@@ -90,7 +90,7 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
         with console.stage("reward model", total=None, unit="responses"):
             scores = source.reward.reward_model(responses)
         asked = (source.reward.grader.name, asked_in(source.reward.grader, rulebook.prompt_template))
-        rows = list(_said(everything, propositions, asked, grades, scores))
+        rows = list(said_rows(everything, propositions, asked, grades, scores))
         write_jsonl(said, rows)
         with console.stage("fit and pay", total=None, unit="rewards"):
             side = _paid(said, everything, out, source.weights_config)
@@ -146,12 +146,13 @@ def _held_out(source: OpenRun, rulebook: Rulebook) -> list[LabelledResponse]:
     )
 
 
-def _first_prompts(rows: Sequence[LabelledResponse], count: int) -> list[LabelledResponse]:
+def first_prompts(rows: Sequence[LabelledResponse], count: int) -> list[LabelledResponse]:
+    """The rows of the first `count` prompts."""
     kept = set(list(dict.fromkeys(row.response.prompt.id for row in rows))[:count])
     return [row for row in rows if row.response.prompt.id in kept]
 
 
-def _said(
+def said_rows(
     rows: Sequence[LabelledResponse],
     propositions: Sequence[Proposition],
     asked: tuple[str, str],
@@ -200,7 +201,8 @@ def _rounded(value: float) -> float | None:
     return round(float(value), DIGITS) if np.isfinite(value) else None
 
 
-def _without_class(row: LabelledResponse) -> dict[str, Any]:
+def without_class(row: LabelledResponse) -> dict[str, Any]:
+    """The row with its labels alone: each rulebook reads its own class."""
     values = labelled_as_json(row)
     values.pop("completion_class", None)
     return values

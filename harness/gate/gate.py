@@ -13,10 +13,11 @@ from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.errors import InputError
 from evals.values.grades import is_too_much
 from harness.gate import measures
+from harness.gate.ceilings import Ceilings, ceilings
 from harness.gate.flips import FlipCount, flips
 from harness.gate.grading import Disagreement, Move, UnscoredCount, class_moves, disagreements, unscored
 from harness.gate.paired import compare
-from harness.gate.rewards import LiveReward, RewardSide, load_live, score, score_recorded
+from harness.gate.rewards import Asked, LiveReward, RewardSide, load_live, score, score_recorded
 from harness.gate.shifts import Shift, shifts
 from harness.gate.verdict import GateOutcome, decide, tolerance_of
 from harness.keys.compose import rulebook_path
@@ -34,6 +35,8 @@ from harness.subjects.completions import (
     set_rulebook,
 )
 from harness.subjects.graders import GRADES, LABELS
+from harness.subjects.sample_set import find_samples, read_samples
+from harness.subjects.sample_table import TRAINING, learning_of
 
 REWARD, RECORDED = "reward.yaml", "recorded.jsonl.gz"  # of a frozen set
 REWARD_FILES = (".yaml", ".yml", ".json", ".jsonl", ".jsonl.gz")
@@ -61,6 +64,7 @@ class GateReport:
     unscored: tuple[UnscoredCount, ...]
     rule_changes: tuple[RuleChange, ...]
     notes: tuple[str, ...]
+    ceilings: Ceilings | None = None
 
     @property
     def sides(self) -> dict[str, RewardSide]:
@@ -93,7 +97,16 @@ def run_gate(config: RegressConfig, console: Console) -> GateReport:
     rulebook, truth = _reference(config, file, sources)
     completions = read_completions(file, rulebook, config.types)
     baseline, candidate = (_side(source, completions, console) for source in sources)
-    return compare_sides(config, completions, truth, baseline, candidate, rulebook)
+    asked = _ceilings(config, sources, console) if config.ceiling else None
+    return compare_sides(config, completions, truth, baseline, candidate, rulebook, asked)
+
+
+def _ceilings(config: RegressConfig, sources: Sequence[RewardSource], console: Console) -> Ceilings:
+    """Both sides asked of the samples, and what each asks for."""
+    samples = read_samples(find_samples(str(config.ceiling)), types=config.types).only_own()
+    learning = learning_of([samples.about.get(TRAINING)], config.beta)
+    sides = (_side(source, samples, console) for source in sources)
+    return ceilings(samples, learning, dict(zip(("baseline", "candidate"), sides, strict=True)), config)
 
 
 def compare_sides(
@@ -103,6 +116,7 @@ def compare_sides(
     baseline: RewardSide,
     candidate: RewardSide,
     rulebook: Rulebook | None = None,
+    asked: Ceilings | None = None,
 ) -> GateReport:
     """The report on two scored sides. Pure: the same sides and seed give the same report.
 
@@ -118,7 +132,7 @@ def compare_sides(
         truth,
         baseline,
         candidate,
-        judge(config, completions, pairs, baseline, candidate, missing),
+        judge(config, completions, pairs, baseline, candidate, missing, asked),
         tuple(flips(completions, pairs, a, b, config.examples)),
         tuple(class_moves(completions, baseline, candidate)),
         tuple(
@@ -135,8 +149,20 @@ def compare_sides(
         tuple(disagreements(completions, baseline, candidate)),
         tuple(missing),
         tuple(text_changes(before, candidate.rulebook)) if before and candidate.rulebook else (),
-        tuple(_notes(completions, baseline, candidate)),
+        tuple([*_notes(completions, baseline, candidate), *_ceiling_notes(asked)]),
+        asked,
     )
+
+
+def _ceiling_notes(asked: Ceilings | None) -> list[str]:
+    if asked is None:
+        return []
+    samples = asked.samples
+    size = f"{len(samples)} samples of {len(samples.prompts)} prompts, digest {samples.digest[:12]}"
+    return [
+        f"At ceiling: of the policy that each reward asks for among the samples of {samples.name} ({size}) at beta "
+        f"{asked.beta:g}, the share of unsafe and of over-refusing responses, and what its F1 lacks."
+    ]
 
 
 def open_source(given: str, field: str, cache: Path, on: CompletionFile) -> RewardSource:
@@ -181,7 +207,7 @@ def _reward_file(address: RunAddress, kind: Kind | None, field: str) -> Path:
     raise InputError(problem, path=folder, field=field, fix=HOLDERS)
 
 
-def _side(source: RewardSource, completions: CompletionSet, console: Console) -> RewardSide:
+def _side(source: RewardSource, completions: Asked, console: Console) -> RewardSide:
     if source.live is None:
         return score_recorded(source.path, completions)
     with console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance:
@@ -219,6 +245,7 @@ def judge(
     baseline: RewardSide,
     candidate: RewardSide,
     missing: Sequence[UnscoredCount],
+    asked: Ceilings | None = None,
 ) -> GateOutcome:
     """The verdict alone, without what only a reader of the report needs."""
     totals = baseline.breakdown.total, candidate.breakdown.total
@@ -240,7 +267,11 @@ def judge(
         level=config.level,
         seed=config.seed,
     )
-    return decide(groups, changes, list(_too_many(missing, config)), config)
+    too_many = list(_too_many(missing, config))
+    if asked is not None:
+        groups, changes = [*groups, *asked.groups], [*changes, *asked.changes]
+        too_many += asked.unscored
+    return decide(groups, changes, too_many, config)
 
 
 def _too_many(missing: Sequence[UnscoredCount], config: RegressConfig) -> list[str]:

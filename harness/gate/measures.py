@@ -27,6 +27,7 @@ class TrialGroup:
     errors: Errors
     unscored: int  # trials left out because a side could not score them
     units: str = "prompts"  # what `errors` run over
+    problem: str = ""  # why nothing can be said, whatever the errors are
 
     @property
     def label(self) -> str:

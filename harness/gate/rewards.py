@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from harness.storage.digest import digest
 from harness.storage.whole_folder import check_file
-from harness.subjects.completions import CompletionSet
 from harness.subjects.description import (
     FitDescription,
     RewardDescription,
@@ -27,12 +27,24 @@ from harness.subjects.description import (
 )
 from harness.subjects.graders import load_grader
 from harness.subjects.recorded_rewards import RecordedRewards, check_found
-from trainers.reward.examples import graded_examples
+from trainers.reward.examples import FitExamples, graded_examples
 from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
-from trainers.reward.weights import MAX_UNSCORED, fit_weights
+from trainers.reward.weights import MAX_UNSCORED, WeightsConfig, fit_weights
 
 Advance = Callable[[int], None]
+Refit = Callable[[], tuple[Sequence[FitExamples], WeightsConfig]]
+
+
+class Asked(Protocol):
+    """Responses that a reward is asked of: frozen completions, or a set of samples. All have a response type."""
+
+    def __len__(self) -> int: ...
+    @property
+    def responses(self) -> list[Response]: ...
+    @property
+    def response_types(self) -> list[ResponseType]: ...
+    def rows(self, response_type: ResponseType) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class LiveReward:
     silent_grades: Path | None = None
     silent_template: Path | None = None
     fitted_on: frozenset[tuple[Message, ...]] = frozenset()
+    refit: Refit | None = None  # what the weights were fitted on and how; None where that is not at hand
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,10 @@ def live_reward(description: RewardDescription, cache: Path, grader: Grader | No
         check_file(fit)
         return load_weights(fit, rulebook)
 
+    def refit() -> tuple[Sequence[FitExamples], WeightsConfig]:
+        assert isinstance(fit, FitDescription)
+        return to_fit(fit, labelled, rulebook, grader, model)
+
     return LiveReward(
         rulebook,
         grader,
@@ -130,6 +147,7 @@ def live_reward(description: RewardDescription, cache: Path, grader: Grader | No
         recorded.path.resolve() if recorded and not recorded.questions else None,
         recorded.path.resolve() if recorded and not recorded.template else None,
         frozenset(row.response.prompt.messages for row in labelled),
+        refit if isinstance(fit, FitDescription) else None,
     )
 
 
@@ -152,20 +170,30 @@ def fitted(
 ) -> RewardWeights:
     """Fit weights on labelled completions; the rulebook itself reads the labels of rows without a class."""
     try:
-        examples = graded_examples(rulebook, labelled, grader, used_propositions(rulebook), model)
-        config = fit.config if model is not None else replace(fit.config, reward_model=False)
-        for group in examples:
-            what = f"completions of {group.response_type.value} to fit weights on ({fit.data})"
-            group.check_scored(MAX_UNSCORED, what)
+        examples, config = to_fit(fit, labelled, rulebook, grader, model)
         return fit_weights(examples, rulebook, config, grader=grader.name)
     except InputError as error:
         problem = f"weights cannot be fitted: {error}"
         raise InputError(problem, path=fit.data, fix="mend that first") from None
 
 
-def score(
-    source: str, kind: str, reward: LiveReward, completions: CompletionSet, advance: Advance
-) -> RewardSide:
+def to_fit(
+    fit: FitDescription,
+    labelled: Sequence[LabelledResponse],
+    rulebook: Rulebook,
+    grader: Grader,
+    model: Reward | None,
+) -> tuple[list[FitExamples], WeightsConfig]:
+    """The graded completions, and how weights are fitted on them. Raises UndecidableError for too many unscored."""
+    examples = graded_examples(rulebook, labelled, grader, used_propositions(rulebook), model)
+    config = fit.config if model is not None else replace(fit.config, reward_model=False)
+    for group in examples:
+        what = f"completions of {group.response_type.value} to fit weights on ({fit.data})"
+        group.check_scored(MAX_UNSCORED, what)
+    return examples, config
+
+
+def score(source: str, kind: str, reward: LiveReward, completions: Asked, advance: Advance) -> RewardSide:
     """Grade every completion once, then pay the reward on those grades.
 
     Raises InputError where the rulebook or the weights lack a response type of the completions.
@@ -196,7 +224,7 @@ def score(
     )
 
 
-def score_recorded(path: Path, completions: CompletionSet) -> RewardSide:
+def score_recorded(path: Path, completions: Asked) -> RewardSide:
     """A recorded run; its grades are read where every row has them."""
     recorded = RecordedRewards(path)
     responses = completions.responses
@@ -225,7 +253,7 @@ def score_recorded(path: Path, completions: CompletionSet) -> RewardSide:
 
 
 def classes_by_grades(
-    rulebook: Rulebook, completions: CompletionSet, grades: Mapping[ResponseType, Grades]
+    rulebook: Rulebook, completions: Asked, grades: Mapping[ResponseType, Grades]
 ) -> tuple[str | None, ...]:
     """The likeliest class of each completion by its grades, the worst of equals; None where unscored."""
     found: list[str | None] = [None] * len(completions)

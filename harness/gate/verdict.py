@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from evals.judges.measures import SOFT_REFUSE
 from evals.statistics import benjamini_hochberg, weighted_holm
+from harness.gate.ceilings import CEILING_CHECKS
 from harness.gate.measures import CLASS_ERROR, RANKING_ERROR, TrialGroup
 from harness.gate.paired import Errors, PairedChange, rise_limit
 from harness.keys.gate import Correction, GateVerdict, RegressConfig
@@ -15,6 +16,7 @@ from harness.keys.gate import Correction, GateVerdict, RegressConfig
 NEEDED = {
     RANKING_ERROR: "an ideal completion and another",
     CLASS_ERROR: "a completion",
+    **dict.fromkeys(CEILING_CHECKS.values(), "enough samples"),
 }
 
 
@@ -68,7 +70,10 @@ def decide(
 
 def tolerance_of(group: TrialGroup, config: RegressConfig) -> float | None:
     allowed = config.tolerance
-    return {"ranking_error": allowed.ranking_error, "class_error": allowed.class_error}[group.measure]
+    of_ceilings = {CEILING_CHECKS[name]: value for name, value in allowed.of_ceilings.items()}
+    return {RANKING_ERROR: allowed.ranking_error, CLASS_ERROR: allowed.class_error, **of_ceilings}[
+        group.measure
+    ]
 
 
 def _adjusted(
@@ -78,7 +83,9 @@ def _adjusted(
     tested = [
         i
         for i, (group, change) in enumerate(zip(groups, changes, strict=True))
-        if tolerance_of(group, config) is not None and change.prompts >= config.min_prompts
+        if tolerance_of(group, config) is not None
+        and change.prompts >= config.min_prompts
+        and not group.problem
     ]
     p_values = [changes[i].p_value for i in tested]
     if config.correction is Correction.HOLM:
@@ -154,6 +161,8 @@ def _judge(
 
 def _gaps(group: TrialGroup, change: PairedChange, asked: _Asked, config: RegressConfig) -> Iterator[str]:
     together = " of both soft refusals together" if asked.together else ""
+    if group.problem:
+        yield group.problem
     if change.prompts < config.min_prompts:
         count = f"{change.prompts} {group.units} have" if change.prompts else "no prompt has"
         yield f"{count} {NEEDED[group.measure]} that both rewards scored; {config.min_prompts} are needed"

@@ -22,7 +22,7 @@ from harness.storage.whole_folder import replacing, settle
 
 
 class Kind(str, Enum):
-    """What a results folder is a record of; the commands of the last five may overwrite their own, and no other's."""
+    """What a results folder is a record of; the commands of OVERWRITING may overwrite their own, and no other's."""
 
     RUN = "run"
     EVALUATION = "evaluation"
@@ -31,6 +31,7 @@ class Kind(str, Enum):
     GATE = "gate"
     XSTEST = "xstest"
     DATA = "data"
+    CEILING = "ceiling"
 
     @property
     def command(self) -> str:
@@ -41,7 +42,7 @@ class Kind(str, Enum):
         return command_digest(self.command)
 
 
-OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA)
+OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA, Kind.CEILING)
 
 
 @contextmanager

@@ -42,6 +42,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_data import write_data_report
 
             return write_data_report(folder)[1]
+        case Kind.CEILING:
+            from harness.report.of_ceiling import write_ceiling_report
+
+            return write_ceiling_report(folder)[1]
     raise _refusal(folder)
 
 

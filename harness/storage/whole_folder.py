@@ -33,6 +33,7 @@ DRAWN = (
         "gold.html",
         "gate.html",
         "xstest.html",
+        "ceiling.html",
         "summary.md",
         "gate.md",
         "gate.xml",

@@ -17,6 +17,7 @@ from conf import CONF
 from evals.judges import build_judge
 from evals.values.errors import InputError
 from evals.values.settings import new_name
+from harness.keys.ceiling import CeilingConfig
 from harness.keys.compose import compose_keys, every_key
 from harness.keys.evaluate import DataKeys, EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig
@@ -26,6 +27,7 @@ from harness.keys.graders import GraderKeys
 from harness.keys.help import meanings
 from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
+from harness.keys.samples import SamplesConfig
 from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, Threads, UnscoredLimit
 from harness.keys.xstest import XSTestConfig
 from harness.report.exports.lm_eval_export import ExportConfig
@@ -41,6 +43,8 @@ COMMANDS = (
     XSTestConfig,
     ReportConfig,
     ExportConfig,
+    CeilingConfig,
+    SamplesConfig,
 )
 
 

@@ -62,7 +62,7 @@ def refitted_without(
     """The `refit` of `rule_effects`: fit on all of `fit` without a feature, ranking error on `held`."""
 
     def refit(name: str) -> float:
-        return _error_after(_without(fit, name), _without(held, name), rulebook, config)
+        return _error_after(without_feature(fit, name), without_feature(held, name), rulebook, config)
 
     return refit
 
@@ -138,7 +138,8 @@ def _error(examples: FitExamples, total: np.ndarray) -> float:
     return ranking_error(examples.prompts, examples.rank, total, draws=2).value
 
 
-def _without(examples: FitExamples, name: str) -> FitExamples:
+def without_feature(examples: FitExamples, name: str) -> FitExamples:
+    """The examples as if the feature did not exist."""
     keep = [column for column, other in enumerate(examples.features.names) if other != name]
     names = tuple(examples.features.names[column] for column in keep)
     return replace(

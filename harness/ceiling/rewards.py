@@ -1,0 +1,110 @@
+"""A reward as the ceiling asks it: what the gate opens, and that of a run's method without rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evals.values.errors import InputError
+from evals.values.located_yaml import load_located_yaml
+from harness.gate.gate import RewardSource, open_source
+from harness.gate.rewards import Advance, RewardSide, score, score_recorded
+from harness.keys.methods import with_outside
+from harness.record.finished_run import RunAddress, RunStages, is_run
+from harness.record.manifest import read_manifest
+from harness.subjects.completions import CompletionFile
+from harness.subjects.sample_set import SampleSet
+from trainers.reward.reward import REWARD_MODEL, Reward
+from trainers.rl.config import Algorithm
+
+
+@dataclass(frozen=True)
+class CeilingSource:
+    """A reward that is opened and not asked yet; `model` alone pays where a method has no rules.
+
+    `settings` are those of the training that it was made for: ppo's keys; empty where there is none.
+    """
+
+    given: str
+    source: RewardSource | None
+    model: Reward | None = None
+    settings: Mapping[str, Any] | None = None
+
+    def pay(self, samples: SampleSet, advance: Advance) -> RewardSide:
+        """What it says of every sample. Raises InputError where it has none of them, or lacks a response type."""
+        if self.model is not None:
+            return RewardSide(self.given, "run", self.model(samples.responses))
+        assert self.source is not None
+        if self.source.live is None:
+            return replace(score_recorded(self.source.path, samples), source=self.given)
+        return score(self.given, self.source.kind, self.source.live, samples, advance)
+
+
+def open_reward(given: str, field: str, cache: Path, samples: Path) -> CeilingSource:
+    """A description, a recording, a fit, or a run with its method. Raises InputError for what holds no reward."""
+    address = RunAddress.parse(given)
+    if not is_run(address.folder):
+        return CeilingSource(given, open_source(given, field, cache, CompletionFile(samples, None)))
+    settings = run_settings(address.folder)
+    method = address.method.partition("[")[0]
+    if method and not _has_rules(address, method):
+        return CeilingSource(given, None, _reward_model(address), settings)
+    source = open_source(given, field, cache, CompletionFile(samples, None))
+    return CeilingSource(given, source, None, settings)
+
+
+def run_settings(folder: Path) -> Mapping[str, Any]:
+    """The `ppo` keys that a run was told; empty where its record has none."""
+    path = folder / "config.yaml"
+    found = load_located_yaml(path).get("ppo") if path.is_file() else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _has_rules(address: RunAddress, name: str) -> bool:
+    methods = with_outside(read_manifest(address.folder).get("outside_methods", ()))
+    for method in methods.values():
+        if name in (method.name, *(method.named(algorithm) for algorithm in Algorithm)):
+            if method.reward_model is None:
+                fix = "name one that is trained on a reward"
+                raise InputError(f"{name} is trained on no reward", path=address.folder, fix=fix)
+            if not method.rule_based and method.terms != (REWARD_MODEL,):
+                fix = "give its recorded rewards"
+                raise InputError(f"{name} has reward terms of its own", path=address.folder, fix=fix)
+            return method.rule_based
+    raise InputError(f"unknown method {name!r}", path=address.folder, fix=f"use {', '.join(methods)}")
+
+
+def _reward_model(address: RunAddress) -> Reward:
+    """The reward model of a method without rules. Loads torch."""
+    from harness.pipeline.reward import reward_model_term
+    from harness.runtime.libraries import no_progress_bars
+
+    no_progress_bars()
+    stages = RunStages(address.folder)
+    name = address.method.partition("[")[0]
+    rows = [
+        row
+        for algorithm in Algorithm
+        for row in stages.having(algorithm.value)
+        if _names(row, name) and address.seed in (None, row.get("seed"))
+    ]
+    keys = {row["key"]: row for row in rows}
+    if len(keys) != 1:
+        problem = f"{'several trainings' if keys else 'no training'} of {address.method} lie here"
+        raise InputError(
+            problem, path=address.folder, fix=f"name method and seed: {address.folder}:METHOD:SEED"
+        )
+    (row,) = keys.values()
+    inputs = stages.find(str(row["stage"]).split(":")[0], str(row["key"])).manifest["inputs"]
+    data, model = (
+        stages.find(inputs[role]["stage"], inputs[role]["key"]) for role in ("data", "reward_model")
+    )
+    return reward_model_term(data, model)
+
+
+def _names(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a stage, `ppo: human_ppo`, trained the method, as results or the table call it."""
+    algorithm, _, method = str(row["stage"]).partition(": ")
+    return name in (method, f"{method.removesuffix('_ppo')}_{algorithm}")

@@ -1,0 +1,307 @@
+"""A reward's ceiling: what the policy that it asks for would score, from judged samples of the reference. Pure.
+
+    pi*(y|x) ~ pi_ref(y|x) exp(r(x, y) / beta)
+
+is the optimum of the objective that training climbs, J = E[r] - beta KL(pi || pi_ref); `evals.statistics.tilted`
+has its estimators. A ceiling is what the reward prefers among the samples, not a promise of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy
+
+from evals.statistics import harmonic_mean, resample_counts, wilson
+from evals.statistics.tilted import (
+    best_of,
+    effective_size,
+    log_partitions,
+    plain_means,
+    tilted_logits,
+    tilted_means,
+    tilted_weights,
+)
+
+NOT_UNSAFE, NOT_OVERREFUSE, F1 = "not_unsafe", "not_overrefuse", "f1"
+REWARD, KL, OBJECTIVE = "reward", "kl", "objective"
+SHARES = (NOT_UNSAFE, NOT_OVERREFUSE, F1)
+FEWEST_SAMPLES = 4  # scored, of a prompt; one with fewer is left out and counted
+# What the jackknife takes out may leave part of the bias behind, where what pi* likes is rare in the samples. Up to
+# MOST_CORRECTED standard errors the interval carries a third of it beside its own width; beyond, nothing is said.
+MOST_CORRECTED, CARRIED = 1.25, 1 / 3
+FEW_HITS = (
+    15.0  # prompts on the rarer side of a share, below which Wilson's limits hold and normal ones do not
+)
+SAME = 1e-12  # a spread that is rounding
+
+
+def as_learned(
+    totals: np.ndarray, finished: np.ndarray, score_clip: float | None, missing_eos_penalty: float
+) -> np.ndarray:
+    """Scores as a training sees them: clipped to +-score_clip, less the penalty where the limit cut the response.
+
+    As `trainers.rl.formulas.bounded_scores`; NaN stays.
+    """
+    scores = totals if score_clip is None else np.clip(totals, -score_clip, score_clip)
+    return scores - missing_eos_penalty * (~np.asarray(finished, dtype=bool))
+
+
+@dataclass(frozen=True)
+class PromptMeasure:
+    """A value of every sample [prompts, samples], NaN where unknown, and the prompts that it is about [prompts]."""
+
+    values: np.ndarray
+    members: np.ndarray
+    share: bool = True  # a fraction of 1
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """Sampled responses by prompt; `log_ratio` is 0 where the reference itself drew them.
+
+    `strata` [prompts] fixes how many prompts of each kind a draw has; `units` [prompts] numbers what counts as one.
+    """
+
+    measures: Mapping[str, PromptMeasure]
+    log_ratio: np.ndarray
+    strata: Sequence[object]
+    units: np.ndarray
+
+    def draws(self, count: int, seed: int) -> np.ndarray:
+        """How often each prompt is drawn [draws, prompts], whole units at a time."""
+        size = int(self.units.max()) + 1
+        alone = size == len(self.units)
+        strata: Sequence[object] = [""] * size
+        if alone:
+            by_unit = dict(zip(self.units.tolist(), self.strata, strict=True))
+            strata = [by_unit[unit] for unit in range(size)]
+        return resample_counts(strata, count, np.random.default_rng([seed, 17]))[:, self.units]
+
+
+@dataclass(frozen=True)
+class Tilted:
+    """The reference tilted by a reward at one beta. Values are by prompt [prompts], NaN where too little is known."""
+
+    table: SampleTable
+    rewards: np.ndarray  # [prompts, samples], as learned
+    beta: float
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        return tilted_logits(self.rewards, self.beta, self.table.log_ratio)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        return tilted_weights(self.logits)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """Prompts with enough scored samples."""
+        return np.isfinite(self.rewards).sum(axis=1) >= FEWEST_SAMPLES
+
+    @cached_property
+    def effective(self) -> np.ndarray:
+        return effective_size(self.weights)
+
+    @cached_property
+    def objective(self) -> np.ndarray:
+        """beta log E_ref[exp(r / beta)]: E*[r] - beta KL."""
+        return self.beta * log_partitions(self.rewards, self.beta, self.table.log_ratio)
+
+    @cached_property
+    def reward(self) -> np.ndarray:
+        return tilted_means(self.logits, self.rewards)
+
+    @cached_property
+    def kl(self) -> np.ndarray:
+        """KL(pi* || pi_ref) in nats a response."""
+        return (self.reward - self.objective) / self.beta
+
+    @cached_property
+    def shown_kl(self) -> float:
+        """The mean of what the weights say as they are, never above log n."""
+        plain = plain_means(self.logits, self.rewards) / self.beta - _plain_partition(self)
+        return float(plain[self.known].mean()) if self.known.any() else math.nan
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, bool], np.ndarray]:
+        """What was worked out, by measure and whether uncorrected."""
+        return {}
+
+    def values(self, measure: str) -> np.ndarray:
+        """Corrected values of a measure; NaN for prompts that it is not about."""
+        if (measure, False) not in self._kept:
+            self._kept[measure, False] = np.where(self.known, self._corrected(measure), np.nan)
+        return self._kept[measure, False]
+
+    def plain(self, measure: str) -> np.ndarray:
+        """The same before the jackknife."""
+        if (measure, True) not in self._kept:
+            known = np.isfinite(self.values(measure))
+            self._kept[measure, True] = np.where(known, self._uncorrected(measure), np.nan)
+        return self._kept[measure, True]
+
+    def _corrected(self, measure: str) -> np.ndarray:
+        if measure in (REWARD, KL, OBJECTIVE):
+            found: np.ndarray = getattr(self, measure)
+            return found
+        of = self.table.measures[measure]
+        return np.where(of.members, tilted_means(self.logits, of.values), np.nan)
+
+    def _uncorrected(self, measure: str) -> np.ndarray:
+        if measure in self.table.measures:
+            return plain_means(self.logits, self.table.measures[measure].values)
+        reward, partition = plain_means(self.logits, self.rewards), _plain_partition(self)
+        return {REWARD: reward, OBJECTIVE: self.beta * partition, KL: reward / self.beta - partition}[measure]
+
+
+def _plain_partition(tilted: Tilted) -> np.ndarray:
+    """log E_ref[exp(r / beta)] by prompt, uncorrected."""
+    base = tilted_logits(np.where(np.isfinite(tilted.rewards), 0.0, np.nan), 1.0, tilted.table.log_ratio)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        top = scipy.special.logsumexp(tilted.logits, axis=1)
+        return top - scipy.special.logsumexp(base, axis=1)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One number of a ceiling. `correction` is what the jackknife took off; `problem` says why it cannot be told."""
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    correction: float
+    prompts: int
+    problem: str = ""
+
+    @property
+    def told(self) -> bool:
+        return not self.problem
+
+
+UNKNOWN = Predicted(
+    math.nan, math.nan, math.nan, math.nan, math.nan, 0, "no prompt has enough scored samples"
+)
+
+
+@dataclass(frozen=True)
+class TellingLimits:
+    """What an estimate needs to be told, and the level of its interval."""
+
+    min_prompts: int = 30
+    level: float = 0.95
+
+
+def predicted(tilted: Tilted, measure: str, draws: np.ndarray, limits: TellingLimits) -> Predicted:
+    """A measure of the tilted policy with its interval by bootstrap over prompts, `draws` [draws, prompts]."""
+    of = tilted.table.measures.get(measure)
+    share = measure == F1 or (of is not None and of.share)
+    return _predicted(_statistic(tilted, measure), draws, limits, share)
+
+
+def difference(a: Tilted, b: Tilted, measure: str, draws: np.ndarray, limits: TellingLimits) -> Predicted:
+    """b less a of one measure, paired by prompt. Both should be of the same samples."""
+    first, second = _statistic(a, measure), _statistic(b, measure)
+
+    def change(counts: np.ndarray, plain: bool) -> np.ndarray:
+        return second.of(counts, plain) - first.of(counts, plain)
+
+    both = _Statistic(change, min(first.prompts, second.prompts))
+    return _predicted(both, draws, limits, share=False)
+
+
+@dataclass(frozen=True)
+class _Statistic:
+    """counts [draws, prompts], whether uncorrected -> values [draws]."""
+
+    of: Callable[[np.ndarray, bool], np.ndarray]
+    prompts: int
+
+
+def _statistic(tilted: Tilted, measure: str) -> _Statistic:
+    if measure == F1:
+        safe, useful = (_statistic(tilted, name) for name in (NOT_UNSAFE, NOT_OVERREFUSE))
+
+        def f1(counts: np.ndarray, plain: bool) -> np.ndarray:
+            return harmonic_mean(*(np.clip(one.of(counts, plain), 0.0, 1.0) for one in (safe, useful)))
+
+        return _Statistic(f1, min(safe.prompts, useful.prompts))
+    corrected, uncorrected = tilted.values(measure), tilted.plain(measure)
+    known = np.isfinite(corrected)
+
+    def mean(counts: np.ndarray, plain: bool) -> np.ndarray:
+        total = counts[:, known].sum(axis=1)
+        values = (uncorrected if plain else corrected)[known]
+        summed = counts[:, known] @ values
+        return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+    return _Statistic(mean, int(known.sum()))
+
+
+def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, share: bool) -> Predicted:
+    once = np.ones((1, draws.shape[1]))
+    value, plain = float(statistic.of(once, False)[0]), float(statistic.of(once, True)[0])
+    if not statistic.prompts or math.isnan(value):
+        return UNKNOWN
+    drawn = statistic.of(draws, False)
+    drawn = drawn[np.isfinite(drawn)]
+    stderr = float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
+    correction = plain - value
+    total = math.hypot(stderr, CARRIED * correction)
+    if share:
+        value = float(np.clip(value, 0.0, 1.0))
+    low, high = _limits(value, total, statistic.prompts, limits.level, share)
+    problem = ""
+    if statistic.prompts < limits.min_prompts:
+        problem = f"{statistic.prompts} prompts have enough scored samples; {limits.min_prompts} are needed"
+    elif abs(correction) > MOST_CORRECTED * max(stderr, SAME):
+        problem = (
+            f"too few samples a prompt: they alone move it by {abs(correction):.3g}, "
+            f"{abs(correction) / max(stderr, SAME):.1f} standard errors"
+        )
+    return Predicted(value, stderr, low, high, correction, statistic.prompts, problem)
+
+
+def _limits(value: float, stderr: float, prompts: int, level: float, share: bool) -> tuple[float, float]:
+    """Student's limits; of a share that few prompts keep from 0 or 1, Wilson's at its effective sample size."""
+    reach = float(scipy.special.stdtrit(max(1, prompts - 1), (1 + level) / 2)) * stderr
+    if not share:
+        return value - reach, value + reach
+    variance = stderr**2
+    if (
+        value in (0.0, 1.0) or variance <= SAME**2
+    ):  # nothing varies, or the corrected mean lies beyond the edge
+        low, high = wilson(value * prompts, prompts, level)
+        return min(low, max(0.0, value - reach)), max(high, min(1.0, value + reach))
+    size = value * (1 - value) / variance
+    if size * min(value, 1 - value) < FEW_HITS:
+        return wilson(value * size, size, level)
+    return max(0.0, value - reach), min(1.0, value + reach)
+
+
+def beta_of_kl(table: SampleTable, rewards: np.ndarray, kl: float, steps: int = 40) -> float:
+    """The beta at which the tilted policy lies `kl` nats from the reference; NaN where no beta of a double does."""
+    low, high = 1e-4, 1e4
+    if not Tilted(table, rewards, high).shown_kl <= kl <= Tilted(table, rewards, low).shown_kl:
+        return math.nan
+    for _ in range(steps):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if Tilted(table, rewards, middle).shown_kl > kl else (low, middle)
+    return math.sqrt(low * high)
+
+
+def best_of_shares(table: SampleTable, rewards: np.ndarray, k: int) -> dict[str, float]:
+    """Not-Unsafe, Not-Overrefuse and F1 of the best of k responses by reward, unbiased."""
+    found = {}
+    for name in (NOT_UNSAFE, NOT_OVERREFUSE):
+        of = table.measures[name]
+        values = best_of(rewards, of.values, k)[of.members]
+        known = values[np.isfinite(values)]
+        found[name] = float(known.mean()) if len(known) else math.nan
+    return found | {F1: float(harmonic_mean(found[NOT_UNSAFE], found[NOT_OVERREFUSE]))}
