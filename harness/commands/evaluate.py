@@ -25,7 +25,8 @@ judges:  {judges}
   judges.NAME.KEY=VALUE                 a judge's settings; judges.NAME.kind=KIND gives a judge another name
 A suite, a kind of judge, and a rulebook judge's grader (judges.NAME.grader) may be your own: package.module:attribute.
 
-Exit codes: 0 done, 1 worse than the baseline, 2 bad input, 3 too much is unscored or a loss cannot be ruled out."""
+Exit codes: 0 done, 1 worse than the baseline or a requirement missed, 2 bad input, 3 too much is unscored, or a loss
+cannot be ruled out, or a requirement cannot be told."""
 
 
 def usage() -> str:

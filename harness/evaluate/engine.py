@@ -42,6 +42,16 @@ from harness.evaluate.measuring import (
     unscored_reasons,
     unscored_share,
 )
+from harness.evaluate.requirements import FILE as REQUIREMENTS
+from harness.evaluate.requirements import (
+    Requirement,
+    check_requirements,
+    decide,
+    gate_of,
+    graver,
+    read_requirements,
+    write_requirements,
+)
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import (
     corrected_metric_rows,
@@ -90,6 +100,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
     judges = asked_judges(config)
     sources = {name: _with_weights(source) for name, source in config.sources().items()}
     check_names(list(sources))
+    required = _requirements(config, suites, list(judges), list(sources))
     models = [
         make_model(name, source, config.decoding, config.seed, suites, config.threads)
         for name, source in sources.items()
@@ -114,7 +125,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
         with replacing(folder) as new:
             with writing(folder):
                 write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})
-            asked = models, suites, judges, baseline
+            asked = models, suites, judges, baseline, required
             finished = _write_all(config, console, new, record, *asked, list(command), notes)
         return replace(finished, evaluation=Evaluation(folder))
 
@@ -137,6 +148,7 @@ def _write_all(
     suites: Sequence[Suite],
     judges: Mapping[str, Judge],
     baseline: Evaluation | None,
+    required: Sequence[Requirement],
     command: Sequence[str],
     notes: Sequence[str],
 ) -> Finished:
@@ -171,11 +183,29 @@ def _write_all(
     ]
     evaluation = _publish(folder, config, record, notes, command)
     compared = _compare(config, evaluation, baseline)
+    decided = decide(required, rows, [model.name for model in models], next(iter(judges), ""))
+    code, sentence = gate_of(decided) if required else (0, "")
     with writing(folder):
         write_comparisons(folder / COMPARISONS, compared.rows)
-    evaluation = _publish(folder, config, record, [*notes, *compared.notes], command)
-    said = compared.notes if baseline else []
-    return Finished(evaluation, compared.code, said, _too_much_unscored(config, judged))
+        if required:
+            write_requirements(folder / REQUIREMENTS, decided)
+    evaluation = _publish(
+        folder, config, record, [*notes, *compared.notes, *filter(None, [sentence])], command
+    )
+    said = [*(compared.notes if baseline else []), *filter(None, [sentence])]
+    return Finished(evaluation, graver(compared.code, code), said, _too_much_unscored(config, judged))
+
+
+def _requirements(
+    config: EvaluateConfig, suites: Sequence[Suite], judges: Sequence[str], models: Sequence[str]
+) -> list[Requirement]:
+    """Those of the file; raises InputError for one that this evaluation does not measure."""
+    if config.require is None:
+        return []
+    required = read_requirements(config.require)
+    categories = {suite.name: {prompt.category for prompt in suite.prompts} for suite in suites}
+    check_requirements(required, config.require, categories, judges, models)
+    return required
 
 
 def _compare(config: EvaluateConfig, evaluation: Evaluation, baseline: Evaluation | None) -> Compared:

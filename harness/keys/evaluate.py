@@ -40,7 +40,7 @@ from harness.keys.typed import escaped
 
 PRECISIONS = ("float32", "bfloat16")
 # What may change between two runs of one evaluation: none of them changes a response or a judgement.
-AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "show_prompts", "to_label")
+AFTERWARDS = ("baseline", "margin", "compare_anyway", "max_unscored", "require", "show_prompts", "to_label")
 
 LONGEST_MODEL = 200  # of a name that stands in files' names, which end at 255
 SUFFIXES = r"(\.(csv|tsv|json|jsonl|txt|gz))+$"  # of a file of responses: llama-3.1.jsonl.gz is llama-3.1's
@@ -297,6 +297,9 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
     max_unscored: float = 0.1
+    require: str | None = (
+        None  # a file of thresholds that each model must reach: exit code 1 where one is missed
+    )
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     MEMBERS: ClassVar[dict[str, Members]] = JudgingKeys.MEMBERS | {

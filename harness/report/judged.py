@@ -12,6 +12,7 @@ from evals.judges.card import JudgeCard, Rate
 from evals.judges.correction import CORRECTED
 from evals.values.clusters import PLURAL, PROMPT
 from harness.evaluate.comparing import COMPARISONS, MetricComparison, read_comparisons
+from harness.evaluate.requirements import CANNOT_TELL, MET, MISSED, Decided
 from harness.evaluate.trust import PEOPLE
 from harness.findings.frontier import SAFETY, USEFULNESS
 from harness.findings.wording import judge_label, metric_label, percent, points
@@ -21,6 +22,12 @@ from harness.report.document import NOTHING, Cell, Part, Section, Table, TableRo
 from harness.report.tables import in_error
 
 SIGNS = {"win": "▲", "lose": "▼", "tie": "=", "undecided": "?"}
+REQUIREMENT_SIGNS = {MET: ("▲", "win"), MISSED: ("▼", "lose"), CANNOT_TELL: ("?", "undecided")}
+REQUIRED = (
+    "A requirement is met where the whole 95 % interval lies on its right side of the bound, missed where the whole "
+    "interval lies on the other side, and else cannot be told: more prompts, or samples, narrow it."
+)
+
 CONDITION = "corrected; right where the labels are a random draw by response type and verdict"
 JUDGED = (
     "Against people's labels of real models' responses, with 95 % intervals: a judge's accuracy on other models, "
@@ -143,3 +150,28 @@ def _rate(rate: Rate) -> str:
     if math.isnan(rate.value):
         return NOTHING
     return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
+
+
+def requirement_parts(decided: Sequence[Decided]) -> tuple[Part, ...]:
+    """Each requirement of each model, the missed ones first."""
+    order = [MISSED, CANNOT_TELL, MET]
+    ranked = sorted(decided, key=lambda one: order.index(one.verdict))
+    words, numbers = ("of", "judge", "verdict"), ("required", "value", "95 % interval", "n")
+    lines = tuple(TableRow(one.model, _required(one)) for one in ranked)
+    return Table("Model", (*words, *numbers), lines, words, wide=True), Text(REQUIRED)
+
+
+def _required(one: Decided) -> tuple[Cell, ...]:
+    sign, chip = REQUIREMENT_SIGNS[one.verdict]
+    least = not math.isnan(one.at_least)
+    bound = f"{'≥' if least else '≤'} {percent(one.at_least if least else one.at_most)}"
+    measured = not math.isnan(one.value)
+    return (
+        Cell(f"{one.suite}: {metric_label(one.metric)}"),
+        Cell(judge_label(one.judge) if one.judge else NOTHING),
+        Cell(f"{sign} {one.verdict}", chip=chip),
+        Cell(bound),
+        Cell(percent(one.value) if measured else NOTHING),
+        Cell(f"{percent(one.ci_low)} to {percent(one.ci_high)}" if measured else NOTHING),
+        Cell(str(one.n)),
+    )

@@ -9,6 +9,8 @@ from typing import Any
 
 from evals.statistics import detectable_drop
 from harness.evaluate.measuring import CATEGORY
+from harness.evaluate.requirements import FILE as REQUIREMENTS
+from harness.evaluate.requirements import decided_rows
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt, unfinished_notes
 from harness.findings.unsafe import NOT_ANSWERED
@@ -43,7 +45,13 @@ from harness.report.document import (
     Where,
 )
 from harness.report.figures import folder_figures, other_figures
-from harness.report.judged import card_text, compared_rows, comparison_section, judge_section
+from harness.report.judged import (
+    card_text,
+    compared_rows,
+    comparison_section,
+    judge_section,
+    requirement_parts,
+)
 from harness.report.page import write_pages
 from harness.report.samples import Sample, choice, how_many, marked, options_of, read_samples
 from harness.report.tables import (
@@ -126,6 +134,8 @@ def _sections(evaluation: Evaluation, suites: Sequence[str], figures: Sequence[F
     yield Section("table", "Table", "Where each model lands", (*shares, Text(SHARES)), "")
     maps = [part for suite in suites if _categories(scores, suite) for part in heat_map(scores, suite)]
     one = Text("No suite has more than one category.")
+    if decided := decided_rows(evaluation.folder.path / REQUIREMENTS):
+        yield Section("requirements", "Requirements", "What is required", requirement_parts(decided))
     yield Section("categories", "Categories", "By category", tuple(maps) or (one,))
     yield comparison_section(evaluation.folder, rows)
     yield judge_section(evaluation)

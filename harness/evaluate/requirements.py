@@ -1,0 +1,178 @@
+"""What a model must reach to be released, from a file: thresholds on metrics, each decided by its whole interval."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from evals.judges.correction import CORRECTED
+from evals.values.csv_rows import six_decimals, write_csv
+from evals.values.errors import InputError
+from evals.values.located_yaml import load_located_yaml
+from evals.values.metrics_table import MetricRow
+from harness.evaluate.comparing import CAPABILITY_SUITE
+from harness.evaluate.measuring import CATEGORY
+from harness.findings.wording import METRICS
+
+FILE = "requirements.csv"
+LIST = "requirements"  # the file's one key
+MET, MISSED, CANNOT_TELL = "met", "missed", "cannot tell"
+KEYS = ("suite", "metric", "judge", "model", "at_least", "at_most")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One bound on a metric, a share of 1; "" for `judge` is the leading one, for `model` each."""
+
+    suite: str
+    metric: str
+    judge: str = ""
+    model: str = ""
+    at_least: float = math.nan
+    at_most: float = math.nan
+
+    def verdict(self, low: float, high: float) -> str:
+        """Of an interval: met or missed where all of it lies on one side of the bound."""
+        if math.isnan(low) or math.isnan(high):
+            return CANNOT_TELL
+        if math.isnan(self.at_most):
+            return MET if low >= self.at_least else MISSED if high < self.at_least else CANNOT_TELL
+        return MET if high <= self.at_most else MISSED if low > self.at_most else CANNOT_TELL
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A requirement of one model, with what was measured; NaN and n = 0 where nothing was."""
+
+    model: str
+    suite: str
+    metric: str
+    judge: str
+    at_least: float
+    at_most: float
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    verdict: str
+
+
+def read_requirements(path: str) -> list[Requirement]:
+    """Raises InputError, with the file and the number of the requirement, for what is none."""
+    content = load_located_yaml(path)
+    listed = content.get(LIST)
+    if set(content) != {LIST} or not isinstance(listed, list) or not listed:
+        fix = f"write `{LIST}:` and below it lines like `- {{suite: xstest, metric: not_unsafe, at_least: 0.95}}`"
+        raise InputError("is no list of requirements", path=path, fix=fix)
+    return [_requirement(item, path, f"{LIST}[{number}]") for number, item in enumerate(listed, 1)]
+
+
+def _requirement(item: Any, path: str, place: str) -> Requirement:
+    """Raises InputError unless `item` is a mapping of some of KEYS with one bound."""
+    if not isinstance(item, Mapping) or not {"suite", "metric"} <= set(item) <= set(KEYS):
+        fix = f"give suite, metric and at_least or at_most; judge and model where they matter: {', '.join(KEYS)}"
+        raise InputError("has other keys than a requirement", path=path, field=place, fix=fix)
+    bounds = [name for name in ("at_least", "at_most") if name in item]
+    if len(bounds) != 1:
+        raise InputError("needs one bound", path=path, field=place, fix="give at_least or at_most, not both")
+    bound = item[bounds[0]]
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound <= 1:
+        fix = "give a share from 0 to 1: 0.95 is 95 %"
+        raise InputError(f"is {bound!r}", path=path, field=f"{place}.{bounds[0]}", fix=fix)
+    suite, metric, judge, model = (str(item.get(name, "")) for name in ("suite", "metric", "judge", "model"))
+    least, most = (float(item.get(name, math.nan)) for name in ("at_least", "at_most"))
+    return Requirement(suite, metric, judge, model, least, most)
+
+
+def check_requirements(
+    requirements: Sequence[Requirement],
+    path: str,
+    categories: Mapping[str, Iterable[str]],
+    judges: Sequence[str],
+    models: Sequence[str],
+) -> None:
+    """Raises InputError for a suite, category, metric, judge or model that the evaluation will not have.
+
+    `categories`: those of each suite, by its name.
+    """
+    known = [
+        name
+        for suite, own in categories.items()
+        for name in (suite, *(f"{suite}{CATEGORY}{category}" for category in sorted(own)))
+    ]
+    for number, one in enumerate(requirements, 1):
+        place = f"{LIST}[{number}]"
+        capability = one.suite.startswith(CAPABILITY_SUITE)
+        for field, given, choices in (
+            ("suite", one.suite, [one.suite] if capability else known),
+            ("metric", one.metric, [one.metric] if capability else list(METRICS)),
+            ("judge", one.judge, ["", *judges, *(judge + CORRECTED for judge in judges)]),
+            ("model", one.model, ["", *models]),
+        ):
+            if given not in choices:
+                fix = f"use one of {', '.join([choice for choice in choices if choice][:30])}"
+                raise InputError(f"there is no {given!r}", path=path, field=f"{place}.{field}", fix=fix)
+
+
+def decide(
+    requirements: Sequence[Requirement], rows: Sequence[MetricRow], models: Sequence[str], leading: str
+) -> list[Decided]:
+    """Each requirement of each model that it names, by the rows of metrics.csv."""
+    found = {(row.method, row.suite, row.metric, row.judge): row for row in rows}
+
+    def decided() -> Iterator[Decided]:
+        for one in requirements:
+            judge = "" if one.suite.startswith(CAPABILITY_SUITE) else one.judge or leading
+            for model in [one.model] if one.model else models:
+                row = found.get((model, one.suite, one.metric, judge))
+                value, low, high = (row.value, row.ci_low, row.ci_high) if row else (math.nan,) * 3
+                about = (model, one.suite, one.metric, judge, one.at_least, one.at_most, value, low, high)
+                yield Decided(*about, row.n if row else 0, one.verdict(low, high))
+
+    return list(decided())
+
+
+def gate_of(decided: Sequence[Decided]) -> tuple[int, str]:
+    """The exit code and a sentence: 1 where one is missed, 3 where one cannot be told, else 0."""
+    count = {verdict: sum(one.verdict == verdict for one in decided) for verdict in (MISSED, CANNOT_TELL)}
+    if count[MISSED]:
+        worst = next(one for one in decided if one.verdict == MISSED)
+        what = f"{worst.model}'s {METRICS.get(worst.metric, worst.metric)} on {worst.suite}"
+        return 1, f"{count[MISSED]} of {len(decided)} requirements are missed, first {what}."
+    if count[CANNOT_TELL]:
+        return 3, (
+            f"No requirement is missed, and {count[CANNOT_TELL]} of {len(decided)} cannot be told: the interval holds "
+            "the bound, or nothing was measured."
+        )
+    return 0, f"All {len(decided)} requirements are met."
+
+
+def graver(first: int, second: int) -> int:
+    """Of two exit codes: worse (1) before cannot tell (3) before well (0)."""
+    return next(code for code in (1, 3, 0) if code in (first, second))
+
+
+def write_requirements(path: Path, decided: Sequence[Decided]) -> None:
+    """The table requirements.csv: numbers with six decimals; never without its header."""
+    write_csv(path, (six_decimals(asdict(row)) for row in decided), [f.name for f in fields(Decided)])
+
+
+def decided_rows(path: Path) -> list[Decided]:
+    """What stands in requirements.csv; none where there is no such file. Raises InputError for another file."""
+    if not path.is_file():
+        return []
+    kinds = {"float": float, "int": int, "str": str}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [
+                Decided(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Decided)})
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"cannot be read ({type(error).__name__})", path=path, fix="evaluate again"
+        ) from None
