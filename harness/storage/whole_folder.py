@@ -38,7 +38,7 @@ DRAWN = (
         "gate.md",
         "gate.xml",
     ),
-    *("plots/*.png", "plots/*.svg", "model_card*.md", "lm_eval/*.json"),
+    *("plots/*.png", "plots/*.svg", "model_card*.md", "lm_eval/*.json", "lm_eval/*/*.json*"),
 )
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from evaluation_world import (
@@ -22,6 +22,7 @@ from evaluation_world import (
     XSTEST_LABELS,
     evaluate,
     ids_of,
+    lm_eval_json,
     metrics_of,
     write_responses,
     write_suite,
@@ -133,10 +134,10 @@ def test_everything_is_written(tmp_path: Path, suite: Path, careful: Path, bold:
     } <= names
     assert {
         "samples/careful.jsonl",
-        "lm_eval/bold.json",
         "model_card-careful.md",
         "plots/tradeoff-prompt_file.svg",
     } <= names
+    assert any(re.fullmatch(r"lm_eval/bold/results_[\d-]+T[\d-]+\.json", name) for name in names)
     row = json.loads((folder / "samples/bold.jsonl").read_text().splitlines()[0])
     assert row["prompt_id"] == "s0" and row["string_match"] == {
         "disallowed": False, "refused": False, "ideal_style": None, "reason": "string_match tells refusals, not style",
@@ -162,13 +163,39 @@ def test_the_model_card_is_what_the_hub_reads(tmp_path: Path, suite: Path, caref
 
 def test_lm_eval_reads_the_results(tmp_path: Path, suite: Path, careful: Path) -> None:
     """A schema that only looks like lm-eval's: its own table printer must take it."""
+    from lm_eval.result_schema import EvalResults, SampleResult
     from lm_eval.utils import make_table
 
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=json") == 0
-    results = json.loads((tmp_path / "results/json/lm_eval/careful.json").read_text())
+    results = lm_eval_json(tmp_path / "results/json", "careful")
     table = make_table(results)
     assert re.search(r"not_overrefuse *\|↑ *\|0.8000\|± *\|0.0730\|", table)
     assert results["n-samples"]["prompt_file"] == {"original": 60, "effective": 60}
+    kinds = get_type_hints(EvalResults)
+    assert set(results) <= set(kinds) and isinstance(results["date"], float)
+    assert results["model_name"] == results["config"]["model_args"]["pretrained"] == "careful"
+    (path,) = (tmp_path / "results/json/lm_eval/careful").glob("samples_prompt_file_*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == 60 and set(get_type_hints(SampleResult)) <= set(rows[0])
+    answered = [row["not_overrefuse"] for row in rows if "not_overrefuse" in row["metrics"]]
+    assert len(answered) == 30 and sum(answered) == 24
+    assert sum(row["not_unsafe"] for row in rows) == 60
+
+
+def test_every_eval_ever_converts_the_results(tmp_path: Path, suite: Path, careful: Path) -> None:
+    """A date in words and a model without a name ended its converter."""
+    adapter = pytest.importorskip(
+        "every_eval_ever.converters.lm_eval.adapter", reason="needs every_eval_ever"
+    )
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=eee") == 0
+    about = {"source_organization_name": "us", "evaluator_relationship": "first_party"}
+    (log,) = adapter.LMEvalAdapter().transform_from_directory(tmp_path / "results/eee/lm_eval", about)
+    scores = {
+        (r.evaluation_name, r.metric_config.evaluation_description.split()[0]): r
+        for r in log.evaluation_results
+    }
+    assert log.model_info.name == "careful"
+    assert scores["prompt_file/string_match", "not_overrefuse"].score_details.score == pytest.approx(0.8)
 
 
 def test_a_second_run_and_report_change_no_byte(tmp_path: Path, suite: Path, careful: Path) -> None:

@@ -15,7 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from evaluation_world import evaluate, make_model, metrics_of, serving, write_responses, write_suite
+from evaluation_world import (
+    evaluate,
+    lm_eval_json,
+    make_model,
+    metrics_of,
+    serving,
+    write_responses,
+    write_suite,
+)
 from hub_rows import redirect, write_rows
 from transformers import AutoTokenizer
 
@@ -217,7 +225,7 @@ def test_capability_beside_safety(tmp_path: Path, model: Path) -> None:
     compared = (tmp_path / "results/k/comparisons.csv").read_text()
     assert "one,two,capability/lambada,acc,," in compared
     assert "Capability" in (tmp_path / "results/k/summary.md").read_text()
-    results = json.loads((tmp_path / "results/k/lm_eval/two.json").read_text())
+    results = lm_eval_json(tmp_path / "results/k", "two")
     assert "acc,none" in results["results"]["lambada"]
 
 

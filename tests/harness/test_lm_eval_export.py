@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_world import ANSWER, DATA, REFUSAL, evaluate, make_model, metrics_of, write_suite
+from evaluation_world import (
+    ANSWER,
+    DATA,
+    REFUSAL,
+    evaluate,
+    lm_eval_json,
+    make_model,
+    metrics_of,
+    write_suite,
+)
 
 from rbrbench.cli import main
 
@@ -149,7 +158,7 @@ def test_lm_eval_gets_our_numbers_on_a_capability_task(tmp_path: Path, model: Pa
         value = float(ours["tiny", "capability/stereoset", metric, ""]["value"])
         assert found[f"{metric},none"] == pytest.approx(value, abs=1e-6)
     assert "stereoset (icat)" in (tmp_path / "results/ours/summary.md").read_text()
-    written = json.loads((tmp_path / "results/ours/lm_eval/tiny.json").read_text())
+    written = lm_eval_json(tmp_path / "results/ours", "tiny")
     assert written["higher_is_better"]["stereoset"] == {"icat": True, "lms": True, "ss": False}
 
 

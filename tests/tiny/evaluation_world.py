@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rbrbench.cli import main
 
@@ -73,6 +74,12 @@ def metrics_of(folder: Path, name: str) -> dict[tuple[str, str, str, str], dict[
     """{(method, suite, metric, judge): row} of metrics.csv."""
     with (folder / "results" / name / "metrics.csv").open(encoding="utf-8", newline="") as file:
         return {(r["method"], r["suite"], r["metric"], r["judge"]): r for r in csv.DictReader(file)}
+
+
+def lm_eval_json(folder: Path, model: str) -> dict[str, Any]:
+    """The one file of results of a model as lm-eval would have written it."""
+    (path,) = (folder / "lm_eval" / model).glob("results_*.json")
+    return json.loads(path.read_text())
 
 
 def make_model(folder: Path, seed: int = 0, context: int = 128) -> Path:
