@@ -38,7 +38,14 @@ DRAWN = (
         "gate.md",
         "gate.xml",
     ),
-    *("plots/*.png", "plots/*.svg", "model_card*.md", "lm_eval/*.json", "lm_eval/*/*.json*"),
+    *(
+        "plots/*.png",
+        "plots/*.svg",
+        "model_card*.md",
+        "lm_eval/*.json",
+        "lm_eval/*/*.json*",
+        "every_eval_ever/**/*.json*",
+    ),
 )
 
 log = logging.getLogger(__name__)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +198,28 @@ def test_every_eval_ever_converts_the_results(tmp_path: Path, suite: Path, caref
     }
     assert log.model_info.name == "careful"
     assert scores["prompt_file/string_match", "not_overrefuse"].score_details.score == pytest.approx(0.8)
+
+
+def test_the_record_for_every_eval_ever(tmp_path: Path, suite: Path, careful: Path) -> None:
+    """Numbers without interval and judge, and a record that another run of the same would not match."""
+    for _ in range(2):
+        assert evaluate(tmp_path, suite, f"responses={careful}", "name=shared") == 0
+    (path,) = (tmp_path / "results/shared/every_eval_ever/data/rbrbench/unknown/careful").glob(
+        "*[0-9a-f].json"
+    )
+    record, lines = json.loads(path.read_text()), path.with_name(f"{path.stem}_samples.jsonl").read_bytes()
+    assert uuid.UUID(path.stem).version == 4
+    results = {one["evaluation_result_id"]: one for one in record["evaluation_results"]}
+    found = results["prompt_file/not_overrefuse/string_match"]["score_details"]
+    assert found["score"] == pytest.approx(0.8) and found["uncertainty"]["num_samples"] == 30
+    assert found["uncertainty"]["confidence_interval"]["lower"] < 0.8
+    details = record["detailed_evaluation_results"]
+    assert details["checksum"] == hashlib.sha256(lines).hexdigest() and details["total_rows"] == 60
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert {row["evaluation_result_id"] for row in rows} <= set(results)
+    assert sum(row["evaluation"]["score"] for row in rows) == 54
+    models = pytest.importorskip("every_eval_ever.eval_types", reason="needs every_eval_ever")
+    models.EvaluationLog.model_validate(record)
 
 
 def test_a_second_run_and_report_change_no_byte(tmp_path: Path, suite: Path, careful: Path) -> None:

@@ -11,6 +11,7 @@ from harness.record.run import ResultsFolder
 # Adding an export of results is one file and one line here, or MODULE:ATTRIBUTE: a function of the results folder
 # that gives {file name: text}. Named as text, so that listing them loads nothing.
 EXPORTS: Mapping[str, str] = {
+    "every_eval_ever": "harness.report.exports.every_eval_ever:files",
     "lm_eval": "harness.report.exports.lm_eval_results:files",
     "model_card": "harness.report.exports.model_card:files",
 }
