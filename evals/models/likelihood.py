@@ -24,7 +24,8 @@ def response_log_probs(
     """log P(response | prompt) at each temperature, [responses][temperatures].
 
     The text is read as a training reads it (`ResponseEncoder`): prompt in the chat template, the response, the end of
-    its turn where it finished. None for a conversation that is longer than the model's context.
+    its turn where it finished. None for a conversation that is longer than the model's context, and for an answer
+    after a thought: its likelihood is over all thoughts.
     """
     texts = ResponseEncoder(tokenizer)([r.text for r in responses], [r.finished for r in responses])
     prompts = {r.prompt: prompt_token_ids(tokenizer, r.prompt.messages) for r in responses}
@@ -32,7 +33,8 @@ def response_log_probs(
     limit = context_length(model)
     found: list[list[float | None]] = [[None] * len(temperatures) for _ in rows]
     order = sorted(
-        (i for i, (a, b) in enumerate(rows) if len(a) + len(b) <= limit), key=lambda i: sum(map(len, rows[i]))
+        (i for i, (a, b) in enumerate(rows) if len(a) + len(b) <= limit and not responses[i].thought),
+        key=lambda i: sum(map(len, rows[i])),
     )
     vocabulary = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr, index, arg-type]
     training = model.training

@@ -77,11 +77,14 @@ class EvaluationConfig(JudgingKeys):
     comparisons: bool = False  # of every two methods, in comparisons.csv; with a baseline, of each with that
     monitored_by: str | None = None  # judge of held-out looks: one of judges, string_match; null: own
     graded_samples: int = 60  # prompts whose responses are kept with the grades and rewards they get; 0: none
+    ceiling_samples: int = 0  # responses a prompt by which each training is held against its ceiling; 0: none
+    ceiling_prompts: int = 100  # of the training, and as many of the suite, that are asked for it; 0: all
     max_new_tokens: int = 40  # limit of a response
     batch_size: int = 128  # responses at once; changes speed only
 
     RANGES: ClassVar[dict[str, Range]] = {
         "graded_samples": whole(0),
+        "ceiling_samples ceiling_prompts": whole(0),
         "max_new_tokens batch_size": whole(1),
     }
 

@@ -43,7 +43,7 @@ from harness.pipeline.samples import checkpoint_samples, judgements_by, kept_sam
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import CAPABILITY
 from harness.record.reward_rows import TABLES, WORST
-from harness.record.run import WRITING
+from harness.record.run import ATTRIBUTION, WRITING
 from harness.record.samples import VERDICTS, key_of, verdict_row
 from harness.record.to_label import COLUMNS, Written, to_label
 from harness.record.to_label import FILE as TO_LABEL
@@ -73,6 +73,7 @@ class Collected:
     answers: dict[str, list[Written]] = field(
         default_factory=dict
     )  # of the last checkpoints, where people label
+    ceilings: list[dict[str, Any]] = field(default_factory=list)  # how far each training went to its ceiling
 
 
 def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Collected:
@@ -104,6 +105,11 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
         writing=_writing(outcome.completions, seed),
         answers=_answers(outcome, names, seed) if context.config.evaluation.to_label else {},
+        ceilings=[
+            {"method": names[name], **row}
+            for name, artifact in outcome.ceilings.items()
+            for row in _seeded(artifact, ATTRIBUTION, seed)
+        ],
     )
 
 
@@ -124,6 +130,8 @@ def write_results(folder: Path, parts: Sequence[Collected], labels: int = 0) -> 
     write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
     if writing := [row for seed in sorted(first) for row in first[seed].writing]:
         write_csv(folder / WRITING, writing)
+    if ceilings := [row for part in parts for row in part.ceilings]:
+        write_jsonl(folder / ATTRIBUTION, ceilings)
     if cards := _cards(parts):
         write_json(folder / "judges.json", cards)
     (folder / "samples").mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from evals.judges.card import JudgeCard
 from evals.suites import Suite
 from harness.keys.data import DataSource
 from harness.keys.methods import Data, Method, chosen, reward_kinds
+from harness.pipeline.attribution import attribute, is_attributed
 from harness.pipeline.completions import write_completions
 from harness.pipeline.context import Context
 from harness.pipeline.forecast import forecast
@@ -53,6 +54,9 @@ class StageOutcome:
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
     graded: Artifact | None = None  # what grader and rewards say of the samples
     completions: Artifact | None = None  # that weights are fitted on
+    ceilings: dict[str, Artifact] = field(
+        default_factory=dict
+    )  # of the trained methods, where they are asked for
 
 
 def run_stages(context: Context) -> StageOutcome:
@@ -99,6 +103,14 @@ def run_stages(context: Context) -> StageOutcome:
     suites = all_suites(context, data)
     made = StageOutcome(data, gold, ranking, models, suites, completions=completions)
     outcome = _evaluated(context, methods, made, judge)
+    if context.config.evaluation.ceiling_samples and suites:
+        by = reporters(context, data, judge)[0]
+        for method in filter(is_attributed, methods):
+            assert method.reward_model is not None
+            reward = (reward_models[method.reward_model], grader, weights.get(method.reward_model))
+            start, model = sft[method.sft], models[method.name]
+            found = attribute(context, method, data, start, model, reward, suites[0], by)
+            outcome.ceilings[method.name] = found
     if context.config.evaluation.graded_samples:
         rows = {
             m.name: checkpoint_samples(suites, outcome.responses, outcome.judged, m.name) for m in methods

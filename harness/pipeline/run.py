@@ -295,6 +295,8 @@ def _content(config: RunConfig) -> dict[str, object]:
         del values["writer"]["chat_template"]
     if config.evaluation.monitored_by is None:
         del values["evaluation"]["monitored_by"]
+    if not config.evaluation.ceiling_samples:
+        del values["evaluation"]["ceiling_samples"], values["evaluation"]["ceiling_prompts"]
     return {key: value for key, value in values.items() if key not in NOT_CONTENT}
 
 

@@ -6,6 +6,7 @@ Only metrics.csv, or a manifest with its kind, must be there. Files (one JSON ob
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
 - grader.csv       one row a (seed, grader, proposition)
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
+- attribution.jsonl   `seed, method, part, group` and how far the training went to its ceiling
 - writing.csv      one row a (seed, response type, class) of what a chat model was asked to write, and wrote
 - samples/METHOD.jsonl, verdicts/METHOD.jsonl.gz   see `harness.record.samples`; rows of real suites have no `prompt`
 - capability/METHOD.jsonl.gz   see `harness.record.evaluation`
@@ -35,6 +36,7 @@ from harness.storage.whole_folder import check_whole
 
 JsonRow = Mapping[str, Any]
 WRITING = "writing.csv"
+ATTRIBUTION = "attribution.jsonl"  # see `harness.pipeline.attribution`
 SPENDING = "spending"  # of the manifest: what was asked of servers, by the group of their keys
 
 

@@ -16,6 +16,7 @@ from harness.keys.shared import file_name
 from harness.record.evaluation import MEASURED, Evaluation
 from harness.record.run import SPENDING, JsonRow, ResultsFolder
 from harness.record.samples import in_turn
+from harness.report.attribution import attribution_section
 from harness.report.claims import ABSENT, Claims, claim_summary, claim_table, in_brief
 from harness.report.document import (
     Cards,
@@ -180,6 +181,8 @@ def _sections(
     ranked = tuple(_ranking(folder, placed(figures, "ranking", "rules")))
     title = "Does the reward rank completions rightly?"
     yield Section("ranking", "Ranking error", title, ranked, "Ranking error, percent")
+    if (ceiling := attribution_section(folder)) is not None:
+        yield ceiling
     absent = () if folder.training else (_absent("training.jsonl"),)
     yield Section("training", "Training", "Training", (*absent, *placed(figures, "training")))
     capability = capability_table(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 from ceiling_world import write_samples
 from gate_world import edited_rules, read_json, write_description
-from tiny_runs import rbrbench
+from tiny_runs import Checkout, rbrbench
 
+from harness.storage.digest import file_digest
 from harness.storage.provenance import ROOT
-from harness.subjects.sample_set import read_samples
+from harness.subjects.sample_set import SAMPLE_SETS, find_samples, read_samples
 
 ASKED = ("reward=reward.yaml", "on=samples.jsonl", "beta=1", "draws=200")
 
@@ -176,3 +178,30 @@ def test_the_gate_calls_a_lower_ceiling_worse(world: Path) -> None:
     )
     assert rbrbench("regress", *same, *asked, "name=same", cwd=world).returncode == 0
     assert rbrbench("regress", *same, "ceiling=gone", "beta=1", cwd=world).returncode == 2
+
+
+def test_the_packaged_samples_are_what_their_manifest_says() -> None:
+    """A set that changes under its name: every ceiling by it meant something else."""
+    folder = SAMPLE_SETS / "sandbox"
+    manifest = read_json(folder / "manifest.json")
+    assert {name: file_digest(folder / name) for name in manifest["digests"]} == manifest["digests"]
+    samples = read_samples(find_samples("sandbox"))
+    assert samples.name == manifest["set"] and samples.index.shape == (
+        manifest["prompts"],
+        manifest["samples"],
+    )
+
+
+@pytest.mark.slow
+def test_the_page_s_example_runs(tmp_path: Path) -> None:
+    """An example that ended in an error, or in another exit code than a reader expects."""
+    (tmp_path / "work").mkdir()
+    checkout = Checkout(tmp_path / "work")
+    page = (ROOT / "docs" / "ceiling.md").read_text(encoding="utf-8")
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)).splitlines()
+    assert sum(line.startswith("rbrbench ceiling") for line in lines) == 2
+    for line in lines:
+        done = checkout.line(line)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    edited = read_json(checkout.folder / "results" / "edited" / "ceiling.json")
+    assert edited["comparison"]["equal_beta"] and edited["left_out"]["candidate"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evals.statistics import wilson
 from trainers.reward.ceiling import (
     F1,
     KL,
@@ -20,6 +21,7 @@ from trainers.reward.ceiling import (
     SampleTable,
     TellingLimits,
     Tilted,
+    _wilson,
     as_learned,
     beta_of_kl,
     difference,
@@ -131,3 +133,9 @@ def test_topics_widen_the_limits() -> None:
         )
         widths.append(found.stderr)
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize(("hits", "size"), [(0, 12), (3, 12), (12, 12), (81, 263)])
+def test_the_short_form_of_wilson_is_wilson(hits: int, size: int) -> None:
+    """Two formulas of one interval."""
+    assert _wilson(hits / size, size, 0.95) == pytest.approx(wilson(hits, size, 0.95))

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy
+import scipy.special
 
-from evals.statistics import harmonic_mean, resample_counts, wilson
+from evals.statistics import harmonic_mean, resample_counts
 from evals.statistics.tilted import (
     best_of,
     effective_size,
@@ -37,6 +37,7 @@ MOST_CORRECTED, CARRIED = 1.25, 1 / 3
 FEW_HITS = (
     15.0  # prompts on the rarer side of a share, below which Wilson's limits hold and normal ones do not
 )
+FEW_PROMPTS = 3.0  # as many prompts' worth on the rarer side tell no more than that many prompts do
 SAME = 1e-12  # a spread that is rounding
 
 
@@ -235,10 +236,13 @@ def _statistic(tilted: Tilted, measure: str) -> _Statistic:
     corrected, uncorrected = tilted.values(measure), tilted.plain(measure)
     known = np.isfinite(corrected)
 
+    filled = {
+        plain: np.stack([np.where(known, values, 0.0), known.astype(float)], axis=1)
+        for plain, values in ((False, corrected), (True, uncorrected))
+    }
+
     def mean(counts: np.ndarray, plain: bool) -> np.ndarray:
-        total = counts[:, known].sum(axis=1)
-        values = (uncorrected if plain else corrected)[known]
-        summed = counts[:, known] @ values
+        summed, total = (counts @ filled[plain]).T
         return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
 
     return _Statistic(mean, int(known.sum()))
@@ -277,12 +281,25 @@ def _limits(value: float, stderr: float, prompts: int, level: float, share: bool
     if (
         value in (0.0, 1.0) or variance <= SAME**2
     ):  # nothing varies, or the corrected mean lies beyond the edge
-        low, high = wilson(value * prompts, prompts, level)
+        low, high = _wilson(value, prompts, level)
         return min(low, max(0.0, value - reach)), max(high, min(1.0, value + reach))
     size = value * (1 - value) / variance
+    if prompts * min(value, 1 - value) < FEW_PROMPTS:  # what varies so little was hardly met
+        size = min(size, float(prompts))
     if size * min(value, 1 - value) < FEW_HITS:
-        return wilson(value * size, size, level)
+        return _wilson(value, size, level)
     return max(0.0, value - reach), min(1.0, value + reach)
+
+
+def _wilson(value: float, size: float, level: float) -> tuple[float, float]:
+    """As `evals.statistics.wilson`, of an effective size, without the seconds that statsmodels takes to load."""
+    z = float(scipy.special.ndtri((1 + level) / 2))
+    centre, spread = (
+        value + z**2 / (2 * size),
+        z * math.hypot(math.sqrt(value * (1 - value) / size), z / (2 * size)),
+    )
+    low, high = ((centre + side * spread) / (1 + z**2 / size) for side in (-1, 1))
+    return (0.0 if value == 0 else max(0.0, low)), (1.0 if value == 1 else min(1.0, high))
 
 
 def beta_of_kl(table: SampleTable, rewards: np.ndarray, kl: float, steps: int = 40) -> float:
