@@ -32,6 +32,7 @@ from harness.keys.methods import Method, chosen
 from harness.keys.run import OWN_JUDGES
 from harness.pipeline.completions import writing_rows
 from harness.pipeline.context import Context
+from harness.pipeline.gold import BY_TYPE
 from harness.pipeline.judging import (
     capability_tasks,
     stored_judgements,
@@ -43,7 +44,7 @@ from harness.pipeline.samples import checkpoint_samples, judgements_by, kept_sam
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import CAPABILITY
 from harness.record.reward_rows import TABLES, WORST
-from harness.record.run import ATTRIBUTION, WRITING
+from harness.record.run import ATTRIBUTION, GRADER_BY_TYPE, WRITING
 from harness.record.samples import VERDICTS, key_of, verdict_row
 from harness.record.to_label import COLUMNS, Written, to_label
 from harness.record.to_label import FILE as TO_LABEL
@@ -69,6 +70,7 @@ class Collected:
     notes: list[str] = field(default_factory=list)  # of responses that are missing
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
     items: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of capability tasks, by method
+    by_type: list[dict[str, Any]] = field(default_factory=list)  # `calibration` by response type
     writing: list[dict[str, Any]] = field(default_factory=list)  # what a writer was asked for, and gave
     answers: dict[str, list[Written]] = field(
         default_factory=dict
@@ -94,6 +96,7 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         training=list(_training(outcome, methods, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
         calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
+        by_type=[row for name, artifact in outcome.gold.items() for row in _by_type(artifact, name, seed)],
         samples={names[name]: _samples(rows[name], name, seed, said) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed, variant) for label, artifact in context.done],
         world=summary_of(outcome.data),
@@ -128,6 +131,8 @@ def write_results(folder: Path, parts: Sequence[Collected], labels: int = 0) -> 
     write_jsonl(folder / WORST, (row for seed in sorted(first) for row in first[seed].diagnosis[WORST]))
     write_jsonl(folder / "stages.jsonl", (row for part in parts for row in part.stages))
     write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
+    if typed := [row for part in parts for row in part.by_type]:
+        write_csv(folder / GRADER_BY_TYPE, typed)
     if writing := [row for seed in sorted(first) for row in first[seed].writing]:
         write_csv(folder / WRITING, writing)
     if ceilings := [row for part in parts for row in part.ceilings]:
@@ -268,6 +273,10 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
 
 def _calibration(artifact: Artifact, seed: int) -> list[dict[str, Any]]:
     return [{"seed": seed, **row} for row in _csv_rows(artifact.path / "calibration.csv")]
+
+
+def _by_type(artifact: Artifact, grader: str, seed: int) -> list[dict[str, Any]]:
+    return [{"seed": seed, "grader": grader, **row} for row in _csv_rows(artifact.path / BY_TYPE)]
 
 
 def _answers(outcome: StageOutcome, names: Mapping[str, str], seed: int) -> dict[str, list[Written]]:

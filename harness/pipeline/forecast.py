@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
@@ -18,12 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.models.load import load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate
 from evals.suites import Suite
-from evals.values.conversation import Prompt
+from evals.values.conversation import Message, Prompt
 from harness.keys.methods import Data, Method, chosen, reward_kinds
 from harness.keys.run import RunConfig
+from harness.keys.writer import MODEL
 from harness.pipeline.context import Context
 from harness.pipeline.judging import all_suites
 from harness.pipeline.language_models import comparisons_for, demonstrations_for
+from harness.pipeline.writer import orders_for
 from harness.runtime.console import duration
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, SAFETY, WorldFolder
@@ -81,6 +83,7 @@ class Amounts:
     comparisons: dict[Data, tuple[int, float]]  # tokens of one of the two conversations
     prompts: dict[str, tuple[int, float]]  # by HELPFUL and SAFETY
     asked: tuple[int, float]  # of all suites
+    orders: tuple[int, float] = (0, 0.0)  # requests for completions, where the run's own model writes them
 
 
 def work_of(config: RunConfig, amounts: Amounts, methods: Sequence[Method]) -> dict[str, Load]:
@@ -117,6 +120,11 @@ def _fine_tuning(config: RunConfig, amounts: Amounts, kind: Data) -> Load:
 
 
 def _completions(config: RunConfig, amounts: Amounts) -> Load:
+    """Those that the run's own model samples, or writes to order, each once; none where the data bring them."""
+    if config.data.completions:
+        return Load()
+    if config.writer.kind is not None:
+        return _answers(*amounts.orders, config.writer.max_new_tokens)
     n, tokens = amounts.prompts.get(SAFETY, (0, 0.0))
     return _answers(
         min(n, config.writer.prompts) * config.writer.samples, tokens, config.writer.max_new_tokens
@@ -144,6 +152,7 @@ def forecast(context: Context, data: Artifact, base: Artifact) -> str:
     model, tokenizer = load_causal_lm(base.path, config.model.precision.dtype), load_tokenizer(base.path)
     suites = all_suites(context, data)
     amounts = amounts_of(data, tokenizer, suites, chosen(config.methods))
+    amounts = replace(amounts, orders=_orders(context, data, tokenizer))
     speed = measured(model, min(config.ppo.batch_size, config.evaluation.batch_size))
     shape, keys = model.config.get_text_config(), config.model
     learning = learning_share(
@@ -159,13 +168,25 @@ def forecast(context: Context, data: Artifact, base: Artifact) -> str:
     )
 
 
+def _orders(context: Context, data: Artifact, tokenizer: PreTrainedTokenizerBase) -> tuple[int, float]:
+    """(requests, mean tokens of one) of the completions that the run's own model writes."""
+    keys = context.config.writer
+    if keys.kind != MODEL or keys.path is not None:
+        return 0, 0.0
+    prompts = [p for p in _prompts(data, SAFETY) if p.response_type in context.rulebook.response_types]
+    orders = orders_for(context, prompts[: keys.prompts])
+    asked = [[Message("user", order.request)] for order in orders[:COUNTED]]
+    return len(orders), fmean(len(prompt_token_ids(tokenizer, turns)) for turns in asked) if asked else 0.0
+
+
 def _memory(
     config: RunConfig, model: PreTrainedModel, data: Artifact, tokenizer: PreTrainedTokenizerBase
 ) -> str:
     policy = add_adapter(model, config.model.lora_rank, config.seed, config.model.lora_layers)
     prompts = _prompts(data, SAFETY)[:COUNTED] + _prompts(data, HELPFUL)[:COUNTED]
     ids = [prompt_token_ids(tokenizer, prompt.messages) for prompt in prompts] or [[0]]
-    estimate = run_memory(policy, ids, config.ppo)
+    has_critic = recipe_of(config.algorithm, config).has_critic
+    estimate = run_memory(policy, ids, config.ppo, has_critic)
     return f"{config.algorithm.value} {estimate.total / GIB:.1f} GiB"
 
 

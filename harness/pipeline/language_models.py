@@ -93,19 +93,20 @@ def adapters_of(model: ModelConfig) -> dict[str, int]:
 def fine_tune(
     context: Context, data: Artifact, base: Artifact, kind: Data, completions: Artifact | None
 ) -> Artifact:
-    """SFT on the helpful demonstrations and, by kind, the annotators' or the synthetic ideal ones.
+    """SFT on the helpful demonstrations and, by kind, the annotators' or the synthetic ones of the best class.
 
     Where the data have none of these it is the base model.
     """
     config = context.config
-    if not demonstrations_for(data, kind, completions):
+    best = context.rulebook.class_order[0]
+    if not demonstrations_for(data, kind, completions, best):
         return base
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.progress import steps_of
         from trainers.supervised.sft import sft
 
-        demonstrations = demonstrations_for(data, kind, completions)
+        demonstrations = demonstrations_for(data, kind, completions, best)
         model = load_causal_lm(base.path, config.model.precision.dtype)
         with context.console.stage(
             f"sft: {kind.value}", total=steps_of(config.sft, len(demonstrations))
@@ -135,14 +136,17 @@ def fine_tune(
     )
 
 
-def demonstrations_for(data: Artifact, kind: Data, completions: Artifact | None) -> list[Demonstration]:
+def demonstrations_for(
+    data: Artifact, kind: Data, completions: Artifact | None, best: str = "ideal"
+) -> list[Demonstration]:
+    """`best` is the rulebook's first class, whose completions are the rules' demonstrations."""
     folder = WorldFolder(data.path)
     rows = folder.demonstrations(HELPFUL) if folder.has("sft_helpful") else []
     if kind is Data.HUMAN:
         return rows + folder.demonstrations(HUMAN)
     if kind is Data.RBR and completions is not None:
         synthetic = WorldFolder(completions.path).labelled(SYNTHETIC)
-        ideal = [row.response for row in synthetic if row.completion_class == "ideal"]
+        ideal = [row.response for row in synthetic if row.completion_class == best]
         return rows + [Demonstration(r.prompt, r.text) for r in ideal]
     return rows
 

@@ -164,8 +164,9 @@ def memory_line(training: Training, policy: PreTrainedModel) -> str:
     tokenizer, prompts = training.tokenizer(), training.prompts()
     ids = prompt_set(prompts, tokenizer, (policy,), training.settings).ids
     device = torch.cuda.get_device_properties(torch.cuda.current_device())
-    estimate = run_memory(policy, ids, training.settings)
-    algorithm = training.context.config.algorithm.value
+    config = training.context.config
+    critic, algorithm = recipe_of(config.algorithm, config).has_critic, config.algorithm.value
+    estimate = run_memory(policy, ids, training.settings, critic)
     return f"{algorithm}: {training.method.name}: estimated to need {estimate} of {device.total_memory / GIB:.0f} GiB"
 
 

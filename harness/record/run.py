@@ -5,6 +5,7 @@ Only metrics.csv, or a manifest with its kind, must be there. Files (one JSON ob
 - training.jsonl   `method, seed, update` and the numbers of each update
 - rewards.jsonl    `seed, prompt_id, response_type, completion_class, rm, rbr, rm+rbr` of held-out responses
 - grader.csv       one row a (seed, grader, proposition)
+- grader_by_type.csv   the same by response type, as far as its classes use the proposition
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
 - attribution.jsonl   `seed, method, part, group` and how far the training went to its ceiling
 - writing.csv      one row a (seed, response type, class) of what a chat model was asked to write, and wrote
@@ -35,6 +36,7 @@ from harness.storage.disk import write_whole
 from harness.storage.whole_folder import check_whole
 
 JsonRow = Mapping[str, Any]
+GRADER_BY_TYPE = "grader_by_type.csv"
 WRITING = "writing.csv"
 ATTRIBUTION = "attribution.jsonl"  # see `harness.pipeline.attribution`
 SPENDING = "spending"  # of the manifest: what was asked of servers, by the group of their keys

@@ -45,6 +45,7 @@ from harness.report.tables import (
     by_response_type,
     capability_table,
     grader_tables,
+    grader_type_tables,
     in_short,
     main_tables,
     ranking_table,
@@ -171,7 +172,8 @@ def _sections(
         yield comparison_section(folder, rows, Where.PAGE)
     if judged := _carded(folder):
         yield judge_section(judged)
-    tables = [replace(table, where=Where.PAGE) for table in grader_tables(folder.grader)]
+    measured = *grader_tables(folder.grader), *grader_type_tables(folder)
+    tables = [replace(table, where=Where.PAGE) for table in measured]
     graded: tuple[Part, ...] = (Text(GRADED), *tables) if tables else (_absent("grader.csv"),)
     yield Section("grader", "Grader", "How far the grader and the judge can be trusted", graded)
     if (written := writing_table(folder)) is not None:

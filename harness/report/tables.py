@@ -21,7 +21,7 @@ from harness.findings.wording import (
     percent,
     plain,
 )
-from harness.record.run import WRITING, GraderRow, JsonRow, ResultsFolder, number
+from harness.record.run import GRADER_BY_TYPE, WRITING, GraderRow, JsonRow, ResultsFolder, number
 from harness.report.document import NOTHING, Cell, Table, TableRow, Where
 from harness.report.plots.ranking_error import ranking_errors
 
@@ -200,6 +200,29 @@ def _grader_line(name: str, rows: Sequence[GraderRow]) -> TableRow:
     counts = [sum(row.n for row in rows), sum(row.n_positive for row in rows)]
     values = [f"{count:,}".replace(",", " ") for count in counts] + [percent(mean) for mean in means]
     return TableRow(plain(name), tuple(Cell(value) for value in values))
+
+
+TYPE_NUMBERS = ("n", "n_positive", "balanced_accuracy")
+
+
+def grader_type_tables(folder: ResultsFolder) -> list[Table]:
+    """One table a grader: each response type's propositions, counts over all seeds and means over them in percent."""
+    rows = folder.table(GRADER_BY_TYPE, TYPE_NUMBERS, ("grader", "response_type", "proposition"))
+    groups: dict[str, dict[str, list[JsonRow]]] = {}
+    for row in rows:
+        name = f"{plain(str(row['response_type']))}: {plain(str(row['proposition']))}"
+        groups.setdefault(str(row["grader"]), {}).setdefault(name, []).append(row)
+    columns = ("gold labels", "of them true", "balanced accuracy")
+    return [
+        Table(f"{plain(grader)}, by response type", columns, tuple(map(_type_line, of, of.values())))
+        for grader, of in groups.items()
+    ]
+
+
+def _type_line(name: str, rows: Sequence[JsonRow]) -> TableRow:
+    counts = [f"{sum(number(row, column) for row in rows):.0f}" for column in TYPE_NUMBERS[:2]]
+    mean = percent(finite_mean([number(row, "balanced_accuracy") for row in rows]))
+    return TableRow(name, tuple(Cell(value) for value in (*counts, mean)))
 
 
 WRITING_NUMBERS = ("completions", "got", "declined", "another_class", "ungraded", "no_answer", "requests")

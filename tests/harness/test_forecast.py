@@ -74,6 +74,20 @@ def test_the_stages_are_counted_as_they_work(tmp_path: Path) -> None:
     assert work["completions"] == Load(passed=30 * 2 * 40, written=30 * 2 * 8)
 
 
+def test_completions_are_counted_where_the_runs_own_model_writes_them(tmp_path: Path) -> None:
+    """Completions that the data bring, or that another model writes, were hours of the forecast."""
+    own = [*own_world(tmp_path), *GRADER]
+    amounts = Amounts({}, {}, {SAFETY: (30, 40.0)}, asked=(0, 0.0), orders=(12, 90.0))
+
+    def written(*more: str) -> Load:
+        return work_of(compose_run([*own, *more]), amounts, chosen(["rbr_ppo"]))["completions"]
+
+    assert written("writer.kind=language_model") == Load(passed=12 * 90, written=12 * 8)
+    completions = [o for o in own if not o.startswith("writer.")]
+    brought = compose_run([*completions, "data.completions=[labels.jsonl]"])
+    assert work_of(brought, amounts, chosen(["rbr_ppo"]))["completions"] == Load()
+
+
 def test_it_is_said_once_and_only_where_something_is_computed(tmp_path: Path) -> None:
     """A second run of the same command computes nothing, and has nothing to foretell."""
     config = compose_run([*own_world(tmp_path), *GRADER])

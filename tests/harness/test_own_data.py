@@ -427,3 +427,36 @@ def test_a_padding_token_of_its_own_is_found(tmp_path: Path) -> None:
     bare = make_tokenizer(["a", "b"], special={"eos_token": "<eos>"}, unk_token="<eos>")
     assert give_padding(bare, len(bare) + 4).startswith("the model has no PAD token")
     assert bare.pad_token == PAD and bare.pad_token_id == len(bare) - 1
+
+
+U, A, S = ({"role": role, "content": role} for role in ("user", "assistant", "system"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "said"),
+    [
+        (Prompt, {"prompt": [U, U]}, r"'prompt': has two turns of the user in a row; join them"),
+        (Prompt, {"prompt": [U, A]}, r"'prompt': ends with the assistant's turn; end it with the user's"),
+        (Prompt, {"prompt": [A, U]}, r"'prompt': begins with the assistant's turn"),
+        (Prompt, {"prompt": [U, A, S, U]}, r"'prompt': has a system turn that is not the first"),
+        (Prompt, {"prompt": [U, {**A, "content": " "}, U]}, r"'prompt': is empty"),
+        (Demonstration, {"messages": [U, A, A]}, r"'messages': has two turns of the assistant in a row"),
+        (Comparison, {"prompt": [U, U], "chosen": "a", "rejected": "b"}, r"two turns of the user"),
+    ],
+)
+def test_an_order_that_no_template_takes_is_refused(
+    tmp_path: Path, kind: type, row: dict[str, object], said: str
+) -> None:
+    """A template refused the row after hours, or a model was asked what it had answered itself."""
+    path = written(tmp_path / "turns.jsonl", [row])
+    with pytest.raises(InputError, match=rf"turns.jsonl:1: field .*{said}"):
+        read(Source(str(path)), kind)
+    items, left_out = read(Source(str(path), skip_bad=True), kind)
+    assert items == [] and left_out.total() == 1
+
+
+def test_whole_conversations_are_prompts_without_their_last_reply(tmp_path: Path) -> None:
+    """What a model is to answer is asked; a conversation in `messages` may end with the answer of another."""
+    path = written(tmp_path / "whole.jsonl", [{"messages": [S, U, A, U, A]}])
+    (prompt,), _ = read(Source(str(path)), Prompt)
+    assert [message.role for message in prompt.messages] == ["system", "user", "assistant", "user"]

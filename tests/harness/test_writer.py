@@ -123,6 +123,8 @@ def test_each_class_is_asked_for_again_and_labelled_by_what_it_is(tmp_path: Path
         ideal = {d.text for d in demonstrations_for(data, Data.RBR, completions)}
         mine = [r for r in WorldFolder(completions.path).labelled(SYNTHETIC) if r.completion_class == "ideal"]
         assert ideal == {row.response.text for row in mine} and ideal
+        worst = {d.text for d in demonstrations_for(data, Data.RBR, completions, "disallowed_completion")}
+        assert worst and worst.isdisjoint(ideal)  # the best class is the rulebook's, whatever its name
         asked = Counter(server.asked)
         again = [o for o in overrides if o != "writer.again=2"] + ["writer.again=3", "seed=0"]
         until_completions(again)

@@ -1,4 +1,8 @@
-"""Eight families of language models at width 32: architecture, special tokens and chat template; random weights."""
+"""Eight families of language models at width 32: architecture, special tokens and chat template; random weights.
+
+The templates are the published ones less their tools: to the letter those of Llama 3, Gemma 2, Phi-3-mini and SmolLM2,
+by what they write those of Mistral 7B Instruct v0.3, Qwen2.5 and Qwen3.
+"""
 
 from __future__ import annotations
 

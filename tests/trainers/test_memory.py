@@ -46,6 +46,14 @@ def test_a_run_is_estimated_from_its_policy() -> None:
     assert str(expected).startswith("0.0 GiB (trained 0.0, frozen")
 
 
+def test_an_algorithm_without_a_critic_has_none_in_memory() -> None:
+    """GRPO was told to need half as much again as it takes."""
+    settings = PPOConfig(updates=1, batch_size=8, micro_batch_size=2, max_new_tokens=5)
+    with_one, without = (run_memory(llama(), [[1] * 7], settings, critic) for critic in (True, False))
+    assert with_one.trained == 2 * without.trained
+    assert (with_one.frozen, with_one.activations) == (without.frozen, without.activations)
+
+
 def test_qwen_has_its_published_size() -> None:
     assert abs(QWEN_1_5B.parameters / 1.54e9 - 1) < 0.01
 

@@ -100,8 +100,10 @@ def ppo_memory(
     shared_trunk: bool = False,
     gradient_checkpointing: bool = False,
     offload: bool = False,
+    critic: bool = True,
 ) -> MemoryEstimate:
-    """One process of PPO with a critic, a reference, a reward model and a grader of the same architecture.
+    """One process of PPO with its critic, or of an algorithm without one, beside a reference, a reward model and a
+    grader of the same architecture.
 
     `trained_share` is the share of weights that is trained: 1, or an adapter's, whose reference is the
     policy itself. `batch_size` is that of all `processes`, which split what `zero_stage` says. About 34
@@ -112,7 +114,7 @@ def ppo_memory(
     """
     n, tokens = model.parameters, prompt_tokens + response_tokens
     state = 8 + (0 if bytes_per_value == 4 and zero_stage in (0, 3) else 4)
-    trunks = 1 if shared_trunk else 2
+    trunks = 2 if critic and not shared_trunk else 1
     split = {stage: processes if zero_stage >= stage else 1 for stage in (1, 2, 3)}
     one_trained = bytes_per_value * n / split[3] + (4 / split[2] + state / split[1]) * n * trained_share
     whole = 34 * micro_batch_size * tokens * model.width // 2 * bytes_per_value
@@ -130,9 +132,9 @@ def ppo_memory(
 
 
 def run_memory(
-    policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig
+    policy: PreTrainedModel, prompts: Sequence[Sequence[int]], config: PPOConfig, critic: bool = True
 ) -> MemoryEstimate:
-    """What PPO of `policy` on the token ids of `prompts` needs of the one device that it runs on."""
+    """What training `policy` on the token ids of `prompts` needs of its one device; `critic`: beside a critic."""
     weights = sum(p.numel() for p in policy.parameters())
     return ppo_memory(
         Architecture.of(policy.config),
@@ -145,6 +147,7 @@ def run_memory(
         shared_trunk=config.shared_trunk,
         gradient_checkpointing=config.gradient_checkpointing,
         offload=config.offload,
+        critic=critic,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from evals.values.conversation import (
@@ -52,6 +53,11 @@ class RowReader:
         if messages is None:
             raise self._lacks(row, "prompt")
         if messages[-1].role == "assistant":
+            if isinstance(row.values.get(self._column("prompt")), list):  # a transcript ends so
+                fix = (
+                    "end it with the user's turn, or name the column messages, whose last reply is not asked"
+                )
+                raise row.error(self._column("prompt"), "ends with the assistant's turn", fix)
             messages = messages[:-1]
         return self._prompt(row, messages)
 
@@ -119,6 +125,7 @@ class RowReader:
         messages = row.messages(given)
         if unknown := next((m.role for m in messages if m.role not in ROLES), None):
             raise row.error(given, f"has a turn of {unknown[:40]!r}", f"use the roles {', '.join(ROLES)}")
+        _check_order(row, given, messages)
         return messages
 
     def _need(self, row: Row, name: str) -> tuple[Message, ...]:
@@ -154,6 +161,9 @@ class RowReader:
             raise row.error(column, "does not end with the user's turn", "end it with the user's turn")
         for message in messages:
             self._filled(row, column, message.content)
+        if next(message.role for message in messages if message.role != "system") != "user":
+            fix = "begin it with the user's turn, or say skip_bad: true"
+            raise row.error(column, "begins with the assistant's turn", fix)
         system = self.source.system
         if system is not None and messages[0].role != "system":
             messages = (Message("system", system), *messages)
@@ -211,6 +221,17 @@ class RowReader:
         if votes["1"] == votes["2"]:
             raise NotTaken("annotators do not agree on one")
         return self._need(row, "prompt"), *(pair if votes["1"] > votes["2"] else pair[::-1])
+
+
+def _check_order(row: Row, column: str, messages: Sequence[Message]) -> None:
+    """Raises InputError for turns in an order that a model's template may refuse, or that say nothing of a reply."""
+    for before, after in pairwise(messages):
+        if after.role == "system":
+            fix = "put it at the head of the conversation, or say skip_bad: true"
+            raise row.error(column, "has a system turn that is not the first", fix)
+        if before.role == after.role:
+            fix = "join them, remove the row, or say skip_bad: true"
+            raise row.error(column, f"has two turns of the {after.role} in a row", fix)
 
 
 READ: Mapping[type, str] = {
