@@ -50,6 +50,9 @@ JUDGES: Mapping[str, str] = {
     "strongreject": "evals.judges.strongreject:build",
     "llama_guard": "evals.judges.llama_guard:build",
     "harmbench": "evals.judges.harmbench_classifier:build",
+    "wildguard": "evals.judges.wildguard:build",
+    "qwen3guard": "evals.judges.qwen3guard:build",
+    "prompt": "evals.judges.own_prompt:build",
 }
 
 
