@@ -15,7 +15,7 @@ from harness.keys.shared import Bootstrap, Clusters, Recorded, Seed, TypesAsked,
 class CeilingConfig(Recorded, Bootstrap, Clusters, Seed, UnscoredLimit, TypesAsked):
     reward: str = ""  # .yaml or .json description, .jsonl recorded, or results/NAME[:METHOD:SEED]
     candidate: str | None = None  # another reward, compared with it: the same kinds
-    on: str = "sandbox"  # samples: what `rbrbench samples` wrote, or the name of a set in conf/ceiling
+    on: str = "sandbox"  # samples: what `rbrbench samples` wrote, or the name of a set in conf/sample_sets
     judge: str = ""  # whose verdicts count; empty: the first that the samples name
     beta: float | None = None  # price of a nat of KL (ppo.kl_coef); null: the run's, else the samples'
     betas: list[float] = field(default_factory=list)  # the grid; empty: from an eighth of beta to 32 times it

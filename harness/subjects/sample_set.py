@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from harness.keys.compose import CONF
 from harness.storage.digest import file_digest
 from harness.storage.whole_folder import check_file
 
-SAMPLE_SETS = CONF / "ceiling"
+SAMPLE_SETS = CONF / "sample_sets"
 SAMPLES, SET_MANIFEST = "samples.jsonl.gz", "manifest.json"
 VERDICTS = ("disallowed", "refused", "ideal_style")
 
@@ -59,18 +60,23 @@ class SampleSet:
 
     @property
     def response_types(self) -> list[ResponseType]:
-        return types_in_order(map(response_type_of, self.responses))
+        return list(self._rows)
 
     def rows(self, response_type: ResponseType) -> np.ndarray:
         """Indices of the type's samples."""
-        return np.flatnonzero([response_type_of(r) is response_type for r in self.responses])
+        return self._rows.get(response_type, np.empty(0, dtype=int))
 
-    @property
+    @cached_property
+    def _rows(self) -> dict[ResponseType, np.ndarray]:
+        types = [response_type_of(response) for response in self.responses]
+        return {kind: np.flatnonzero([t is kind for t in types]) for kind in types_in_order(types)}
+
+    @cached_property
     def prompts(self) -> list[Prompt]:
         """Each once, in the order of its first sample."""
         return list({r.prompt.id: r.prompt for r in self.responses}.values())
 
-    @property
+    @cached_property
     def index(self) -> np.ndarray:
         """[prompts, samples]: the sample's place, -1 where a prompt has fewer than others."""
         places: dict[str, list[int]] = {}
@@ -98,7 +104,7 @@ class SampleSet:
 
 
 def find_samples(on: str) -> Path:
-    """The file of a set: a folder's, a file itself, or a set of conf/ceiling by name. Raises InputError for none."""
+    """The file of a set: a folder's, a file itself, or one of conf/sample_sets by name. Raises InputError for none."""
     for path in (SAMPLE_SETS / on / SAMPLES, Path(on) / SAMPLES, Path(on)):
         if on and path.is_file():
             return path
@@ -115,15 +121,15 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
     """
     check_file(path)
     rows = read_jsonl(path, _checked)
-    _check_prompts(rows, path)
-    asked = [row for row in rows if row.response_type() is not None]
-    kept = [row for row in asked if not types or row.response_type() in types]
-    given = [row for row in kept if row.values["response"] is not None]
+    _check_prompts(rows)
+    asked = [(row, prompt) for row, prompt in rows if prompt.response_type is not None]
+    kept = [(row, prompt) for row, prompt in asked if not types or prompt.response_type in types]
+    given = [(row, prompt) for row, prompt in kept if row.values["response"] is not None]
     if not given:
         raise InputError("no sample has a response type", path=path, fix="give prompts with response types")
-    chosen = judge or next(iter(given[0].values["judgements"]))
-    responses = [_response(row) for row in given]
-    ratios = [_log_ratio(row) for row in given]
+    chosen = judge or next(iter(given[0][0].values["judgements"]))
+    responses = [_response(*pair) for pair in given]
+    ratios = [_log_ratio(row) for row, _ in given]
     manifest = path.parent / SET_MANIFEST
     about = read_json_object(manifest) if path.name == SAMPLES and manifest.is_file() else {}
     return SampleSet(
@@ -132,11 +138,15 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
         file_digest(path),
         chosen,
         responses,
-        tuple(_judgement(row, r, chosen) for row, r in zip(given, responses, strict=True)),
+        tuple(
+            _judgement(row, r, chosen) for row, r in zip((row for row, _ in given), responses, strict=True)
+        ),
         np.array(ratios),
-        np.array([row.values.get("proposal") is None for row in given]),
+        np.array([row.values.get("proposal") is None for row, _ in given]),
         about,
-        Counter(str(r.values.get("reason") or "no reason") for r in kept if r.values["response"] is None),
+        Counter(
+            str(row.values.get("reason") or "no reason") for row, _ in kept if row.values["response"] is None
+        ),
         len(rows) - len(asked),
     )
 
@@ -155,8 +165,8 @@ def chosen_prompts(prompts: Sequence[Prompt], limit: int, seed: int) -> list[Pro
     return [prompt for prompt in prompts if prompt.id in kept]
 
 
-def _checked(row: Row) -> Row:
-    row.prompt()
+def _checked(row: Row) -> tuple[Row, Prompt]:
+    prompt = row.prompt()
     if "response" not in row.values:
         raise row.error("response", "is missing", "write the text, or null and its reason")
     if row.values["response"] is not None:
@@ -177,18 +187,19 @@ def _checked(row: Row) -> Row:
             raise row.error(name, f"{value!r} is no log-probability", "write nats, at most 0, or null")
     if row.values.get("proposal") is not None and row.values.get("proposal_log_prob") is None:
         raise row.error("proposal_log_prob", "is missing", "say how likely the proposals write this response")
-    return row
+    return row, prompt
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_prompts(rows: Sequence[Row], path: Path) -> None:
+def _check_prompts(rows: Sequence[tuple[Row, Prompt]]) -> None:
+    """One id, one prompt; each sample once. Raises InputError."""
     seen: dict[str, Prompt] = {}
     numbers: set[tuple[str, int]] = set()
-    for row in rows:
-        prompt, number = row.prompt(), row.get("sample", int) if "sample" in row.values else None
+    for row, prompt in rows:
+        number = row.get("sample", int) if "sample" in row.values else None
         if seen.setdefault(prompt.id, prompt) != prompt:
             raise row.error("id", f"{prompt.id!r} has two different prompts", "give each prompt its own id")
         if number is not None and (prompt.id, number) in numbers:
@@ -197,10 +208,9 @@ def _check_prompts(rows: Sequence[Row], path: Path) -> None:
             numbers.add((prompt.id, number))
 
 
-def _response(row: Row) -> Response:
-    return Response(
-        row.prompt(), row.get("response", str), row.values.get("sample", 0), row.values.get("finished", True)
-    )
+def _response(row: Row, prompt: Prompt) -> Response:
+    text, number = row.get("response", str), row.values.get("sample", 0)
+    return Response(prompt, text, number, row.values.get("finished", True))
 
 
 def _log_ratio(row: Row) -> float:

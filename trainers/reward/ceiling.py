@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -203,7 +203,17 @@ def predicted(tilted: Tilted, measure: str, draws: np.ndarray, limits: TellingLi
     """A measure of the tilted policy with its interval by bootstrap over prompts, `draws` [draws, prompts]."""
     of = tilted.table.measures.get(measure)
     share = measure == F1 or (of is not None and of.share)
-    return _predicted(_statistic(tilted, measure), draws, limits, share)
+    found = _predicted(_statistic(tilted, measure), draws, limits, share)
+    if not found.told or measure in (REWARD, KL, OBJECTIVE):
+        return found
+    return replace(found, problem=_of_parts(measure, lambda one: predicted(tilted, one, draws, limits)))
+
+
+def _of_parts(measure: str, told: Callable[[str], Predicted]) -> str:
+    """F1 is no better known than the worse known of its two shares, whose corrections may cancel in it."""
+    if measure != F1:
+        return ""
+    return next((p for name in (NOT_UNSAFE, NOT_OVERREFUSE) if (p := told(name).problem)), "")
 
 
 def difference(a: Tilted, b: Tilted, measure: str, draws: np.ndarray, limits: TellingLimits) -> Predicted:
@@ -214,7 +224,10 @@ def difference(a: Tilted, b: Tilted, measure: str, draws: np.ndarray, limits: Te
         return second.of(counts, plain) - first.of(counts, plain)
 
     both = _Statistic(change, min(first.prompts, second.prompts))
-    return _predicted(both, draws, limits, share=False)
+    found = _predicted(both, draws, limits, share=False)
+    if not found.told:
+        return found
+    return replace(found, problem=_of_parts(measure, lambda one: difference(a, b, one, draws, limits)))
 
 
 @dataclass(frozen=True)
