@@ -52,6 +52,7 @@ JUDGES: Mapping[str, str] = {
     "harmbench": "evals.judges.harmbench_classifier:build",
     "wildguard": "evals.judges.wildguard:build",
     "qwen3guard": "evals.judges.qwen3guard:build",
+    "shieldgemma": "evals.judges.shieldgemma:build",
     "prompt": "evals.judges.own_prompt:build",
 }
 
