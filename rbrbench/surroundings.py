@@ -71,6 +71,8 @@ def answer(error: BaseException) -> int:
 
     if isinstance(error, InputError | UndecidableError):
         return say(str(error), error.exit_code)
+    if isinstance(code := getattr(error, "exit_code", None), int):  # of a sweep's job, in its own words
+        return say(str(error), code)
     if isinstance(error, BrokenPipeError):  # whoever read our output, `head` say, has had enough
         _discard(sys.stdout.fileno())
         return 0

@@ -15,6 +15,7 @@ COMMANDS = (
     "run",
     "data",
     "report",
+    "compare",
     "rulebook",
     "gold",
     "fit",

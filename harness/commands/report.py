@@ -11,7 +11,8 @@ SUMMARY = "  report FOLDER     redraw page, summary and plots of any command's r
 USAGE = """\
 usage: rbrbench report results/NAME [key=value ...]
 
-Redraws the page, summary.md and plots."""
+Redraws the page, summary.md and plots. Of a sweep, also one that runs or was cut short: the comparison of what its
+jobs have made, and which are missing."""
 KEYS = "harness.keys.report:ReportConfig"
 
 
@@ -27,8 +28,21 @@ def main(arguments: Sequence[str]) -> int:
     folder, config = Path(arguments[0]), compose_command("report", ReportConfig, arguments[1:])
     for kind in config.exports:
         find_export(kind)  # before anything is written
+    for line in _missing(folder):
+        print(line)
     with own_plots(config.plots):
         print(f"Report: {redraw(folder)}")
     for path in write_exports(folder, config.exports):
         print(f"Export: {path}")
     return 0
+
+
+def _missing(folder: Path) -> list[str]:
+    """What a sweep lacks; its record is first brought up to what its jobs have made."""
+    from harness.storage.store import PLAN
+
+    if not (folder / PLAN).is_file():
+        return []
+    from harness.pipeline.sweep import join
+
+    return join(folder)

@@ -32,10 +32,12 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         application.check()  # what is mistyped is told before torch is loaded
         from harness.pipeline.run import run_application
+        from harness.pipeline.sweep import run_sweep
         from harness.runtime.console import Console
 
         console = Console()
-        return _drawn(run_application(application, console), console)
+        run = run_sweep if application.sweeps else run_application
+        return _drawn(run(application, console), console)
 
 
 def _drawn(ran: Ran, console: Console) -> int:

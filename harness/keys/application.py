@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
@@ -26,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from evals.values.errors import InputError
 from harness.keys.compose import checked, one_line, told
+from harness.runtime import ray_launcher
 
 CONFIG = "config"  # conf/config.yaml
 LAUNCHER = "hydra/launcher"
@@ -65,7 +67,8 @@ class Application(Generic[Kind]):
                 hydra.hydra_help(config_name=name, args_parser=_parser(), args=flags)
             elif flags.cfg:
                 _check_package(self._composed, flags.package)
-                hydra.show_cfg(name, self.overrides, flags.cfg, flags.package, flags.resolve)
+                with self._resolved() if flags.resolve else nullcontext():
+                    hydra.show_cfg(name, self.overrides, flags.cfg, flags.package, flags.resolve)
             elif flags.info:
                 hydra.show_info(flags.info, name, self.overrides)
             elif flags.shell_completion:
@@ -73,6 +76,19 @@ class Application(Generic[Kind]):
             else:
                 return False
         return True
+
+    @contextmanager
+    def _resolved(self) -> Iterator[None]:
+        """Hydra shows a part of the configuration without the rest, which that part may refer to."""
+        config, hydra = deepcopy(self._composed), self._hydra
+        HydraConfig.instance().set_config(config)
+        OmegaConf.set_readonly(config.hydra, None)
+        OmegaConf.resolve(config)
+        hydra.compose_config = lambda *_, **__: config  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del hydra.compose_config
 
     @cached_property
     def config(self) -> Kind:
@@ -93,6 +109,10 @@ class Application(Generic[Kind]):
             swept = parser.parse_overrides([*sweeper._parse_config(), *self._typed()])
             (combinations,) = sweeper.split_arguments(swept, None)
         return [self._job(combination) for combination in combinations]
+
+    def asked(self) -> list[Any]:
+        """What decides an adaptive sweep: what was typed, and its sweeper's own settings."""
+        return [self._typed(), OmegaConf.to_container(self._composed.hydra.sweeper, resolve=False)]
 
     def check(self) -> None:
         """Raises InputError for what is mistyped, without what a run needs beside its configuration."""
@@ -175,6 +195,7 @@ def hydra_application(kind: type[Kind], arguments: Sequence[str]) -> Iterator[Ap
     """
     flags = _flags(arguments)
     setbase("1.3")
+    ray_launcher.register()
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -297,9 +297,7 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     decoding: DecodingKeys = field(default_factory=DecodingKeys)
     capability: CapabilityKeys = field(default_factory=CapabilityKeys)
     max_unscored: float = 0.1
-    require: str | None = (
-        None  # a file of thresholds that each model must reach: exit code 1 where one is missed
-    )
+    require: str | None = None  # a file of thresholds that models must keep: docs/evaluate.md
     show_prompts: bool = True  # write the suites' prompts beside the responses; false: their ids only
 
     MEMBERS: ClassVar[dict[str, Members]] = JudgingKeys.MEMBERS | {

@@ -163,6 +163,7 @@ class RunConfig(Recorded, Seed, Threads):
     trackers: list[str] = field(default_factory=list)  # where training's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
+    objective: list[str] = field(default_factory=list)  # METHOD:METRIC[:JUDGE:SUITE], told a sweeper
 
     RENAMED: ClassVar[dict[str, str]] = {
         "ppo.max_unscored_share": "ppo.max_unscored",
@@ -174,7 +175,7 @@ class RunConfig(Recorded, Seed, Threads):
     RANGES: ClassVar[dict[str, Range]] = {"processes": whole(1, 1024), "group_size": whole(2)}
 
     def __post_init__(self) -> None:
-        chosen(self.methods)
+        self._check_objective([method.name for method in chosen(self.methods)])
         super().__post_init__()
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
@@ -183,6 +184,13 @@ class RunConfig(Recorded, Seed, Threads):
         self._check_launch()
         self._check_real_lengths()
         self._check_context()
+
+    def _check_objective(self, methods: Sequence[str]) -> None:
+        for asked in self.objective:
+            name, *rest = asked.split(":")
+            if name not in methods or not 1 <= len(rest) <= 3:
+                fix = f"write METHOD:METRIC, such as {methods[-1]}:f1, METHOD one of {', '.join(methods)}"
+                raise InputError(f"is {asked!r}", field="objective", fix=fix)
 
     def check_own_data(self) -> None:
         """Every method has the parts that it needs, and something to be judged on. Raises InputError."""

@@ -28,6 +28,7 @@ class Context:
     done: list[tuple[str, Artifact]] = field(default_factory=list)
     spender: Spender = field(init=False)
     foretell: Callable[[], str] | None = None  # a line that is said before the next stage that is computed
+    after_stage: Callable[[int], None] | None = None  # told how many stages are done, at each one's end
 
     def __post_init__(self) -> None:
         self.spender = Spender(self.config, self.console.say)
@@ -59,6 +60,8 @@ class Context:
         self.done.append((label, work.artifact))
         self.console.finished(label, work.artifact, figure(work.artifact.results))
         self.spender.tell()
+        if self.after_stage is not None:
+            self.after_stage(len(self.done))
 
     def stage(
         self,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
-from omegaconf import DictConfig
 
 from evals.models.server import SAID, WHICH, Budgeted, ServerSettings
 from evals.rules.check import require_sound
@@ -26,7 +27,6 @@ from harness.evaluate.comparing import (
     write_comparisons,
 )
 from harness.keys.application import Application
-from harness.keys.compose import checked
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import DataSource, RunConfig, fitting
 from harness.keys.typed import text_of
@@ -52,8 +52,8 @@ from harness.storage.whole_folder import replacing
 from harness.subjects.local_model import check_place
 
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
-# They say where results go, not what they are. Threads stay: they change the order of sums.
-NOT_CONTENT = ("name", "results")
+# They say where results go and what a sweeper is told, not what they are. Threads stay: they change sums.
+NOT_CONTENT = ("name", "results", "objective")
 LONGEST_VARIANT = 180  # bytes: a file is named by the method, the variant and an ending, in at most 255
 AFTERWARDS = (
     "baseline",
@@ -91,54 +91,29 @@ def run(config: RunConfig, console: Console | None = None) -> Ran:
 
 @own_threads()
 def run_application(application: Application[RunConfig], console: Console) -> Ran:
-    """The same of a command line under Hydra, or every job of its sweep by Hydra's sweeper and launcher."""
-    if not application.sweeps:
-        folder = check_jobs([config := application.config], [[]], console)
-        return application.run(lambda _: publish(folder, [config], [compute(config, "", console)]))
-    jobs = application.jobs
-    assert jobs is not None
-    combinations = [job.overrides for job in jobs]
-    configs = [job.config for job in jobs]
-    folder = check_jobs(configs, combinations, console)
-    task = JobTask(
-        dict(zip(map(_digest, configs), variants_of(combinations, application.overrides), strict=True))
-    )
-    application.sweep(task)
-    parts = [task.part(config, console) for config in configs]
-    return publish(folder, configs, parts)
+    """The same of a command line, run by Hydra."""
+    config = application.config
+    folder = check_jobs([config], [[]], console)
+    return application.run(lambda _: publish(folder, [config], [compute(config, "", console)]))
 
 
-@dataclass
-class JobTask:
-    """What Hydra calls for each job of a sweep, in this process or in another; `variants` by the job's digest."""
+def check_jobs(
+    configs: Sequence[RunConfig],
+    combinations: Sequence[Sequence[str]],
+    console: Console,
+    owner: str | None = None,
+) -> Path:
+    """The folder of the results. Raises InputError for whatever does not fit, before anything is run.
 
-    variants: dict[str, str]
-    parts: dict[str, Collected] = field(default_factory=dict)
-
-    def __call__(self, composed: DictConfig) -> None:
-        config, console = checked(RunConfig, composed), Console()
-        key = _digest(config)
-        variant = self.variants[key]
-        console.say(f"--- seed {config.seed}{f', {variant}' if variant else ''}")
-        with own_threads():
-            quiet_libraries(config.threads)
-            self.parts[key] = compute(config, variant, console)
-
-    def part(self, config: RunConfig, console: Console) -> Collected:
-        """What a job made, from the store where another process has run it."""
-        key = _digest(config)
-        return self.parts[key] if key in self.parts else compute(config, self.variants[key], console)
-
-
-def check_jobs(configs: Sequence[RunConfig], combinations: Sequence[Sequence[str]], console: Console) -> Path:
-    """The folder of the results. Raises InputError for whatever does not fit, before anything is run."""
+    `owner`: the digest of whose results these are, where it is not that of `configs`.
+    """
     for config in map(fitting, configs):
         check_capability(config)
         check_evaluation(config)
     folder = Path(configs[0].results) / configs[0].name
     check_distinct(combinations, configs)
     # Claimed when there is something to write: a run that fails leaves its name free.
-    check_results(folder, digest([_content(config) for config in configs]))
+    check_results(folder, owner or owner_of(configs))
     quiet_libraries(configs[0].threads)
     for given in {config.model.path: config for config in configs}.values():
         check_given_model(given, console)
@@ -147,15 +122,18 @@ def check_jobs(configs: Sequence[RunConfig], combinations: Sequence[Sequence[str
     return folder
 
 
-def compute(config: RunConfig, variant: str, console: Console) -> Collected:
+def compute(
+    config: RunConfig, variant: str, console: Console, after_stage: Callable[[int], None] | None = None
+) -> Collected:
     """Every stage of one configuration, finished ones from the store. Raises as the stages do."""
     store, rulebook = Store(Path(config.results) / ".store"), load_rulebook(config.rulebook_path)
-    context = Context(config, store, console, rulebook)
+    context = Context(config, store, console, rulebook, after_stage=after_stage)
     return collect(context, run_stages(context), variant)
 
 
-def _digest(config: RunConfig) -> str:
-    return digest(_content(config))
+def owner_of(configs: Sequence[RunConfig]) -> str:
+    """The digest of whose results a folder has."""
+    return digest([content_of(config) for config in configs])
 
 
 def check_rules(config: RunConfig) -> None:
@@ -178,7 +156,7 @@ def check_distinct(combinations: Sequence[Sequence[str]], configs: Sequence[RunC
     """Raises InputError where two runs of a sweep are one, by another spelling too: it would count twice."""
     found: dict[str, Sequence[str]] = {}
     for combination, config in zip(combinations, configs, strict=True):
-        content = {**_content(config), "methods": [method.name for method in chosen(config.methods)]}
+        content = {**content_of(config), "methods": [method.name for method in chosen(config.methods)]}
         key = digest(_resolved(content))
         if key in found:
             twice = sorted({o for o in [*found[key], *combination] if any(o not in c for c in combinations)})
@@ -200,86 +178,110 @@ def _resolved(value: object) -> object:
     return value
 
 
-def publish(folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected]) -> Ran:
-    """Write the tables; nothing is written again when nothing was computed since they were drawn."""
+def publish(
+    folder: Path,
+    configs: Sequence[RunConfig],
+    parts: Sequence[Collected],
+    about: Mapping[str, Any] | None = None,
+) -> Ran:
+    """Write the tables; nothing is written again when nothing was computed since they were drawn.
+
+    `about`: what the manifest says, where it is not that of all `configs`, as of a sweep that lacks some jobs.
+    """
     keys = configs[0].evaluation
     baseline = Evaluation(keys.baseline) if keys.baseline else None
     against = [[keys.baseline, keys.compare_anyway, baseline.folder.manifest]] if baseline else []
-    made_of = digest(
-        [[row["key"] for row in part.stages] for part in parts]
-        + [module_versions((), ["harness.report", "harness.pipeline.collect"])]
-        + against
-        + ([keys.to_label] if keys.to_label else [])
-    )
+    made = made_of(parts, [*against, *([keys.to_label] if keys.to_label else [])])
     stamp = folder / STAMP
-    fresh = (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made_of
+    fresh = (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made
     if not fresh:
-        _write(folder, configs, parts, baseline)
+        about = about_of(configs) if about is None else about
+        text = yaml.safe_dump(content_of(configs[0]), sort_keys=False)
+        compared = partial(_compared, configs[0], baseline) if baseline or keys.comparisons else None
+        write_record(folder, about, text, parts, keys.to_label, compared)
     if baseline is None:
-        return Ran(folder, made_of, fresh)
+        return Ran(folder, made, fresh)
     rows = read_comparisons(str(folder / COMPARISONS))
-    return Ran(folder, made_of, fresh, *gate(rows, keys.margin))
+    return Ran(folder, made, fresh, *gate(rows, keys.margin))
 
 
-def _write(
-    folder: Path, configs: Sequence[RunConfig], parts: Sequence[Collected], baseline: Evaluation | None
+def made_of(parts: Sequence[Collected], more: Sequence[object] = ()) -> str:
+    """The digest of what the tables of `parts` are made of."""
+    keys: list[object] = [[row["key"] for row in part.stages] for part in parts]
+    return digest([*keys, module_versions((), ["harness.report", "harness.pipeline.collect"]), *more])
+
+
+def write_record(
+    folder: Path,
+    about: Mapping[str, Any],
+    config: str,
+    parts: Sequence[Collected],
+    labels: int = 0,
+    compared: Callable[[Path], tuple[Compared, dict[str, float]]] | None = None,
 ) -> None:
-    claim_results(folder, digest([_content(config) for config in configs]))
+    """The tables and the manifest of what `parts` have made, in one step; `config` is the first one's, as YAML."""
+    claim_results(folder, about["config_digest"])
     with writing(folder):
         (folder / STAMP).unlink(missing_ok=True)
         with replacing(folder) as new:
-            write_results(new, parts, configs[0].evaluation.to_label)
-            text = yaml.safe_dump(_content(configs[0]), sort_keys=False)
-            (new / "config.yaml").write_text(text, encoding="utf-8")
-            _describe(new, configs, parts)
-            if baseline is not None or configs[0].evaluation.comparisons:
-                compared = _compare(new, configs[0], baseline)
-                write_comparisons(new / COMPARISONS, compared.rows)
-                _describe(new, configs, parts, compared)
+            write_results(new, parts, labels)
+            (new / "config.yaml").write_text(config, encoding="utf-8")
+            _describe(new, about, parts)
+            if compared is not None:
+                found, limits = compared(new)
+                write_comparisons(new / COMPARISONS, found.rows)
+                _describe(new, about, parts, found.notes, limits)
 
 
-def _compare(folder: Path, config: RunConfig, baseline: Evaluation | None) -> Compared:
+def _compared(
+    config: RunConfig, baseline: Evaluation | None, folder: Path
+) -> tuple[Compared, dict[str, float]]:
     """With the baseline by last checkpoints, as an evaluation of them would; else as the report ranks methods."""
     keys, equivalent = config.evaluation, config.capability.margin
     record = Evaluation(folder, every_checkpoint=baseline is None)
     if baseline is not None:
-        return compare_with_baseline(record, baseline, keys, equivalent)
-    return compare_models(record, margin=keys.margin, equivalent=equivalent)
+        found = compare_with_baseline(record, baseline, keys, equivalent)
+    else:
+        found = compare_models(record, margin=keys.margin, equivalent=equivalent)
+    said = replace(found, notes=[LAST if baseline is not None else MEAN, *found.notes])
+    return said, {"tolerance": keys.margin, "margin": equivalent}
+
+
+def about_of(configs: Sequence[RunConfig], owner: str | None = None) -> dict[str, Any]:
+    """What a manifest says of a run, or of a sweep, before anything is made."""
+    return {
+        "kind": Kind.RUN.value,
+        "name": configs[0].name,
+        "config_digest": owner or owner_of(configs),
+        "command": shlex.join(["rbrbench", *sys.argv[1:]]),
+        "commit": git_commit(),
+        "seeds": sorted({config.seed for config in configs}),
+        "methods": configs[0].methods,
+        "outside_methods": outside_rows(configs[0].methods),
+        "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
+        **({SPENDING: spent} if (spent := spending_record(configs[0])) else {}),
+    }
 
 
 def _describe(
     folder: Path,
-    configs: Sequence[RunConfig],
+    about: Mapping[str, Any],
     parts: Sequence[Collected],
-    compared: Compared | None = None,
+    notes: Sequence[str] = (),
+    limits: Mapping[str, float] | None = None,
 ) -> None:
-    keys, notes = configs[0].evaluation, [note for part in parts for note in part.notes]
-    limits: dict[str, float] = {}
-    if compared is not None:
-        notes += [LAST if keys.baseline else MEAN, *compared.notes]
-        limits = {"tolerance": keys.margin, "margin": configs[0].capability.margin}
+    told = [*parts[0].world.get("notes", []), *about.get("notes", [])]
+    told += [note for part in parts for note in part.notes]
+    world = {k: v for k, v in parts[0].world.items() if k != "notes"}
+    models = measured([model for part in parts for model in part.models])
+    all_notes = list(dict.fromkeys([*told, *notes]))
     write_json(
         folder / MANIFEST,
-        {
-            "kind": Kind.RUN.value,
-            "name": configs[0].name,
-            "config_digest": digest([_content(config) for config in configs]),
-            "command": shlex.join(["rbrbench", *sys.argv[1:]]),
-            "commit": git_commit(),
-            "seeds": sorted({config.seed for config in configs}),
-            "methods": configs[0].methods,
-            "outside_methods": outside_rows(configs[0].methods),
-            "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
-            "world": {k: v for k, v in parts[0].world.items() if k != "notes"},
-            "notes": list(dict.fromkeys([*parts[0].world.get("notes", []), *notes])),
-            **limits,
-            **({SPENDING: spent} if (spent := spending_record(configs[0])) else {}),
-            MEASURED: measured([model for part in parts for model in part.models]),
-        },
+        {**about, "world": world, "notes": all_notes, **(limits or {}), MEASURED: models},
     )
 
 
-def _content(config: RunConfig) -> dict[str, object]:
+def content_of(config: RunConfig) -> dict[str, object]:
     values = canonical(asdict(config))
     assert isinstance(values, dict)
     values["evaluation"] = {k: v for k, v in values["evaluation"].items() if k not in AFTERWARDS}

@@ -32,17 +32,20 @@ class Kind(str, Enum):
     XSTEST = "xstest"
     DATA = "data"
     CEILING = "ceiling"
+    COMPARISON = "comparison"
 
     @property
     def command(self) -> str:
-        return {"evaluation": "evaluate", "gate": "regress"}.get(self.value, self.value)
+        return {"evaluation": "evaluate", "gate": "regress", "comparison": "compare"}.get(
+            self.value, self.value
+        )
 
     @property
     def owner(self) -> str:
         return command_digest(self.command)
 
 
-OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA, Kind.CEILING)
+OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA, Kind.CEILING, Kind.COMPARISON)
 
 
 @contextmanager

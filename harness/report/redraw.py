@@ -46,6 +46,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_ceiling import write_ceiling_report
 
             return write_ceiling_report(folder)[1]
+        case Kind.COMPARISON:
+            from harness.report.of_comparison import write_comparison_report
+
+            return write_comparison_report(folder)[1]
     raise _refusal(folder)
 
 

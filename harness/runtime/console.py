@@ -7,6 +7,7 @@ drives a bar through `trainers.supervised.progress.StepProgress(advance)`.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from rich.text import Text
 from evals.values.errors import visible
 from harness.storage.store import Artifact
 
+log = logging.getLogger(__name__)
 Advance = Callable[[int], None]
 
 
@@ -46,6 +48,7 @@ class Console:
         live: draw bars; by default, when the stream is a terminal.
         interval: seconds between two plain progress lines of one stage.
         clock: seconds, rising; for tests.
+        prefix: begins each line, where several jobs write to one place.
     """
 
     def __init__(
@@ -55,12 +58,14 @@ class Console:
         live: bool | None = None,
         interval: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
+        prefix: str = "",
     ) -> None:
         terminal = (stream or sys.stderr).isatty()
         self._rich = Terminal(file=stream, stderr=stream is None)
         self._live = terminal and not self._rich.is_dumb_terminal if live is None else live
         self._interval = interval
         self._clock = clock
+        self._prefix = prefix
         self._progress: Progress | None = None
         self._depth = 0
 
@@ -93,8 +98,9 @@ class Console:
         self.say(f"{name:<28} {how:<13} {cost}  {figure}".rstrip())
 
     def say(self, text: str) -> None:
-        """One plain line: nothing in it is read as markup, wrapped or coloured."""
-        self._rich.print(Text(text), soft_wrap=True, highlight=False)
+        """One plain line: nothing in it is read as markup, wrapped or coloured. A job's log has it too."""
+        log.info("%s", text)
+        self._rich.print(Text(f"{self._prefix}{text}"), soft_wrap=True, highlight=False)
 
     def report(self, path: Path | str) -> None:
         """The last line of a run."""

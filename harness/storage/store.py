@@ -51,6 +51,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+PLAN, JOBS = "plan.json", "jobs"  # of a sweep, in a folder of results: see `harness.record.plan`
 ITSELF = "digest"  # of the manifest's other keys
 FORMAT = 1  # part of every key: raise it when an older artifact must not be read as a new one
 
@@ -305,12 +306,15 @@ def check_results(folder: Path | str, config_digest: str) -> None:
     manifest = folder / MANIFEST
     if not manifest.exists():
         with writing(folder):
-            if folder.exists() and any(
-                not p.name.startswith(".") and p.suffix != ".log" for p in folder.iterdir()
-            ):
+            if folder.exists() and any(_is_content(p) for p in folder.iterdir()):
                 raise InputError(f"other files lie here, and no {MANIFEST}", path=folder, fix=CHOOSE)
     elif _owner(manifest) != config_digest:
         raise InputError("another configuration's results lie here", path=folder, fix=CHOOSE)
+
+
+def _is_content(path: Path) -> bool:
+    """Of a folder of results; a plan of a sweep that has made nothing yet is none."""
+    return not path.name.startswith(".") and path.suffix != ".log" and path.name not in (PLAN, JOBS)
 
 
 def claim_results(folder: Path | str, config_digest: str) -> None:

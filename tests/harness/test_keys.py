@@ -29,6 +29,7 @@ from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
 from harness.keys.samples import SamplesConfig
 from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, Threads, UnscoredLimit
+from harness.keys.side_by_side import CompareConfig
 from harness.keys.xstest import XSTestConfig
 from harness.report.exports.lm_eval_export import ExportConfig
 from harness.storage.provenance import FLOORS, ROOT
@@ -45,6 +46,7 @@ COMMANDS = (
     ExportConfig,
     CeilingConfig,
     SamplesConfig,
+    CompareConfig,
 )
 
 

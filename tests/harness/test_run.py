@@ -18,7 +18,7 @@ from evals.values.errors import InputError
 from evals.values.metrics_table import read_metrics
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
-from harness.pipeline.run import _content, _describe, publish
+from harness.pipeline.run import about_of, content_of, publish
 from harness.record.evaluation import Evaluation
 from harness.record.reward_rows import TABLES, WORST
 
@@ -151,8 +151,7 @@ def test_the_command_in_the_manifest_can_be_run_again(
     """A path with a space became two arguments when the command was copied from the report."""
     given = ["run", "experiment=smoke", "rulebook=my rules.yaml", "methods=[rbr_ppo]"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/rbrbench", *given])
-    _describe(tmp_path, [compose_run(given[1:])], [collected([])])
-    command = json.loads((tmp_path / "manifest.json").read_text())["command"]
+    command = about_of([compose_run(given[1:])])["command"]
     assert shlex.split(command) == ["rbrbench", *given]
 
 
@@ -236,8 +235,8 @@ def report_of(results: Path) -> str:
 
 def test_what_a_run_counts_as_one_is_a_key() -> None:
     """A default that became a part of a run's identity: results from before it had no owner."""
-    assert "cluster" not in _content(compose_run(["experiment=smoke"]))["evaluation"]
-    asked = _content(compose_run(["experiment=smoke", "evaluation.cluster=prompt"]))
+    assert "cluster" not in content_of(compose_run(["experiment=smoke"]))["evaluation"]
+    asked = content_of(compose_run(["experiment=smoke", "evaluation.cluster=prompt"]))
     assert asked["evaluation"]["cluster"] == "prompt"
     with pytest.raises(InputError, match="evaluation.cluster"):
         compose_run(["experiment=smoke", "evaluation.cluster=word"])

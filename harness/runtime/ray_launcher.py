@@ -1,0 +1,124 @@
+"""`hydra/launcher=ray`: the jobs of a sweep on a Ray cluster, one that is there or one that is started here.
+
+Hydra's own launcher for Ray pins a cloudpickle that joblib refuses; this one takes Ray as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from evals.values.errors import InputError
+
+PLUGIN = "hydra_plugins.rbrbench"  # Hydra takes launchers of its plugins' package alone
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class RayConfig:
+    """The keys of `hydra.launcher`."""
+
+    _target_: str = "hydra_plugins.rbrbench.RayLauncher"
+    address: str | None = None  # of a cluster, auto: the one of this machine; null: one is started here
+    num_cpus: float = 1  # of each job
+    num_gpus: float = 0  # of each job, whose CUDA_VISIBLE_DEVICES Ray sets
+    memory_gb: float | None = None  # of each job
+    init: dict[str, Any] = field(default_factory=dict)  # further arguments of ray.init
+
+
+class RayLauncher(Launcher):
+    """See RayConfig for the arguments. Nodes need this package, the working folder and the folder of results."""
+
+    __module__ = PLUGIN
+
+    def __init__(
+        self, address: str | None, num_cpus: float, num_gpus: float, memory_gb: float | None, init: Any
+    ):
+        memory = {} if memory_gb is None else {"memory": int(memory_gb * 2**30)}
+        self._of_a_job = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, **memory}
+        self._init: dict[str, Any] = {"address": address, "ignore_reinit_error": True}
+        self._init |= {str(key): value for key, value in init.items()}
+        self._setup: tuple[HydraContext, TaskFunction, DictConfig] | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._setup = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Every job's return; of one that the cluster lost, a failure: the others go on."""
+        try:
+            import ray
+        except ImportError:
+            fix = "pip install 'rbrbench[ray]'"
+            raise InputError("Ray is not installed", field="hydra/launcher", fix=fix) from None
+        assert self._setup is not None
+        setup_globals()
+        _, _, config = self._setup
+        configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+        Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        ray.init(**self._init)
+        remote = ray.remote(**self._of_a_job)(_job)
+        state, place, jobs = Singleton.get_state(), os.getcwd(), []
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            log.info("\t#%s : %s", number, " ".join(filter_overrides(overrides)))
+            jobs.append(remote.remote(self._setup, list(overrides), number, state, place))
+        try:
+            return [_returned(ray, job) for job in jobs]
+        finally:
+            ray.shutdown()
+
+
+def _returned(ray: Any, job: Any) -> JobReturn:
+    try:
+        done: JobReturn = ray.get(job)
+        return done
+    except ray.exceptions.RayError as error:
+        lost = JobReturn(status=JobStatus.FAILED)
+        lost.return_value = InputError(
+            f"Ray lost a job ({error})", fix="look at Ray's logs, and give the command again"
+        )
+        return lost
+
+
+def _job(
+    setup: tuple[HydraContext, TaskFunction, DictConfig],
+    overrides: list[str],
+    number: int,
+    state: dict[Any, Any],
+    place: str,
+) -> JobReturn:
+    """One job, in a process of Ray's."""
+    context, task, config = setup
+    os.chdir(place)
+    setup_globals()
+    Singleton.set_state(state)
+    mine = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(mine):
+        mine.hydra.job.id, mine.hydra.job.num = f"{mine.hydra.job.name}_{number}", number
+    HydraConfig.instance().set_config(mine)
+    return run_job(task, mine, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+
+
+def register() -> None:
+    """Make it one of Hydra's launchers."""
+    package = PLUGIN.partition(".")[0]
+    if package not in sys.modules and find_spec(package) is None:  # no other plugin is installed
+        sys.modules.setdefault(package, ModuleType(package)).__path__ = []
+    sys.modules[PLUGIN] = sys.modules[__name__]
+    Plugins.instance().register(RayLauncher)
+    ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayConfig, provider="rbrbench")

@@ -1,0 +1,278 @@
+"""A sweep: its jobs by each launcher, its plan, what it leaves, what it says; Hydra's flags."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+from tiny_runs import Done, rbrbench, rbrbench_process
+
+from evals.values.errors import InputError, UndecidableError
+from evals.values.metrics_table import MetricRow
+from harness.keys.run import compose_run
+from harness.pipeline.sweep import JobFailed, objective_of, progress
+from harness.record.plan import DONE, FAILED, RUNNING, Plan, PlannedJob, SweepFolder, read_sweep
+from harness.runtime.own_gpu import take_gpu
+from harness.storage.provenance import ROOT
+
+SHORT = ["run", "experiment=smoke", "threads=1", "methods=[helpful_sft]", "capability.tasks=[]"]
+SHORT += ["evaluation.graded_samples=0"]
+
+
+@pytest.fixture(scope="module")
+def finished(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store of a finished smoke run, to write to."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    copytree(smoke_run / "results" / ".store", folder / "results" / ".store")
+    return folder
+
+
+def test_a_failed_job_leaves_the_others_and_the_sweep_says_what_is_missing(finished: Path) -> None:
+    """The first job that failed ended the sweep, and jobs behind it were lost."""
+    sweep = [*SHORT, "-m", "grader.anyway=false,true", "name=half", "objective=[helpful_sft:f1]"]
+    done = rbrbench(*sweep, cwd=finished)
+    results = finished / "results" / "half"
+    assert done.returncode == 3 and "1 of 2 jobs are missing; the same command computes" in done.stderr
+    plan = json.loads((results / "plan.json").read_text())
+    assert [job["variant"] for job in plan["jobs"]] == ["grader.anyway=False", "grader.anyway=True"]
+    metrics = (results / "metrics.csv").read_text()
+    assert "helpful_sft[grader.anyway=True]" in metrics and "anyway=False" not in metrics
+    told = "1 of 2 jobs of the sweep are missing here: seed 0, grader.anyway=False."
+    assert told in (results / "summary.md").read_text() + (results / "report.html").read_text()
+    drawn = rbrbench("report", "results/half", cwd=finished)
+    assert drawn.returncode == 0 and "missing: seed 0, grader.anyway=False (failed: " in drawn.stdout
+
+
+def test_a_sweep_in_a_file_of_ones_own_runs_without_a_flag(finished: Path) -> None:
+    """`hydra.mode`, `hydra.sweeper.params` and a folder of one's own were taken and ignored."""
+    own = finished / "mine" / "experiment"
+    own.mkdir(parents=True)
+    (own / "tokens.yaml").write_text(
+        "# @package _global_\ndefaults: [smoke, _self_]\nname: tokens\nmethods: [helpful_sft]\n"
+        "threads: 1\ncapability: {tasks: []}\nevaluation: {graded_samples: 0}\n"
+        "hydra:\n  mode: MULTIRUN\n  sweep: {dir: hydras}\n"
+        "  sweeper: {params: {evaluation.max_new_tokens: '8,9'}}\n"
+    )
+    done = rbrbench("run", "--config-dir", "mine", "experiment=tokens", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    metrics = (finished / "results/tokens/metrics.csv").read_text()
+    assert all(f"helpful_sft[evaluation.max_new_tokens={n}]" in metrics for n in (8, 9))
+    assert (finished / "hydras/1/.hydra/overrides.yaml").is_file(), "Hydra's own files lie where it was told"
+    assert "responses: helpful_sft" in (finished / "hydras/0/run.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+    ],
+    ids=["joblib", "submitit"],
+)
+def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
+    finished: Path, launcher: list[str], request: pytest.FixtureRequest
+) -> None:
+    """`hydra/launcher=joblib` was refused; the jobs of one sweep never ran at once."""
+    sweep = [*SHORT, "-m", "evaluation.max_new_tokens=6,7"]
+    alone = rbrbench(*sweep, "name=alone", cwd=finished)
+    name = request.node.callspec.id
+    done = rbrbench_process(*sweep, f"name={name}", *launcher, cwd=finished)
+    assert (alone.returncode, done.returncode) == (0, 0), done.stderr[-3000:]
+    for file in ("metrics.csv", "training.jsonl", "samples/helpful_sft[evaluation.max_new_tokens=6].jsonl"):
+        assert (finished / "results" / name / file).read_bytes() == (
+            finished / "results/alone" / file
+        ).read_bytes()
+
+
+# --- flags -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["ppo.kl_cof=1"], "field 'ppo.kl_cof': no such key; did you mean 'ppo.kl_coef'"),
+        (["-m", "seed=1,2", "ppo.updates=1,x"], "field 'ppo.updates'"),
+        (["-m", "seed=1,2", "algorithm=ppo,gpo"], "field 'algorithm': Invalid value 'gpo'"),
+        (["--cfg", "jobs"], "invalid choice: 'jobs'"),
+        (["--resolve"], "field '--resolve': shows nothing by itself; give --cfg job too"),
+        (["--cfg", "job", "-m"], "only one of --run, --multirun, --cfg"),
+        (["--config-dir", "nowhere"], "nowhere: no such folder"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate; --help lists"),
+        (
+            ["-m", "hydra/launcher=rocket", "seed=1,2"],
+            "field 'hydra/launcher': there is no 'rocket'; choose of",
+        ),
+        (["-m", "hydra/sweeper=optuna", "seed=1,2"], "install it: pip install 'rbrbench[optuna]'"),
+        (["objective=[rbr_ppo]"], "field 'objective': is 'rbr_ppo'; write METHOD:METRIC, such as rbr_ppo:f1"),
+        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["-m", "data=a.yaml,b.yaml"], "field 'data': files are not swept; put each into a folder"),
+    ],
+)
+def test_what_is_mistyped_is_one_line_before_anything_runs(
+    tmp_path: Path, typed: list[str], said: str
+) -> None:
+    """`--cfg job` ended in a lexer's error, and Hydra prints several lines where one key is wrong."""
+    done = rbrbench("run", *typed, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_swept_experiment_does_not_choose_the_launcher_silently(tmp_path: Path) -> None:
+    """Hydra takes the launcher before the jobs are composed: what a swept file asks for was ignored."""
+    (tmp_path / "experiment").mkdir()
+    lines = "# @package _global_\ndefaults: [smoke, override /hydra/launcher: joblib, _self_]\n"
+    (tmp_path / "experiment" / "fast.yaml").write_text(lines)
+    done = rbrbench("run", "-m", "--config-dir", ".", "experiment=smoke,fast", cwd=tmp_path)
+    assert done.returncode == 2 and "give hydra/launcher=joblib on the command line" in done.stderr
+
+
+def test_hydra_shows_the_configuration(tmp_path: Path) -> None:
+    def shown(*typed: str) -> Done:
+        done = rbrbench("run", *typed, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    job = shown("--cfg", "job", "experiment=smoke", "algorithm=grpo", "rulebook=k=v.yaml").stdout
+    assert "rulebook: k=v.yaml" in job and "algorithm: GRPO" in job and "hydra:" not in job
+    assert "dir: results/.hydra/smoke/" in shown("-c", "hydra", "--resolve", "experiment=smoke").stdout
+    assert shown("--cfg", "job", "--package", "ppo").stdout.startswith("# @package ppo")
+    assert "complete" in shown("--shell-completion", "install=bash").stdout
+
+
+def test_what_needs_no_torch_loads_none() -> None:
+    """A mistyped key and --help took the fifteen seconds of torch's and transformers' imports."""
+    program = (
+        "import sys; from rbrbench.cli import main; from harness.commands import COMMANDS\n"
+        "for command in COMMANDS: assert main([command, '--help']) == 0\n"
+        "assert main(['run', '--cfg', 'job']) == 0 and main(['run', '-m', 'ppo.kl=1,2']) == 2\n"
+        "assert main(['run', '--info', 'config']) == 0\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'lm_eval', 'sklearn'} & {*sys.modules}\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+# --- the plan and the objective ---------------------------------------------------------------
+
+
+def planned(folder: Path, count: int) -> SweepFolder:
+    jobs = tuple(PlannedJob(n, n, "", f"digest {n}") for n in range(count))
+    plan = Plan("owner", False, 0, "", {"name": "x"}, jobs)
+    plan.write(folder)
+    return SweepFolder(folder, plan)
+
+
+def test_a_line_tells_of_all_jobs_and_the_time_left(tmp_path: Path) -> None:
+    """Jobs at once told of themselves alone, and nobody knew when all would end."""
+    sweep = planned(tmp_path, 5)
+    jobs = sweep.jobs
+    assert progress(sweep, 0.0) == "sweep: 0 of 5 jobs done, 5 waiting"
+    sweep.say(jobs[0], state=DONE, stages=20, began=0.0)
+    told = sweep.state(jobs[0])
+    assert told is not None
+    took = told.told
+    sweep.say(jobs[1], state=RUNNING, stages=10, began=took)
+    sweep.say(jobs[2], state=RUNNING, stages=3, began=took)
+    sweep.say(jobs[3], state=FAILED, stages=1, began=took, line="out of memory", code=2)
+    line = progress(sweep, took)
+    assert line.startswith("sweep: 1 of 5 jobs done, 2 running (13 stages), 1 failed, 1 waiting; ")
+    assert line.endswith(" h 30 min left") or " left" in line
+
+
+def test_a_plan_counts_what_its_own_jobs_have_made_alone(tmp_path: Path) -> None:
+    """Another sweep of the same name had left jobs of other settings behind."""
+    sweep = planned(tmp_path, 2)
+    other = PlannedJob(0, 0, "", "another digest")
+    sweep.say(other, state=DONE)
+    assert not sweep.is_done(sweep.jobs[0])
+    read = read_sweep(tmp_path)
+    assert read is not None and read.plan == sweep.plan
+    (tmp_path / "manifest.json").write_text('{"config_digest": "another run"}')
+    assert read_sweep(tmp_path) is None
+    sweep.keep(sweep.jobs[1], {"x": [1.5, float("nan")]})
+    assert str(sweep.made(sweep.jobs[1])["x"]) == "[1.5, nan]"
+    (tmp_path / "jobs" / "1.made.json.gz").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"1.made.json.gz: cannot be read"):
+        sweep.made(sweep.jobs[1])
+
+
+def test_a_sweeper_is_told_the_metric_that_is_asked_for() -> None:
+    """A study of Optuna had nothing to go by; what was not measured is no 0."""
+
+    def row(metric: str, value: float, judge: str = "oracle", checkpoint: str = "mean") -> MetricRow:
+        return MetricRow("rbr_grpo[x=1]", 0, checkpoint, "sandbox", metric, judge, value, 0, 0, 1, 9, 0)
+
+    config = compose_run(["algorithm=grpo", "methods=[rbr_ppo]"])
+    rows = [
+        row("f1", 0.5),
+        row("f1", 0.25, "auto"),
+        row("f1", 0.9, checkpoint="4"),
+        row("style", float("nan")),
+    ]
+    assert objective_of(config, rows, "rbr_ppo:f1") == 0.5
+    assert objective_of(config, rows, "rbr_ppo:f1:auto") == 0.25
+    with pytest.raises(UndecidableError, match="was not measured"):
+        objective_of(config, rows, "rbr_ppo:style")
+    with pytest.raises(
+        InputError, match="names 0 values; write METHOD:METRIC:JUDGE:SUITE of f1:oracle:sandbox"
+    ):
+        objective_of(config, rows, "rbr_ppo:f2")
+
+
+def test_a_jobs_failure_passes_between_processes() -> None:
+    """An error whose pickle could not be read broke the whole pool of workers."""
+    make, values = JobFailed("too much is unscored", 3).__reduce__()[:2]  # type: ignore[misc]
+    again = make(*values)
+    assert (str(again), again.exit_code) == ("too much is unscored", 3)
+
+
+def test_each_job_of_joblib_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs of one machine took its first GPU."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert take_gpu() is None
+    taken = []
+    for _ in range(2):  # as two processes would
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+        taken.append(take_gpu())
+    assert taken == ["GPU-a", "GPU-b"] and os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    with pytest.raises(
+        InputError, match="more jobs at once than the 2 GPUs here; give hydra.launcher.n_jobs=2"
+    ):
+        take_gpu()
+
+
+# --- results side by side ---------------------------------------------------------------------
+
+
+def test_results_are_compared_by_seed_and_by_prompt(finished: Path, smoke_run: Path) -> None:
+    """Two finished runs could be drawn together only by running one with the other as its baseline."""
+    copytree(smoke_run / "results/smoke", finished / "results/first")
+    other = rbrbench(*SHORT, "evaluation.max_new_tokens=6", "name=second", cwd=finished)
+    assert other.returncode == 0, other.stderr
+    done = rbrbench("compare", "results/first", "results/second", "name=both", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    results = finished / "results/both"
+    metrics = (results / "metrics.csv").read_text()
+    assert "helpful_sft[first]" in metrics and "helpful_sft[second]" in metrics
+    compared = (results / "comparisons.csv").read_text()
+    assert "helpful_sft (first),helpful_sft (second)" in compared and "rbr_ppo" not in compared
+    page = (results / "report.html").read_text()
+    assert "Helpful-SFT (first) − Helpful-SFT (second)" in page and '<section id="seeds">' in page
+    assert rbrbench("report", "results/both", cwd=finished).returncode == 0
+    assert page == (results / "report.html").read_text()
+    for wrong, said in (
+        (["results/first"], "two folders of results are needed"),
+        (["results/first", "results/first"], "is named twice"),
+        (["results/first", "mine"], "mine: no finished run or evaluation lies here"),
+    ):
+        refused = rbrbench("compare", *wrong, cwd=finished)
+        assert refused.returncode == 2 and said in refused.stderr, refused.stderr
