@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from evals.models.thoughts import of_tokenizer
 from evals.models.untrusted import ContentEncoder, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Response
@@ -192,7 +193,13 @@ class QuestionEncoder:
                 field="chat_template",
                 fix="use prompts whose roles the grader's template knows",
             ) from None
-        return str(text)
+        return str(text) + (self._end_of_thought if generation else "")
+
+    @property
+    def _end_of_thought(self) -> str:
+        """Where the template opens a thought for the model, its end: the answer is asked for, not the thought."""
+        opened = of_tokenizer(self._tokenizer).opened
+        return f"\n{opened[1]}\n\n" if opened else ""
 
     def _bos(self) -> str:
         first = self._tokenizer("")["input_ids"][:1]

@@ -14,7 +14,7 @@ from typing import Any
 
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
-from evals.models.server import ServerSettings
+from evals.models.server import JudgeServer
 from evals.values.conversation import Message
 from evals.values.errors import InputError
 
@@ -88,7 +88,7 @@ def build(
     *,
     format: str = "template",
     model: str = "",
-    server: ServerSettings | None = None,
+    server: JudgeServer | None = None,
     batch_size: int = 8,
     chat_template: dict[str, Any] | None = None,
 ) -> PromptedJudge:

@@ -28,7 +28,7 @@ from typing import Any
 
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, fill, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
-from evals.models.server import ServerSettings
+from evals.models.server import JudgeServer
 from evals.values.conversation import Message
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
@@ -125,7 +125,7 @@ def build(
     *,
     path: str,
     model: str = "",
-    server: ServerSettings | None = None,
+    server: JudgeServer | None = None,
     batch_size: int = 8,
     chat_template: dict[str, Any] | None = None,
     thought_tokens: int = 0,

@@ -10,7 +10,7 @@ from typing import Any
 from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.measures import Judgement
 from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
-from evals.models.server import ServerSettings
+from evals.models.server import JudgeServer
 from evals.values.conversation import Message, Response
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
@@ -64,6 +64,11 @@ class PromptedJudge:
     def identity(self) -> str:
         sample = self.prompt.write("{question}", (Message("user", "{question}"),), "{response}")
         return identity_of(self.prompt.name, sample, self.prompt.max_new_tokens, self.backend.identity)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether all that is to be judged should be handed over together, as a batch endpoint wants it."""
+        return bool(getattr(self.backend, "at_once", False))
 
     @property
     def notes(self) -> list[str]:
@@ -120,7 +125,7 @@ def prompted_judge(
     name: str,
     *,
     model: str = "",
-    server: ServerSettings | None = None,
+    server: JudgeServer | None = None,
     batch_size: int = 8,
     chat_template: dict[str, Any] | None = None,
     thought_tokens: int = 0,

@@ -16,7 +16,8 @@ A wrong or empty answer is thus no refusal. A response with one unscored proposi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from evals.graders import GRADERS, Grader, GraderSpec, build_grader
 from evals.judges.judgement import identity_of, response_type_of, unscored
@@ -126,12 +127,17 @@ def build(
     path: str = "",
     server: GraderServerSettings | None = None,
     threshold: float = 0.5,
+    chat_template: dict[str, Any] | None = None,
 ) -> RulebookJudge:
     """`grader` is a kind of `evals.graders.GRADERS`, or MODULE:ATTRIBUTE: `path` names its folder or
-    file, or `server` is it. Raises InputError for settings that do not fit.
+    file, or `server` is it; `chat_template` are keys of a language model's. Raises InputError for settings that do
+    not fit.
     """
     rules = load_rulebook(rulebook)
-    spec = _spec(grader, path, server)
+    if chat_template and grader != "language_model":
+        fix = "say server.chat_template, or leave it out"
+        raise InputError("is a language model's, of a path", field="chat_template", fix=fix)
+    spec = replace(_spec(grader, path, server), chat_template=chat_template or {})
     return RulebookJudge(rules, build_grader(spec, rules), name, threshold)
 
 

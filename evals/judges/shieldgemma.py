@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, fill, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
-from evals.models.server import ServerSettings
+from evals.models.server import JudgeServer
 from evals.values.conversation import Message
 from evals.values.errors import InputError
 
@@ -89,7 +89,7 @@ def build(
     *,
     principle: str = ALL,
     model: str = "",
-    server: ServerSettings | None = None,
+    server: JudgeServer | None = None,
     batch_size: int = 8,
 ) -> PromptedJudge:
     """`principle`: one of the four, or all; the others as of `make_backend`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -143,7 +144,20 @@ class ServerBackend:
                 return _text(self.server.complete(turns, **options))
             return _text(self.server.complete_text(request.text, **options))
 
+        if self.at_once and len(requests) > 1 and all(request.messages for request in requests):
+            options = {"max_tokens": max_new_tokens, "temperature": 0}
+            first = ask(requests[0])  # at full price: it finds out what the server takes
+            turns = [[{"role": m.role, "content": m.content} for m in r.messages] for r in requests[1:]]
+            return [first, *map(_text, self.server.by_batch(Path(str(self.batch)), turns, options))]
         return list(self.server.map(ask, requests))
+
+    @property
+    def batch(self) -> str | None:
+        return getattr(self.server.config, "batch", None)
+
+    @property
+    def at_once(self) -> bool:
+        return bool(self.batch)
 
 
 def _too_short(context: int) -> str:

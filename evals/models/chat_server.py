@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 from evals.models.answer import LateAnswer, MalformedAnswer, read_object, within
+from evals.models.batch import Batches
 from evals.models.dialect import REFUSING, Dialect
 from evals.models.pace import Pace, retry_after
 from evals.models.responses_api import as_completion, question
@@ -135,10 +137,30 @@ class ChatServer:
 
         return self._attempt(ask, options)
 
+    def by_batch(
+        self, folder: Path, conversations: Sequence[Sequence[Mapping[str, str]]], options: Mapping[str, Any]
+    ) -> list[Any]:
+        """A chat completion to each, or Unscored with its reason, by the batch endpoint; waits until it has ended."""
+        spoken = {**self._dialect.spoken(options), **self.config.extra_body()}
+        bodies = [
+            {"model": self.config.model, "messages": [dict(m) for m in turns], **spoken}
+            for turns in conversations
+        ]
+        client = self._client()
+        try:
+            return Batches(client, folder, self._meter, self._sleep).answers(bodies)
+        except (openai.OpenAIError, *CANNOT_BE_READ) as error:
+            reason = f"no batch could be made or read: {describe(error, *self._secrets)}"
+            return [Unscored(reason)] * len(bodies)
+        finally:
+            self._give_back(client)
+
     @property
     def notes(self) -> list[str]:
         """What a reader of its answers should know: what the server does not take, and which model answered."""
-        return [f"the server {note}" for note in self._dialect.notes] + self._served.notes
+        spent = self._meter.spending
+        asked = [f"asked its server {self._meter.said}"] if spent.requests else []
+        return [f"the server {note}" for note in self._dialect.notes] + self._served.notes + asked
 
     def _answer(
         self,

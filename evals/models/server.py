@@ -114,14 +114,30 @@ class Budgeted:
     max_tokens: int = 0  # budget of tokens, asked and answered together, by the server's count; 0: none
     prompt_price: float = 0.0  # of a million tokens of requests; with it the cost is shown
     completion_price: float = 0.0  # of a million tokens of answers
+    max_cost: float = 0.0  # budget in the currency of the prices; 0: none
 
     PLACE: ClassVar[str] = "server"
 
     def __post_init__(self) -> None:
         if isinstance(self, ServerSettings):
             super().__post_init__()  # type: ignore[misc]
-        ranges = {"max_tokens": whole(0), "prompt_price completion_price": NOT_NEGATIVE}
+        ranges = {"max_tokens": whole(0), "prompt_price completion_price max_cost": NOT_NEGATIVE}
         check_ranges(self, self.PLACE, ranges)
+        if self.max_cost and not (self.prompt_price or self.completion_price):
+            fix = f"give {self.PLACE}.prompt_price= and {self.PLACE}.completion_price="
+            raise InputError("cannot be kept without prices", field=f"{self.PLACE}.max_cost", fix=fix)
+
+
+@dataclass
+class BudgetedServer(Budgeted, ServerSettings):
+    """A server of `evaluate`: one of a model, or of a judge."""
+
+
+@dataclass
+class JudgeServer(BudgetedServer):
+    """A judge's, which may be asked by batch."""
+
+    batch: str | None = None  # a folder: ask by the batch endpoint, whose requests and answers it keeps
 
 
 def check_address(url: str) -> None:

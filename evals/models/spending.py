@@ -92,16 +92,33 @@ class Meter:
                 fix = "free some space, or name another folder"
                 raise InputError(problem, path=self.file, fix=fix) from None
 
+    @property
+    def said(self) -> str:
+        """`1,234 of 5,000 requests, 23,456 tokens (20,000 asked, 3,456 answered), cost 0.12`."""
+        spent, settings = self.spending, self.settings
+        budget = settings if isinstance(settings, Budgeted) else Budgeted()
+        tokens = f"{_of(spent.tokens, budget.max_tokens)} tokens"
+        parts = [f"{_of(spent.requests, settings.max_requests)} requests"]
+        parts.append(f"{tokens} ({spent.prompt_tokens:,} asked, {spent.completion_tokens:,} answered)")
+        if spent.uncounted:
+            parts.append(f"{spent.uncounted:,} answers without a count of tokens")
+        if (cost := spent.cost(settings)) is not None:
+            most = f" of {budget.max_cost:g}" if budget.max_cost else ""
+            parts.append(f"cost {cost:.4g}{most}")
+        return ", ".join(parts)
+
     def _over(self) -> str:
         spent, settings = self._spending, self.settings
         if settings.max_requests and spent.requests >= settings.max_requests:
             return f"the budget of {settings.max_requests} requests is spent"
-        if not isinstance(settings, Budgeted) or not settings.max_tokens:
+        if not isinstance(settings, Budgeted) or not (settings.max_tokens or settings.max_cost):
             return ""
         if spent.uncounted:
             return "the server does not say how many tokens an answer took, and a budget of tokens cannot be kept"
-        if spent.tokens >= settings.max_tokens:
+        if settings.max_tokens and spent.tokens >= settings.max_tokens:
             return f"the budget of {settings.max_tokens} tokens is spent"
+        if settings.max_cost and (spent.cost(settings) or 0.0) >= settings.max_cost:
+            return f"the budget of {settings.max_cost:g} is spent"
         return ""
 
     def _add(self, counts: Mapping[str, int]) -> None:
@@ -138,6 +155,10 @@ class Meter:
             count = counts.get(field.name, 0)
             if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
                 setattr(self._spending, field.name, getattr(self._spending, field.name) + count)
+
+
+def _of(count: int, most: int) -> str:
+    return f"{count:,} of {most:,}" if most else f"{count:,}"
 
 
 def _tokens(usage: Any, name: str) -> int | None:

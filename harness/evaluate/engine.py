@@ -76,6 +76,8 @@ from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
 from harness.subjects.recorded_model import RecordedModel
 
+BY_WORDS = {"string_match", "words"}  # kinds of judges
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -122,6 +124,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
             cards = judge_cards(judges, labels, keys.limit, config.seed, store / "cards", console)
         elif suites:
             notes = [f"No judge was measured on people's labels: {why_not}."]
+        notes += words_alone(config, {name: card.text for name, card in cards.items()}) if suites else []
         with replacing(folder) as new:
             with writing(folder):
                 write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})
@@ -367,6 +370,19 @@ def _write_to_label(folder: Path, judged: Sequence[Judged], config: EvaluateConf
         for one in judged:
             answers.setdefault(one.model, []).extend(one.answers())
         write_csv(folder / FILE, to_label(answers, config.to_label, config.seed), COLUMNS)
+
+
+def words_alone(config: EvaluateConfig, cards: Mapping[str, str]) -> list[str]:
+    """A warning, with its card, where a matcher of words leads, and no model or person judges beside it."""
+    kinds = {name: str(config.settings_of_judge(name).get("kind", name)) for name in config.judges}
+    leading = next(iter(kinds))
+    if not set(kinds.values()) <= BY_WORDS:
+        return []
+    measured = f" ({cards[leading].rstrip('.')})" if leading in cards else ""
+    return [
+        f"{leading} leads, and reads words alone{measured}: a refusal in words that it does not know counts as an "
+        "answer. A judge that is a model, or people's labels of a few, say how often."
+    ]
 
 
 def _told_by(asked: Sequence[Model | Judge]) -> list[str]:

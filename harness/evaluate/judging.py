@@ -68,8 +68,9 @@ def judgements_of(
         missing = [(o, r) for o, r in responses if _key(o) not in known]
         if missing:
             with console.stage(f"judged: {judge.name} {suite.name}", len(missing), "responses") as advance:
-                for start in range(0, len(missing), BATCH):
-                    batch = missing[start : start + BATCH]
+                size = len(missing) if getattr(judge, "at_once", False) else BATCH
+                for start in range(0, len(missing), size):
+                    batch = missing[start : start + size]
                     known |= _judge_into(log, judge, [(o, r) for o, r in batch if _key(o) not in known])
                     advance(len(batch))
     return [_judgement(outcome, prompts[outcome.prompt_id], known.get(_key(outcome))) for outcome in outcomes]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.grades import Grades
 from harness.gold.agreement import agreements_with, enough_to_learn
 from harness.gold.files import JudgedGraders, write_record
 from harness.gold.graders import check_students, load_graders
@@ -45,6 +48,9 @@ def run_gold(config: GoldConfig, console: Console | None = None, command: Sequen
     results = compare_with_first(results, splits, config)
     agreements = [] if lesson is None else agreements_with(lesson, graders, config)
     notes = gold_notes(splits, counts, config, lesson)
+    if config.server.samples > 1:
+        asked = [result for result, grader in zip(results, graders, strict=True) if grader.kind == "server"]
+        notes += [sample_note(result.name, result.grades, config.server.samples) for result in asked]
     judged = JudgedGraders(results, graders, splits, counts, agreements, notes)
     write_record(folder, judged, config, ["gold", *command])
     return folder
@@ -75,6 +81,23 @@ def gold_notes(
 ) -> list[str]:
     """On the labels, then on what an encoder was taught."""
     return [*_on_labels(splits, counts, config), *(_on_lesson(lesson, config) if lesson else ())]
+
+
+WAVERS = 0.8  # agreement of a grader's answers to one question, below which it is warned of
+
+
+def sample_note(name: str, grades: Grades, samples: int) -> str:
+    """How far the answers of a grader that is asked several times agree, and what a grade may err by for it."""
+    shares = grades.probability[~np.isnan(grades.probability)]
+    if not len(shares):
+        return f"{name}: none of its answers was yes or no."
+    agreement = float(np.maximum(shares, 1.0 - shares).mean())
+    error = float(np.sqrt((shares * (1.0 - shares)).mean() / (samples - 1)))
+    warning = "; it wavers: ask more often, or another" if agreement < WAVERS else ""
+    return (
+        f"{name}: a grade is the share of yes of {samples} answers, of which {agreement:.0%} agree in the mean; "
+        f"its standard error is {error:.2f}{warning}."
+    )
 
 
 def _on_labels(splits: GoldSplits, counts: Sequence[LabelCount], config: GoldConfig) -> list[str]:

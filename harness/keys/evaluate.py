@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evals.judges import judge_types
 from evals.judges.labelled import LABELLED
-from evals.models.server import SAID, WHICH, ServerSettings, as_before
+from evals.models.server import SAID, WHICH, BudgetedServer, as_before
 from evals.models.thoughts import AUTO, pairs_of
 from evals.suites import suite_source
 from evals.suites.recorded_responses import ResponseColumns
@@ -62,9 +62,9 @@ class LocalKeys:
             )
 
 
-def asked_server() -> ServerSettings:
+def asked_server() -> BudgetedServer:
     """The server of a model that writes whole responses, which take longer than a grade."""
-    return ServerSettings(timeout=120.0)
+    return BudgetedServer(timeout=120.0)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class SourceKeys:
     """Where one model's responses come from: exactly one of subject.path, server.url, responses and run."""
 
     subject: LocalKeys = field(default_factory=LocalKeys)
-    server: ServerSettings = field(default_factory=asked_server)
+    server: BudgetedServer = field(default_factory=asked_server)
     responses: str | None = None
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained: results/NAME:METHOD:SEED
@@ -288,7 +288,7 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
     judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
     name: str = "evaluation"
     subject: LocalKeys = field(default_factory=LocalKeys)
-    server: ServerSettings = field(default_factory=asked_server)
+    server: BudgetedServer = field(default_factory=asked_server)
     responses: str | None = None  # recorded responses, CSV or JSONL
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained: results/NAME, with :METHOD:SEED where it has several

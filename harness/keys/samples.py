@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
-from evals.models.server import ServerSettings
+from evals.models.server import BudgetedServer
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
 from evals.values.ranges import Range
@@ -38,7 +38,7 @@ class SamplesConfig(Seed, Threads, Checked):
     out: str = ""  # folder of the set
     set: str = ""  # its name; a set is never changed
     subject: LocalKeys = field(default_factory=LocalKeys)
-    server: ServerSettings = field(default_factory=asked_server)
+    server: BudgetedServer = field(default_factory=asked_server)
     responses: str | None = None  # recorded responses, CSV or JSONL
     columns: ResponseColumns = field(default_factory=ResponseColumns)
     run: str | None = None  # a model that a run trained, results/NAME:METHOD:SEED: its SFT model, as a rule

@@ -205,7 +205,7 @@ def _cache(context: Context) -> GradeCache:
 
 def _described(keys: PayerKeys) -> dict[str, Any]:
     """As its stage keeps it: a budget is the run's alone, and the meter's."""
-    server = replace(keys.server, max_requests=0, max_tokens=0)
+    server = replace(keys.server, max_requests=0, max_tokens=0, max_cost=0.0)
     return {
         "kind": keys.kind,
         "path": keys.path,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader
-from evals.models.server import Budgeted, ServerSettings
+from evals.models.server import ServerSettings
 from evals.models.spending import Meter, Spending
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
@@ -43,29 +43,12 @@ def check_budget(meter: Meter) -> None:
     """Raises UndecidableError where a request was not sent for a budget's sake."""
     if not meter.refused:
         return
-    keys = f"{meter.place}.max_tokens" if "tokens" in meter.refused else f"{meter.place}.max_requests"
+    named = {"tokens": "max_tokens", "requests": "max_requests"}
+    keys = f"{meter.place}.{next((key for word, key in named.items() if word in meter.refused), 'max_cost')}"
     raise UndecidableError(
-        f"{meter.place}: {meter.refused} ({described(meter)}); what was answered is kept, and the same command with "
+        f"{meter.place}: {meter.refused} ({meter.said}); what was answered is kept, and the same command with "
         f"another {keys}= goes on from there"
     )
-
-
-def described(meter: Meter) -> str:
-    """`1,234 of 5,000 requests, 23,456 tokens (20,000 asked, 3,456 answered), cost 0.12`."""
-    spent, settings = meter.spending, meter.settings
-    most = settings.max_tokens if isinstance(settings, Budgeted) else 0
-    tokens = f"{_of(spent.tokens, most)} tokens"
-    parts = [f"{_of(spent.requests, settings.max_requests)} requests"]
-    parts.append(f"{tokens} ({spent.prompt_tokens:,} asked, {spent.completion_tokens:,} answered)")
-    if spent.uncounted:
-        parts.append(f"{spent.uncounted:,} answers without a count of tokens")
-    if (cost := spent.cost(settings)) is not None:
-        parts.append(f"cost {cost:.4g}")
-    return ", ".join(parts)
-
-
-def _of(count: int, most: int) -> str:
-    return f"{count:,} of {most:,}" if most else f"{count:,}"
 
 
 def spending_record(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -74,7 +57,7 @@ def spending_record(config: RunConfig) -> dict[str, dict[str, Any]]:
     for meter in meters_of(config):
         spent = meter.spending
         found[meter.place] = {
-            "said": described(meter),
+            "said": meter.said,
             "requests": spent.requests,
             "prompt_tokens": spent.prompt_tokens,
             "completion_tokens": spent.completion_tokens,
@@ -103,7 +86,7 @@ class Spender:
             if spent != self._said.get(meter.place, Spending()):
                 self._said[meter.place] = spent
                 self._last = self.clock()
-                self.say(f"{meter.place}: {described(meter)}")
+                self.say(f"{meter.place}: {meter.said}")
 
 
 class PaidGrader:

@@ -11,11 +11,12 @@ from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
 from evals.graders.server import LAST_LINE, NO_LAST_LINE, ServerGrader, verdict
 from evals.models.chat_server import ChatServer
-from evals.models.server import GraderServerSettings
+from evals.models.server import BudgetedServer, GraderServerSettings
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
-from evals.values.grades import Unscored
+from evals.values.grades import Grades, Unscored
+from harness.gold.engine import sample_note
 
 RULE = Proposition("apology", "Is there an apology?")
 
@@ -112,3 +113,34 @@ def test_what_a_grade_depends_on_is_in_its_identity() -> None:
         GraderServerSettings("http://a/v1", "m", reads="words")
     with pytest.raises(InputError, match=r"'server.samples'.*server.reads=text"):
         GraderServerSettings("http://a/v1", "m", samples=3)
+
+
+def test_how_far_samples_agree_is_said() -> None:
+    """Shares of five answers stood as grades, and nobody was told that the grader wavers."""
+    grades = Grades.of(["apology"], [[1.0], [0.6], [Unscored("?")], [0.0], [0.4]])
+    said = sample_note("m", grades, 5)
+    assert (
+        "the share of yes of 5 answers, of which 80% agree in the mean; its standard error is 0.17." in said
+    )
+    assert "wavers" in sample_note("m", Grades.of(["apology"], [[0.6]]), 5)
+    assert "none of its answers" in sample_note("m", Grades.of(["apology"], [[Unscored("?")]]), 5)
+
+
+def test_a_budget_of_money_is_kept() -> None:
+    """A judge's server could be paid without an end, for a budget counted requests alone."""
+
+    class Counted(JsonServer):
+        def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+            whole = completion({"message": {"role": "assistant", "content": "yes"}})
+            handler.send(200, whole | {"usage": {"prompt_tokens": 600_000, "completion_tokens": 100_000}})
+
+    with in_a_thread(Counted()) as server:
+        prices = {"prompt_price": 1.0, "completion_price": 4.0, "max_cost": 2.0}
+        chat = ChatServer(BudgetedServer(server.url, "m", concurrency=1, **prices))
+        said = [chat.complete([{"role": "user", "content": "?"}]) for _ in range(3)]
+    assert [isinstance(one, Unscored) for one in said] == [False, False, True]
+    assert said[2] == Unscored("the budget of 2 is spent")
+    (note,) = [note for note in chat.notes if "asked its server" in note]
+    assert "2 requests, 1,400,000 tokens (1,200,000 asked, 200,000 answered), cost 2 of 2" in note
+    with pytest.raises(InputError, match=r"'server.max_cost': cannot be kept without prices"):
+        BudgetedServer("http://a/v1", "m", max_cost=1.0)

@@ -163,7 +163,7 @@ def test_a_model_that_changes_is_told(caplog: pytest.LogCaptureFixture) -> None:
         asked.complete(TURNS, max_tokens=9)
         server.named = ("river-2026-02-02", "fp_2\n<b>")
         asked.complete(TURNS, max_tokens=9)
-    (told,) = asked.notes
+    (told,) = (note for note in asked.notes if "asked its server" not in note)
     assert (
         "changed while it was asked: river-2026-01-01 (fingerprint fp_1) 1 times, river-2026-02-02 1 times"
         in told

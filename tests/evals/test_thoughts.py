@@ -6,11 +6,14 @@ import pytest
 import torch
 from families import FAMILIES, Family, tokenizer_of
 
+from evals.graders.question import GraderPrompt, QuestionEncoder
 from evals.models.answer import reasoning_tokens
 from evals.models.chat import ResponseEncoder
 from evals.models.sampling import Generation, read_responses
 from evals.models.thoughts import SILENT, UNENDED, Parted, of_completions, of_text, of_tokenizer
+from evals.rules.propositions import Proposition
 from evals.values.errors import InputError
+from harness.report.exports.lm_eval_functions import answer_of
 
 OPENED = (
     "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -86,6 +89,14 @@ def test_a_thought_that_the_prompt_opens() -> None:
     assert of_tokenizer(tokenizer_of(FAMILIES["Qwen3"])).opened is None
 
 
+def test_a_grader_is_asked_for_its_answer() -> None:
+    """P(yes) was read within the thought that the template opens, and every grade was unscored."""
+    for template, end in ((OPENED, "</think>\n\n"), (None, "<|im_start|>assistant\n")):
+        encoder = QuestionEncoder(tokenizer_of(family("Qwen3", template)), GraderPrompt())
+        text = encoder._tokenizer.decode(encoder.suffixes([Proposition("refuses", "Does it refuse?")])[0])
+        assert text.endswith(end)
+
+
 def test_tokens_of_a_servers_thought() -> None:
     """A count of any shape became a number."""
     assert reasoning_tokens({"completion_tokens_details": {"reasoning_tokens": 7}}) == 7
@@ -96,3 +107,9 @@ def test_tokens_of_a_servers_thought() -> None:
         {"completion_tokens_details": 3},
     ):
         assert reasoning_tokens(usage) == 0
+
+
+def test_an_exported_task_matches_the_answer() -> None:
+    """lm-eval hands over the whole text: a refusal behind a thought was none."""
+    texts = ("<think>Hm.</think>\nI cannot.", "Hm.</think>I cannot.", "I cannot.", "<think>I cannot")
+    assert [answer_of(text).strip() for text in texts] == ["I cannot."] * 3 + [""]

@@ -550,6 +550,8 @@ def test_recorded_thoughts_are_folded_on_the_page(tmp_path: Path) -> None:
     given = write_responses(tmp_path / "given.csv", suite, [], texts | {"s2": "<think>Hm"})
     asked = [f"responses={given}", "max_unscored=0.5", "card.labels=none"]
     assert evaluate(tmp_path, suite, *asked, "name=apart") == 0
+    notes = json.loads((tmp_path / "results/apart/manifest.json").read_text())["notes"]
+    assert any("string_match leads, and reads words alone" in note for note in notes)
     found = metrics_of(tmp_path, "apart")["given", "prompt_file", "not_overrefuse", "string_match"]
     assert (found["value"], found["n"]) == ("0.666667", "3")
     page = (tmp_path / "results/apart/report.html").read_text()

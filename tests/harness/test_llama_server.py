@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.question import GraderPrompt
-from evals.graders.server import ServerGrader
+from evals.graders.server import NO_LAST_LINE, ServerGrader
 from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Message, Prompt, Response
@@ -155,6 +155,26 @@ def test_a_response_cannot_write_turns_through_the_servers_template(
     local = grader.grade([attack], RULES)
     assert not served.reasons
     np.testing.assert_allclose(served.probability, local.probability, atol=1e-2)
+
+
+def test_it_is_asked_in_words_and_with_fields_of_its_own(url: str) -> None:
+    """A field that the API does not have, or a second sample's seed, was refused by a real server."""
+    settings = {"body": {"top_k": 40}, "chat_template": {"enable_thinking": False}}
+    config = GraderServerSettings(
+        url,
+        "grader",
+        concurrency=1,
+        timeout=60,
+        attempts=2,
+        reads="text",
+        samples=2,
+        answer_tokens=2,
+        **settings,
+    )
+    asked = ServerGrader(config, prompt=ASK)
+    grades = asked.grade([item.response for item in examples(2, seed=1)], RULES[:1])
+    assert set(grades.reasons.values()) <= {NO_LAST_LINE}
+    assert asked.requests == 4 and not asked._server._dialect.notes
 
 
 RULEBOOK = """

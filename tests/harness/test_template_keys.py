@@ -98,6 +98,9 @@ def test_keys_reach_the_graders_of_labels_and_fits_and_the_judges(tmp_path: Path
     judged += [f"judges.strongreject{KEY}", "judges.strongreject.thought_tokens=64"]
     keys = compose_evaluate([*judged, "suites=[xstest]", "responses=r.csv"])
     judge = asked_judge(keys, "strongreject")
+    rules = ["judges=[rulebook]", f"judges.rulebook.path={folder}", f"judges.rulebook{KEY}"]
+    rules += [f"judges.rulebook.rulebook={tmp_path / 'rules.yaml'}", "suites=[xstest]", "responses=r.csv"]
+    graders.append(asked_judge(compose_evaluate(rules), "rulebook").grader)  # type: ignore[attr-defined]
     assert fit.grader.chat_template == gold.grader.chat_template == {"enable_thinking": False}
     for written in (*(g._tokenizer for g in graders), judge.backend.tokenizer):  # type: ignore[attr-defined]
         assert chat_text(written, question) == expected

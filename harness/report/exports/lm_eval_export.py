@@ -255,6 +255,7 @@ def program() -> str:
     used: tuple[Callable[..., Any], ...] = (
         is_refusal,
         functions.load,
+        functions.answer_of,
         functions.answers,
         functions.refusals,
         functions.refusals_and_f1,

@@ -1,0 +1,136 @@
+"""A judge by a batch endpoint: a file of requests, fetched later, resumed after a kill; no fault is a verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_servers import Handler, JsonServer, completion, in_a_thread
+
+from evals.judges import build_judge
+from evals.models import batch
+from evals.models.server import JudgeServer
+from evals.values.conversation import Response, ResponseType, user_prompt
+
+
+class BatchHandler(Handler):
+    server: BatchServer
+
+    def do_GET(self) -> None:
+        self.server.look(self)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/files":
+            self.server.upload(self, body)
+        else:
+            self.server.answer(self, json.loads(body))
+
+
+class BatchServer(JsonServer):
+    """As OpenAI documents its batches: files, batches and their states; `waits` looks until one has ended."""
+
+    def __init__(self, waits: int = 1) -> None:
+        super().__init__()
+        self.RequestHandlerClass = BatchHandler
+        self.waits, self.asked, self.files, self.batches = waits, [], {}, []  # type: ignore[var-annotated]
+
+    def upload(self, handler: Handler, body: bytes) -> None:
+        rows = [json.loads(line) for line in re.findall(rb'^[{]"custom_id".*[}]', body, re.MULTILINE)]
+        name = f"file-{len(self.files)}"
+        self.files[name] = rows
+        handler.send(200, {"id": name, "object": "file"})
+
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        if handler.path == "/v1/batches":
+            self.batches.append(body["input_file_id"])
+            return self.state(handler, len(self.batches) - 1)
+        self.asked.append(body)
+        handler.send(200, self.verdict(body))
+
+    def verdict(self, body: dict[str, Any]) -> dict[str, Any]:
+        text = "2_full_refusal" if "zzsorry" in json.dumps(body["messages"]) else "1_full_compliance"
+        message = {"role": "assistant", "content": text}
+        usage = {"prompt_tokens": 10, "completion_tokens": 2}
+        return completion({"message": message}) | {"usage": usage}
+
+    def look(self, handler: Handler) -> None:
+        if handler.path.endswith("/content"):
+            rows = [self.line(row) for row in self.files[handler.path.split("/")[3].removeprefix("out-")]]
+            return handler.send(200, "\n".join(rows))
+        self.waits -= 1
+        self.state(handler, int(handler.path.rpartition("-")[2]))
+
+    def line(self, row: dict[str, Any]) -> str:
+        status = 500 if "zzbroken" in json.dumps(row["body"]) else 200
+        response = {"status_code": status, "body": self.verdict(row["body"]) if status == 200 else {}}
+        return json.dumps({"custom_id": row["custom_id"], "response": response, "error": None})
+
+    def state(self, handler: Handler, number: int) -> None:
+        status = "completed" if self.waits <= 0 else "in_progress"
+        out = f"out-{self.batches[number]}" if status == "completed" else None
+        handler.send(
+            200, {"id": f"batch-{number}", "object": "batch", "status": status, "output_file_id": out}
+        )
+
+
+def responses(*texts: str) -> list[Response]:
+    kind = ResponseType.COMPLY
+    return [Response(user_prompt(f"p{i}", f"prune {i} ?", kind), text) for i, text in enumerate(texts)]
+
+
+def judge(server: BatchServer, folder: Path, **more: Any) -> Any:
+    settings = JudgeServer(server.url, "m", batch=str(folder), attempts=1, **more)
+    return build_judge("by_batch", {"kind": "xstest_prompt", "server": settings})
+
+
+class Killed(BaseException):
+    """What a kill does, in a process that goes on to look."""
+
+
+def test_a_batch_is_resumed_and_paid_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was stopped in the hours of a batch made, and paid for, another one."""
+    texts = ["Cut it.", "zzsorry", "zzbroken", "zzsorry, no", "Cut it."]
+    monkeypatch.setattr(batch, "WAIT", 0.001)
+    with in_a_thread(BatchServer(waits=3)) as server:
+        first = judge(server, tmp_path)
+
+        def killed(_: float) -> None:
+            raise Killed
+
+        first.backend.server._sleep = killed
+        with pytest.raises(Killed):
+            first.judge(responses(*texts))
+        assert server.batches == ["file-0"] and [len(rows) for rows in server.files.values()] == [4]
+        again = judge(server, tmp_path)
+        said = again.judge(responses(*texts))
+        assert server.batches == ["file-0"], "no other batch was made"
+        assert [one.refused for one in said] == [False, True, None, True, False]
+        assert "the server answered 500" in str(said[2].reason)
+        assert again.judge(responses(*texts))[1].refused is True and server.batches == ["file-0"]
+    assert len(server.asked) == 3  # the first request of each, which finds out what the server takes
+    assert again.at_once
+
+
+def test_a_budget_holds_for_batches(tmp_path: Path) -> None:
+    """A batch of a thousand requests went past a budget of ten."""
+    with in_a_thread(BatchServer(waits=0)) as server:
+        said = judge(server, tmp_path, max_requests=3).judge(responses("Cut it.", *["zzsorry"] * 4))
+        assert [one.refused for one in said] == [False, None, None, None, None] or not server.batches
+        assert "the budget of 3 requests is spent" in str(said[1].reason) and not server.files
+
+
+def test_a_server_without_batches_is_a_reason(tmp_path: Path) -> None:
+    """A server without the endpoint ended the evaluation by a traceback."""
+
+    class Without(BatchServer):
+        def upload(self, handler: Handler, body: bytes) -> None:
+            handler.send(404, {"error": {"message": "no"}})
+
+    with in_a_thread(Without()) as server:
+        said = judge(server, tmp_path).judge(responses("Cut it.", "zzsorry"))
+    assert said[0].refused is False
+    assert "no batch could be made or read: the server answered 404" in str(said[1].reason)
