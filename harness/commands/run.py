@@ -23,7 +23,10 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run, and draw the report where anything was computed since the last one."""
+    """Run, and draw the report where anything was computed since the last one.
+
+    Of several processes that a launcher started the first does; the others train along.
+    """
     from harness.keys.application import hydra_application
     from harness.keys.run import RunConfig
 
@@ -31,13 +34,22 @@ def main(arguments: Sequence[str]) -> int:
         if application.show():
             return 0
         application.check()  # what is mistyped is told before torch is loaded
-        from harness.pipeline.run import run_application
-        from harness.pipeline.sweep import run_sweep
-        from harness.runtime.console import Console
+        from harness.runtime.place import started_place
 
-        console = Console()
-        run = run_sweep if application.sweeps else run_application
-        return _drawn(run(application, console), console)
+        def run() -> int:
+            from harness.pipeline.run import run_application
+            from harness.pipeline.sweep import run_sweep
+            from harness.runtime.console import Console
+
+            console = Console()
+            compute = run_sweep if application.sweeps else run_application
+            return _drawn(compute(application, console), console)
+
+        if started_place() is None:
+            return run()
+        from harness.runtime.machines import in_its_place
+
+        return in_its_place(application.config.processes, application.config.results, run)
 
 
 def _drawn(ran: Ran, console: Console) -> int:

@@ -21,11 +21,13 @@ from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.training import Origins, Training, train_policy
 from harness.runtime.console import Console
-from harness.runtime.launch import end_with_parent, run_in_processes, tell, telling_failures
+from harness.runtime.launch import end_with_parent, read_launch, run_in_processes, tell, telling_failures
 from harness.runtime.libraries import quiet_libraries
+from harness.runtime.machines import current_group
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact, Store
 from harness.storage.usage import Usage
+from trainers.devices.processes import announced
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,10 @@ PEAK = "process_peak_memory_mb"
 
 
 def train_in_processes(training: Training) -> dict[str, float]:
-    """What `training` does in one process, in as many as the run's configuration says; figures of its cost."""
+    """What `training` does in one process, in as many as the run's configuration says; figures of its cost.
+
+    Those that a launcher has started, of this machine and of others, or ones that are started here.
+    """
     config = training.context.config
     peaks: list[float] = []
 
@@ -48,6 +53,9 @@ def train_in_processes(training: Training) -> dict[str, float]:
         else:
             log.warning("%s", value)
 
+    if (group := current_group()) is not None:
+        group.train(ENTRY, as_json(training), announced(read_launch(config.launch)), told)
+        return {"processes": config.processes, PEAK: max(peaks)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "training.json"
         write_json(path, as_json(training))
@@ -60,10 +68,10 @@ def as_json(training: Training) -> dict[str, Any]:
     origins = {f.name: getattr(training.origins, f.name) for f in fields(Origins)}
     return {
         "config": OmegaConf.to_yaml(OmegaConf.structured(training.context.config)),
-        "store": str(training.context.store.root),
+        "store": str(training.context.store.root.absolute()),
         "method": training.method.name,
         "origins": {name: [a.stage, a.key] for name, a in origins.items() if a is not None},
-        "out": str(training.out),
+        "out": str(training.out.absolute()),
     }
 
 
@@ -119,7 +127,8 @@ def main(path: str) -> None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         training = from_json(read_json(path), tells=is_first)
         config = training.context.config
-        quiet_libraries(max(1, config.threads // config.processes))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", config.processes))  # processes of this machine
+        quiet_libraries(max(1, config.threads // here))
         with Usage() as usage:
             train_policy(training)
         tell(PEAK, round(usage.peak_memory_mb, 1))

@@ -1,4 +1,4 @@
-"""Programs in several processes of one machine, started by Accelerate, and what they tell of themselves.
+"""Programs in several processes of one machine, and what they tell of themselves.
 
 A process tells by lines of JSON on standard output (`tell`); everything else that it prints is kept, and
 shown where it dies without a word.
@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,10 +26,10 @@ from conf import CONF
 from evals.values.errors import InputError, UndecidableError
 from evals.values.json_text import parse_json
 from evals.values.located_yaml import load_located_yaml
+from harness.runtime.place import PARENT, is_placed
 from harness.storage.digest import digest
 
 MARK = "rbrbench-tells "
-PARENT = "RBRBENCH_PARENT"  # the process that launched
 LAST_LINES = 30
 AFTER_KILL = (
     "see what killed it (memory, a limit of the machine); the same command goes on from the last finished stage and "
@@ -37,7 +37,11 @@ AFTER_KILL = (
 )
 PATIENCE = 60.0  # seconds that processes get to save and end
 
+WHERE = ("machine_rank", "main_process_ip", "main_process_port", "rdzv_backend", "same_network")
+STOPPED = 143  # the exit code after SIGTERM
+
 Told = Callable[[str, Any], None]
+Started = Callable[[subprocess.Popen[str]], None]
 
 
 def launch_path(launch: str) -> Path:
@@ -47,7 +51,10 @@ def launch_path(launch: str) -> Path:
 
 
 def read_launch(launch: str) -> dict[str, Any]:
-    """Accelerate's configuration. Raises InputError for a file that is none, or one of several machines."""
+    """Accelerate's configuration. Raises InputError for a file that is none.
+
+    And for one of several machines, each of which has to start the run, where no launcher has.
+    """
     path, line, problem = launch_path(launch), None, ""
     found: dict[str, Any] = {}
     try:
@@ -59,8 +66,10 @@ def read_launch(launch: str) -> dict[str, Any]:
         )
     if not problem and "distributed_type" not in found:
         problem = "is not a configuration of Accelerate: it has no distributed_type"
-    elif found.get("num_machines", 1) != 1:
-        problem = f"asks for {found['num_machines']} machines, and a run has one"
+    elif found.get("num_machines", 1) != 1 and not is_placed():
+        fix = f"on each: accelerate launch --config_file {path} --module rbrbench run ... (docs/cluster.md)"
+        problem = f"asks for {found['num_machines']} machines, each of which has to start the run"
+        raise InputError(problem, path=path, field="launch", fix=fix)
     if problem:
         names = ", ".join(sorted(p.stem for p in (CONF / "accelerate").glob("*.yaml")))
         fix = f"take one of {names}, or what `accelerate config` writes"
@@ -69,38 +78,63 @@ def read_launch(launch: str) -> dict[str, Any]:
 
 
 def launch_digest(launch: str) -> str:
-    return digest(read_launch(launch))
+    """Of what changes a result's last bits: not where the machines are, and which of them this is."""
+    found = {key: value for key, value in read_launch(launch).items() if key not in WHERE}
+    return digest(found | {"num_machines": 1})
 
 
 def run_in_processes(module: str, arguments: Sequence[str], processes: int, launch: str, told: Told) -> None:
     """`python -m module arguments` in `processes` processes; `told(kind, value)` hears what they tell.
 
-    Raises what the first process that failed met, InputError, UndecidableError or a RuntimeError with its
-    trace; InputError when one was killed, RuntimeError when they died without a word; SystemExit(143) after SIGTERM.
+    Raises as `run_program` does.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_path(launch))]
     command += ["--num_processes", str(processes), "--main_process_port", "0", "--module", module, *arguments]
-    # What this process imports they import too, and nothing that only lies in the folder where they start.
+    run_program(command, surroundings(), told, f"{module} in {processes} processes", of=processes)
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of programs of ours: what this process imports they import too, and nothing that only lies in
+    the folder where they start.
+    """
     found = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
-    environment = os.environ | {PARENT: str(os.getpid()), "PYTHONPATH": found, "PYTHONSAFEPATH": "1"}
+    return os.environ | {PARENT: str(os.getpid()), "PYTHONPATH": found, "PYTHONSAFEPATH": "1"}
+
+
+def run_program(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    told: Told,
+    name: str,
+    started: Started = lambda process: None,
+    of: int = 1,
+) -> None:
+    """Run a program to its end; `told(kind, value)` hears what its processes tell, `started` has the first of them.
+
+    Raises what the first process that failed met, InputError, UndecidableError or a RuntimeError with its
+    trace; InputError when one was killed, RuntimeError when they died without a word; SystemExit(143) after SIGTERM.
+    """
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
         )
         with _ended(process), _passing_on(process) as stopped:
+            started(process)
             assert process.stdout is not None
             failure, printed = _listen(process.stdout, told)
             code = process.wait()
-        if stopped.is_set():
-            raise SystemExit(143)
+        if stopped.is_set() or code == STOPPED:
+            raise SystemExit(STOPPED)
         if failure is not None:
             raise failure
         if code:
             log.seek(0)
             lines = [*deque(log, LAST_LINES), *printed]
+            if code < 0 and of == 1:
+                raise InputError(f"{name}, was killed by {_signal(-code)}", fix=AFTER_KILL)
             if killed := _killed("".join(lines)):
-                raise InputError(f"{killed}, of {processes} processes", fix=AFTER_KILL)
-            raise RuntimeError(f"{module} in {processes} processes ended with {code}:\n{''.join(lines)}")
+                raise InputError(f"{killed}, of {of} processes", fix=AFTER_KILL)
+            raise RuntimeError(f"{name} ended with {code}:\n{''.join(lines)}")
 
 
 def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
@@ -114,7 +148,7 @@ def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
         elif message[0] != "failure":
             told(*message)
         elif failure is None:
-            failure = _failure(**message[1])
+            failure = failure_of(**message[1])
     return failure, others
 
 
@@ -124,8 +158,11 @@ def _killed(log: str) -> str:
     if not found:
         return ""
     rank, number = next((pair for pair in found if int(pair[1]) != signal.SIGTERM), found[0])
-    name = signal.Signals(int(number)).name if int(number) in set(signal.Signals) else f"signal {number}"
-    return f"process {rank} was killed by {name}"
+    return f"process {rank} was killed by {_signal(int(number))}"
+
+
+def _signal(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _message(line: str) -> tuple[str, Any] | None:
@@ -137,7 +174,8 @@ def _message(line: str) -> tuple[str, Any] | None:
         return None
 
 
-def _failure(code: int, text: str) -> Exception:
+def failure_of(code: int, text: str) -> Exception:
+    """What a process told of its failure, as it met it there."""
     if code == UndecidableError.exit_code:
         return UndecidableError(text)
     if code == InputError.exit_code:

@@ -229,6 +229,23 @@ def zero_stage(environment: Mapping[str, str]) -> int:
     return stage
 
 
+def announced(launch: Mapping[str, Any]) -> dict[str, str]:
+    """What `accelerate launch` would announce of a configuration, where another launcher has started the processes."""
+    kind = str(launch["distributed_type"])
+    tables = {"FSDP": ("fsdp_config", _FSDP_LAUNCH), "DEEPSPEED": ("deepspeed_config", _DEEPSPEED_LAUNCH)}
+    name, table = tables.get(kind, ("", {}))
+    own = launch.get(name) or {}
+    found = {f"ACCELERATE_USE_{kind}": "true"} if name else {}
+    if name == "deepspeed_config" and "zero_stage" in own:
+        found["ACCELERATE_DEEPSPEED_ZERO_STAGE"] = str(own["zero_stage"])
+    for variable, (_, field, _) in (_LAUNCH | table).items():
+        if variable == "ACCELERATE_USE_MEGATRON_LM":
+            found[variable] = str(kind == "MEGATRON_LM").lower()
+        elif field in own or field in launch:
+            found |= {variable: str(own.get(field, launch.get(field))).lower()}
+    return found
+
+
 def _deepspeed_stage(environment: Mapping[str, str]) -> int:
     stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")  # Accelerate's own default
     if stage not in ("1", "2"):
