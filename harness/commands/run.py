@@ -53,18 +53,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _drawn(ran: Ran, console: Console) -> int:
-    from harness.pipeline.run import STAMP
+    from harness.pipeline.run import STAMP, is_drawn, publishing
     from harness.report.exports.trained import hand_out
     from harness.report.of_run import write_report
     from harness.storage.disk import writing
 
     report = ran.folder / "report.html"
     if not ran.fresh:
-        with console.stage("plots and report", total=None, unit="files"):
-            report = write_report(ran.folder)
-            hand_out(ran.folder)
-        with writing(ran.folder):
-            (ran.folder / STAMP).write_text(ran.made_of)
+        with publishing(ran.folder):
+            if not is_drawn(ran.folder, ran.made_of):
+                with console.stage("plots and report", total=None, unit="files"):
+                    report = write_report(ran.folder)
+                    hand_out(ran.folder)
+                with writing(ran.folder):
+                    (ran.folder / STAMP).write_text(ran.made_of)
     console.report(report)
     if ran.said:
         console.say(ran.said)

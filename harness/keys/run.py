@@ -240,7 +240,7 @@ class RunConfig(Recorded, Seed, Threads):
         from trainers.rl.recipe import owner_of, recipe_of
 
         recipe = recipe_of(self.algorithm, self)
-        recipe.check(self.ppo)
+        recipe.check(self.ppo, self.processes)
         asked = {
             "renewal.every": self.renewal.every > 0,
             "vllm": self.vllm is not None,

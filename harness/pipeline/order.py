@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 from evals.judges.card import JudgeCard
 from evals.suites import Suite
@@ -34,9 +36,12 @@ from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
 from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_samples
 from harness.pipeline.world import make_data
-from harness.storage.store import Artifact
+from harness.storage.store import Artifact, BusyError
 from harness.subjects.graders import is_plain_encoder
 from harness.worlds.folder import GOLD, SAFETY, SYNTHETIC, WorldFolder
+
+Key = TypeVar("Key", bound=Hashable)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -71,16 +76,24 @@ def run_stages(context: Context) -> StageOutcome:
         context.foretell = partial(forecast, context, data, base)
     own = context.config.data.source is DataSource.FILES
     needs_grader = not own or any(m.is_graded or m.sft is Data.RBR for m in methods)
-    grader = grader_of(context, data, base) if needs_grader else None
-    judge = None if own else train_grader_stage(context, data, base, JUDGE)
+    asked: dict[str, Callable[[], Artifact]] = {}
+    if needs_grader:
+        asked["grader"] = partial(grader_of, context, data, base)
+    if not own:
+        asked["judge"] = partial(train_grader_stage, context, data, base, JUDGE)
+    graders = all_of(context, asked)
+    grader, judge = graders.get("grader"), graders.get("judge")
     gold = measured_graders(context, data, grader, judge)
     completions = completions_of(context, data, base, grader)
-    sft = {
-        kind: fine_tune(context, data, base, kind, completions)
-        for kind in Data
-        if any(m.sft is kind for m in methods)
-    }
-    reward_models = {kind: train_reward(context, data, base, kind) for kind in reward_kinds(methods)}
+    tuned = [kind for kind in Data if any(m.sft is kind for m in methods)]
+    rewards = reward_kinds(methods)
+    learnt = all_of(
+        context,
+        {("sft", kind): partial(fine_tune, context, data, base, kind, completions) for kind in tuned}
+        | {("reward", kind): partial(train_reward, context, data, base, kind) for kind in rewards},
+    )
+    sft = {kind: learnt["sft", kind] for kind in tuned}
+    reward_models = {kind: learnt["reward", kind] for kind in rewards}
     weights = {}
     if grader is not None and completions is not None:
         weights = {
@@ -92,14 +105,13 @@ def run_stages(context: Context) -> StageOutcome:
     if first := next(iter(weights), None):
         assert grader is not None and completions is not None
         ranking = check_reward(context, data, completions, grader, reward_models[first], weights[first])
-    models = {}
+    trained: dict[str, Callable[[], Artifact]] = {}
     for method in methods:
-        if method.reward_model is None:
-            models[method.name] = sft[method.sft]
-        else:
-            kind = method.reward_model
+        if (kind := method.reward_model) is not None:
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
-            models[method.name] = reinforce(context, method, data, *parts)
+            trained[method.name] = partial(reinforce, context, method, data, *parts)
+    models = all_of(context, trained)
+    models = {m.name: models[m.name] if m.name in models else sft[m.sft] for m in methods}
     suites = all_suites(context, data)
     made = StageOutcome(data, gold, ranking, models, suites, completions=completions)
     outcome = _evaluated(context, methods, made, judge)
@@ -119,6 +131,47 @@ def run_stages(context: Context) -> StageOutcome:
         graded = grade_samples(context, methods, data, grader, reward_models, weights, suites, kept)
         outcome = replace(outcome, graded=graded)
     return outcome
+
+
+def all_of(context: Context, builds: Mapping[Key, Callable[[], Made]]) -> dict[Key, Made]:
+    """What each of `builds` makes, of stages that need nothing of each other.
+
+    One that another process is computing comes after those that nobody is at.
+    """
+    left, made, stages = dict(builds), dict[Key, Made](), dict[Key, list[tuple[str, Artifact]]]()
+    while left:
+        count = len(left)
+        for key in list(left):
+            if _made(context, key, left[key], made, stages, waits=len(left) == 1):
+                del left[key]
+        if len(left) == count:  # others are at all of them
+            key = next(iter(left))
+            _made(context, key, left.pop(key), made, stages, waits=True)
+    for key in builds:
+        context.done += stages[key]
+    return {key: made[key] for key in builds}
+
+
+def _made(
+    context: Context,
+    key: Key,
+    build: Callable[[], Made],
+    made: dict[Key, Made],
+    stages: dict[Key, list[tuple[str, Artifact]]],
+    *,
+    waits: bool,
+) -> bool:
+    """Whether it could be made without waiting for another process, or it `waits`."""
+    before, context.done = context.done, []
+    context.store.waits = waits
+    try:
+        made[key] = build()
+        stages[key] = context.done
+    except BusyError:
+        return False
+    finally:
+        context.done, context.store.waits = before, True
+    return True
 
 
 def check_types(context: Context, data: Artifact, methods: list[Method]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ from harness.record.run import SPENDING
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical, digest
-from harness.storage.disk import write_json, writing
+from harness.storage.disk import locked, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store, check_results, claim_results
 from harness.storage.whole_folder import replacing
@@ -192,17 +193,32 @@ def publish(
     baseline = Evaluation(keys.baseline) if keys.baseline else None
     against = [[keys.baseline, keys.compare_anyway, baseline.folder.manifest]] if baseline else []
     made = made_of(parts, [*against, *([keys.to_label] if keys.to_label else [])])
+    with publishing(folder):
+        fresh = is_drawn(folder, made)
+        if not fresh:
+            about = about_of(configs) if about is None else about
+            text = yaml.safe_dump(content_of(configs[0]), sort_keys=False)
+            compared = partial(_compared, configs[0], baseline) if baseline or keys.comparisons else None
+            write_record(folder, about, text, parts, keys.to_label, compared)
+        if baseline is None:
+            return Ran(folder, made, fresh)
+        rows = read_comparisons(str(folder / COMPARISONS))
+        return Ran(folder, made, fresh, *gate(rows, keys.margin))
+
+
+@contextmanager
+def publishing(folder: Path) -> Iterator[None]:
+    """One process at a time writes the record, or draws: a job that a dead launcher left may be at it too."""
+    with ExitStack() as stack:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / ".publishing"))
+        yield
+
+
+def is_drawn(folder: Path, made: str) -> bool:
     stamp = folder / STAMP
-    fresh = (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made
-    if not fresh:
-        about = about_of(configs) if about is None else about
-        text = yaml.safe_dump(content_of(configs[0]), sort_keys=False)
-        compared = partial(_compared, configs[0], baseline) if baseline or keys.comparisons else None
-        write_record(folder, about, text, parts, keys.to_label, compared)
-    if baseline is None:
-        return Ran(folder, made, fresh)
-    rows = read_comparisons(str(folder / COMPARISONS))
-    return Ran(folder, made, fresh, *gate(rows, keys.margin))
+    return (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made
 
 
 def made_of(parts: Sequence[Collected], more: Sequence[object] = ()) -> str:

@@ -40,6 +40,7 @@ from harness.storage.usage import Usage
 
 __all__ = [
     "Artifact",
+    "BusyError",
     "Store",
     "Work",
     "check_results",
@@ -56,6 +57,10 @@ ITSELF = "digest"  # of the manifest's other keys
 FORMAT = 1  # part of every key: raise it when an older artifact must not be read as a new one
 
 Build = Callable[[Path], Mapping[str, Any] | None]
+
+
+class BusyError(Exception):
+    """Another process is computing the stage, and this one does not wait for it (`Store.waits`)."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +100,13 @@ class Work:
 
 
 class Store:
-    """The finished stages under `root` (`results/.store`); safe for several processes at once."""
+    """The finished stages under `root` (`results/.store`); safe for several processes at once.
+
+    `waits`: for what another process is computing; else `open_stage` raises BusyError.
+    """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        self.root, self.waits = Path(root), True
 
     def key(
         self, stage: str, config: object, inputs: Mapping[str, Artifact], versions: Mapping[str, str]
@@ -141,7 +149,7 @@ class Store:
                 failure or a kill the next build of the same key is handed the folder as it was.
 
         Raises:
-            InputError: the disk is full, or the store cannot be written. Whatever is raised inside.
+            InputError: the disk is full, or the store cannot be written. BusyError. Whatever is raised inside.
         """
         key = self.key(stage, config, inputs, versions)
         shelf = self.root / stage
@@ -152,8 +160,9 @@ class Store:
                     shelf.mkdir(parents=True, exist_ok=True)
                     _sweep(shelf)
                     waiting = partial(_say_waiting, stage, key)
-                    lock = stack.enter_context(held(shelf / f".lock-{key}", waiting=waiting))
-                    assert lock is not None  # since it was waited for
+                    lock = stack.enter_context(held(shelf / f".lock-{key}", wait=self.waits, waiting=waiting))
+                if lock is None:
+                    raise BusyError(f"{stage} {key}")
                 work.found = self.find(stage, key)  # another process may have finished it meanwhile
                 if work.missing:
                     about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}

@@ -119,7 +119,8 @@ def is_running(pid: int) -> bool:
         (["launch=fsdp"], "launch"),
         (["processes=0"], "processes"),
         (["processes=2", "launch=nowhere.yaml"], "launch"),
-        (["processes=2", "algorithm=GRPO"], "processes"),
+        (["processes=2", "algorithm=TRPO"], "processes"),
+        (["processes=3", "algorithm=GRPO"], "group_size"),
         pytest.param(
             ["processes=2", "launch=deepspeed_zero2"],
             "launch",

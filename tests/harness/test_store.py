@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ import pytest
 
 from evals.values import lock
 from evals.values.errors import InputError
+from harness.pipeline.order import all_of
 from harness.storage.provenance import ROOT
 from harness.storage.store import Artifact, Store, check_results, claim_results
 
@@ -474,3 +478,40 @@ def test_an_artifact_of_before_digests_is_read(tmp_path: Path) -> None:
     old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("digests", "digest")}
     path.write_text(json.dumps(old))
     assert store.find("sft", made.key) is not None
+
+
+# Stages that another process is at come last
+
+
+def test_what_another_process_is_at_comes_last(tmp_path: Path) -> None:
+    """A job waited for one stage of several that need nothing of each other, and then computed the others."""
+    store, order, waited = Store(tmp_path), [], threading.Event()
+    context: Any = SimpleNamespace(store=store, done=[])
+
+    def stage(name: str) -> Artifact:
+        def made(folder: Path) -> dict[str, Any]:
+            order.append(name)
+            if len(order) == 2:
+                waited.set()
+            return {}
+
+        found = store.get(name, CONFIG, {}, {}, made)
+        context.done.append((name, found))
+        return found
+
+    key = store.key("a", CONFIG, {}, {})
+    (tmp_path / "a").mkdir()
+
+    def hold() -> None:
+        with lock.held(tmp_path / "a" / f".lock-{key}"):
+            held.set()
+            waited.wait(10)
+
+    held = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    made = all_of(context, {name: partial(stage, name) for name in "abc"})
+    holder.join()
+    assert order == ["b", "c", "a"] and list(made) == ["a", "b", "c"]
+    assert [name for name, _ in context.done] == ["a", "b", "c"] and store.waits

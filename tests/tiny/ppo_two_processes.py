@@ -26,10 +26,15 @@ from trainers.devices.processes import current_processes
 from trainers.devices.zero import ZeroAdam
 from trainers.models.adapters import add_adapter
 from trainers.reward.reward import Breakdown, RewardModelTerm, SumOfTerms
+from trainers.rl import loop
 from trainers.rl.config import PPOConfig
+from trainers.rl.grpo import GRPO
 from trainers.rl.learner import Learner
 from trainers.rl.monitor import HeldOut, HeldOutScores
 from trainers.rl.ppo import Models, Options, train_ppo
+from trainers.rl.recipe import Recipe
+from trainers.rl.reinforce import Reinforce
+from trainers.rl.rloo import RLOO
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ppo_world import (
@@ -99,6 +104,14 @@ def train_with_models(out: Path) -> None:
     train(out, settings, reward, (policy, critic, None), held_out=held_out)
 
 
+def train_without_critic(out: Path, recipe: Recipe, reward: Any) -> None:
+    """In two processes' slices, unequal ones where responses are not compared in groups."""
+    groups = getattr(recipe, "group_size", 0)
+    models = Models(eager_to_end(), None, make_policy(9, spread=0.2), make_tokenizer())
+    settings = config(batch_size=12 if groups else 11, max_unscored=0.9)
+    loop.train(recipe, models, make_prompts(7), reward, settings, out)
+
+
 def train_in_bfloat16(out: Path, reward: Any) -> None:
     models = (eager_to_end(), make_critic(), make_policy(9, spread=0.2))
     train(out, config(), reward, [model.to(torch.bfloat16) for model in models])
@@ -163,6 +176,8 @@ def train_all(out: Path, splits: bool = False) -> None:
     if not splits:
         rates = {"learning_rate": 3e-3, "critic_learning_rate": 1e-3}
         train(out / "shared", config(shared_trunk=True, offload=True, **rates), text)
+    for recipe in (GRPO(group_size=3), RLOO(group_size=3), Reinforce()):
+        train_without_critic(out / recipe.algorithm.value, recipe, unscored)
     train_in_bfloat16(out / "bfloat16", text)
     break_off(train_in_bfloat16, out / "bfloat16-resumed", text)
     train_in_bfloat16(out / "bfloat16-resumed", text)

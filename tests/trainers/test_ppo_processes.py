@@ -95,6 +95,21 @@ def test_two_processes_train_as_one(runs: dict[str, Path], name: str, how: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["two", "split", *ZERO])
+@pytest.mark.parametrize("name", ["grpo", "rloo", "reinforce"])
+def test_algorithms_without_a_critic_are_shared_too(runs: dict[str, Path], name: str, how: str) -> None:
+    """They were refused; REINFORCE's baseline would have been of one process's responses, and groups cut in two."""
+    one, two = rows(runs["one"] / name), rows(runs[how] / name)
+    assert len(one) == len(two) == 3
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, rel=1e-5, abs=1e-5)
+    saved = [load_file(runs[r] / name / "checkpoint-3" / "model.safetensors") for r in ("one", how)]
+    assert saved[0].keys() == saved[1].keys()
+    for key, value in saved[0].items():
+        assert torch.allclose(saved[1][key], value, atol=1e-5), key
+
+
+@pytest.mark.slow
 def test_the_trainings_compared_are_not_trivial(runs: dict[str, Path]) -> None:
     """Nothing unscored, or nothing learnt: the comparison would hold of any two runs."""
     hard = rows(runs["one"] / "unscored")

@@ -147,14 +147,14 @@ def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor) ->
     return torch.where(mask, -advantages * log_probs, 0.0).sum()
 
 
-def leave_one_out(rewards: Tensor, scored: Tensor | None = None) -> Tensor:
+def leave_one_out(rewards: Tensor, scored: Tensor | None = None, reduce: Reduce = identity) -> Tensor:
     """Each reward less the mean of its group's others [..., group] (arXiv 2402.14740, eq. 7).
 
-    0 for one that nothing compares with, and where it is not `scored`.
+    0 for one that nothing compares with, and where it is not `scored`. With `reduce` a group is that of all processes.
     """
     scored = torch.ones_like(rewards, dtype=torch.bool) if scored is None else scored
-    known, count = torch.where(scored, rewards, 0.0), scored.sum(-1, keepdim=True)
-    others = (known.sum(-1, keepdim=True) - known) / (count - 1).clamp(min=1)
+    known, count = torch.where(scored, rewards, 0.0), reduce(scored.sum(-1, keepdim=True))
+    others = (reduce(known.sum(-1, keepdim=True)) - known) / (count - 1).clamp(min=1)
     return torch.where(scored & (count > 1), known - others, 0.0)
 
 

@@ -117,7 +117,7 @@ def train(
     """
     options = options or Options()
     processes = current_processes()
-    recipe.check(config)
+    recipe.check(config, processes.count)
     _check_models(recipe, models)
     _check_batch(config, processes)
     _check_options(recipe, processes, options)

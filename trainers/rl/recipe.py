@@ -48,8 +48,8 @@ class Recipe:
         assert optimizer is not None
         return self.objective(model, config, optimizer)
 
-    def check(self, config: PPOConfig) -> None:
-        """Raises InputError for a setting that is asked for and would be left out.
+    def check(self, config: PPOConfig, processes: int = 1) -> None:
+        """Raises InputError for a setting that is asked for and would be left out, or does not go with `processes`.
 
         What an algorithm goes without by its nature (a critic, GAE, epochs, clipping) is not asked for
         by naming it in settings that PPO shares.
@@ -70,10 +70,10 @@ class Recipe:
         return {"algorithm": self.algorithm.value} | asdict(self)
 
 
-# Of a critic-free algorithm, which one process trains.
+# Of a critic-free algorithm.
 CRITIC_FREE_LACKS = frozenset(
     "ppo.minibatches ppo.kl_controller ppo.stop_kl ppo.kl_limit ppo.entropy_floor ppo.shared_trunk "
-    "ppo.offload renewal.every vllm processes".split()
+    "ppo.offload renewal.every vllm".split()
 )
 
 
@@ -94,13 +94,20 @@ class Grouped(Recipe):
         """[batch] -> [prompts, group]."""
         return x.view(-1, self.group_size)
 
-    def check(self, config: PPOConfig) -> None:
-        super().check(config)
+    def check(self, config: PPOConfig, processes: int = 1) -> None:
+        super().check(config, processes)
         if self.group_size < 2 or config.batch_size % self.group_size:
             raise InputError(
                 f"is {self.group_size}; groups of it must fill batch_size {config.batch_size}",
                 field="group_size",
                 fix="choose a divisor of batch_size of at least 2",
+            )
+        prompts = config.batch_size // self.group_size
+        if prompts % processes:
+            raise InputError(
+                f"makes {prompts} prompts of batch_size {config.batch_size}, and {processes} processes share them",
+                field="group_size",
+                fix="choose them so that each process has as many whole groups",
             )
 
 

@@ -37,7 +37,7 @@ class Reinforce(Recipe):
     def estimate(
         self, rewards: Tensor, values: Tensor, mask: Tensor, config: PPOConfig, reduce: formulas.Reduce
     ) -> tuple[Tensor, Tensor]:
-        advantages = formulas.leave_one_out(rewards.sum(1), mask.any(1))
+        advantages = formulas.leave_one_out(rewards.sum(1), mask.any(1), reduce)
         return advantages[:, None] * mask, rewards
 
 
