@@ -260,12 +260,20 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Hydra configures logging for the whole process; a program that calls us keeps its own."""
+    """Hydra configures logging for the whole process; a program that calls us keeps its own.
+
+    Python closes every handler there is before it configures, and some close what they write to: absl's, which lm-eval
+    brings along, closes the standard error that it was made with where that has been replaced since.
+    """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    theirs, names = logging._handlerList[:], dict(logging._handlers)  # type: ignore[attr-defined]
+    logging._handlerList.clear()  # type: ignore[attr-defined]
     try:
         yield
     finally:
+        logging._handlerList[:0] = theirs  # type: ignore[attr-defined]
+        logging._handlers.update(names)  # type: ignore[attr-defined]
         for handler in [handler for handler in root.handlers if handler not in handlers]:
             root.removeHandler(handler)
             with suppress(OSError, ValueError):

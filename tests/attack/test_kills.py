@@ -28,7 +28,7 @@ from harness.storage.whole_folder import DIGESTS
 
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 EVERY = os.environ.get("RBRBENCH_KILLS") == "all"
-SECOND = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+SECOND = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00|\b1[789]\d{8}(\.0)?\b"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 SAMPLE = (0.6, 0.9)  # of each command's operations; all of them with RBRBENCH_KILLS=all
 

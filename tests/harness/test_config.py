@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -185,3 +188,24 @@ def test_methods_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with (tmp_path / "own_methods.py").open("a") as file:
         file.write("# another value\n")
     assert term_identity("own_methods:term") != before  # a stage of the old code is not that of the new
+
+
+def test_a_programs_own_handlers_stay_open(tmp_path: Path) -> None:
+    """Hydra's logging closed every handler of the process, and absl's with it a standard error that was in use."""
+
+    class Closing(logging.StreamHandler[io.StringIO]):
+        def close(self) -> None:
+            super().close()
+            self.stream.close()
+
+    theirs = logging.getLogger("theirs")
+    theirs.addHandler(handler := Closing(io.StringIO()))
+    try:
+        with chdir(tmp_path), hydra_application(RunConfig, ["experiment=smoke"]) as application:
+            assert application.run(lambda config: 7) == 7
+        theirs.warning("still here")
+        assert handler.stream.getvalue() == "still here\n"
+        logging.shutdown([reference for reference in logging._handlerList if reference() is handler])
+        assert handler.stream.closed  # known as before
+    finally:
+        theirs.removeHandler(handler)

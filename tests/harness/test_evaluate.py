@@ -139,7 +139,7 @@ def test_everything_is_written(tmp_path: Path, suite: Path, careful: Path, bold:
         "model_card-careful.md",
         "plots/tradeoff-prompt_file.svg",
     } <= names
-    assert any(re.fullmatch(r"lm_eval/bold/results_[\d-]+T[\d-]+\.json", name) for name in names)
+    assert any(re.fullmatch(r"lm_eval/bold/results_[\da-f]+\.json", name) for name in names)
     row = json.loads((folder / "samples/bold.jsonl").read_text().splitlines()[0])
     assert row["prompt_id"] == "s0" and row["string_match"] == {
         "disallowed": False, "refused": False, "ideal_style": None, "reason": "string_match tells refusals, not style",

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import matplotlib.style
 import pytest
+from ceiling_world import write_samples
 from evaluation_world import evaluate, write_responses, write_suite
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Annotation, Text
+from tiny_runs import rbrbench
 
 from evals.judges.measures import read_metrics, write_metrics
 from harness.findings.wording import distinct_labels, method_label
@@ -218,6 +220,10 @@ def test_no_label_covers_another_in_any_figure(
     """Sizes 21 and 23 printed as one, a factor of ten over an axis' name, long names beyond the edge."""
     methods = {f"rbr_ppo[{LONG}={k}]": (0.5 + 0.1 * k, 0.9 - 0.1 * k, 0.5, 0.5) for k in range(3)}
     worlds = {name: reports[name] for name in ("more", "reference", "reference_xstest")}
+    write_samples(tmp_path)
+    asked = ["ceiling", "reward=reward.yaml", "on=samples.jsonl", "beta=0.2", "draws=100"]
+    assert rbrbench(*asked, cwd=tmp_path).returncode in (0, 3)
+    worlds["ceiling"] = tmp_path / "results" / "ceiling"
     worlds["crowded"] = crowded(make_results(tmp_path / "crowded", (0,), methods), -1e5)
     seen = set()
     with distinct_labels():

@@ -182,7 +182,7 @@ def _instance(
 
 
 def _evaluation_id(evaluation: Evaluation, model: str) -> str:
-    return f"{evaluation.folder.name}/{model}/{_when(evaluation)}"
+    return f"{evaluation.folder.name}/{model}/{evaluation.folder.manifest['config_digest']}"
 
 
 def _result_id(suite: str, metric: str, judge: str) -> str:

@@ -1,7 +1,8 @@
 """The results of each model as lm-eval writes its own, so that whatever reads those reads these.
 
-A folder a model, `lm_eval/MODEL/`, with lm-eval's own names in it: `results_DATE.json`, and `samples_SUITE_DATE.jsonl`
-of each suite. A suite is a task; the judge stands where lm-eval names the filter (`not_unsafe,string_match`);
+A folder a model, `lm_eval/MODEL/`, with lm-eval's own names in it: `results_KEY.json`, and `samples_SUITE_KEY.jsonl`
+of each suite; where lm-eval writes the date stands what the evaluation was asked, so that asked again it has the same
+names. A suite is a task; the judge stands where lm-eval names the filter (`not_unsafe,string_match`);
 categories are left to metrics.csv. The schema is that of lm-eval 0.4's `result_schema.py`.
 """
 
@@ -30,16 +31,16 @@ def files(results: ResultsFolder) -> dict[str, str]:
 
 
 def _of_model(evaluation: Evaluation, model: str) -> Iterator[tuple[str, str]]:
-    folder, date = f"lm_eval/{model}", _file_date(evaluation)
+    folder, key = f"lm_eval/{model}", evaluation.folder.manifest["config_digest"]
     content = lm_eval_results(evaluation, model)
-    yield f"{folder}/results_{date}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    yield f"{folder}/results_{key}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     for suite in evaluation.suites:
         rows = [row for row in evaluation.folder.samples.get(model, []) if row.get("suite") == suite]
         lines = [
             json.dumps(row, ensure_ascii=False) + "\n" for row in samples_of(evaluation, model, suite, rows)
         ]
         if lines:
-            yield f"{folder}/samples_{suite}_{date}.jsonl", "".join(lines)
+            yield f"{folder}/samples_{suite}_{key}.jsonl", "".join(lines)
 
 
 def lm_eval_results(evaluation: Evaluation, model: str) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def lm_eval_results(evaluation: Evaluation, model: str) -> dict[str, Any]:
             "random_seed": rows[0].seed if rows else 0,
         },
         "git_hash": evaluation.folder.manifest.get("commit"),
-        "date": _created(evaluation).timestamp(),
+        "date": datetime.fromisoformat(str(evaluation.folder.manifest["created"])).timestamp(),
         "model_source": "rbrbench",
         "model_name": model,
         "model_name_sanitized": re.sub(r"[\"<>:/|\\?*\[\]]+", "__", model),
@@ -120,14 +121,6 @@ def _scores(response_type: str, verdict: Mapping[str, Any]) -> dict[str, float]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _created(evaluation: Evaluation) -> datetime:
-    return datetime.fromisoformat(str(evaluation.folder.manifest["created"]))
-
-
-def _file_date(evaluation: Evaluation) -> str:
-    return _created(evaluation).replace(tzinfo=None).isoformat().replace(":", "-")
 
 
 def _is_whole(row: MetricRow) -> bool:
