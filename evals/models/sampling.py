@@ -213,8 +213,8 @@ def _loop_of(
     longest = max(prompts, key=len)
     shorter = min(prompts, key=len)[-max(1, len(longest) // 2) :]
     trials = [[shorter, longest, longest[::-1]]]
-    if shared_length(prompts) >= WORTH_SHARING:
-        trials += [[longest[: shared_length(prompts) + 1], longest]]
+    if (shared := shared_length(prompts)) >= WORTH_SHARING:
+        trials += [[longest[: shared + 1], longest]]
     for kind in (TokenLoop, TransformersLoop, RowByRow):
         loops = [kind(model, trial, min(PROBED, max_new_tokens), pad_id, False) for trial in trials]
         for loop in loops:

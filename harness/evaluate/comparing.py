@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ COMPARISONS = "comparisons.csv"
 ALPHA = 0.05
 WIN, LOSE, TIE, UNDECIDED = "win", "lose", "tie", "undecided"
 CAPABILITY_SUITE = "capability/"
+Row = TypeVar("Row")
 ACCURACY = ("acc", "exact_match")
 
 
@@ -358,15 +359,22 @@ def write_comparisons(path: Path, rows: Sequence[MetricComparison]) -> None:
 
 def read_comparisons(path: str) -> list[MetricComparison]:
     """Raises InputError for a file that `write_comparisons` did not write."""
+    return read_rows(path, MetricComparison)
+
+
+def read_rows(path: Path | str, kind: type[Row]) -> list[Row]:
+    """A table whose columns are the fields of the dataclass `kind`, all of int, float or str.
+
+    Raises InputError for another file.
+    """
+    kinds = {"float": float, "int": int, "str": str}
+    columns = {f.name: kinds[str(f.type)] for f in fields(kind)}  # type: ignore[arg-type]
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return [_parsed(row) for row in csv.DictReader(file)]
+            return [
+                kind(**{n: parse(row[n]) for n, parse in columns.items()}) for row in csv.DictReader(file)
+            ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"cannot be read ({type(error).__name__})", path=path, fix="evaluate again"
         ) from None
-
-
-def _parsed(row: dict[str, str]) -> MetricComparison:
-    kinds = {"float": float, "int": int, "str": str}
-    return MetricComparison(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(MetricComparison)})

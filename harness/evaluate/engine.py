@@ -188,14 +188,13 @@ def _write_all(
     compared = _compare(config, evaluation, baseline)
     decided = decide(required, rows, [model.name for model in models], next(iter(judges), ""))
     code, sentence = gate_of(decided) if required else (0, "")
+    told = [sentence] if required else []
     with writing(folder):
         write_comparisons(folder / COMPARISONS, compared.rows)
         if required:
             write_requirements(folder / REQUIREMENTS, decided)
-    evaluation = _publish(
-        folder, config, record, [*notes, *compared.notes, *filter(None, [sentence])], command
-    )
-    said = [*(compared.notes if baseline else []), *filter(None, [sentence])]
+    evaluation = _publish(folder, config, record, [*notes, *compared.notes, *told], command)
+    said = [*(compared.notes if baseline else []), *told]
     return Finished(evaluation, graver(compared.code, code), said, _too_much_unscored(config, judged))
 
 

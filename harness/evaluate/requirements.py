@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +13,7 @@ from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 from evals.values.metrics_table import MetricRow
-from harness.evaluate.comparing import CAPABILITY_SUITE
+from harness.evaluate.comparing import CAPABILITY_SUITE, read_rows
 from harness.evaluate.measuring import CATEGORY
 from harness.findings.wording import METRICS
 
@@ -163,16 +162,4 @@ def write_requirements(path: Path, decided: Sequence[Decided]) -> None:
 
 def decided_rows(path: Path) -> list[Decided]:
     """What stands in requirements.csv; none where there is no such file. Raises InputError for another file."""
-    if not path.is_file():
-        return []
-    kinds = {"float": float, "int": int, "str": str}
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                Decided(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Decided)})
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"cannot be read ({type(error).__name__})", path=path, fix="evaluate again"
-        ) from None
+    return read_rows(path, Decided) if path.is_file() else []

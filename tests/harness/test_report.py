@@ -447,7 +447,10 @@ def test_plots_and_exports_from_outside(
         ("plots=[own_figures:Taken]", "'own_figures:Taken' draws 'tradeoff', as another plot does"),
         ("plots=[bees]", "unknown plot 'bees'; name your own as MODULE:ATTRIBUTE"),
         ("exports=[own_figures:gone]", "own_figures has no 'gone'"),
-        ("exports=[pdf]", "unknown export 'pdf'; use one of every_eval_ever, lm_eval, model_card, or your own"),
+        (
+            "exports=[pdf]",
+            "unknown export 'pdf'; use one of every_eval_ever, lm_eval, model_card, or your own",
+        ),
     ):
         assert main(["report", str(folder), key]) == 2
         line = capsys.readouterr().err

@@ -19,13 +19,13 @@ from typing import Any
 from uuid import UUID
 
 from evals.values.metrics_table import MetricRow
+from harness.evaluate.comparing import CAPABILITY_SUITE
 from harness.findings.wording import metric_label
 from harness.record.evaluation import Evaluation, finished_evaluation
 from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import prompt_text
 
 SCHEMA = "0.3.0"
-CAPABILITY = "capability/"
 MAKER = "unknown"  # of the model: a results folder does not know it
 LEVEL = 0.95
 SHARES = ("not_unsafe", "unsafe_not_answered", "not_overrefuse", "f1", "acc", "acc_norm", "exact_match")
@@ -83,7 +83,7 @@ def log_of(evaluation: Evaluation, model: str) -> dict[str, Any]:
 
 
 def _result(evaluation: Evaluation, row: MetricRow, decoding: Mapping[str, Any]) -> dict[str, Any]:
-    task = row.suite.removeprefix(CAPABILITY)
+    task = row.suite.removeprefix(CAPABILITY_SUITE)
     suite, judge = task.partition("/")[0], evaluation.record["judges"].get(row.judge, {})
     given = {"temperature": decoding.get("temperature"), "max_tokens": decoding.get("max_new_tokens")}
     arguments = {name: value for name, value in given.items() if value is not None}
