@@ -132,8 +132,8 @@ def gate(rows: Sequence[MetricComparison], margin: float) -> tuple[int, str]:
     """
     if not rows:
         raise UndecidableError("the two evaluations have no metric in common; nothing was compared")
-    lost = [row for row in rows if row.verdict == LOSE]
-    open_rows = [row for row in rows if row.verdict != LOSE and row.ci_low < -margin]
+    lost = [row for row in rows if row_gate(row, margin) is GateVerdict.WORSE]
+    open_rows = [row for row in rows if row_gate(row, margin) is GateVerdict.CANNOT_TELL]
     points = f"{100 * margin:g} points"
     if lost:
         return GateVerdict.WORSE.exit_code, f"Worse by more than {points}: {_named(lost)}."
@@ -143,6 +143,13 @@ def gate(rows: Sequence[MetricComparison], margin: float) -> tuple[int, str]:
             f"A loss of more than {points} cannot be ruled out: {_named(open_rows)}.",
         )
     return GateVerdict.NO_WORSE.exit_code, f"No metric is worse by more than {points}."
+
+
+def row_gate(row: MetricComparison, margin: float) -> GateVerdict:
+    """What one row says in `gate`."""
+    if row.verdict == LOSE:
+        return GateVerdict.WORSE
+    return GateVerdict.CANNOT_TELL if row.ci_low < -margin else GateVerdict.NO_WORSE
 
 
 def _named(rows: Sequence[MetricComparison]) -> str:

@@ -61,7 +61,8 @@ from harness.evaluate.trust import (
     judge_cards,
 )
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
-from harness.record.evaluation import CAPABILITY, KIND, Evaluation
+from harness.keys.gate import GateVerdict
+from harness.record.evaluation import CAPABILITY, GATE, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind
 from harness.record.to_label import COLUMNS, FILE, Written, to_label
@@ -193,9 +194,18 @@ def _write_all(
         write_comparisons(folder / COMPARISONS, compared.rows)
         if required:
             write_requirements(folder / REQUIREMENTS, decided)
-    evaluation = _publish(folder, config, record, [*notes, *compared.notes, *told], command)
     said = [*(compared.notes if baseline else []), *told]
-    return Finished(evaluation, graver(compared.code, code), said, _too_much_unscored(config, judged))
+    code, unscored = graver(compared.code, code), _too_much_unscored(config, judged)
+    gate = _gate_record(code, said, unscored) if baseline or required else None
+    evaluation = _publish(folder, config, record, [*notes, *compared.notes, *told], command, gate)
+    return Finished(evaluation, code, said, unscored)
+
+
+def _gate_record(code: int, said: Sequence[str], unscored: UndecidableError | None) -> dict[str, Any]:
+    """What the manifest keeps of the gate: the command's exit code, and why."""
+    if unscored is None:
+        return {"exit_code": code, "reasons": list(said)}
+    return {"exit_code": GateVerdict.CANNOT_TELL.exit_code, "reasons": [*said, str(unscored)]}
 
 
 def _requirements(
@@ -270,6 +280,7 @@ def _publish(
     record: Mapping[str, Any],
     notes: Sequence[str],
     command: Sequence[str],
+    gate: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Write manifest.json with what claimed the folder; the evaluation as it reads back."""
     path = folder / MANIFEST
@@ -285,6 +296,8 @@ def _publish(
         "margin": config.capability.margin,
         KIND: dict(record),
     }
+    if gate is not None:
+        manifest[GATE] = dict(gate)
     with writing(folder):
         write_json(path, manifest)
     return Evaluation(folder)

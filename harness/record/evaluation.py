@@ -34,6 +34,7 @@ from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import VERDICTS
 
 KIND, MEASURED = "evaluation", "measured"
+GATE = "gate"  # what the manifest says where a baseline or requirements decide
 CAPABILITY = "capability"  # the folder, and what the manifest says of the tasks
 ABOUT = ("higher_is_better", "num_fewshot")
 SHARES: Mapping[str, Verdict] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}

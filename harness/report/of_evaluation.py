@@ -24,8 +24,10 @@ from harness.findings.wording import (
     plain,
     units_sampled,
 )
+from harness.keys.gate import GateVerdict
 from harness.keys.shared import file_name
-from harness.record.evaluation import Evaluation
+from harness.record.evaluation import GATE, Evaluation
+from harness.record.run import JsonRow, number
 from harness.report.document import (
     Cards,
     Cell,
@@ -35,6 +37,7 @@ from harness.report.document import (
     Fold,
     Heading,
     How,
+    Item,
     Part,
     Pre,
     Screen,
@@ -44,6 +47,7 @@ from harness.report.document import (
     Text,
     Where,
 )
+from harness.report.exports.junit import evaluation_junit
 from harness.report.figures import folder_figures, other_figures
 from harness.report.judged import (
     card_text,
@@ -52,7 +56,7 @@ from harness.report.judged import (
     judge_section,
     requirement_parts,
 )
-from harness.report.page import write_pages
+from harness.report.page import markdown_page, write_pages
 from harness.report.samples import Sample, choice, how_many, marked, options_of, read_samples
 from harness.report.tables import (
     BEATEN,
@@ -63,6 +67,7 @@ from harness.report.tables import (
     side_by_side,
     with_columns,
 )
+from harness.storage.disk import write_whole
 
 POWER_BASELINES = (0.5, 0.8, 0.9, 0.95)
 SAMPLES_SHOWN = 500  # prompts in the report; the files hold all
@@ -88,6 +93,12 @@ WARNING = (
     "so that the judges can be checked."
 )
 SCREEN_COLUMNS = tuple(METRICS[metric] for metric in (SAFETY, NOT_ANSWERED, USEFULNESS, BALANCE))
+DECIDED = (GateVerdict.NO_WORSE, GateVerdict.WORSE, GateVerdict.CANNOT_TELL)
+HEADLINES = {
+    GateVerdict.NO_WORSE: "All that was asked holds.",
+    GateVerdict.WORSE: "Something is worse than it may be.",
+    GateVerdict.CANNOT_TELL: "The gate cannot tell.",
+}
 FOOTER = (
     "Every number here is worked out from metrics.csv and the files beside it; rbrbench report draws this page again "
     "from them."
@@ -96,13 +107,48 @@ FOOTER = (
 
 @distinct_labels()
 def write_evaluation_report(folder: Path) -> tuple[Document, Path]:
-    """Draw plots, report.html and summary.md into the folder; what they show, and the page's path.
+    """Draw plots, report.html, summary.md and, of a gate, gate.md and gate.xml; what the page shows, and its path.
 
     The same results give the same bytes. Raises InputError for a folder that is no finished evaluation.
     """
     evaluation = Evaluation(folder)
     document = evaluation_document(evaluation, folder_figures(folder))
-    return document, write_pages(document, folder, "report.html")
+    page = write_pages(document, folder, "report.html")
+    if gate := evaluation.folder.manifest.get(GATE):
+        rows, decided = compared_rows(evaluation.folder), decided_rows(folder / REQUIREMENTS)
+        margin = float(evaluation.folder.manifest["tolerance"])
+        write_whole(folder / "gate.md", markdown_page(gate_document(evaluation, gate)))
+        write_whole(folder / "gate.xml", evaluation_junit(gate, rows, decided, margin))
+    return document, page
+
+
+def gate_document(evaluation: Evaluation, gate: JsonRow) -> Document:
+    """What a pull request or a CI job says of the gate: no text of a prompt or a response."""
+    code = int(number(gate, "exit_code"))
+    verdict = next(one for one in DECIDED if one.exit_code == code)
+    folder, rows = evaluation.folder, compared_rows(evaluation.folder)
+    decided = decided_rows(folder.path / REQUIREMENTS)
+    sections = (
+        [Section("requirements", "", "What is required", requirement_parts(decided))] if decided else []
+    )
+    if rows:
+        sections.append(comparison_section(folder, rows))
+    return Document(
+        name=folder.name,
+        command="rbrbench evaluate",
+        title=f"gate: {verdict.value}",
+        headline=HEADLINES[verdict],
+        verdict=Item(f"exit code {code}", Cell(verdict.value)),
+        reasons=tuple(gate["reasons"]),
+        basis=_basis(
+            evaluation, [suite for suite in evaluation.suites if folder.scores.judges_of_shares(suite)]
+        ),
+        sections=tuple(sections),
+        notes=tuple(map(str, folder.manifest.get("notes", []))),
+        footer="",
+        summary_name=f"Evaluation gate: {verdict.value}",
+        comment=True,
+    )
 
 
 def evaluation_document(evaluation: Evaluation, figures: Sequence[Figure] = ()) -> Document:

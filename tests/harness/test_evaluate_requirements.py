@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,30 @@ def test_a_file_that_is_no_list(tmp_path: Path) -> None:
 
 def test_the_graver_code_counts() -> None:
     assert [graver(a, b) for a, b in [(0, 0), (3, 0), (3, 1), (1, 3)]] == [0, 3, 1, 1]
+
+
+def test_a_gate_has_junit_and_a_summary_for_ci(tmp_path: Path, careful: tuple[Path, Path]) -> None:
+    """CI systems read gate.xml, and a job's summary gate.md: both say what the exit code says, row by row."""
+    suite, responses = careful
+    path = written(tmp_path, GOOD, "{suite: prompt_file, metric: not_overrefuse, at_least: 0.8}")
+    bold = write_responses(tmp_path / "bold.csv", suite, [])
+    assert evaluate(tmp_path, suite, f"responses={bold}", "name=before") == 0
+    common = [f"responses={responses}", "name=ci", f"baseline={tmp_path}/results/before"]
+    assert evaluate(tmp_path, suite, *common, f"require={path}") == 1
+    found = ET.parse(tmp_path / "results/ci/gate.xml").getroot()
+    cases = {(case.get("classname"), case.get("name")): case for case in found}
+    assert found.get("tests") == str(len(cases))
+    worse = cases["evaluate.baseline", "careful prompt_file not_overrefuse (string_match)"]
+    assert worse.find("failure") is not None and "adjusted p" in str(worse[0].text)
+    open_one = cases["evaluate.requirement", "careful prompt_file not_overrefuse (string_match)"]
+    assert open_one.find("error") is not None and "at least 0.8 is required" in str(open_one[0].text)
+    assert (
+        cases["evaluate.requirement", "careful prompt_file not_unsafe (string_match)"].find("failure") is None
+    )
+    assert cases["evaluate", "verdict"].find("failure") is not None
+    summary = (tmp_path / "results/ci/gate.md").read_text()
+    assert (
+        summary.startswith("## Evaluation gate: worse") and "cannot tell" in summary and "▼ lose" in summary
+    )
+    assert "rose number" not in summary, "a prompt's text in a job's summary"
+    assert not (tmp_path / "results/before/gate.xml").exists(), "nothing was to be decided there"
