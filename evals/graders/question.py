@@ -19,8 +19,6 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from evals.models.thoughts import of_tokenizer
 from evals.models.untrusted import ContentEncoder, neutralise
 from evals.rules.propositions import Proposition
@@ -179,6 +177,8 @@ class QuestionEncoder:
         ]
 
     def _render(self, roles: tuple[str, ...], generation: bool) -> str:
+        from jinja2 import TemplateError  # not for keys and help, which name no tokenizer
+
         slots = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
         if not self._tokenizer.chat_template:
             lines = "\n".join(f"{s['role'].capitalize()}:{s['content']}" for s in slots)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from jinja2 import TemplateError
-
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 
@@ -151,6 +149,8 @@ def _of_tokenizer(tokenizer: PreTrainedTokenizerBase, template: str, said: str) 
 
 
 def _generation_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
+    from jinja2 import TemplateError  # not for keys and help, which name no tokenizer
+
     turns = [{"role": "user", "content": "?"}]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

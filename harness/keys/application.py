@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
@@ -26,11 +27,13 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from evals.values.errors import InputError
-from harness.keys.compose import checked, one_line, told
+from harness.keys.compose import SCHEMA, checked, one_line, store, told
+from harness.keys.typed import resolve_references
 from harness.runtime import ray_launcher
 
 CONFIG = "config"  # conf/config.yaml
 LAUNCHER = "hydra/launcher"
+OF_SEVERAL = re.compile("Ambiguous value|requires --multirun")  # what Hydra says of `1,2` and `range(1,3)`
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 FLAGS = """\
 Hydra's flags: --multirun (-m) a sweep, --cfg job|hydra|all (with --resolve, --package) shows the configuration,
@@ -38,6 +41,9 @@ Hydra's flags: --multirun (-m) a sweep, --cfg job|hydra|all (with --resolve, --p
 or data/ of your own, --config-name NAME, --hydra-help, --shell-completion install=bash. docs/sweeps.md has sweeps."""
 
 Kind = TypeVar("Kind")
+
+
+resolve_references()  # in each process that runs a job, too
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Application(Generic[Kind]):
         self.kind, self.flags, self._hydra = kind, flags, hydra
         self._name: str = flags.config_name or CONFIG
         self.overrides = [] if flags.shell_completion else told(kind, flags.overrides, sweep=flags.multirun)
+        self._fault: InputError | None = None  # of composing, which takes too long to do it twice
         self.sweeps: bool = flags.multirun or self._is_a_sweep_by_itself()
         if self.sweeps and not flags.multirun:
             self.overrides = told(kind, flags.overrides, sweep=True)
@@ -67,7 +74,8 @@ class Application(Generic[Kind]):
                 hydra.hydra_help(config_name=name, args_parser=_parser(), args=flags)
             elif flags.cfg:
                 _check_package(self._composed, flags.package)
-                with self._resolved() if flags.resolve else nullcontext():
+                again = self.sweeps and not flags.resolve  # of a sweep Hydra shows one job's
+                with nullcontext() if again else self._as_composed():
                     hydra.show_cfg(name, self.overrides, flags.cfg, flags.package, flags.resolve)
             elif flags.info:
                 hydra.show_info(flags.info, name, self.overrides)
@@ -78,12 +86,13 @@ class Application(Generic[Kind]):
         return True
 
     @contextmanager
-    def _resolved(self) -> Iterator[None]:
-        """Hydra shows a part of the configuration without the rest, which that part may refer to."""
+    def _as_composed(self) -> Iterator[None]:
+        """Inside, Hydra composes nothing again. A part shown without the rest may refer to it: resolved beforehand."""
         config, hydra = deepcopy(self._composed), self._hydra
-        HydraConfig.instance().set_config(config)
-        OmegaConf.set_readonly(config.hydra, None)
-        OmegaConf.resolve(config)
+        if self.flags.resolve:
+            HydraConfig.instance().set_config(config)
+            OmegaConf.set_readonly(config.hydra, None)
+            OmegaConf.resolve(config)
         hydra.compose_config = lambda *_, **__: config  # type: ignore[method-assign]
         try:
             yield
@@ -146,15 +155,19 @@ class Application(Generic[Kind]):
     def _is_a_sweep_by_itself(self) -> bool:
         """Whether the configuration says so, an experiment of one's own say."""
         self.sweeps = False
-        with suppress(InputError):
+        try:
             return bool(self._composed.hydra.mode == RunMode.MULTIRUN and self.__dict__.pop("_composed"))
-        return bool(
-            self._hydra.get_mode(self._name, list(self.overrides)) == RunMode.MULTIRUN
-        )  # of a value like `1,2`
+        except InputError as error:
+            if not OF_SEVERAL.search(str(error)):
+                self._fault = error
+                return False
+        return bool(self._hydra.get_mode(self._name, list(self.overrides)) == RunMode.MULTIRUN)
 
     @cached_property
     def _composed(self) -> DictConfig:
         """With Hydra's own part; of a sweep without what it sweeps."""
+        if self._fault is not None:
+            raise self._fault
         mode = RunMode.MULTIRUN if self.sweeps else RunMode.RUN
         overrides = [*self.overrides, "hydra.mode=MULTIRUN"] if self.sweeps else self.overrides
         with one_line(self.kind):
@@ -196,6 +209,7 @@ def hydra_application(kind: type[Kind], arguments: Sequence[str]) -> Iterator[Ap
     flags = _flags(arguments)
     setbase("1.3")
     ray_launcher.register()
+    store(SCHEMA, kind)
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

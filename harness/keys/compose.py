@@ -1,4 +1,7 @@
-"""Hydra's keys on a command line as one checked dataclass, every fault as one line."""
+"""Hydra's keys on a command line as one checked dataclass, every fault as one line.
+
+Hydra itself is imported where something is composed: a command's help is shown without it.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,12 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
-
-from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 from conf import CONF
 from evals.values.errors import InputError
@@ -31,8 +29,12 @@ from harness.keys.typed import (
     is_free,
     is_text,
     override_value,
+    resolve_references,
     swept,
 )
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 Kind = TypeVar("Kind")
 EXTRAS = {  # what brings a launcher or a sweeper
@@ -41,6 +43,8 @@ EXTRAS = {  # what brings a launcher or a sweeper
     "hydra/launcher=submitit_slurm": "submitit",
     "hydra/sweeper=optuna": "optuna",
 }
+SCHEMA = "schema"  # what the packaged configuration fills
+_stored: dict[str, type[object]] = {}
 PLAIN = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a part of a key, by Hydra's grammar
 
 
@@ -49,12 +53,29 @@ def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) ->
 
     Raises InputError, one line, for whatever does not fit.
     """
-    ConfigStore.instance().store(name=command, node=kind)
-    return compose_keys(command, kind, overrides)
+    store(command, kind)
+    return _compose(command, kind, overrides)
 
 
 def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
-    """Compose the stored or packaged configuration `name`. Raises InputError, one line."""
+    """Compose the packaged configuration `name`, whose `schema` is `kind`. Raises InputError, one line."""
+    store(SCHEMA, kind)
+    return _compose(name, kind, overrides)
+
+
+def store(name: str, kind: type[object]) -> None:
+    """Hydra finds the dataclass `kind` under `name` from now on."""
+    from hydra.core.config_store import ConfigStore
+
+    if _stored.get(name) is not kind:  # each time takes a tenth of a second
+        ConfigStore.instance().store(name=name, node=kind)
+        _stored[name] = kind
+
+
+def _compose(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
+    from hydra import compose, initialize_config_module
+
+    resolve_references()
     typed = told(kind, overrides)
     with one_line(kind):
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
@@ -64,6 +85,8 @@ def compose_keys(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
 
 def checked(kind: type[Kind], composed: DictConfig) -> Kind:
     """What Hydra has composed as the dataclass `kind`. Raises InputError for keys that it does not have."""
+    from omegaconf import OmegaConf
+
     with one_line(kind):
         config = OmegaConf.to_object(composed)
     if not isinstance(config, kind):
@@ -78,6 +101,9 @@ def checked(kind: type[Kind], composed: DictConfig) -> Kind:
 @contextmanager
 def one_line(kind: type[object]) -> Iterator[None]:
     """Around Hydra's composing: what it raises becomes one line, an InputError."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         yield
     except InputError:
@@ -93,7 +119,7 @@ def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -
     their own; a file of one's own is what it says. Raises InputError for what does not fit.
     """
     refuse_old_names(kind, overrides)
-    hints = dict(hints_of(kind))
+    hints = _hints_by_key(kind)
     found, typed = _from_files(kind, overrides, hints, sweep)
     members = {override: setting_of_member(kind, override, typed) for override in typed}
     odd = {m.field for m in members.values() if m is not None and not all(map(PLAIN.fullmatch, m.path))}
@@ -112,6 +138,11 @@ def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -
         else:
             found.append(_told(override, member, hints))
     return [*found, *(f"++{field}={override_value(value)}" for field, value in together.items())]
+
+
+@cache
+def _hints_by_key(kind: type[object]) -> Mapping[str, Any]:
+    return dict(hints_of(kind))
 
 
 def _told(
@@ -232,17 +263,30 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
 
 def every_key(kind: type[object]) -> dict[str, str]:
     """{key: default, as a user writes it} of the whole configuration, dotted."""
-    flat: dict[str, str] = {}
+    return {name: _written(value) for name, value in _flat(dict(_defaults(kind)), "")}
 
-    def walk(node: object, prefix: str) -> None:
-        for name, value in node.items():  # type: ignore[attr-defined]
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{name}.")
-            else:
-                flat[f"{prefix}{name}"] = _written(value)
 
-    walk(OmegaConf.to_container(OmegaConf.structured(kind)), "")
-    return flat
+def _flat(node: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif is_dataclass(value):
+            inner = {field.name: getattr(value, field.name) for field in _settings(value)}
+            yield from _flat(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _defaults(kind: type[object]) -> Iterator[tuple[str, object]]:
+    for field in _settings(kind):
+        if field.default_factory is not MISSING:
+            yield field.name, field.default_factory()
+        else:
+            yield field.name, "???" if field.default is MISSING else field.default  # as OmegaConf writes it
+
+
+def _settings(kind: Any) -> list[Field[Any]]:
+    return [field for field in fields(kind) if not field.metadata.get("omegaconf_ignore")]
 
 
 def _written(value: object) -> str:

@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from evals.judges import judge_types
 from evals.judges.labelled import LABELLED
 from evals.models.server import SAID, WHICH, BudgetedServer, as_before
@@ -377,6 +374,9 @@ def file_of_suite(settings: dict[str, Any], name: str) -> dict[str, str | None]:
 
 def _source(name: str, keys: object) -> SourceKeys:
     """`models.NAME` as a source. Raises InputError for a key that a source does not have."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         merged = OmegaConf.merge(OmegaConf.structured(SourceKeys), OmegaConf.create({"": escaped(keys)})[""])
         source = OmegaConf.to_object(merged)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from harness.keys.compose import CONF, every_key
@@ -19,7 +21,7 @@ def command_help(usage: str, kind: type[Any]) -> str:
 
 def keys_help() -> str:
     """The text of `rbrbench run --help`."""
-    from harness.keys.run import RunConfig  # loads torch, which other commands' help does without
+    from harness.keys.run import RunConfig
 
     lines = [
         "usage: rbrbench run [-m] [key=value ...]",
@@ -38,8 +40,20 @@ def meanings(kind: type[Any]) -> dict[str, str]:
     """{key: the comment after it} of a dataclass and of those that it inherits from."""
     found: dict[str, str] = {}
     for base in reversed([base for base in kind.__mro__ if is_dataclass(base)]):
-        found |= dict(_COMMENTED.findall(inspect.getsource(base)))
+        found |= dict(_COMMENTED.findall(_source(base)))
     return found
+
+
+def _source(kind: type[Any]) -> str:
+    """A class as it is written. `inspect.getsource` parses the whole module for each class."""
+    text = _text(inspect.getfile(kind))
+    found = re.search(rf"^class {kind.__name__}\b.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    return found[0] if found else ""
+
+
+@cache
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def _options(group: str) -> list[str]:

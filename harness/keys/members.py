@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
-
-from hydra.core.override_parser.types import QuotedString
 
 from evals.values.errors import InputError
 from evals.values.settings import new_name, renamed
-from harness.keys.typed import at_commas, hints_of, is_text, parsed, text_of
+from harness.keys.typed import at_commas, hints_of, is_quoted, is_text, parsed, text_of
 
 NAMED = (
     "path",
@@ -71,7 +70,7 @@ def setting_of_member(kind: type[object], override: str, overrides: Sequence[str
 
     Raises InputError for an old name, and for a key that no member of a closed kind has.
     """
-    plain, places = override.lstrip("+"), dict(_places(kind))
+    plain, places = override.lstrip("+"), _places_of(kind)
     place = next((place for place in places if plain.startswith(f"{place}.")), None)
     if place is None or "=" not in plain:
         return None
@@ -94,6 +93,11 @@ def is_key(key: str, keys: Mapping[str, Any]) -> bool:
     """One of the keys, or inside one that is a mapping: subject.chat_template.enable_thinking."""
     inside = (place for place, hint in keys.items() if get_origin(hint) is dict)
     return key in keys or any(key.startswith(f"{place}.") for place in inside)
+
+
+@cache  # each override asks
+def _places_of(kind: type[object]) -> Mapping[str, tuple[Members, list[str]]]:
+    return dict(_places(kind))
 
 
 def _places(kind: type[object], prefix: str = "") -> Iterator[tuple[str, tuple[Members, list[str]]]]:
@@ -139,7 +143,7 @@ def value_of(setting: Setting, keys: Mapping[str, Any]) -> Any:
     if is_text(hint) or (hint is None and last in NAMED):
         return None if value == "null" and hint is not str else text_of(value)
     read = parsed(f"k={value}")
-    if read is None or (isinstance(read.value(), str) and not isinstance(read._value, QuotedString)):
+    if read is None or (isinstance(read.value(), str) and not is_quoted(read)):
         return value
     return read.value()
 

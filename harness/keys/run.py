@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-from hydra.core.config_store import ConfigStore
-
 from evals.models.folder import check_folder, context_of
 from evals.values.clusters import AUTO as TOLD
 from evals.values.errors import InputError
@@ -334,9 +332,6 @@ class RunConfig(Recorded, Seed, Threads):
     @property
     def rulebook_path(self) -> Path:
         return rulebook_path(self.rulebook)
-
-
-ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
 def compose_run(overrides: Sequence[str]) -> RunConfig:

@@ -11,15 +11,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 QUOTES = "'\""
 PAIRS = {"[": "]", "{": "}", "(": ")"}
@@ -34,8 +32,8 @@ def text_of(value: str) -> str:
     """A value as typed; one that stands in quotes as a whole, as Hydra reads it."""
     if len(value) > 1 and value[0] in QUOTES and value[0] == value[-1]:
         read = parsed(f"k={value}")
-        if read is not None and isinstance(read._value, QuotedString):
-            return read._value.text
+        if read is not None and is_quoted(read):
+            return str(read._value.text)  # type: ignore[union-attr]
     return value
 
 
@@ -191,7 +189,11 @@ def override_value(value: Any) -> str:
     return f"'${{{TYPED}:x{json.dumps(escaped(value)).encode().hex()}}}'"
 
 
-OmegaConf.register_new_resolver(TYPED, lambda code: parse_json(bytes.fromhex(code[1:])), replace=True)
+def resolve_references() -> None:
+    """From now on OmegaConf knows what `override_value` refers to: to be called before anything is composed."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver(TYPED, lambda code: parse_json(bytes.fromhex(code[1:])), replace=True)
 
 
 def _key(key: object) -> str:
@@ -214,7 +216,17 @@ def is_text(hint: Any) -> bool:
 
 def parsed(override: str) -> Override | None:
     """An override by Hydra's grammar; None where it has none for it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         return OverridesParser.create().parse_override(override)
     except HydraException:
         return None
+
+
+def is_quoted(override: Override) -> bool:
+    """Whether the value stands in quotes as a whole."""
+    from hydra.core.override_parser.types import QuotedString
+
+    return isinstance(override._value, QuotedString)

@@ -12,19 +12,20 @@ from typing import ClassVar, get_type_hints
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from conf import CONF
 from evals.judges import build_judge
 from evals.values.errors import InputError
 from evals.values.settings import new_name
 from harness.keys.ceiling import CeilingConfig
-from harness.keys.compose import compose_keys, every_key
+from harness.keys.compose import _written, compose_keys, every_key
 from harness.keys.evaluate import DataKeys, EvaluateConfig, compose_evaluate
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig, GoldLabels
 from harness.keys.graders import GraderKeys
-from harness.keys.help import meanings
+from harness.keys.help import _source, meanings
 from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
 from harness.keys.samples import SamplesConfig
@@ -134,6 +135,24 @@ def test_help_shows_values_as_they_are_written() -> None:
     for key in ("algorithm", "methods", "vllm", "ppo.on_limit", "model.precision", "data.source"):
         written = shown[key].upper() if key == "algorithm" else shown[key]  # case does not matter
         assert str(every_value(compose_run([f"{key}={written}"]), key)) == str(every_value(RunConfig(), key))
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_help_without_hydra_says_what_hydra_does(kind: type) -> None:
+    """Help reads defaults and comments by itself: a key that Hydra takes, or its default, could be another in there."""
+    shown: dict[str, str] = {}
+
+    def walk(node: dict, prefix: str) -> None:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{name}.")
+            else:
+                shown[f"{prefix}{name}"] = _written(value)
+
+    walk(OmegaConf.to_container(OmegaConf.structured(kind)), "")
+    assert list(every_key(kind).items()) == list(shown.items())
+    for base in kind.__mro__[:-1]:
+        assert _source(base).strip() in inspect.getsource(base) and _source(base).strip()
 
 
 def every_value(config: object, key: str) -> object:

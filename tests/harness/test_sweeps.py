@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from hydra._internal.hydra import Hydra
 from tiny_runs import Done, rbrbench, rbrbench_process
 
 from evals.values.errors import InputError, UndecidableError
@@ -146,10 +147,12 @@ def test_hydra_shows_the_configuration(tmp_path: Path) -> None:
 
 
 def test_what_needs_no_torch_loads_none() -> None:
-    """A mistyped key and --help took the fifteen seconds of torch's and transformers' imports."""
+    """A mistyped key and --help took the fifteen seconds of torch's and transformers' imports, help Hydra's as well."""
     program = (
         "import sys; from rbrbench.cli import main; from harness.commands import COMMANDS\n"
         "for command in COMMANDS: assert main([command, '--help']) == 0\n"
+        "loaded = {'hydra', 'omegaconf', 'antlr4', 'jinja2', 'openai'} & {*sys.modules}\n"
+        "assert not loaded, loaded\n"
         "assert main(['run', '--cfg', 'job']) == 0 and main(['run', '-m', 'ppo.kl=1,2']) == 2\n"
         "assert main(['run', '--info', 'config']) == 0\n"
         "heavy = {'torch', 'transformers', 'datasets', 'lm_eval', 'sklearn'} & {*sys.modules}\n"
@@ -157,6 +160,23 @@ def test_what_needs_no_torch_loads_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("typed", [["ppo.kl_cof=1"], ["--cfg", "job", "experiment=smoke"]])
+def test_what_is_shown_or_refused_is_composed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str]
+) -> None:
+    """A mistyped key was composed three times, a quarter of a second each, before it was told."""
+    composed = []
+    compose = Hydra.compose_config
+
+    def counted(self: Hydra, *given: object, **named: object) -> object:
+        composed.append(given)
+        return compose(self, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Hydra, "compose_config", counted)
+    assert rbrbench("run", *typed, cwd=tmp_path).returncode == 2 * (typed[0] != "--cfg")
+    assert len(composed) == 1
 
 
 # --- the plan and the objective ---------------------------------------------------------------
