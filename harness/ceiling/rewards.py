@@ -78,7 +78,7 @@ def _has_rules(address: RunAddress, name: str) -> bool:
 
 def _reward_model(address: RunAddress) -> Reward:
     """The reward model of a method without rules. Loads torch."""
-    from harness.pipeline.reward import reward_model_term
+    from harness.pipeline.reward_model_term import reward_model_term
     from harness.runtime.libraries import no_progress_bars
 
     no_progress_bars()

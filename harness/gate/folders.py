@@ -60,7 +60,7 @@ def load_run(address: RunAddress, cache: Path) -> LiveReward:
 def open_run(address: RunAddress, cache: Path) -> OpenRun:
     """As `load_run`, with the data. Loads torch."""
     from harness.pipeline.graders import load_grader
-    from harness.pipeline.reward import reward_model_term
+    from harness.pipeline.reward_model_term import reward_model_term
 
     no_progress_bars()
     folder = address.folder

@@ -17,6 +17,7 @@ from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Advance, Context
+from harness.pipeline.reward_model_term import write_zero
 from harness.storage.digest import digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, HUMAN, SYNTHETIC, WorldFolder
@@ -191,13 +192,15 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
         tokenizer = load_tokenizer(base.path)
         total = steps_of(config.reward_model, len(comparisons))
         with context.console.stage(f"reward_model: {kind.value}", total=total) as advance:
-            return reward_model_on(config, base, tokenizer, comparisons, out, advance)
+            told = reward_model_on(config, base, tokenizer, comparisons, out, advance)
+        write_zero(data, out)
+        return told
 
     return context.stage(
         f"reward_model: {kind.value}",
         build,
         config={"reward_model": config.reward_model, "kind": kind} | adapters_of(config.model),
         inputs={"data": data, "base": base},
-        modules=["trainers.supervised.reward_model", "trainers.models.sizes"],
+        modules=["trainers.supervised.reward_model", "trainers.models.sizes", "trainers.reward.reward"],
         packages=["trl", "datasets"],
     )

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader
-from evals.models.load import load_reward_model, load_tokenizer
 from evals.values.clusters import AUTO, PROMPT, clusters_of
 from evals.values.conversation import (
-    Demonstration,
     LabelledResponse,
-    Response,
     write_jsonl,
 )
 from evals.values.errors import InputError, UndecidableError
@@ -21,9 +18,10 @@ from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
+from harness.pipeline.reward_model_term import reward_model_term
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.storage.store import Artifact
-from harness.worlds.folder import HELPFUL, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
+from harness.worlds.folder import SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from trainers.reward.diagnosis import Diagnosis, diagnose
 from trainers.reward.examples import (
     FitExamples,
@@ -33,26 +31,10 @@ from trainers.reward.examples import (
     split_by_prompt,
 )
 from trainers.reward.ranking import rewards
-from trainers.reward.reward import Reward, RewardModelTerm, SumOfTerms
+from trainers.reward.reward import Reward, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
 from trainers.reward.terms import TermParts, build_term
 from trainers.reward.weights import MAX_UNSCORED
-
-REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
-
-
-def reward_model_term(data: Artifact, reward_model: Artifact) -> RewardModelTerm:
-    """The reward model, with the mean score of helpful demonstrations subtracted."""
-    rows = reference_demonstrations(WorldFolder(data.path))[:REFERENCE_RESPONSES]
-    term = RewardModelTerm(load_reward_model(reward_model.path), load_tokenizer(reward_model.path))
-    return term.normalised([Response(row.prompt, row.text) for row in rows])
-
-
-def reference_demonstrations(folder: WorldFolder) -> list[Demonstration]:
-    """Helpful demonstrations; where the data bring none, the chosen replies of helpful comparisons."""
-    if folder.has("sft_helpful"):
-        return folder.demonstrations(HELPFUL)
-    return [Demonstration(row.prompt, row.chosen) for row in folder.comparisons(HELPFUL)]
 
 
 def fit_reward(

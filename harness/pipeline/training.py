@@ -22,7 +22,8 @@ from harness.keys.run import STRING_MATCH, DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.language_models import comparisons_for, reward_model_on
-from harness.pipeline.reward import reward_for, reward_model_term
+from harness.pipeline.reward import reward_for
+from harness.pipeline.reward_model_term import reward_model_term
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
