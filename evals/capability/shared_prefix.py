@@ -1,16 +1,17 @@
 """Requests that begin alike: their common beginning is computed once, and what follows it on its keys and values.
 
-MMLU's five examples stand before every question of a subject: some 600 tokens before some 100 of its own. Only
-the positions that are scored get logits. What is scored is what lm-eval scores, to rounding: of every run the
-longest request is computed alone too, and nothing is shared with a model that answers it differently.
-benchmarks/mmlu_five_shot.py measures the gain.
+MMLU's five examples stand before every question of a subject: some 600 tokens before some 100 of its own. HellaSwag's
+four endings follow one context: many such small groups go into one pass. Only the positions that are scored get
+logits. What is scored is what lm-eval scores, to rounding: of every run the longest request is computed alone too,
+and nothing is shared with a model that answers it differently. benchmarks/mmlu_five_shot.py and
+benchmarks/shared_contexts.py measure the gain.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,89 +19,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from evals.capability.prefix_groups import PrefixGroup, Row, bundles, shared_groups
 from evals.models.prefix_tree import PrefixLayer, keep_last, pad_left
 
 Request = tuple[Any, list[int], list[int]]  # lm-eval's: its strings, context tokens, answer tokens
 Answer = tuple[float, bool]  # log-probability of the answer, whether it is the model's first choice
-Row = tuple[int, ...]  # what a request gives to the model: all but its last token
 
-COST = 512  # tokens that a group must save: what a pass of its own costs, and its smaller batches
+COST = 512  # tokens that a shared pass must save: what a pass of its own costs, and its smaller batches
 TOLERANCE = 1e-4  # in log-probability
-
-
-# --- which rows share what --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PrefixGroup:
-    """Rows `start` to `stop` of a sorted list, and how many first tokens they share (0: each stands alone)."""
-
-    start: int
-    stop: int
-    shared: int
-
-
-@dataclass
-class _Interval:
-    """Rows that have `common` tokens in common, the intervals inside it, and the most tokens they can save."""
-
-    start: int
-    common: int
-    parts: list[_Interval] = field(default_factory=list)
-    stop: int = 0
-    saved: int = 0
-    whole: bool = False
-
-    def close(self, cost: int) -> _Interval:
-        self.stop = self.parts[-1].stop
-        of_parts = sum(part.saved for part in self.parts)
-        together = (self.stop - self.start - 1) * self.common - cost
-        self.whole, self.saved = together > of_parts, max(together, of_parts)
-        return self
-
-
-def shared_groups(rows: Sequence[Row], room: Sequence[int], cost: int) -> list[PrefixGroup]:
-    """Sorted `rows` in groups; `room[i]` of row i's first tokens may be shared.
-
-    A group of n rows saves (n - 1) * shared - cost tokens. The candidates are the intervals of rows with equal
-    common beginnings (Abouelhoda, Kurtz and Ohlebusch 2004), walked with a stack: each is shared as a whole or left
-    to the intervals inside it, whichever saves more.
-    """
-    if not rows:
-        return []
-    pairs = zip(rows, rows[1:], room, room[1:], strict=False)
-    common = [min(common_length(a, b), room_a, room_b) for a, b, room_a, room_b in pairs]
-    opened: list[_Interval] = []
-    found = _Interval(0, 0)
-    for place, below in enumerate([*common, -1]):
-        found = _Interval(place, 0, stop=place + 1)
-        while opened and opened[-1].common > below:
-            opened[-1].parts.append(found)
-            found = opened.pop().close(cost)
-        if opened and opened[-1].common == below:
-            opened[-1].parts.append(found)
-        else:
-            opened.append(_Interval(found.start, below, [found]))
-    return list(_chosen(found))
-
-
-def _chosen(root: _Interval) -> Iterator[PrefixGroup]:
-    waiting = [root]
-    while waiting:
-        interval = waiting.pop()
-        if interval.whole or not interval.parts:
-            yield PrefixGroup(interval.start, interval.stop, interval.common if interval.whole else 0)
-        else:
-            waiting += reversed(interval.parts)
-
-
-def common_length(first: Row, second: Row) -> int:
-    """How many first tokens two rows have in common."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(first), len(second)))
-
-
-# --- scoring ----------------------------------------------------------------------------------
 
 
 def score_shared(
@@ -119,23 +45,64 @@ def score_shared(
     if not _takes_prefixes(model):
         return {}
     members = _members(requests, max_length)
-    rows = sorted(members)
-    room = [len(row) - _scored(requests, members[row]) for row in rows]
-    groups = [group for group in shared_groups(rows, room, COST) if group.shared]
     scorer = _Scorer(model, requests, members, pad, dtype)
+    passes = list(_passes(requests, members, batch_size))
     answers: dict[int, Answer] = {}
     with torch.inference_mode():
-        if not groups or not scorer.is_exact(rows, groups):
+        if not passes or not scorer.is_exact(passes):
             return {}
-        for group in groups:
-            prefix = scorer.encode(rows[group.start][: group.shared])
-            in_order = sorted(rows[group.start : group.stop], key=len, reverse=True)
-            for start in range(0, len(in_order), batch_size):
-                of_batch = scorer.answers(in_order[start : start + batch_size], group.shared, prefix)
+        for families in passes:
+            prefixes = scorer.encode([family.prefix for family in families])
+            for batch in _batches(families, batch_size):
+                of_batch = scorer.answers(batch, prefixes)
                 answers |= of_batch
                 for place, answer in of_batch.items():
                     finished(place, answer)
     return answers
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Rows, the longest first, of which the first `shared` tokens are the same."""
+
+    shared: int
+    rows: list[Row]
+
+    @property
+    def prefix(self) -> Row:
+        return self.rows[0][: self.shared]
+
+
+def _passes(
+    requests: Sequence[Request], members: Mapping[Row, Sequence[int]], batch_size: int
+) -> Iterator[list[_Family]]:
+    """The families of each pass: a large one by itself, or a bundle of small ones."""
+
+    def grouped(rows: Sequence[Row], cost: int) -> list[PrefixGroup]:
+        return shared_groups(rows, [len(row) - _scored(requests, members[row]) for row in rows], cost)
+
+    def family(rows: Sequence[Row], group: PrefixGroup) -> _Family:
+        return _Family(group.shared, sorted(rows[group.start : group.stop], key=len, reverse=True))
+
+    rows = sorted(members)
+    groups = grouped(rows, COST)
+    for group in groups:
+        if group.shared:
+            yield [family(rows, group)]
+    left = [rows[group.start] for group in groups if not group.shared]
+    small = [group for group in grouped(left, 0) if group.shared]
+    for bundle in bundles(small, batch_size, COST):
+        yield [family(left, group) for group in bundle]
+
+
+def _batches(families: Sequence[_Family], batch_size: int) -> Iterator[list[_Family]]:
+    """All of a bundle at once; a large family in parts."""
+    if len(families) > 1:
+        yield list(families)
+        return
+    (family,) = families
+    for start in range(0, len(family.rows), batch_size):
+        yield [_Family(family.shared, family.rows[start : start + batch_size])]
 
 
 def _takes_prefixes(model: PreTrainedModel) -> bool:
@@ -175,52 +142,74 @@ class _Scorer:
     pad: int
     dtype: torch.dtype | None
 
-    def is_exact(self, rows: Sequence[Row], groups: Sequence[PrefixGroup]) -> bool:
+    def is_exact(self, passes: Sequence[Sequence[_Family]]) -> bool:
         """Whether the longest row gets the same answers on a shared beginning as by itself.
 
         Positions that depend on the row's length and states that a cache does not hold fail here.
         """
-        group, row = max(
-            ((group, row) for group in groups for row in rows[group.start : group.stop]),
-            key=lambda pair: len(pair[1]),
+        longest, others = max(
+            ((family, families) for families in passes for family in families),
+            key=lambda pair: len(pair[0].rows[0]),
         )
-        others = [other for other in rows[group.start : group.stop] if other != row][:1]
-        alone = self.answers([row], 0, None)
-        shared = self.answers([row, *others], group.shared, self.encode(row[: group.shared]))
+        tried = [longest, *[family for family in others if family is not longest][:1]]
+        tried = [_Family(family.shared, family.rows[:2]) for family in tried]
+        alone = self.answers([_Family(0, longest.rows[:1])], None)
+        shared = self.answers(tried, self.encode([family.prefix for family in tried]))
         return all(abs(shared[place][0] - value) <= TOLERANCE for place, (value, _) in alone.items())
 
-    def encode(self, prefix: Row) -> Cache:
+    def encode(self, prefixes: Sequence[Row]) -> _Prefixes:
         cache = DynamicCache(config=self.model.config)
-        ids = torch.tensor([prefix], device=self.model.device)
-        self.model(input_ids=ids, past_key_values=cache, use_cache=True, **keep_last(self.model))
-        return Cache(layers=[PrefixLayer(layer) for layer in cache.layers])
+        ids, lengths = pad_left(prefixes, self.pad)
+        real = _real(ids, lengths)
+        self.model(
+            past_key_values=cache, use_cache=True, **self._inputs(ids, real, 0), **keep_last(self.model)
+        )
+        return _Prefixes(Cache(layers=[PrefixLayer(layer) for layer in cache.layers]), real)
 
-    def answers(self, rows: Sequence[Row], shared: int, prefix: Cache | None) -> dict[int, Answer]:
-        """{place: answer} of the rows' requests, their first `shared` tokens from `prefix`."""
+    def answers(self, families: Sequence[_Family], prefixes: _Prefixes | None) -> dict[int, Answer]:
+        """{place: answer} of the requests of families that have equally many rows; `prefixes` are theirs."""
+        rows = [row for family in families for row in family.rows]
+        ends = [row[family.shared :] for family in families for row in family.rows]
         kept = max(_scored(self.requests, self.members[row]) for row in rows)
-        log_probs = self._log_probs([row[shared:] for row in rows], shared, prefix, kept)
+        log_probs = self._log_probs(ends, prefixes, kept)
         return {
             place: _answer(of_row, self.requests[place][2])
             for row, of_row in zip(rows, log_probs, strict=True)
             for place in self.members[row]
         }
 
-    def _log_probs(self, ends: Sequence[Row], shared: int, prefix: Cache | None, kept: int) -> Tensor:
+    def _log_probs(self, ends: Sequence[Row], prefixes: _Prefixes | None, kept: int) -> Tensor:
         """[rows, kept, vocabulary] at the last positions; the ends are padded on the left."""
         ids, lengths = pad_left(ends, self.pad)
-        real = torch.arange(ids.shape[1])[None] >= (ids.shape[1] - lengths)[:, None]
-        seen = torch.cat([torch.ones(len(ends), shared, dtype=torch.bool), real], dim=1)
-        positions = shared + (real.cumsum(1) - 1).clamp(min=0)
-        device = self.model.device
-        logits = self.model(
-            input_ids=ids.to(device),
-            attention_mask=seen.long().to(device),
-            position_ids=positions.to(device),
-            past_key_values=prefix,
-            use_cache=prefix is not None,
-            **keep_last(self.model, kept),
-        ).logits[:, -kept:]
+        before = torch.zeros(len(ends), 0, dtype=torch.bool)
+        if prefixes is not None:
+            before = prefixes.seen.repeat_interleave(len(ends) // len(prefixes.seen), dim=0)
+        inputs = self._inputs(ids, _real(ids, lengths), before.sum(1, keepdim=True), before)
+        cache = {"past_key_values": prefixes.cache, "use_cache": True} if prefixes else {"use_cache": False}
+        logits = self.model(**inputs, **cache, **keep_last(self.model, kept)).logits[:, -kept:]
         return torch.log_softmax(logits, dim=-1, dtype=self.dtype)
+
+    def _inputs(
+        self, ids: Tensor, real: Tensor, shared: Tensor | int, before: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Of ids [rows, time] padded on the left, after `shared` tokens that are seen where `before` says."""
+        seen = real if before is None else torch.cat([before, real], dim=1)
+        positions = shared + (real.cumsum(1) - 1).clamp(min=0)
+        inputs = {"input_ids": ids, "attention_mask": seen.long(), "position_ids": positions}
+        return {name: value.to(self.model.device) for name, value in inputs.items()}
+
+
+@dataclass(frozen=True)
+class _Prefixes:
+    """Keys and values of beginnings padded on the left, and which of their columns [prefixes, time] are tokens."""
+
+    cache: Cache
+    seen: Tensor
+
+
+def _real(ids: Tensor, lengths: Tensor) -> Tensor:
+    """Bool [rows, time]: which columns are not padding."""
+    return torch.arange(ids.shape[1])[None] >= (ids.shape[1] - lengths)[:, None]
 
 
 def _answer(log_probs: Tensor, answer: Sequence[int]) -> Answer:

@@ -25,7 +25,7 @@ from transformers import (
 from evals.capability import CapabilityTask, load_tasks, shared_prefix
 from evals.capability.language_model import InMemoryLM
 from evals.capability.lm_eval_tasks import quiet
-from evals.capability.shared_prefix import PrefixGroup, common_length, shared_groups
+from evals.capability.prefix_groups import PrefixGroup, bundles, common_length, shared_groups
 
 WORDS = 60
 SIZES = {"num_attention_heads": 4, "max_position_embeddings": 512, "initializer_range": 0.3}
@@ -212,3 +212,11 @@ def test_nothing_is_shared_where_it_would_change_an_answer(
 def test_few_tokens_are_not_worth_a_pass(stories: CapabilityTask, tokenizer: PreTrainedTokenizerFast) -> None:
     """Passes of four short rows cost more than they save."""
     assert both(llama(), tokenizer, stories) == (0, 1)
+
+
+def test_small_groups_share_a_pass_with_their_like() -> None:
+    """Four endings of a short context were computed with the context four times over."""
+    groups = [PrefixGroup(0, 4, 30), PrefixGroup(4, 6, 90), PrefixGroup(6, 10, 50), PrefixGroup(10, 14, 40)]
+    assert list(bundles(groups, 8, 200)) == [[PrefixGroup(0, 4, 30), PrefixGroup(10, 14, 40)]]
+    assert list(bundles(groups, 12, 200)) == [[groups[0], groups[3], groups[2]]]
+    assert list(bundles(groups, 2, 90)) == [[groups[1]], [groups[0]], [groups[3]], [groups[2]]]
