@@ -19,9 +19,9 @@ from ppo_world import (
     train_small,
 )
 
-from evals.values.conversation import Response
+from evals.values.conversation import Message, Prompt, Response
 from trainers.rl.alarm import reward_hacking
-from trainers.rl.monitor import HeldOut, HeldOutScores, Monitor
+from trainers.rl.monitor import HeldOut, HeldOutScores, Monitor, evenly
 from trainers.rl.ppo import Options, PPOConfig
 
 
@@ -164,3 +164,13 @@ def test_monitoring_does_not_change_the_training(tmp_path: Path) -> None:
     assert kept == alone and watched != alone
     for file in ("checkpoint-6/model.safetensors", "critic/model.safetensors"):
         assert (tmp_path / "watched" / file).read_bytes() == (tmp_path / "alone" / file).read_bytes()
+
+
+def test_a_smaller_look_is_at_every_kind_of_prompt() -> None:
+    """The first prompts of the list were asked: helpful ones alone, whatever became of the others."""
+    prompts = [
+        Prompt(f"{kind}{i}", (Message("user", "?"),)) for kind in ("helpful", "safety") for i in range(6)
+    ]
+    assert [prompt.id for prompt in evenly(prompts, 4)] == ["helpful0", "helpful3", "safety0", "safety3"]
+    assert evenly(prompts, 12) == evenly(prompts, 99) == prompts
+    assert evenly([], 4) == []

@@ -116,7 +116,7 @@ def measure_held_out(
     Whatever the judge does with the global random generators is undone: monitoring a run does not change it.
     """
     kept = random_state()
-    prompts = list(held_out.prompts)[: config.monitor_prompts]
+    prompts = evenly(held_out.prompts, config.monitor_prompts)
     mine = [prompts[i] for i in processes.share(list(range(len(prompts))))]
     decoding = Decoding(config.max_new_tokens, batch_size=config.batch_size)
     written = sample_responses(policy, tokenizer, mine, decoding) if mine else []
@@ -136,6 +136,12 @@ def measure_held_out(
         LENGTH: _mean(length),
         UNSCORED_SHARE: 1.0 - len(known) / len(score) if len(score) else None,
     }
+
+
+def evenly(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+    """At most `most` of `prompts`, from all along the list: helpful ones come first, safety prompts after them."""
+    count = min(most, len(prompts))
+    return [prompts[i * len(prompts) // count] for i in range(count)]
 
 
 def _mean(values: np.ndarray) -> float | None:
