@@ -119,7 +119,7 @@ def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -
     their own; a file of one's own is what it says. Raises InputError for what does not fit.
     """
     refuse_old_names(kind, overrides)
-    hints = _hints_by_key(kind)
+    hints = _hints_by_key(kind)  # type: ignore[arg-type]  # a class has a hash
     found, typed = _from_files(kind, overrides, hints, sweep)
     members = {override: setting_of_member(kind, override, typed) for override in typed}
     odd = {m.field for m in members.values() if m is not None and not all(map(PLAIN.fullmatch, m.path))}
