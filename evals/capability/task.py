@@ -84,9 +84,9 @@ class CapabilityTask:
 
 
 def real_tasks(root: Path | str, names: Sequence[str] | None = None) -> list[CapabilityTask]:
-    """The real tasks whose released files lie below `root`: those named, or all that are there.
+    """The real tasks whose released files lie below `root`: those named (none where the list is empty), or all.
 
-    Raises InputError for a name that is unknown or has no file, and when there is none at all.
+    Raises InputError for a name that is unknown or has no file, and where all are asked for and none is there.
     """
     root = Path(root)
     tasks = []
@@ -101,7 +101,7 @@ def real_tasks(root: Path | str, names: Sequence[str] | None = None) -> list[Cap
         elif names is not None:
             problem = f"has no file for the task {name!r}"
             raise InputError(problem, path=root, field="capability.root", fix=f"add {places[0]}")
-    if not tasks:
+    if names is None and not tasks:
         fix = f"add some of {', '.join(places[0] for _, places in RELEASES.values())}"
         raise InputError("has no capability task", path=root, field="capability.root", fix=fix)
     return tasks

@@ -522,6 +522,7 @@ def test_tasks_are_found_below_a_root(release, tmp_path):
     found = "mmlu hellaswag lambada truthfulqa_mc1 truthfulqa_mc2 arc_challenge gpqa_diamond".split()
     assert [task.name for task in real_tasks(release)] == found
     assert [task.name for task in real_tasks(release, ["lambada"])] == ["lambada"]
+    assert real_tasks(release, []) == []
     with pytest.raises(InputError, match="no local form of the task 'piqa'"):
         real_tasks(release, ["piqa"])
     with pytest.raises(InputError, match=r"has no file for the task 'mmlu'; add mmlu/mmlu.zip"):
