@@ -28,12 +28,21 @@ torch.set_num_threads(1)  # pytest-xdist runs one worker a core
 TESTS = Path(__file__).parent
 
 
-# Files that take a minute or more, longest first: one that is begun last keeps one worker while the others idle.
+# Files that take half a minute or more, longest first: one that is begun last keeps one worker while the others idle.
 LONG = (
-    "harness/test_guides.py",
-    "trainers/test_ppo_processes.py",
+    "harness/test_guides.py",  # makes the smoke run that others wait for
+    "trainers/test_ppo_processes.py",  # needs none
     "harness/test_run_processes.py",
+    "harness/test_sweeps.py",
     "harness/test_reinforcement.py",
+    "trainers/test_ppo.py",
+    "harness/test_run_sweeps.py",
+    "trainers/test_refusal_encoder.py",
+    "trainers/test_encoder_grader.py",
+    "harness/test_paying_server.py",
+    "harness/test_own_data.py",
+    "evals/test_lm_eval_command.py",
+    "harness/test_run.py",
     "harness/test_gpu_experiment.py",
 )
 

@@ -46,8 +46,16 @@ def project_imports(tree: ast.AST, module: str, path: Path, root: Path = ROOT) -
         tree: the parsed source. module: its dotted name. path: its file (a package's own names
             start one level deeper than a plain module's).
     """
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names = {name for node in ast.walk(tree) for name in _imported_names(node, package)}
+    return _modules_among(_names(tree, module, path.name), module, root)
+
+
+def _names(tree: ast.AST, module: str, file: str) -> frozenset[str]:
+    """What a module's statements import, whoever's it is."""
+    package = module if file == "__init__.py" else module.rpartition(".")[0]
+    return frozenset(name for node in ast.walk(tree) for name in _imported_names(node, package))
+
+
+def _modules_among(names: Iterable[str], module: str, root: Path) -> set[str]:
     found = (_nearest_module(name, root) for name in names)
     return {name for name in found if name is not None and name != module}
 
@@ -76,12 +84,19 @@ def _read_module(module: str, root: Path) -> tuple[str, frozenset[str]]:
     path = source_of(module, root)
     if path is None:
         raise ModuleNotFoundError(f"no module {module!r} in this project")
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    digest, names = _read_source(path.read_text(encoding="utf-8"), module, path.name)
     parts = module.split(".")
     packages = {".".join(parts[:n]) for n in range(1, len(parts))}
-    imports = project_imports(tree, module, path, root) | packages
+    return digest, frozenset(_modules_among(names, module, root) | packages)
+
+
+@cache  # the same text in another checkout is not parsed again
+def _read_source(text: str, module: str, file: str) -> tuple[str, frozenset[str]]:
+    """The digest of a module's code, and the names that it imports."""
+    tree = ast.parse(text, filename=file)
+    names = _names(tree, module, file)
     code = ast.dump(_without_docstrings(tree))
-    return hashlib.sha256(code.encode()).hexdigest(), frozenset(imports)
+    return hashlib.sha256(code.encode()).hexdigest(), names
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

@@ -159,8 +159,10 @@ def train_plainly(out: Path, reward: Any) -> Any:
     return train(out, config(), reward)
 
 
-def train_all(out: Path, splits: bool = False) -> None:
-    """`splits`: models are split, which not every setting goes with."""
+def train_all(out: Path, splits: bool = False, alone: bool = False) -> None:
+    """`splits`: models are split, which not every setting goes with. `alone`: by one process, whose trainings are
+    what others are compared with; that it resumes to the same bytes is tested elsewhere.
+    """
     text = TextReward(distinct_words)
     engines = engines_alive()
     trained = train_plainly(out / "plain", text)
@@ -178,13 +180,15 @@ def train_all(out: Path, splits: bool = False) -> None:
         train(out / "shared", config(shared_trunk=True, offload=True, **rates), text)
     for recipe in (GRPO(group_size=3), RLOO(group_size=3), Reinforce()):
         train_without_critic(out / recipe.algorithm.value, recipe, unscored)
+    break_off(train_plainly, out / "handed", text)
+    if alone:
+        return
     train_in_bfloat16(out / "bfloat16", text)
     break_off(train_in_bfloat16, out / "bfloat16-resumed", text)
     train_in_bfloat16(out / "bfloat16-resumed", text)
     train_plainly(out / "unbroken", NoisyReward())
     break_off(train_plainly, out / "resumed", NoisyReward())
     train_plainly(out / "resumed", NoisyReward())
-    break_off(train_plainly, out / "handed", text)
 
 
 # By what `accelerate launch` was asked for: how processes train, and what of that request is changed for it.

@@ -63,7 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     programs = [launch("fsdp.yaml", out)]
     programs += [launch("deepspeed_zero2.yaml", out)] if HAS_DEEPSPEED else []
     (out / "one").mkdir()
-    train_all(out / "one")
+    train_all(out / "one", alone=True)
     for program in programs:
         output, _ = program.communicate(timeout=600)
         assert program.returncode == 0, output[-3000:]
