@@ -62,7 +62,8 @@ def test_a_run_is_compared_with_a_baseline_on_its_page(finished: Path) -> None:
 @pytest.mark.slow
 def test_sweep_draws_one_comparison_over_its_seeds(finished: Path) -> None:
     """Seed 0 comes from the store: a sweep pays only for the stages that differ."""
-    done = rbrbench("run", "-m", "experiment=smoke", "threads=1", "seed=0,1", "name=seeds", cwd=finished)
+    methods = "methods=[helpful_sft,human_sft,rbr_sft]"
+    done = rbrbench("run", "-m", *SMOKE[1:], methods, "seed=0,1", "name=seeds", cwd=finished)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr.count("cached") > 15
     results = finished / "results" / "seeds"
