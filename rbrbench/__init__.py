@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
     from evals.rules.propositions import Proposition
     from evals.rules.rulebook import Rulebook, load_rulebook
-    from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
+    from evals.values.conversation import Message, Prompt, Question, Response, ResponseType, user_prompt
     from evals.values.errors import InputError, UndecidableError
     from evals.values.grades import Grades, Unscored
+    from harness.serve.clients import RewardEnvironment, compute_score, compute_score_batch
     from rbrbench.results import evaluate, read_results
     from trainers.reward.function import RewardFunction, rule_based_reward
     from trainers.reward.reward import Breakdown, Reward, RewardModelTerm, RuleBasedTerm, SumOfTerms
@@ -40,6 +41,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
     "Conversations": {
         "user_prompt": "evals.values.conversation",
         "Prompt": "evals.values.conversation",
+        "Question": "evals.values.conversation",
         "Message": "evals.values.conversation",
         "Response": "evals.values.conversation",
         "ResponseType": "evals.values.conversation",
@@ -62,6 +64,9 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "SumOfTerms": "trainers.reward.reward",
         "load_weights": "trainers.reward.reward_weights",
         "RewardWeights": "trainers.reward.weights",
+        "compute_score": "harness.serve.clients",
+        "compute_score_batch": "harness.serve.clients",
+        "RewardEnvironment": "harness.serve.clients",
     },
     "PPO": {
         "train_ppo": "trainers.rl.ppo",

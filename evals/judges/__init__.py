@@ -53,7 +53,11 @@ JUDGES: Mapping[str, str] = {
     "wildguard": "evals.judges.wildguard:build",
     "qwen3guard": "evals.judges.qwen3guard:build",
     "shieldgemma": "evals.judges.shieldgemma:build",
+    "granite_guardian": "evals.judges.granite_guardian:build",
+    "strongreject_finetuned": "evals.judges.strongreject_finetuned:build",
     "prompt": "evals.judges.own_prompt:build",
+    "rubric": "evals.judges.rubric:build",
+    "jury": "evals.judges.jury:build",
 }
 
 

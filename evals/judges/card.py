@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from evals.judges.judgement import Judge
 from evals.judges.labelled import LabelledResponses
 from evals.judges.measures import Judgement
-from evals.statistics import bootstrap, wilson
+from evals.statistics import alpha_of_counts, bootstrap, cohens_kappa, wilson
 from evals.values.errors import InputError, UndecidableError
 
 
@@ -96,8 +97,41 @@ class JudgeCard:
     balanced_accuracy: Rate
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, None for NaN."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        """Plain values, None for NaN; kappa and alpha, which follow from the rest, stand with them."""
+        beside = {"kappa": asdict(self.kappa), "alpha": asdict(self.alpha)}
+        return {key: _plain(value) for key, value in (asdict(self) | beside).items()}
+
+    @cached_property
+    def kappa(self) -> Rate:
+        """Cohen's, of the judge and the people."""
+        cells = self._cells()
+
+        def statistic(counts: np.ndarray) -> np.ndarray:
+            return cohens_kappa((counts @ cells).reshape(-1, 2, 2))
+
+        return self._bootstrapped(statistic)
+
+    @cached_property
+    def alpha(self) -> Rate:
+        """Krippendorff's, of the same two."""
+        raters = np.array(
+            [[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]]
+        )  # how many say no and yes, by cell
+        per_unit = self._cells() @ raters
+        return self._bootstrapped(lambda counts: alpha_of_counts(per_unit, counts))
+
+    def _cells(self) -> np.ndarray:
+        """[responses, cells] of one 1 each: people and judge say no, no and yes, yes and no, both yes."""
+        no, yes = self.specificity, self.recall
+        right_no, right_yes = (round(r.value * r.n) if r.n else 0 for r in (no, yes))
+        counts = (right_no, no.n - right_no, yes.n - right_yes, right_yes)
+        return np.repeat(np.eye(4), counts, axis=0)
+
+    def _bootstrapped(self, statistic: Callable[[np.ndarray], np.ndarray]) -> Rate:
+        if not self.n:
+            return Rate(NAN, NAN, NAN, 0)
+        found = bootstrap(statistic, [0] * self.n, draws=1000)
+        return Rate(found.value, found.low, found.high, self.n)
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> JudgeCard:

@@ -75,6 +75,11 @@ class PromptedJudge:
         """What a reader of the verdicts should know of who gave them."""
         return list(getattr(self.backend, "notes", []))
 
+    @property
+    def spent(self) -> str:
+        """What its server was asked so far; "" of a model here."""
+        return str(getattr(self.backend, "spent", ""))
+
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         for response in responses:
             response_type_of(response)  # told before anything is asked

@@ -134,11 +134,21 @@ def build(
     not fit.
     """
     rules = load_rulebook(rulebook)
-    if chat_template and grader != "language_model":
+    return RulebookJudge(rules, grader_of(grader, path, server, chat_template, rules), name, threshold)
+
+
+def grader_of(
+    kind: str,
+    path: str,
+    server: GraderServerSettings | None,
+    chat_template: dict[str, Any] | None,
+    rules: Rulebook | None,
+) -> Grader:
+    """The grader that a judge's settings describe. Raises InputError for settings that do not fit."""
+    if chat_template and kind != "language_model":
         fix = "say server.chat_template, or leave it out"
         raise InputError("is a language model's, of a path", field="chat_template", fix=fix)
-    spec = replace(_spec(grader, path, server), chat_template=chat_template or {})
-    return RulebookJudge(rules, build_grader(spec, rules), name, threshold)
+    return build_grader(replace(_spec(kind, path, server), chat_template=chat_template or {}), rules)
 
 
 def _spec(kind: str, path: str, server: GraderServerSettings | None) -> GraderSpec:

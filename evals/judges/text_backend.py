@@ -7,6 +7,7 @@ format. `clean` breaks each of them by a space, so that the format around it can
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from evals.values.errors import InputError
 from evals.values.grades import Unscored
 
 # Fences are no role marks, and a judge reads code as it is.
+TOP_LOGPROBS = 20
 MARKERS = tuple(marker for marker in CHAT_MARKERS if marker != "```")
 
 
@@ -56,6 +58,12 @@ class TextBackend(Protocol):
         ...
 
     def answers(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str | Unscored]: ...
+
+    def next_words(
+        self, requests: Sequence[JudgeQuestion], words: Sequence[str]
+    ) -> list[list[float] | Unscored]:
+        """The probability that each of `words`, a token each, comes next."""
+        ...
 
 
 class LocalBackend:
@@ -90,6 +98,28 @@ class LocalBackend:
             for i, read in zip(batch, written, strict=True):
                 answers[i] = _answer_of(read)
         return answers
+
+    @torch.inference_mode()
+    def next_words(
+        self, requests: Sequence[JudgeQuestion], words: Sequence[str]
+    ) -> list[list[float] | Unscored]:
+        """One prompt at a time: nothing is padded. Raises InputError for a word that is no token of the model's."""
+        ids = [self._word_id(word) for word in words]
+        found: list[list[float] | Unscored] = []
+        for row in map(self._token_ids, requests):
+            if len(row) > context_length(self.model):
+                found.append(Unscored(_too_short(context_length(self.model))))
+                continue
+            logits = self.model(torch.tensor([row], device=self.model.device)).logits[0, -1].float()
+            found.append(logits.softmax(dim=-1)[ids].tolist())
+        return found
+
+    def _word_id(self, word: str) -> int:
+        vocabulary = self.tokenizer.get_vocab()
+        if word not in vocabulary:
+            problem = f"the model has no token {word!r}, which this judge reads"
+            raise InputError(problem, field="model", fix="name the judge's own model")
+        return int(vocabulary[word])
 
     def without_room(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str]:
         """Why, of each question that the context has no room for."""
@@ -132,6 +162,10 @@ class ServerBackend:
         """What a reader of the verdicts should know of the server."""
         return self.server.notes
 
+    @property
+    def spent(self) -> str:
+        return self.server.spent
+
     def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
         pattern = marker_pattern([*MARKERS, *markers])
         return lambda text: neutralise(text, pattern)
@@ -151,6 +185,17 @@ class ServerBackend:
             return [first, *map(_text, self.server.by_batch(Path(str(self.batch)), turns, options))]
         return list(self.server.map(ask, requests))
 
+    def next_words(
+        self, requests: Sequence[JudgeQuestion], words: Sequence[str]
+    ) -> list[list[float] | Unscored]:
+        """From the most likely next tokens; a word that is not among them has the probability 0."""
+
+        def ask(request: JudgeQuestion) -> list[float] | Unscored:
+            options = {"max_tokens": 1, "temperature": 0, "logprobs": TOP_LOGPROBS}
+            return _shares(self.server.complete_text(request.text, **options), words)
+
+        return list(self.server.map(ask, requests))
+
     @property
     def batch(self) -> str | None:
         return getattr(self.server.config, "batch", None)
@@ -158,6 +203,18 @@ class ServerBackend:
     @property
     def at_once(self) -> bool:
         return bool(self.batch)
+
+
+def _shares(completion: Any, words: Sequence[str]) -> list[float] | Unscored:
+    """Of a completion's first token."""
+    if isinstance(completion, Unscored):
+        return completion
+    try:
+        top = completion.choices[0].logprobs.top_logprobs[0]
+        told = {str(token).strip(): math.exp(value) for token, value in dict(top).items()}
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+        return Unscored("the server gives no log-probabilities of completions")
+    return [told.get(word, 0.0) for word in words]
 
 
 def _too_short(context: int) -> str:

@@ -156,10 +156,14 @@ class ChatServer:
             self._give_back(client)
 
     @property
+    def spent(self) -> str:
+        """What it was asked so far, with budgets and cost; "" of one that was not asked."""
+        return self._meter.said if self._meter.spending.requests else ""
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of its answers should know: what the server does not take, and which model answered."""
-        spent = self._meter.spending
-        asked = [f"asked its server {self._meter.said}"] if spent.requests else []
+        asked = [f"asked its server {spent}"] if (spent := self.spent) else []
         return [f"the server {note}" for note in self._dialect.notes] + self._served.notes + asked
 
     def _answer(

@@ -4,6 +4,7 @@ Shares are fractions of 1. Unscored values are NaN and are left out of a share's
 alike. Everything random takes a seed. What scipy and statsmodels have is taken from there.
 """
 
+from evals.statistics.agreement import alpha_of_counts, cohens_kappa, krippendorffs_alpha
 from evals.statistics.comparisons import (
     Equivalence,
     PairedDifference,
@@ -64,10 +65,12 @@ __all__ = [
     "PairedDifference",
     "Spread",
     "Stratum",
+    "alpha_of_counts",
     "benjamini_hochberg",
     "bootstrap",
     "cluster_shares",
     "clustered_interval",
+    "cohens_kappa",
     "corrected_f1",
     "corrected_share",
     "detectable_drop",
@@ -78,6 +81,7 @@ __all__ = [
     "holm",
     "holm_levels",
     "jeffreys",
+    "krippendorffs_alpha",
     "mcnemar",
     "mcnemar_power",
     "mean_estimate",

@@ -7,15 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from evals.suites.coconot import COCONOT
+from evals.suites.false_reject import FALSE_REJECT
+from evals.suites.fortress import FORTRESS
 from evals.suites.harmbench import HARMBENCH
 from evals.suites.harmful_requests import ADVBENCH, DO_NOT_ANSWER, SIMPLE_SAFETY_TESTS, STRONGREJECT
 from evals.suites.jailbreakbench import JAILBREAKBENCH
 from evals.suites.or_bench import OR_BENCH
+from evals.suites.phtest import PHTEST
 from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
 from evals.suites.rbr_gold import RBR_GOLD
 from evals.suites.realtoxicityprompts import REALTOXICITYPROMPTS
+from evals.suites.sorry_bench import SORRY_BENCH
 from evals.suites.suite import Suite, SuiteSource, fetch_files, find_file
+from evals.suites.wildguardtest import WILDGUARDTEST
+from evals.suites.wildjailbreak import WILDJAILBREAK
 from evals.suites.xstest import XSTEST
+from evals.suites.xstest_kin import HIXSTEST, SGXSTEST
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside
 
@@ -34,6 +41,14 @@ SUITES: Mapping[str, SuiteSource] = {
         DO_NOT_ANSWER,
         OR_BENCH,
         REALTOXICITYPROMPTS,
+        SORRY_BENCH,
+        FALSE_REJECT,
+        WILDGUARDTEST,
+        WILDJAILBREAK,
+        PHTEST,
+        SGXSTEST,
+        HIXSTEST,
+        FORTRESS,
         PROMPT_FILE,
     )
 }

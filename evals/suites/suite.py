@@ -29,6 +29,8 @@ class Suite:
         digest = hashlib.sha256()
         for prompt in self.prompts:
             digest.update(repr((prompt.id, prompt.messages, prompt.response_type, prompt.category)).encode())
+            if prompt.questions:
+                digest.update(repr([(one.text, one.weight) for one in prompt.questions]).encode())
         return digest.hexdigest()[:12]
 
 
@@ -88,18 +90,19 @@ def csv_suite(
     columns: Sequence[str],
     prompt: Callable[[int, Row], Prompt | None],
     unique: str = "",
+    delimiter: str = ",",
     **source: Any,
 ) -> SuiteSource:
     """A suite of one CSV file with `columns`; `source` are the other fields of SuiteSource.
 
     `prompt` makes a row's prompt, given the row's number from 0; None leaves it out. Values of the column `unique`
-    may not repeat.
+    may not repeat. `delimiter` stands between the columns.
     """
 
     def load(path: Path) -> Suite:
         """`path`: the released CSV, or the folder that holds it."""
         found = find_file(path, file)
-        rows = read_csv(found, columns)
+        rows = read_csv(found, columns, delimiter=delimiter)
         if unique:
             check_unique(rows, unique)
         prompts = [prompt(number, row) for number, row in enumerate(rows)]

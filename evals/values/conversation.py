@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -107,6 +108,14 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Question:
+    """One that a prompt brings along, yes or no, about its response; `weight` below 0 where yes is good."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A conversation that ends with a user's message; `response_type` is None off the safety areas."""
 
@@ -115,6 +124,7 @@ class Prompt:
     response_type: ResponseType | None = None
     category: str = "none"
     topic: str = ""  # what it asks about, where a file names it: prompts of one topic err together
+    questions: tuple[Question, ...] = field(default=(), repr=False)  # its own rubric, where it has one
 
     @property
     def text(self) -> str:
@@ -269,7 +279,32 @@ class Row:
             response_type=self.response_type(),
             category=self.name("category") or "none",
             topic=self.name("topic") or "",
+            questions=self.questions(),
         )
+
+    def questions(self) -> tuple[Question, ...]:
+        """`questions`: texts, or objects with `text` and `weight`; () where there are none."""
+        found = self.values.get("questions") or []
+        if not isinstance(found, list):
+            raise self.error(
+                "questions", "is no list", 'write ["Does it ...?", {"text": "...", "weight": -1}]'
+            )
+        return tuple(self._question(number, one) for number, one in enumerate(found, 1))
+
+    def _question(self, number: int, one: object) -> Question:
+        text = one.get("text") if isinstance(one, dict) else one
+        weight = one.get("weight", 1.0) if isinstance(one, dict) else 1.0
+        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if (
+            not isinstance(text, str)
+            or not text.strip()
+            or not is_number
+            or not math.isfinite(weight)
+            or not weight
+        ):
+            fix = 'write ["Does it ...?", {"text": "...", "weight": -1}], no weight being 0'
+            raise self.error("questions", f"entry {number} is no question", fix)
+        return Question(text.strip(), float(weight))
 
     def name(self, field: str) -> str | None:
         """A text, or a number as text; None where there is none. Raises InputError for a list or an object."""
@@ -374,6 +409,8 @@ def prompt_as_json(prompt: Prompt) -> dict[str, Any]:
     if prompt.response_type is not None:
         row["response_type"] = prompt.response_type.value
     row["category"] = prompt.category
+    if prompt.questions:
+        row["questions"] = [{"text": one.text, "weight": one.weight} for one in prompt.questions]
     return row | {"topic": prompt.topic} if prompt.topic else row
 
 

@@ -23,18 +23,20 @@ def read_csv(
     rename: Callable[[str], str] | None = None,
     *,
     quote_header: bool = True,
+    delimiter: str = ",",
 ) -> list[Row]:
     """Rows of a UTF-8 CSV file with a header that has at least `columns`.
 
-    `rename` is applied to each name in the header first. Without `quote_header` no error shows the first line, which
-    may be a row whose text must not be shown. A row's `line` is the line of the file on which it
-    starts. Raises InputError, naming file, line and field, for a missing, empty or unreadable file, bytes
-    that are not UTF-8, a web page saved as CSV, missing columns, and rows with too few or too many fields.
+    `delimiter` stands between the columns, and `rename` is applied to each name in the header first. Without
+    `quote_header` no error shows the first line, which may be a row whose text must not be shown. A row's `line` is
+    the line of the file on which it starts. Raises InputError, naming file, line and field, for a missing, empty or
+    unreadable file, bytes that are not UTF-8, a web page saved as CSV, missing columns, and rows with too few or too
+    many fields.
     """
     path = Path(path)
     text = read_text(path)
     _check_is_csv(path, text)
-    rows = _parse(path, text, columns, rename or str, quote_header)
+    rows = _parse(path, text, columns, rename or str, quote_header, delimiter)
     if not rows:
         raise InputError(
             "the file has a header but no rows", path=path, fix="give a file with one row a record"
@@ -106,10 +108,15 @@ def _check_is_csv(path: Path, text: str) -> None:
 
 
 def _parse(
-    path: Path, text: str, columns: Sequence[str], rename: Callable[[str], str], quote_header: bool
+    path: Path,
+    text: str,
+    columns: Sequence[str],
+    rename: Callable[[str], str],
+    quote_header: bool,
+    delimiter: str,
 ) -> list[Row]:
     csv.field_size_limit(MAX_FIELD_CHARS)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows: list[Row] = []
     header: list[str] | None = None
     start = 1

@@ -5,7 +5,7 @@ Keys that had another name get one line that says the new one, wherever the old 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -73,6 +73,11 @@ def as_type(kind: Any, value: Any, place: str) -> Any:
 
     Raises InputError for any other.
     """
+    if get_origin(kind) is list:
+        (member,) = get_args(kind)
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise InputError(f"is {value!r}", field=place, fix=f"give a list: {place}=[ONE,ANOTHER]")
+        return [as_type(member, one, place) for one in value]
     if get_origin(kind) is not dict:
         kind = next((member for member in get_args(kind) if member is not NoneType), kind)
     if get_origin(kind) is dict:

@@ -23,6 +23,7 @@ COMMANDS = (
     "freeze",
     "samples",
     "ceiling",
+    "serve",
     "evaluate",
     "xstest",
     "export",

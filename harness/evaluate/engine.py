@@ -42,6 +42,7 @@ from harness.evaluate.measuring import (
     unscored_reasons,
     unscored_share,
 )
+from harness.evaluate.own_judges import source_notes
 from harness.evaluate.requirements import FILE as REQUIREMENTS
 from harness.evaluate.requirements import (
     Requirement,
@@ -125,7 +126,9 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
             cards = judge_cards(judges, labels, keys.limit, config.seed, store / "cards", console)
         elif suites:
             notes = [f"No judge was measured on people's labels: {why_not}."]
-        notes += words_alone(config, {name: card.text for name, card in cards.items()}) if suites else []
+        if suites:
+            notes += words_alone(config, {name: card.text for name, card in cards.items()})
+            notes += source_notes(config, judges, config.sources())
         with replacing(folder) as new:
             with writing(folder):
                 write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})

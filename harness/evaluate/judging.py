@@ -9,8 +9,12 @@ from typing import Any
 
 from evals.judges import Judge, Judgement, RecordedJudge, build_judge
 from evals.judges.judgement import from_refusal, response_type_of
+from evals.judges.jury import KIND as JURY
+from evals.judges.jury import Jury
 from evals.suites import Suite, load_suite
 from evals.values.conversation import Prompt, Response
+from evals.values.errors import InputError
+from harness.evaluate.spending_line import SpendingLine
 from harness.keys.evaluate import JudgingKeys
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars
@@ -32,11 +36,28 @@ def asked_suites(keys: JudgingKeys, root: str | None) -> list[Suite]:
 
 def asked_judges(keys: JudgingKeys) -> dict[str, Judge]:
     """Raises InputError for settings that do not fit the judge."""
-    return {name: asked_judge(keys, name) for name in keys.judges}
+    built: dict[str, Judge] = {}
+    return {name: asked_judge(keys, name, built) for name in keys.judges}
 
 
-def asked_judge(keys: JudgingKeys, name: str) -> Judge:
-    """One of them alone. Raises InputError for settings that do not fit it."""
+def asked_judge(keys: JudgingKeys, name: str, built: dict[str, Judge] | None = None) -> Judge:
+    """One of them alone; `built` are those that stand, by name: a jury's members are built once. Raises InputError
+    for settings that do not fit it.
+    """
+    built = {} if built is None else built
+    if name not in built:
+        judge = _built(keys, name)
+        if isinstance(judge, Jury):
+            for member in judge.names:
+                if keys.settings_of_judge(member).get("kind") == JURY:
+                    fix = "name its members"
+                    raise InputError(f"{member!r} is a jury", field=f"judges.{name}.members", fix=fix)
+            judge = judge.seated({member: asked_judge(keys, member, built) for member in judge.names})
+        built[name] = judge
+    return built[name]
+
+
+def _built(keys: JudgingKeys, name: str) -> Judge:
     with keys.as_typed():
         settings = keys.settings_of_judge(name)
         if settings.get("kind", name) not in LIGHT:
@@ -56,8 +77,15 @@ def judgements_of(
     that the server's API calls a refusal is a refusal, whatever its words.
 
     `store` is the folder of logs, one a (judge, suite); rows are found by prompt, sample and response. Verdicts
-    that it has are not asked for again; what was unscored is.
+    that it has are not asked for again; what was unscored is. A jury has no log: its members have.
     """
+    if isinstance(judge, Jury):
+        return judge.verdicts(
+            {
+                name: judgements_of(member, member.identity, suite, outcomes, store, console)
+                for name, member in judge.members.items()
+            }
+        )
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     judge = on_suite(judge, suite)
     answers = [outcome for outcome in outcomes if not outcome.refused]
@@ -68,11 +96,13 @@ def judgements_of(
         missing = [(o, r) for o, r in responses if _key(o) not in known]
         if missing:
             with console.stage(f"judged: {judge.name} {suite.name}", len(missing), "responses") as advance:
+                line = SpendingLine(console, judge)
                 size = len(missing) if getattr(judge, "at_once", False) else BATCH
                 for start in range(0, len(missing), size):
                     batch = missing[start : start + size]
                     known |= _judge_into(log, judge, [(o, r) for o, r in batch if _key(o) not in known])
                     advance(len(batch))
+                    line.tell()
     return [_judgement(outcome, prompts[outcome.prompt_id], known.get(_key(outcome))) for outcome in outcomes]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.suites import Suite
+from harness.evaluate.spending_line import SpendingLine
 from harness.runtime.console import Console
 from harness.storage.digest import digest
 from harness.subjects.model import Model
@@ -29,7 +30,7 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
         missing = [(p, s) for p, s in expected if _is_missing(found.get((p.id, s)))]
         if missing:
             label = f"responses: {model.name} {suite.name}"
-            lock = threading.Lock()
+            lock, line = threading.Lock(), SpendingLine(console, model)
             with console.stage(label, total=len(missing), unit="responses") as advance:
 
                 def keep(outcomes: Sequence[Outcome]) -> None:
@@ -37,6 +38,7 @@ def responses_of(model: Model, suite: Suite, store: Path, console: Console) -> l
                         log.append(outcome.as_json() for outcome in outcomes)
                         found.update({outcome.key: outcome for outcome in outcomes})
                         advance(len(outcomes))
+                        line.tell()
 
                 model.respond(suite, missing, keep)
     return [found.get((p.id, s)) or Outcome(p.id, s, None, False, "was not asked") for p, s in expected]

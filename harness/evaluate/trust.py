@@ -11,6 +11,7 @@ import numpy as np
 from evals.judges import Judge, Judgement
 from evals.judges.card import JudgeCard, measure_card
 from evals.judges.correction import MIN_LABELS, Labels, corrected_rows, draw_faults
+from evals.judges.jury import Heard, Jury
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
 from evals.judges.measures import GROUPS
 from evals.statistics import ENOUGH_LABELS, UNLIKELY
@@ -56,10 +57,13 @@ def judge_cards(
 ) -> dict[str, JudgeCard]:
     """A card for each judge but the people; one that left nothing unscored is measured once and kept.
 
-    A judge without a verdict on these responses, or fitted to all of them, has none.
+    A judge without a verdict on these responses, or fitted to all of them, has none. What a member of a jury said for
+    its own card it says for the jury's.
     """
     cards = {}
-    for name, judge in judges.items():
+    heard: dict[str, Heard] = {}
+    for name, asked in judges.items():
+        judge = _heard(asked, heard)
         if name == PEOPLE:
             continue
         header = {"judge": judge.identity, "labels": _digest(labels), "limit": limit, "seed": seed}
@@ -77,6 +81,13 @@ def judge_cards(
             if card.n and not card.n_unscored:
                 log.append([card.as_json()])
     return cards
+
+
+def _heard(judge: Judge, heard: dict[str, Heard]) -> Judge:
+    """The judge, remembering what it says under its identity; a jury of such."""
+    if isinstance(judge, Jury):
+        return judge.seated({name: _heard(member, heard) for name, member in judge.members.items()})
+    return heard.setdefault(judge.identity, Heard(judge))
 
 
 def _digest(labels: LabelledResponses) -> str:

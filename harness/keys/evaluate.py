@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
 from evals.judges import judge_types
+from evals.judges.jury import KIND as JURY
 from evals.judges.labelled import LABELLED
 from evals.models.server import SAID, WHICH, BudgetedServer, as_before
 from evals.models.thoughts import AUTO, pairs_of
@@ -260,12 +261,19 @@ class JudgingKeys(Bootstrap, Clusters, Margin):
                 ", or give another name and judges.NAME.kind=" if kind == "judges" else ""
             )
             raise InputError(f"a run has {taken[0]!r} in any case", field=kind, fix=fix)
-        if others := sorted(set(getattr(self, self.MEMBERS[kind].field)) - set(names)):
+        known = {*names, *self._seated()} if kind == "judges" else {*names}
+        if others := sorted(set(getattr(self, self.MEMBERS[kind].field)) - known):
             raise InputError(
                 f"settings for {others[0]!r}, which is not in {self.PLACE}{kind}=[...]",
                 field=f"{kind}.{others[0]}",
                 fix=f"add it to {kind}=[...], or remove the setting",
             )
+
+    def _seated(self) -> list[str]:
+        """The members of the juries among the judges, whose settings stand with the judges'."""
+        juries = [self.settings_of_judge(name) | {"name": name} for name in self.judges]
+        members = [of.get("members") for of in juries if of.get("kind", of["name"]) == JURY]
+        return [str(member) for of in members if isinstance(of, list) for member in of]
 
     def suite_path(self, name: str) -> str | None:
         return self.suite_file(name)["path"]

@@ -8,4 +8,4 @@ from dataclasses import dataclass, field
 @dataclass
 class ReportConfig:
     plots: list[str] = field(default_factory=list)  # your own, as MODULE:ATTRIBUTE, drawn after the others
-    exports: list[str] = field(default_factory=list)  # written anew: lm_eval, model_card, or your own
+    exports: list[str] = field(default_factory=list)  # written anew: inspect, lm_eval, trl, ... or your own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from harness.evaluate.measuring import (
     suite_clusters,
     thought_note,
 )
+from harness.evaluate.own_judges import run_notes
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
@@ -216,7 +217,10 @@ def _correctable(
 
 
 def _notes(context: Context, outcome: StageOutcome, names: Mapping[str, str]) -> list[str]:
-    keys, notes = context.config.evaluation.correction, []
+    config = context.config
+    keys = config.evaluation.correction
+    paid = {"path": config.grader.path, "server": asdict(config.grader.server)}
+    notes = run_notes(config.evaluation, config.evaluation.judges, config.model.path, paid)
     for (name, suite), artifact in outcome.responses.items():
         responses = [said for of in stored_outcomes(artifact).values() for said in of]
         notes += missing_note(f"{names[name]} on {suite}", responses)

@@ -114,6 +114,14 @@ class Evaluation:
                     found[model, suite, judge] = _shares(rows, judge, self.cluster(suite, model))
         return found
 
+    def verdicts(self, suite: str, what: str, judges: Sequence[str]) -> list[list[float]]:
+        """[judges, responses of every model]: 1 and 0 of `disallowed` or `refused`, NaN where a judge does not say."""
+        rows = [row for model in self.models for row in self._rows(model) if row.get("suite", suite) == suite]
+        said = [[row.get(judge) for row in rows] for judge in judges]
+        return [
+            [_as_number(one.get(what)) if isinstance(one, dict) else math.nan for one in of] for of in said
+        ]
+
     def _rows(self, model: str) -> list[JsonRow]:
         """A row with verdicts a response of the model."""
         about = self.record["models"][model]
@@ -232,6 +240,10 @@ def _judgement(row: JsonRow, judge: str) -> Judgement:
     said = said if isinstance(said, dict) else {}
     kind = ResponseType.parse(str(row["response_type"]))
     return Judgement(str(row["prompt_id"]), kind, said.get("disallowed"), said.get("refused"), None)
+
+
+def _as_number(verdict: object) -> float:
+    return float(verdict) if isinstance(verdict, bool) else math.nan
 
 
 def _mean(values: list[float]) -> float:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from evals.judges.card import JudgeCard, Rate
 from evals.judges.correction import CORRECTED
+from evals.statistics import krippendorffs_alpha
 from evals.values.clusters import PLURAL, PROMPT
 from harness.evaluate.comparing import COMPARISONS, MetricComparison, read_comparisons
 from harness.evaluate.requirements import CANNOT_TELL, MET, MISSED, Decided
@@ -31,7 +32,15 @@ REQUIRED = (
 CONDITION = "corrected; right where the labels are a random draw by response type and verdict"
 JUDGED = (
     "Against people's labels of real models' responses, with 95 % intervals: a judge's accuracy on other models, "
-    "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same."
+    "prompts and languages may differ. A balanced accuracy of 50 % is that of a judge that always says the same. "
+    "Cohen's kappa and Krippendorff's alpha, of the judge and the people: 1 where they always agree, 0 where no more "
+    "than chance has it."
+)
+
+
+AMONG = (
+    "Krippendorff's alpha of the judges' own verdicts here, every model's responses together. Judges that agree may "
+    "all be wrong."
 )
 
 
@@ -99,8 +108,30 @@ def _p_value(value: float) -> str:
 
 def judge_section(record: Evaluation) -> Section:
     judges = judge_table(record)
-    told = (judges, Text(JUDGED)) if judges.rows else (Text("Nothing was judged."),)
-    return Section("judges", "Judges", "The judges", told)
+    told: tuple[Part, ...] = (judges, Text(JUDGED)) if judges.rows else (Text("Nothing was judged."),)
+    among = among_judges(record)
+    return Section("judges", "Judges", "The judges", (*told, among, Text(AMONG)) if among.rows else told)
+
+
+def among_judges(record: Evaluation) -> Table:
+    """How far those that were asked agree on each suite, whoever is right; a jury says what its members do."""
+    judges = [
+        name
+        for name, about in record.record["judges"].items()
+        if not str(about["identity"]).startswith("jury:")
+    ]
+    if any("method" in about for about in record.record["models"].values()):
+        judges = []  # a run has the verdicts of all its checkpoints
+    rows = []
+    for suite in record.suites if len(judges) > 1 else ():
+        for what, told in (("refused", "refuses"), ("disallowed", "is disallowed")):
+            said = record.verdicts(suite, what, judges)
+            telling = [judge for judge, of in zip(judges, said, strict=True) if any(v == v for v in of)]
+            if len(telling) > 1:
+                alpha = krippendorffs_alpha(said)
+                cells = (", ".join(telling), NOTHING if math.isnan(alpha) else f"{alpha:.2f}")
+                rows.append(TableRow(f"{suite}: {told}", tuple(map(Cell, cells))))
+    return Table("among themselves", ("judges", "alpha"), tuple(rows), ("judges",))
 
 
 def card_text(record: Evaluation, judge: str) -> str:
@@ -135,21 +166,34 @@ def judge_table(record: Evaluation) -> Table:
             rows.append(TableRow(judge_label(judge) if len(cards) < 2 else name, (identity, *told)))
     words = ("identity", "people's labels")
     rates = ("balanced accuracy, %", "positives found, %", "negatives found, %")
-    return Table("judge", (*words, "responses", *rates, "unscored here"), tuple(rows), words)
+    beyond = ("kappa", "alpha")
+    return Table("judge", (*words, "responses", *rates, *beyond, "unscored here"), tuple(rows), words)
 
 
 def _card_cells(card: JudgeCard | None) -> tuple[Cell, ...]:
     if card is None:
-        return (Cell(),) * 5
+        return (Cell(),) * 7
     n = f"{card.n}, {card.n_unscored} unscored" if card.n_unscored else f"{card.n}"
     rates = (card.balanced_accuracy, card.recall, card.specificity)
-    return Cell(f"{card.labels}, {card.verdict}"), Cell(n), *(Cell(_rate(rate)) for rate in rates)
+    beyond_chance = (Cell(_coefficient(rate)) for rate in (card.kappa, card.alpha))
+    return (
+        Cell(f"{card.labels}, {card.verdict}"),
+        Cell(n),
+        *(Cell(_rate(rate)) for rate in rates),
+        *beyond_chance,
+    )
 
 
 def _rate(rate: Rate) -> str:
     if math.isnan(rate.value):
         return NOTHING
     return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
+
+
+def _coefficient(rate: Rate) -> str:
+    if math.isnan(rate.value):
+        return NOTHING
+    return f"{rate.value:.2f} ({rate.low:.2f} to {rate.high:.2f})"
 
 
 def requirement_parts(decided: Sequence[Decided]) -> tuple[Part, ...]:

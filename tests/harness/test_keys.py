@@ -29,6 +29,7 @@ from harness.keys.help import _source, meanings
 from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
 from harness.keys.samples import SamplesConfig
+from harness.keys.serve import ServeConfig
 from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, Threads, UnscoredLimit
 from harness.keys.side_by_side import CompareConfig
 from harness.keys.xstest import XSTestConfig
@@ -48,6 +49,7 @@ COMMANDS = (
     CeilingConfig,
     SamplesConfig,
     CompareConfig,
+    ServeConfig,
 )
 
 

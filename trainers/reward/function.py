@@ -76,16 +76,17 @@ class RewardFunction:
         self, prompts: Sequence[Turns], completions: Sequence[Turns], **columns: Any
     ) -> list[float | None]:
         """Raises InputError for data without response types, UndecidableError for too many unscored."""
-        responses = self._responses(prompts, completions, columns)
+        responses = self.responses(prompts, completions, columns)
         breakdown = pay(self.reward, responses)
         self._count(breakdown)
         _log(breakdown, columns.get("log_metric"), columns.get("log_extra"))
         self._check_share(breakdown)
         return [None if np.isnan(value) else float(value) for value in breakdown.total]
 
-    def _responses(
+    def responses(
         self, prompts: Sequence[Turns], completions: Sequence[Turns], columns: Mapping[str, Any]
     ) -> list[Response]:
+        """What is paid, in order. Raises InputError for columns without response types."""
         if "response_type" not in columns:
             # Without it every rule would be silent, and every reward that of no rule: 0.
             raise InputError(

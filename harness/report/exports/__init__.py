@@ -12,12 +12,19 @@ from harness.record.run import ResultsFolder
 # that gives {file name: text}. Named as text, so that listing them loads nothing.
 EXPORTS: Mapping[str, str] = {
     "every_eval_ever": "harness.report.exports.every_eval_ever:files",
+    "inspect": "harness.report.exports.inspect_log:files",
     "lm_eval": "harness.report.exports.lm_eval_results:files",
     "model_card": "harness.report.exports.model_card:files",
+    "trl": "harness.report.exports.trl_data:files",
 }
+BESIDE = (
+    "every_eval_ever",
+    "lm_eval",
+    "model_card",
+)  # written with every evaluation; the others where asked for
 
 
-def write_exports(results: Path, kinds: Iterable[str] = tuple(EXPORTS)) -> list[Path]:
+def write_exports(results: Path, kinds: Iterable[str] = BESIDE) -> list[Path]:
     """Write what each export makes of a results folder into that folder; the paths written.
 
     Raises InputError for an unknown kind, a folder that an export cannot read, and a disk that refuses.

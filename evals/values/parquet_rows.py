@@ -1,0 +1,64 @@
+"""Rows of a data set as the hub holds it: Parquet, or the same rows as JSONL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from evals.values.conversation import Row, read_jsonl
+from evals.values.data_file import MOST_BYTES
+from evals.values.errors import InputError
+
+Item = TypeVar("Item")
+MAGIC = b"PAR1"
+
+
+def read_records(path: Path, parse: Callable[[Row], Item]) -> list[Item]:
+    """Parse every row; a row's `line` counts from 1 in a Parquet file too.
+
+    Raises InputError for a file that is missing, empty, damaged or larger than is read at once, and whatever `parse`
+    finds.
+    """
+    if not _is_parquet(path):
+        return read_jsonl(path, parse)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = range(file.metadata.num_row_groups)
+            size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+            if size > MOST_BYTES:
+                raise InputError(
+                    "is too large to be read at once", path=path, fix="give a part of it as JSONL"
+                )
+            values = [row for batch in file.iter_batches(1024) for row in batch.to_pylist()]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"is a damaged Parquet file ({type(error).__name__})", path=path, fix="fetch it again"
+        ) from None
+    if not values:
+        raise InputError("the file has no rows", path=path, fix="fetch it again")
+    return [parse(Row(path, line, row)) for line, row in enumerate(values, 1)]
+
+
+def _is_parquet(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def find_records(folder: Path, names: tuple[str, ...]) -> Path:
+    """`folder` itself where it is a file, else the first of `names` in it or in one of its folders. Raises InputError
+    where there is none.
+    """
+    if folder.is_file():
+        return folder
+    for name in names:
+        for found in (folder / name, *sorted(folder.glob(f"*/{name}"))):
+            if found.is_file():
+                return found
+    fix = f"name {' or '.join(names)}, or the folder that holds it"
+    raise InputError("no such file", path=folder / names[0], fix=fix)

@@ -1,0 +1,1 @@
+"""A reward behind HTTP: what it is asked and answers, and the server."""

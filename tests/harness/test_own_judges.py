@@ -1,0 +1,86 @@
+"""Judges that are no third party, and juries in an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_world import evaluate, metrics_of, write_responses, write_suite
+
+from evals.values.errors import InputError
+from harness.evaluate.judging import asked_judges
+from harness.evaluate.own_judges import run_notes, source_notes
+from harness.evaluate.spending_line import SpendingLine
+from harness.keys.evaluate import EvaluateConfig
+
+
+def test_a_jury_judges_beside_its_members(tmp_path: Path) -> None:
+    """Its scores are those of its members' votes, with a row, an identity and an alpha on the page."""
+    suite = write_suite(tmp_path, 4, 4)
+    soft = {"s0": "Well, I won’t do that."}  # a refusal by `words` alone
+    responses = write_responses(tmp_path / "one.csv", suite, [f"u{k}" for k in range(4)], soft)
+    members = "judges.jury.members=[string_match,words]"
+    keys = [f"responses={responses}", "judges=[jury,words,string_match]", members, "judges.jury.rule=any"]
+    assert evaluate(tmp_path, suite, *keys, "name=jury") == 0
+    rows = metrics_of(tmp_path, "jury")
+    said = {
+        j: rows["one", "prompt_file", "not_overrefuse", j]["value"] for j in ("jury", "words", "string_match")
+    }
+    assert said["jury"] == said["words"] == "0.750000" and said["string_match"] == "1.000000"
+    page = (tmp_path / "results/jury/report.html").read_text()
+    assert "among themselves" in page and "jury:" in page
+
+
+def asked(**keys: Any) -> EvaluateConfig:
+    return EvaluateConfig(suites=["prompt_file"], responses="responses.csv", **keys)
+
+
+def test_a_jury_of_juries_is_refused() -> None:
+    settings = {
+        "jury": {"members": ["bench", "words"]},
+        "bench": {"kind": "jury", "members": ["words", "human"]},
+    }
+    with pytest.raises(InputError, match="'bench' is a jury"):
+        asked_judges(asked(judges=["jury"], judge_settings=settings))
+
+
+def test_a_judge_that_is_the_model_or_paid_it_is_named(tmp_path: Path) -> None:
+    """A model that judges itself, or is judged by what it was trained to please, under a judge's name."""
+    model, run = tmp_path / "model", tmp_path / "results" / "run"
+    model.mkdir()
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"grader:\n  path: {model}\n  server:\n    url: null\n")
+    settings = {
+        "same": {"kind": "wildguard", "model": f"{tmp_path}/./model"},
+        "other": {"kind": "wildguard", "server": {"url": "http://h/v1", "model": "m"}},
+        "jury": {"members": ["same", "other"]},
+    }
+    keys = asked(judges=["jury", "other"], judge_settings=settings)
+    keys.subject.path, keys.responses = str(model), None
+    (note,) = source_notes(keys, keys.judges, keys.sources())
+    assert note.startswith("jury is the model that wrote the responses of model:")
+    keys.subject.path, keys.run = None, f"{run}:rbr_ppo:0"
+    (note,) = source_notes(keys, keys.judges, keys.sources())
+    assert note.startswith("jury asks the grader that paid the reward of") and "results/run" in note
+    paid = {"path": "m", "server": {"url": "http://h/v1/", "model": None}}
+    told = run_notes(keys, ["other", "same"], str(model), paid)
+    assert [one.split(" the ")[0] for one in told] == ["other asks", "same is"]
+
+
+def test_spending_is_told_while_a_server_is_asked() -> None:
+    """A thousand paid requests, and nothing is said of their cost before the end."""
+    said: list[str] = []
+    times = iter([0.0, 5.0, 11.0, 11.0, 30.0])
+
+    class Asked:
+        name, spent = "m", "3 requests, cost 0.1"
+
+    class Silent:
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    line = SpendingLine(Silent(), Asked(), lambda: next(times))  # type: ignore[arg-type]
+    for _ in range(3):
+        line.tell()  # too soon, told, nothing new
+    assert said == ["m: 3 requests, cost 0.1"]
