@@ -24,6 +24,11 @@ class Data(str, Enum):
     HELPFUL = "helpful"  # helpful-only
     HUMAN = "human"  # helpful, plus safety data by annotators
     RBR = "rbr"  # helpful, plus synthetic ideal completions (demonstrations only)
+    OLD = "old_data"  # helpful, plus safety data by annotators with an outdated, over-refusing rulebook
+    MATCHED = "human_match"  # helpful, plus as many safety labels by annotators as the rules cost
+
+
+SIMULATED = (Data.OLD, Data.MATCHED)  # by people whom the sandbox alone can ask
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,11 @@ METHODS = {
         Method("human_ppo", "Human-PPO", Data.HUMAN, Data.HUMAN),
         Method("rbr_ppo", "RBR-PPO", Data.RBR, Data.HELPFUL, terms=WITH_RULES),
         Method("human_rbr_ppo", "HumanRM+RBR-PPO", Data.HUMAN, Data.HUMAN, terms=WITH_RULES),
+        Method("old_data_sft", "OldData-SFT", Data.OLD),
+        Method("human_match_sft", "Human-matchRBR-SFT", Data.MATCHED),
+        Method("old_data_ppo", "OldData-PPO", Data.OLD, Data.OLD),
+        Method("old_data_rbr_ppo", "OldData+RBR-PPO", Data.OLD, Data.OLD, terms=WITH_RULES),
+        Method("human_match_ppo", "Human-matchRBR-PPO", Data.MATCHED, Data.MATCHED),
     )
 }
 DEFAULT = ("helpful_ppo", "human_ppo", "rbr_ppo")

@@ -15,7 +15,7 @@ from evals.values.ranges import Range, whole
 from harness.keys.compose import CONF, compose_command, compose_keys, every_key, rulebook_path
 from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
-from harness.keys.methods import DEFAULT, Data, Method, chosen
+from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
 from harness.keys.payer import PayerKeys
 from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.keys.writer import SERVER, WriterKeys
@@ -193,6 +193,7 @@ class RunConfig(Recorded, Seed, Threads):
     def check_own_data(self) -> None:
         """Every method has the parts that it needs, and something to be judged on. Raises InputError."""
         self._check_writer()
+        self._check_annotators()
         if self.data.source is not DataSource.FILES:
             return
         if self.model.path is None:
@@ -217,6 +218,15 @@ class RunConfig(Recorded, Seed, Threads):
                     field="grader.kind",
                     fix="choose one: grader.kind=language_model grader.path=FOLDER, or server, or encoder",
                 )
+
+    def _check_annotators(self) -> None:
+        """Who followed an outdated rulebook, and as many as the rules cost, is known of the sandbox alone."""
+        if self.data.source is DataSource.SANDBOX:
+            return
+        for method in chosen(self.methods):
+            if method.sft in SIMULATED or method.reward_model in SIMULATED:
+                problem = f"{method.label} learns from annotators whom the sandbox alone has"
+                raise InputError(problem, field="methods", fix="leave it out")
 
     def _check_writer(self) -> None:
         """A writer that nothing would be asked of, and one that cannot be asked."""

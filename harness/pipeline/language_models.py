@@ -20,8 +20,10 @@ from harness.pipeline.context import Advance, Context
 from harness.pipeline.reward_model_term import write_zero
 from harness.storage.digest import digest_model, model_files
 from harness.storage.store import Artifact
-from harness.worlds.folder import HELPFUL, HUMAN, SYNTHETIC, WorldFolder
+from harness.worlds.folder import HELPFUL, SYNTHETIC, WorldFolder
 from trainers.models.sizes import ModelConfig, given_tokenizer, new_causal_lm, new_reward_model
+
+WITHOUT_PEOPLE = (Data.HELPFUL, Data.RBR)  # kinds that no annotator of safety labels
 
 
 def pretrain_base(context: Context, data: Artifact) -> Artifact:
@@ -143,8 +145,8 @@ def demonstrations_for(
     """`best` is the rulebook's first class, whose completions are the rules' demonstrations."""
     folder = WorldFolder(data.path)
     rows = folder.demonstrations(HELPFUL) if folder.has("sft_helpful") else []
-    if kind is Data.HUMAN:
-        return rows + folder.demonstrations(HUMAN)
+    if kind not in WITHOUT_PEOPLE:
+        return rows + folder.demonstrations(kind.value)
     if kind is Data.RBR and completions is not None:
         synthetic = WorldFolder(completions.path).labelled(SYNTHETIC)
         ideal = [row.response for row in synthetic if row.completion_class == best]
@@ -153,8 +155,9 @@ def demonstrations_for(
 
 
 def comparisons_for(data: Artifact, kind: Data) -> list[Comparison]:
+    """Helpful ones and, where `kind` names annotators, theirs of safety."""
     rows = WorldFolder(data.path).comparisons(HELPFUL)
-    return rows + WorldFolder(data.path).comparisons(HUMAN) if kind is Data.HUMAN else rows
+    return rows if kind in WITHOUT_PEOPLE else rows + WorldFolder(data.path).comparisons(kind.value)
 
 
 def reward_model_on(
@@ -182,7 +185,7 @@ def reward_model_on(
 
 
 def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -> Artifact:
-    """A reward model on helpful comparisons, and for `human` the annotators' safety comparisons too."""
+    """A reward model on helpful comparisons, and by kind some annotators' safety comparisons too."""
     config = context.config
 
     def build(out: Path) -> dict[str, Any]:

@@ -311,6 +311,8 @@ def content_of(config: RunConfig) -> dict[str, object]:
         values["grader"]["server"] = {key: value for key, value in server.items() if key not in IN_WORDS}
     if not config.writer.chat_template:
         del values["writer"]["chat_template"]
+    if config.sandbox.matched_labels is None:
+        del values["sandbox"]["matched_labels"]
     if config.evaluation.monitored_by is None:
         del values["evaluation"]["monitored_by"]
     if not config.evaluation.ceiling_samples:

@@ -17,7 +17,7 @@ from evals.values.conversation import Comparison, Prompt, ResponseType
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.evaluate.judging import asked_judge
-from harness.keys.methods import Method
+from harness.keys.methods import Data, Method
 from harness.keys.run import STRING_MATCH, DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
@@ -198,7 +198,7 @@ def renewals(training: Training) -> RewardRenewals:
         tokenizer,
         Decoding(config.ppo.max_new_tokens, config.ppo.temperature, batch_size=64, seed=config.seed),
         training.out,
-        people(Path(labels), training.out) if labels else annotators(context, training.origins.data),
+        people(Path(labels), training.out) if labels else annotators(context, training.origins.data, kind),
         train,
         lambda folder: reward_model_term(training.origins.data, at(folder)),
         lambda folder: training.reward(at(folder)),
@@ -240,8 +240,8 @@ def _used_labels(out: Path) -> dict[str, str]:
     return read_json_object(path) if path.is_file() else {}
 
 
-def annotators(context: Context, data: Artifact) -> Label:
-    """The sandbox's people compare: the same pairs of the same update always alike."""
+def annotators(context: Context, data: Artifact, kind: Data = Data.HUMAN) -> Label:
+    """The sandbox's people compare, by the rulebook of `kind`: the same pairs of the same update always alike."""
     from harness.worlds.sandbox.annotators import Annotator
     from harness.worlds.sandbox.oracle import Oracle
     from harness.worlds.sandbox.request import parse_request
@@ -251,7 +251,8 @@ def annotators(context: Context, data: Artifact) -> Label:
 
     def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
         rng = np.random.default_rng([context.config.seed, 6, update])
-        annotator = Annotator(context.config.sandbox.annotators, Oracle(world), context.rulebook, rng)
+        faults, old = context.config.sandbox.annotators, kind is Data.OLD
+        annotator = Annotator(faults, Oracle(world), context.rulebook, rng, old)
         asked = [(one, other, parse_request(world, one.prompt.text)) for one, other in pairs]
         return [
             annotator.compare(one.prompt, request, one.text, other.text)

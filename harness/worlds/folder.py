@@ -5,6 +5,8 @@ A world is anything that fills such a folder: the sandbox, or real data sets.
     pretrain.txt                 documents to pre-train on, one a line
     sft_{helpful,human}          demonstrations; the human ones are about safety alone
     comparisons_{helpful,human}  preference pairs, likewise
+    {sft,comparisons}_old_data      of the sandbox: by annotators who followed an outdated rulebook
+    {sft,comparisons}_human_match   of the sandbox: as many labels of annotators as the rules cost
     prompts_{helpful,safety}     what reinforcement learning samples responses to
     synthetic, synthetic_test    labelled completions that the reward is fitted and checked on
     grader_train, judge_train    labelled responses that the grader and the judge learn from
@@ -46,8 +48,12 @@ SYNTHETIC, SYNTHETIC_TEST, GOLD = "synthetic", "synthetic_test", "gold"
 AS_JSON: dict[str, Callable[[Any], Mapping[str, Any]]] = {
     "sft_helpful": demonstration_as_json,
     "sft_human": demonstration_as_json,
+    "sft_old_data": demonstration_as_json,
+    "sft_human_match": demonstration_as_json,
     "comparisons_helpful": comparison_as_json,
     "comparisons_human": comparison_as_json,
+    "comparisons_old_data": comparison_as_json,
+    "comparisons_human_match": comparison_as_json,
     "prompts_helpful": prompt_as_json,
     "prompts_safety": prompt_as_json,
     "eval_prompts": prompt_as_json,
@@ -80,11 +86,11 @@ class WorldFolder:
         return self._documents.read_text(encoding="utf-8").splitlines()
 
     def demonstrations(self, of: str) -> list[Demonstration]:
-        """By HELPFUL or HUMAN."""
+        """By HELPFUL, or whose safety data they are."""
         return read_demonstrations(self._rows(f"sft_{of}"))
 
     def comparisons(self, of: str) -> list[Comparison]:
-        """By HELPFUL or HUMAN."""
+        """By HELPFUL, or whose safety data they are."""
         return read_comparisons(self._rows(f"comparisons_{of}"))
 
     def prompts(self, of: str) -> list[Prompt]:

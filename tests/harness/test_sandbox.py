@@ -202,6 +202,39 @@ def test_over_cautious_annotators_prefer_refusals_on_borderline_prompts(world: W
     assert set(chosen) == {refusal if caution else answer}
 
 
+@pytest.mark.parametrize("ask", [Ask.INFO, Ask.METHOD])
+def test_the_outdated_rulebook_refuses_whatever_touches_a_ban_in_one_way(world: World, ask: Ask) -> None:
+    """OldData's people must over-refuse by their rulebook, not by caution, and know no soft refusal."""
+    config = AnnotatorConfig(noise=0.0, over_caution=0.0, plain_caution=0.0, style_blindness=0.0)
+    people = Annotator(config, Oracle(world), RULEBOOK, np.random.default_rng(0), outdated=True)
+    request = request_of(world, "charms", True, ask)
+    care, refusal = people.writer.care(request), people.writer.refusal()
+    prompt = request.prompt("p")
+    assert people.compare(prompt, request, people.writer.answer(request), refusal).chosen == refusal
+    assert people.compare(prompt, request, care, refusal).chosen == refusal
+    said = [people.demonstrate(request) for _ in range(20)]
+    assert all(people.oracle.refused(text) for text in said)
+    assert not any(people.oracle.truth(prompt, text)["gentle_encouragement_for_help"] for text in said)
+    fine = request_of(world, "charms", False, Ask.INFO)
+    assert people.demonstrate(fine) == people.writer.answer(fine)
+
+
+@pytest.mark.parametrize(("labels", "more"), [(None, True), (30, False)])
+def test_human_match_sees_as_many_labels_as_the_rules_cost(
+    tmp_path: Path, labels: int | None, more: bool
+) -> None:
+    """The comparison with equal effort counted the gold labels and forgot what the grader learns from."""
+    config = replace(SMALL, matched_labels=labels)
+    write_sandbox(tmp_path, config, 3, RULEBOOK, 256)
+    found = [read_demonstrations(tmp_path / f"sft_{n}.jsonl") for n in ("human", "human_match")]
+    pairs = [read_comparisons(tmp_path / f"comparisons_{n}.jsonl") for n in ("human", "human_match")]
+    assert len(found[1]) + len(pairs[1]) == (labels or SMALL.grader_labels + SMALL.gold_labels)
+    assert len(found[1]) / len(pairs[1]) == pytest.approx(SMALL.sft_human / SMALL.comparisons_human, rel=0.1)
+    for human, matched in (found, pairs):
+        n = min(len(human), len(matched))
+        assert matched[:n] == human[:n] and (len(matched) > len(human)) is more
+
+
 def test_files_have_the_schemas_of_real_data(folder: Path) -> None:
     known = list(RULEBOOK.propositions)
     assert len(read_demonstrations(folder / "sft_helpful.jsonl")) == SMALL.sft_helpful
@@ -223,12 +256,12 @@ def test_evaluation_shares_no_topic_and_no_text_with_training(folder: Path, worl
     ]
     trained += [
         d.prompt.text
-        for n in ("sft_helpful", "sft_human")
+        for n in ("sft_helpful", "sft_human", "sft_old_data", "sft_human_match")
         for d in read_demonstrations(folder / f"{n}.jsonl")
     ]
     trained += [
         c.prompt.text
-        for n in ("helpful", "human")
+        for n in ("helpful", "human", "old_data", "human_match")
         for c in read_comparisons(folder / f"comparisons_{n}.jsonl")
     ]
     labelled = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import Comparison, Prompt
+from evals.values.conversation import Comparison, Prompt, ResponseType
 from evals.values.ranges import SHARE, check_ranges
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Request
@@ -34,20 +34,30 @@ class AnnotatorConfig:
 
 
 class Annotator:
-    """One pool of annotators. Raises nothing: their errors are in what they write."""
+    """One pool of annotators. Raises nothing: their errors are in what they write.
+
+    Those who follow the `outdated` rulebook refuse whatever touches a banned topic or comes from a person in
+    distress, and know one way to refuse: it is from before soft refusals.
+    """
 
     def __init__(
-        self, config: AnnotatorConfig, oracle: Oracle, rulebook: Rulebook, rng: np.random.Generator
+        self,
+        config: AnnotatorConfig,
+        oracle: Oracle,
+        rulebook: Rulebook,
+        rng: np.random.Generator,
+        outdated: bool = False,
     ) -> None:
         self.config = config
         self.oracle = oracle
         self.rulebook = rulebook
         self.rng = rng
+        self.outdated = outdated
         self.writer = Writer(oracle.world, rng)
 
     def wants_refusal(self, request: Request) -> bool:
         """What this annotator believes is right: over-caution shows on what merely looks harmful."""
-        if request.is_harmful:
+        if request.is_harmful or (self.outdated and request.is_borderline):
             return True
         caution = self.config.over_caution if request.is_borderline else self.config.plain_caution
         return bool(self.rng.random() < caution)
@@ -55,7 +65,8 @@ class Annotator:
     def demonstrate(self, request: Request) -> str:
         if not self.wants_refusal(request):
             return self.writer.answer(request)
-        if request.is_harmful and request.area.soft and self.rng.random() > self.config.bad_style:
+        soft = request.is_harmful and request.area.soft and not self.outdated
+        if soft and self.rng.random() > self.config.bad_style:
             return self.writer.care(request)
         traits = int(self.rng.integers(1, 3)) if self.rng.random() < self.config.bad_style else 0
         return self.writer.refusal(traits)
@@ -85,5 +96,6 @@ class Annotator:
         if prompt.response_type is None or self.rng.random() < self.config.style_blindness:
             return float(self.rng.random())
         order = self.rulebook.class_order
-        rank = order.index(self.rulebook.class_of(prompt.response_type, truth))
+        asked_for = ResponseType.HARD_REFUSE if self.outdated else prompt.response_type
+        rank = order.index(self.rulebook.class_of(asked_for, truth))
         return 1.0 - rank / (len(order) - 1)

@@ -31,6 +31,8 @@ class SandboxConfig:
         default_factory=lambda: {"potions": 0.3, "tales": 0.15, "jeers": 0.15, "charms": 0.85}
     )
     comparisons_human: int = 1200  # comparisons of safety by annotators
+    # Demonstrations and comparisons of Human-matchRBR; null: what the rules cost, grader_labels and gold_labels
+    matched_labels: int | None = None
     annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
     prompts_helpful: int = 800  # RL prompts without a response type
     prompts_safety: int = 1200  # RL prompts with a response type
@@ -46,6 +48,8 @@ class SandboxConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "sandbox", _RANGES)
+        if self.matched_labels is not None:
+            check_ranges(self, "sandbox", {"matched_labels": whole(2, MOST_ROWS)})
         for data in ("sft_helpful", "comparisons_helpful"):
             harmful, borderline = f"{data}_harmful", f"{data}_borderline"
             total = getattr(self, harmful) + getattr(self, borderline)
@@ -62,6 +66,19 @@ class SandboxConfig:
                 field="sandbox.helpful_prefers_refusal",
                 fix=f"give one number for each of {', '.join(sorted(safety))}",
             )
+
+    @property
+    def rules_cost(self) -> int:
+        """Responses that people label for the rules: what the grader learns from, and what it is tuned on."""
+        return self.grader_labels + self.gold_labels
+
+    @property
+    def matched(self) -> tuple[int, int]:
+        """(demonstrations, comparisons) of Human-matchRBR, in the proportion of the human data."""
+        total = self.rules_cost if self.matched_labels is None else self.matched_labels
+        demonstrations = round(total * self.sft_human / (self.sft_human + self.comparisons_human))
+        demonstrations = min(max(demonstrations, 1), total - 1)
+        return demonstrations, total - demonstrations
 
 
 _RANGES = {

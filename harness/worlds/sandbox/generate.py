@@ -25,7 +25,7 @@ from evals.values.conversation import (
     user_prompt,
     write_jsonl,
 )
-from harness.worlds.folder import WorldFolder
+from harness.worlds.folder import HUMAN, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
@@ -63,6 +63,10 @@ def write_sandbox(
     folder.write_documents(text)
     _write_helpful(folder, config, source(train))
     _write_human(folder, config, source(train))
+    # Streams of their own: the files from before there were these keep their bytes.
+    for stream, write in ((7, _write_old), (8, _write_matched)):
+        rng = np.random.default_rng([seed, stream])
+        write(folder, config, RequestSource(world, rulebook, rng, train, "train"))
     _write_rl_prompts(folder, config, source(train))
     folder.write("synthetic", synthetic(source(train), config.synthetic_prompts, "syn"))
     held_out = world.of(split="held_out")
@@ -145,16 +149,44 @@ def _helpful_comparison(
 def _write_human(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
     """The safety part of the human data; the stages add it to the helpful data."""
     annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng)
-    demonstrations = [
-        Demonstration(request.prompt(f"human-{i}"), annotator.demonstrate(request))
-        for i, request in enumerate(safety_mix(source, config.sft_human))
+    folder.write("sft_human", _demonstrations(source, annotator, config.sft_human, "human"))
+    folder.write("comparisons_human", _comparisons(source, annotator, config.comparisons_human, "human-rm"))
+
+
+def _write_old(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
+    """As much, by people with the same faults who followed an outdated rulebook."""
+    annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng, outdated=True)
+    folder.write("sft_old_data", _demonstrations(source, annotator, config.sft_human, "old"))
+    folder.write("comparisons_old_data", _comparisons(source, annotator, config.comparisons_human, "old-rm"))
+
+
+def _write_matched(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
+    """The human data cut to `config.matched`, or with more of the same where that is more."""
+    annotator = Annotator(config.annotators, source.oracle, source.rulebook, source.rng)
+    shown, compared = config.matched
+    demonstrations, comparisons = folder.demonstrations(HUMAN), folder.comparisons(HUMAN)
+    more = max(0, shown - len(demonstrations)), max(0, compared - len(comparisons))
+    demonstrations += _demonstrations(source, annotator, more[0], "match")
+    comparisons += _comparisons(source, annotator, more[1], "match-rm")
+    folder.write("sft_human_match", demonstrations[:shown])
+    folder.write("comparisons_human_match", comparisons[:compared])
+
+
+def _demonstrations(
+    source: RequestSource, annotator: Annotator, count: int, prefix: str
+) -> list[Demonstration]:
+    return [
+        Demonstration(request.prompt(f"{prefix}-{i}"), annotator.demonstrate(request))
+        for i, request in enumerate(safety_mix(source, count))
     ]
-    folder.write("sft_human", demonstrations)
+
+
+def _comparisons(source: RequestSource, annotator: Annotator, count: int, prefix: str) -> list[Comparison]:
     rows = []
-    for i, request in enumerate(safety_mix(source, config.comparisons_human)):
-        prompt = request.prompt(f"human-rm-{i}")
+    for i, request in enumerate(safety_mix(source, count)):
+        prompt = request.prompt(f"{prefix}-{i}")
         rows.append(annotator.compare(prompt, request, *_two_responses(source, request)))
-    folder.write("comparisons_human", rows)
+    return rows
 
 
 def _two_responses(source: RequestSource, request: Request) -> tuple[str, str]:
