@@ -46,6 +46,7 @@ from evals.statistics.labelled_few import (
     corrected_share,
     draw_p_values,
 )
+from evals.statistics.power import seeds_for_difference, seeds_for_margin
 from evals.statistics.resampling import (
     Spread,
     bootstrap,
@@ -92,6 +93,8 @@ __all__ = [
     "prediction_powered",
     "prediction_powered_f1",
     "resample_counts",
+    "seeds_for_difference",
+    "seeds_for_margin",
     "share_equivalence",
     "square_and_add",
     "standard_error",

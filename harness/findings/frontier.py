@@ -30,7 +30,7 @@ class Verdict(str, Enum):
     HELD = "held"
     NOT_HELD = "not held"
     UNDECIDED = "undecided"
-    ONE_SEED = "one seed"  # says nothing of methods, however far apart two models are
+    ONE_SEED = "on this seed"  # says nothing of methods, however far apart two models are
 
 
 @dataclass(frozen=True)

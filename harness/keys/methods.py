@@ -85,6 +85,9 @@ METHODS = {
         Method("old_data_ppo", "OldData-PPO", Data.OLD, Data.OLD),
         Method("old_data_rbr_ppo", "OldData+RBR-PPO", Data.OLD, Data.OLD, terms=WITH_RULES),
         Method("human_match_ppo", "Human-matchRBR-PPO", Data.MATCHED, Data.MATCHED),
+        # Ablations of RBR-PPO.
+        Method("rbr_no_sft_ppo", "RBR-PPO without RBR-SFT", Data.HELPFUL, Data.HELPFUL, terms=WITH_RULES),
+        Method("rbr_no_rm_ppo", "RBR-PPO without RM", Data.RBR, Data.HELPFUL, terms=(RULE_BASED,)),
     )
 }
 DEFAULT = ("helpful_ppo", "human_ppo", "rbr_ppo")

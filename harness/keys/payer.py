@@ -39,6 +39,9 @@ class PayerKeys(GraderTrainingConfig):
     chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
     server: PayingServer = field(default_factory=PayingServer)  # of grader.kind=server
     encoder: PayingEncoder = field(default_factory=PayingEncoder)  # of a plain one, fitted to data.gold
+    width: int | None = (
+        None  # of a base of its own, pre-trained as the run's; null: a trained one has the run's
+    )
     least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
     few: int = 10  # fewer gold labels of either value: a proposition counts as unmeasured
     anyway: bool = False  # train although the grader is below
@@ -48,6 +51,11 @@ class PayerKeys(GraderTrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, "grader", self.PAYER_RANGES)
+        if self.width is not None:
+            check_ranges(self, "grader", {"width": whole(1)})
+            if self.kind != TRAINED:
+                fix = "leave it out, or grader.kind"
+                raise InputError("is given, and a chosen grader has its size", field="grader.width", fix=fix)
         if self.kind != TRAINED:
             check_grader(self.kind, self.path, "grader")
         elif self.path is not None:

@@ -11,12 +11,13 @@ from typing import ClassVar
 from evals.models.folder import check_folder, context_of
 from evals.values.clusters import AUTO as TOLD
 from evals.values.errors import InputError
-from evals.values.ranges import Range, whole
+from evals.values.ranges import Range, check_ranges, whole
 from harness.keys.compose import CONF, compose_command, compose_keys, every_key, rulebook_path
 from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
 from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
 from harness.keys.payer import PayerKeys
+from harness.keys.rl_prompts import RLPromptKeys
 from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.keys.writer import SERVER, WriterKeys
 from harness.runtime.launch import read_launch
@@ -148,12 +149,17 @@ class RunConfig(Recorded, Seed, Threads):
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
+    judge_width: int | None = (
+        None  # of a base of the trained judge's own; null: it has the run's, as the grader
+    )
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
+    fitted_prompts: int | None = None  # whose completions weights are fitted on, the first so many; null: all
     algorithm: Algorithm = Algorithm.PPO  # ppo, grpo, rloo, reinforce, a2c or trpo; their settings are ppo's
     group_size: int = 8  # responses a prompt of GRPO and RLOO
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
     trpo: TRPOConfig = field(default_factory=TRPOConfig)  # what TRPO has beside those of ppo
+    rl_prompts: RLPromptKeys = field(default_factory=RLPromptKeys)  # that the policy answers in training
     renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
     vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; null: the trainer does
     processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
@@ -175,6 +181,9 @@ class RunConfig(Recorded, Seed, Threads):
     def __post_init__(self) -> None:
         self._check_objective([method.name for method in chosen(self.methods)])
         super().__post_init__()
+        for name in ("fitted_prompts", "judge_width"):
+            if getattr(self, name) is not None:
+                check_ranges(self, "", {name: whole(1)})
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
         check_trackers(self.trackers)

@@ -96,7 +96,11 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         metrics=list(_metrics(context, outcome, names, suffix)),
         training=list(_training(outcome, methods, names, seed)),
         rewards=_seeded(outcome.ranking, "rewards.jsonl", seed),
-        calibration=[row for artifact in outcome.gold.values() for row in _calibration(artifact, seed)],
+        calibration=[
+            row | ({"variant": variant} if variant else {})
+            for artifact in outcome.gold.values()
+            for row in _calibration(artifact, seed)
+        ],
         by_type=[row for name, artifact in outcome.gold.items() for row in _by_type(artifact, name, seed)],
         samples={names[name]: _samples(rows[name], name, seed, said) for name in outcome.models},
         stages=[_stage_row(label, artifact, seed, variant) for label, artifact in context.done],

@@ -35,6 +35,7 @@ FOLDS = 5  # of the prompts of the labels that an encoder is fitted to
 DESCRIPTION = "grader.json"  # of a grader that was chosen, in place of a model
 # The judge learns from other people's labels of other topics, from another seed.
 JUDGE_SEED_OFFSET = 1000
+GRADER_SEED_OFFSET = 2000  # of a base of the grader's own
 
 
 def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: str) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from evals.values.conversation import (
     Comparison,
     Demonstration,
 )
+from evals.values.errors import InputError
 from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
@@ -26,9 +28,26 @@ from trainers.models.sizes import ModelConfig, given_tokenizer, new_causal_lm, n
 WITHOUT_PEOPLE = (Data.HELPFUL, Data.RBR)  # kinds that no annotator of safety labels
 
 
-def pretrain_base(context: Context, data: Artifact) -> Artifact:
-    """A model pre-trained here from scratch."""
+HEAD_WIDTH = 32  # of the sizes in conf/model
+
+
+def own_base(context: Context, data: Artifact, key: str, width: int, seed_offset: int) -> Artifact:
+    """A base of another width and from another seed than the run's, for whom `key` asks it. Raises InputError."""
     config = context.config
+    if config.model.path:
+        problem = "is set, and a given model is not pre-trained here in another size"
+        raise InputError(problem, field=key, fix="leave it out")
+    size = replace(config.model, width=width, heads=max(1, width // HEAD_WIDTH))
+    other = replace(config, model=size, seed=config.seed + seed_offset)
+    return pretrain_base(context, data, other, key.replace("_", ".").partition(".")[0])
+
+
+def pretrain_base(
+    context: Context, data: Artifact, config: RunConfig | None = None, owner: str = ""
+) -> Artifact:
+    """A model pre-trained here from scratch, as the run's `config` or another says; `owner`: of whom, if not all."""
+    config = config or context.config
+    label = f"base: {owner}" if owner else "base"
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.models.tokenizer import train_tokenizer
@@ -42,13 +61,16 @@ def pretrain_base(context: Context, data: Artifact) -> Artifact:
         model = new_causal_lm(config.model, tokenizer, config.seed)
         rows = len(Blocks(tokenizer, documents, config.pretrain.block))
         steps = pretraining_steps(config.pretrain, rows)
-        with context.console.stage("base", total=steps) as advance:
+        with context.console.stage(label, total=steps) as advance:
             return pretrain(model, tokenizer, documents, config.pretrain, config.seed, out, advance)
 
+    settings = {"model": config.model, "pretrain": config.pretrain, "vocabulary": config.real.vocabulary}
+    if config.seed != context.config.seed:
+        settings["base_seed"] = config.seed
     return context.stage(
-        "base",
+        label,
         build,
-        config={"model": config.model, "pretrain": config.pretrain, "vocabulary": config.real.vocabulary},
+        config=settings,
         inputs={"data": data},
         modules=["trainers.supervised.pretrain", "trainers.models.sizes", "trainers.models.tokenizer"],
     )

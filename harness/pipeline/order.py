@@ -18,7 +18,9 @@ from harness.pipeline.forecast import forecast
 from harness.pipeline.gold import UNMEASURED, check_grader_is_good, measure_grader
 from harness.pipeline.graders import (
     GRADER,
+    GRADER_SEED_OFFSET,
     JUDGE,
+    JUDGE_SEED_OFFSET,
     chosen_grader,
     fitted_encoder,
     train_grader_stage,
@@ -31,7 +33,7 @@ from harness.pipeline.judging import (
     respond,
     test_capability,
 )
-from harness.pipeline.language_models import fine_tune, given_base, pretrain_base, train_reward
+from harness.pipeline.language_models import fine_tune, given_base, own_base, pretrain_base, train_reward
 from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
 from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_samples
@@ -80,7 +82,7 @@ def run_stages(context: Context) -> StageOutcome:
     if needs_grader:
         asked["grader"] = partial(grader_of, context, data, base)
     if not own:
-        asked["judge"] = partial(train_grader_stage, context, data, base, JUDGE)
+        asked["judge"] = partial(judge_of, context, data, base)
     graders = all_of(context, asked)
     grader, judge = graders.get("grader"), graders.get("judge")
     gold = measured_graders(context, data, grader, judge)
@@ -186,10 +188,19 @@ def check_types(context: Context, data: Artifact, methods: list[Method]) -> None
 
 def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
     """Trained from the world's labels, or the one that the run's keys name."""
-    if context.config.grader.is_trained:
-        return train_grader_stage(context, data, base, GRADER)
     keys = context.config.grader
+    if keys.is_trained:
+        if keys.width is not None:
+            base = own_base(context, data, "grader.width", keys.width, GRADER_SEED_OFFSET)
+        return train_grader_stage(context, data, base, GRADER)
     return fitted_encoder(context, data) if is_plain_encoder(keys.kind, keys.path) else chosen_grader(context)
+
+
+def judge_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
+    """Trained from other labels than the grader; on a base of its own it does not err where the grader's base does."""
+    if (width := context.config.judge_width) is not None:
+        base = own_base(context, data, "judge_width", width, JUDGE_SEED_OFFSET)
+    return train_grader_stage(context, data, base, JUDGE)
 
 
 def measured_graders(

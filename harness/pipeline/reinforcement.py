@@ -55,6 +55,8 @@ def reinforce(
         settings["renewal"] = asdict(config.renewal)
     if name := config.evaluation.monitored_by:
         settings["monitored_by"] = asked_judge(config.evaluation, name).identity
+    if method.safety_prompts and not config.rl_prompts.as_they_are:
+        settings["rl_prompts"] = asdict(config.rl_prompts)
     if config.vllm:
         settings["sampler"] = "vllm"
     if config.processes > 1:

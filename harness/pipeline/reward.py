@@ -52,6 +52,7 @@ def fit_reward(
         from trainers.reward.weights import fit_weights, save_weights
 
         labelled = WorldFolder(completions.path).labelled(SYNTHETIC, list(context.rulebook.propositions))
+        labelled = of_first_prompts(labelled, config.fitted_prompts)
         label = f"weights: {kind}"
         with context.console.stage(label, total=len(labelled), unit="responses") as advance:
             examples = _examples(context, labelled, data, grader, reward_model, advance)
@@ -63,14 +64,24 @@ def fit_reward(
         save_examples(examples, out / "examples.jsonl")
         return {f"hinge_{t.value}": fit.hinge for t, fit in weights.fits.items()}
 
+    settings = {"weights": config.weights, "rulebook": context.rulebook.digest}
+    if config.fitted_prompts is not None:
+        settings["fitted_prompts"] = config.fitted_prompts
     return context.stage(
         f"weights: {kind}",
         build,
-        config={"weights": config.weights, "rulebook": context.rulebook.digest},
+        config=settings,
         inputs=inputs | {"grader": grader, "reward_model": reward_model},
         modules=["trainers.reward.weights", "trainers.reward.reward"],
         packages=["scipy"],
     )
+
+
+def of_first_prompts(labelled: list[LabelledResponse], count: int | None) -> list[LabelledResponse]:
+    """The responses to the first `count` prompts; all without a count."""
+    ids = list(dict.fromkeys(row.response.prompt.id for row in labelled))
+    kept = {*ids[:count]}
+    return [row for row in labelled if row.response.prompt.id in kept]
 
 
 def _examples(

@@ -311,6 +311,13 @@ def content_of(config: RunConfig) -> dict[str, object]:
         values["grader"]["server"] = {key: value for key, value in server.items() if key not in IN_WORDS}
     if not config.writer.chat_template:
         del values["writer"]["chat_template"]
+    for name in ("fitted_prompts", "judge_width"):
+        if values[name] is None:
+            del values[name]
+    if config.rl_prompts.as_they_are:
+        del values["rl_prompts"]
+    if config.grader.width is None:
+        del values["grader"]["width"]
     if config.sandbox.matched_labels is None:
         del values["sandbox"]["matched_labels"]
     if config.evaluation.monitored_by is None:

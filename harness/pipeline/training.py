@@ -24,6 +24,7 @@ from harness.pipeline.graders import asked_grader
 from harness.pipeline.language_models import comparisons_for, reward_model_on
 from harness.pipeline.reward import reward_for
 from harness.pipeline.reward_model_term import reward_model_term
+from harness.pipeline.rl_prompts import chosen_safety_prompts
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
@@ -95,7 +96,10 @@ class Training:
         """Helpful prompts, and the safety prompts of methods that have them."""
         folder = WorldFolder(self.origins.data.path)
         helpful = folder.prompts(HELPFUL) if folder.has("prompts_helpful") else []
-        return helpful + folder.prompts(SAFETY) if self.method.safety_prompts else helpful
+        if not self.method.safety_prompts:
+            return helpful
+        config = self.context.config
+        return helpful + chosen_safety_prompts(folder.prompts(SAFETY), config.rl_prompts, config.seed)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.origins.start.path)

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from evals.graders.calibration import MEAN
@@ -29,6 +30,7 @@ from evals.judges.measures import MetricRow, read_metrics
 from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
+from harness.findings.claims import ACCURACY, GOLD
 from harness.findings.frontier import Scores
 from harness.keys.methods import Method, with_outside
 from harness.record.manifest import read_manifest, read_object
@@ -58,6 +60,7 @@ class GraderRow:
     majority: float
     auroc: float
     brier: float
+    variant: str = ""  # of a sweep's job
 
 
 class ResultsFolder:
@@ -80,7 +83,8 @@ class ResultsFolder:
     @cached_property
     def scores(self) -> Scores:
         judges = self.manifest["evaluation"].get("judges", {}) if self.is_evaluation else ()
-        return Scores(self.metrics, judges)  # an evaluation's first judge leads
+        # An evaluation's first judge leads.
+        return Scores([*self.metrics, *_swept_graders(self.grader)], judges)
 
     @cached_property
     def training(self) -> list[JsonRow]:
@@ -234,4 +238,17 @@ def _grader_row(path: Path, line: int, row: Mapping[str, str]) -> GraderRow:
         majority=value("majority"),
         auroc=value("auroc"),
         brier=value("brier"),
+        variant=row.get("variant") or "",
     )
+
+
+def _swept_graders(rows: Sequence[GraderRow]) -> Iterator[MetricRow]:
+    """The mean accuracy over propositions of each job's grader, as a metric of the grader; of a sweep alone."""
+    found: dict[tuple[int, str], list[GraderRow]] = {}
+    for row in rows:
+        if row.variant and row.grader == "grader":
+            found.setdefault((row.seed, row.variant), []).append(row)
+    for (seed, variant), of in found.items():
+        value, n = fmean(row.accuracy for row in of), sum(row.n for row in of)
+        rest = math.nan, math.nan, math.nan, n, 0
+        yield MetricRow(f"grader[{variant}]", seed, "sft", GOLD, ACCURACY, "", value, *rest)

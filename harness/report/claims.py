@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.findings.claims import ClaimPart, ClaimResult, check_claims
+from harness.findings.claims import NUMBERS, ClaimPart, ClaimResult, check_claims
 from harness.findings.frontier import SAFETY, Scores, Verdict
 from harness.findings.wording import REWARDS, judge_label, method_label, points
 from harness.report.document import NOTHING, Aside, Cell, Item, Items, Table, TableRow, Text, Where
@@ -14,6 +14,14 @@ from harness.report.tables import in_error
 
 SIGNS = {Verdict.HELD: "✓", Verdict.NOT_HELD: "✗", Verdict.UNDECIDED: "?", Verdict.ONE_SEED: "–"}
 ABSENT = "None of the methods that the claims compare were measured."
+SEEDS, REPORTED = "seeds here / for 80 % power", "the paper, percent"
+MAIN = "the three main methods"
+# What measures a claim: an experiment, or for the rest MAIN.
+MEASURED_BY = dict.fromkeys((5, 6, 10), "experiment=paper") | {
+    8: "experiment=grader_size",
+    11: "experiment=safety_share",
+    12: "experiment=hard_to_comply",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,16 @@ class Claims:
         return cls(
             first, results, {j: {r.claim.number: r for r in check_claims(scores, suite, j)} for j in others}
         )
+
+    @property
+    def missing(self) -> str:
+        """Which claims were not measured, and what would measure them; "" where all were."""
+        numbers = [n for n in NUMBERS if n not in {result.claim.number for result in self.results}]
+        by: dict[str, list[str]] = {}
+        for number in numbers:
+            by.setdefault(MEASURED_BY.get(number, MAIN), []).append(str(number))
+        said = "; ".join(f"{' and '.join(found)} by {what}" for what, found in by.items())
+        return f"Not measured here, of the twelve: {said}." if said else ""
 
     def by_others(self, result: ClaimResult) -> list[Verdict | None]:
         """None where a claim needs no judge, or that judge's verdict is absent."""
@@ -58,25 +76,43 @@ def claim_table(claims: Claims) -> Table:
         for place, part in enumerate(result.parts):
             span = 0 if place else len(result.parts)
             verdicts = (_chip(verdict, span) for verdict in (result.verdict, *claims.by_others(result)))
-            told = (*verdicts, *map(Cell, _told(part)))
+            told = (
+                *verdicts,
+                *map(Cell, _told(part)),
+                Cell(_seeds(part)),
+                Cell(result.claim.reported, rows=span),
+            )
             rows.append(TableRow(_statement(result), told, "detail" if part.detail else "", rows=span))
     by = (f"by {judge_label(judge)}" for judge in claims.others)
     words = ("Verdict", *by, "Comparison", "of")
     columns = (*words, "difference, points", "SE", "interval that decides, 95 % or as said")
-    return Table("Claim", columns, tuple(rows), ("Claim", *words), wide=True, where=Where.PAGE)
+    columns = (*columns, SEEDS, REPORTED)
+    return Table("Claim", columns, tuple(rows), ("Claim", *words, REPORTED), wide=True, where=Where.PAGE)
 
 
 def claim_summary(claims: Claims) -> Table:
     """For the summary: one row a claim, without details."""
     rows = []
     for result in claims.results:
-        parts = [_told(part) for part in result.parts if not part.detail]
+        needed = [part for part in result.parts if not part.detail]
+        parts = map(_told, needed)
         told = "\n".join(f"{pair}, {what}: {d} ± {se} ({interval})" for pair, what, d, se, interval in parts)
+        seeds = Cell("\n".join(map(_seeds, needed)))
         others = (Cell(verdict.value if verdict else NOTHING) for verdict in claims.by_others(result))
-        rows.append(TableRow(_statement(result), (_chip(result.verdict), *others, Cell(told))))
+        rows.append(
+            TableRow(
+                _statement(result),
+                (_chip(result.verdict), *others, Cell(told), seeds, Cell(result.claim.reported)),
+            )
+        )
     by = (f"by {judge_label(judge)}" for judge in claims.others)
-    columns = ("verdict", *by, "paired difference, points")
+    columns = ("verdict", *by, "paired difference, points", SEEDS, REPORTED)
     return Table("claim", columns, tuple(rows), columns, where=Where.SUMMARY)
+
+
+def _seeds(part: ClaimPart) -> str:
+    here = len(part.difference.by_seed) if part.difference else 0
+    return f"{here} / {part.seeds or NOTHING}"
 
 
 def _statement(result: ClaimResult) -> str:
@@ -96,7 +132,7 @@ def _told(part: ClaimPart) -> tuple[str, str, str, str, str]:
     level = "" if part.level == 0.95 else f", {round(100 * part.level, 1):g} %"
     difference = part.difference
     return (
-        f"{first} − {second}",
+        f"{first} − {second}" if part.second else first,
         part.what,
         points(difference.value) if difference else NOTHING,
         in_error(difference.stderr) if difference else NOTHING,

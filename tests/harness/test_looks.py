@@ -24,7 +24,16 @@ from tiny_runs import rbrbench
 from evals.judges.measures import read_metrics, write_metrics
 from harness.findings.wording import distinct_labels, method_label
 from harness.record.run import ResultsFolder
-from harness.report.plots import PLOTS, Plot, capability, draw_figures, tradeoff, training_curves
+from harness.report.plots import (
+    PLOTS,
+    Plot,
+    capability,
+    draw_figures,
+    overoptimisation,
+    swept,
+    tradeoff,
+    training_curves,
+)
 from harness.report.plots.style import (
     FAMILY_LOOKS,
     OTHER_COLOURS,
@@ -161,7 +170,8 @@ def test_a_models_colour_means_nothing_else(reports: dict[str, Path]) -> None:
     )
     models = {colour for colour, _ in FAMILY_LOOKS.values()} | {*OTHER_COLOURS}
     models |= {change(colour) for colour in models for change in (darker, paler)}
-    plots = [plot for plot in PLOTS if plot not in (tradeoff, training_curves, capability)]
+    of_models = (tradeoff, training_curves, capability, overoptimisation, swept)
+    plots = [plot for plot in PLOTS if plot not in of_models]
     others = {name: figure for _, name, figure in figures({"run": reports["run"]}, *plots)}
     assert len(others) == 6
     for name, figure in others.items():
@@ -218,7 +228,7 @@ def test_no_label_covers_another_in_any_figure(
     reports: dict[str, Path], make_results: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Sizes 21 and 23 printed as one, a factor of ten over an axis' name, long names beyond the edge."""
-    methods = {f"rbr_ppo[{LONG}={k}]": (0.5 + 0.1 * k, 0.9 - 0.1 * k, 0.5, 0.5) for k in range(3)}
+    methods = {f"rbr_ppo[{LONG}={k + 1}]": (0.5 + 0.1 * k, 0.9 - 0.1 * k, 0.5, 0.5) for k in range(3)}
     worlds = {name: reports[name] for name in ("more", "reference", "reference_xstest")}
     write_samples(tmp_path)
     asked = ["ceiling", "reward=reward.yaml", "on=samples.jsonl", "beta=0.2", "draws=100"]

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from evals.judges.measures import MetricRow
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, FrontierPoint, frontier
 from harness.findings.nonsense import doubt
+from harness.findings.trends import LEAST_VALUES, sweeps
 from harness.findings.verdict import NO_VERDICT, short_verdict
 from harness.findings.wording import algorithm_of, judge_label, sft_of, with_interval
 from harness.keys.shared import file_name
@@ -95,9 +96,14 @@ def _note(results: ResultsFolder, panels: dict[str, list[FrontierPoint]], suite:
         else ("one seed, bars: 95 % intervals that count prompts, not training")
     )
     trained = f"{algorithm_of(p.method for points in panels.values() for p in points)} model"
-    return (
-        f"Suite {suite}; {basis}; {small}; arrows run from each SFT model (hollow) to its {trained} (filled)."
-    )
+    swept = [
+        s
+        for s in sweeps(p.method for points in panels.values() for p in points)
+        if len(s.points) >= LEAST_VALUES
+    ]
+    joined = "; lines join the values of a swept number in order" if swept else ""
+    arrows = f"arrows run from each SFT model (hollow) to its {trained} (filled)"
+    return f"Suite {suite}; {basis}; {small}{joined}; {arrows}."
 
 
 def _limits(points: list[FrontierPoint]) -> tuple[Limits, Limits]:
@@ -181,6 +187,11 @@ def _draw_panel(
         source = sft_of(method, list(where))
         if source is not None:
             boxes += _arrow(ax, where[source], (x, y), looks[method])
+    for sweep in sweeps(where):
+        if len(sweep.points) >= LEAST_VALUES:
+            places = [where[method] for _, method in sweep.points]
+            xs, ys = zip(*places, strict=True)
+            ax.plot(xs, ys, color=looks[sweep.points[0][1]].colour, lw=1.3, alpha=0.6, zorder=3.2)
     for method, dots in faint.items():
         look = looks[method]
         xs, ys = zip(*dots, strict=True)

@@ -31,8 +31,7 @@ class SandboxConfig:
         default_factory=lambda: {"potions": 0.3, "tales": 0.15, "jeers": 0.15, "charms": 0.85}
     )
     comparisons_human: int = 1200  # comparisons of safety by annotators
-    # Demonstrations and comparisons of Human-matchRBR; null: what the rules cost, grader_labels and gold_labels
-    matched_labels: int | None = None
+    matched_labels: int | None = None  # annotators' for Human-matchRBR; null: grader_labels and gold_labels
     annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
     prompts_helpful: int = 800  # RL prompts without a response type
     prompts_safety: int = 1200  # RL prompts with a response type

@@ -1,0 +1,57 @@
+"""Fronts of a swept number, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.findings.fronts import compare_fronts, gap, hypervolume, pareto
+
+SQUARE = np.array([[0.2, 0.9], [0.6, 0.6], [0.9, 0.1], [0.5, 0.5], [0.6, 0.6]])
+
+
+def test_the_front_leaves_out_what_is_beaten_on_both_axes() -> None:
+    """A dominated point on the line made a setting look worse than it can be; an equal one counted twice."""
+    assert pareto(SQUARE) == [0, 1, 2]
+    assert pareto(np.array([[math.nan, 0.5], [0.1, 0.1]])) == [1]
+
+
+def test_the_hypervolume_by_hand() -> None:
+    """.9 x .1 + .6 x .5 + .2 x .3; from another reference point a smaller area."""
+    assert hypervolume(SQUARE) == pytest.approx(0.09 + 0.3 + 0.06)
+    assert hypervolume(SQUARE, (0.5, 0.5)) == pytest.approx(0.1 * 0.1)
+    assert math.isnan(hypervolume(np.empty((0, 2))))
+
+
+def test_fronts_are_compared_at_equal_safety_where_both_are() -> None:
+    """F1 of the best points was compared: the fronts crossed, and the winner was the grid's accident."""
+    lower = SQUARE - np.array([0.0, 0.05])
+    assert gap(SQUARE, lower) == pytest.approx(0.05)
+    steep = np.array([[0.5, 0.8], [0.7, 0.4]])  # SQUARE has .675 at .5, .6 at .6, .4333 at .7
+    of_square = np.interp(np.linspace(0.5, 0.7, 101), [0.2, 0.6, 0.9], [0.9, 0.6, 0.1]).mean()
+    assert gap(steep, SQUARE) == pytest.approx(0.6 - of_square)
+    assert math.isnan(gap(np.array([[0.1, 0.9], [0.15, 0.8]]), SQUARE))
+
+
+def answers(rng: np.random.Generator, shares: list[tuple[float, float]], seeds: int) -> dict[int, np.ndarray]:
+    """The same luck of each prompt for both fronts: they are paired."""
+    luck = {seed: np.random.default_rng(seed).random((200, 2)) for seed in range(seeds)}
+    return {
+        seed: np.array([(of < np.array(share)).astype(float) for share in shares])
+        for seed, of in luck.items()
+    }
+
+
+def test_the_interval_counts_seeds_and_prompts_and_says_when_it_cannot_tell() -> None:
+    rng = np.random.default_rng(0)
+    front = answers(rng, [(0.3, 0.9), (0.6, 0.7), (0.9, 0.3)], 3)
+    better = answers(rng, [(0.3, 0.98), (0.6, 0.85), (0.9, 0.5)], 3)
+    found = compare_fronts(better, front, seed=0, draws=200)
+    assert 0 < found.low < found.value < found.high and found.decided and found.told == 1.0
+    itself = compare_fronts(front, front, seed=0, draws=50)
+    assert itself.value == itself.low == itself.high == 0.0 and not itself.decided
+    far = answers(rng, [(0.01, 0.9), (0.05, 0.8)], 3)
+    assert math.isnan(compare_fronts(far, front, seed=0, draws=50).value)
+    assert compare_fronts({}, front, seed=0).told == 0.0
