@@ -39,9 +39,7 @@ class PayerKeys(GraderTrainingConfig):
     chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false
     server: PayingServer = field(default_factory=PayingServer)  # of grader.kind=server
     encoder: PayingEncoder = field(default_factory=PayingEncoder)  # of a plain one, fitted to data.gold
-    width: int | None = (
-        None  # of a base of its own, pre-trained as the run's; null: a trained one has the run's
-    )
+    width: int | None = None  # of a trained one's own base; null: the run's base
     least_balanced_accuracy: float = 0.6  # mean on the gold labels, below which nothing is trained (exit 3)
     few: int = 10  # fewer gold labels of either value: a proposition counts as unmeasured
     anyway: bool = False  # train although the grader is below

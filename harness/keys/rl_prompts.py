@@ -13,9 +13,7 @@ class RLPromptKeys:
     """Of the safety prompts; the helpful ones stay as they are."""
 
     safety_share: float = 1.0  # of them; 0.25 leaves a quarter, 2 asks each twice as often
-    hard_to_comply: float | None = (
-        None  # prompts for a hard refusal to each to be answered; null: as they are
-    )
+    hard_to_comply: float | None = None  # hard refusals to each prompt to answer; null: as they are
 
     RANGES: ClassVar[dict[str, Range]] = {"safety_share": POSITIVE}
 

@@ -149,9 +149,7 @@ class RunConfig(Recorded, Seed, Threads):
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
-    judge_width: int | None = (
-        None  # of a base of the trained judge's own; null: it has the run's, as the grader
-    )
+    judge_width: int | None = None  # of the trained judge's own base; null: the run's, as the grader
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     fitted_prompts: int | None = None  # whose completions weights are fitted on, the first so many; null: all

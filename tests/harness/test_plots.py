@@ -29,7 +29,15 @@ from harness.report.plots.rule_contributions import contribution_changes
 from harness.report.plots.style import RC, appearances, spread
 from harness.report.plots.training_curves import smooth
 
-NAMES = ("tradeoff", "ranking_error", "reward_histograms", "training", "capability", "rule_contributions")
+NAMES = (
+    "tradeoff",
+    "ranking_error",
+    "reward_histograms",
+    "training",
+    "capability",
+    "rule_contributions",
+    "kl",
+)
 
 
 def paths_of(results: Path) -> list[Path]:

@@ -266,7 +266,7 @@ def test_a_gate_s_side_names_method_and_seed(tmp_path: Path, address: str, messa
         (":mine_ppo:0", "weights/man0 of run is not in the store"),
         (":mine_grpo:1", "weights/man1 of run is not in the store"),
         (":paid_ppo:0", "paid_ppo has no rule-based reward"),
-        (":other_ppo:0", "unknown method 'other_ppo'; use .*human_rbr_ppo, mine_ppo, paid_ppo"),
+        (":other_ppo:0", "unknown method 'other_ppo'; use .*human_rbr_ppo, .*mine_ppo, paid_ppo"),
         ("", "has 4 rewards .*human_rbr_ppo or mine_ppo of seed 1.*more than one"),
     ],
 )

@@ -106,7 +106,7 @@ def test_page_loads_nothing_and_runs_nothing(page: Page, report: str):
     names = {tag for tag, _ in page.tags}
     assert not names & {"iframe", "object", "embed", "link", "base", "form", "svg"}
     sources = [attrs["src"] or "" for _, attrs in page.tags if "src" in attrs]
-    assert len(sources) == 6 and all(s.startswith("data:image/svg+xml;base64,") for s in sources)
+    assert len(sources) == 7 and all(s.startswith("data:image/svg+xml;base64,") for s in sources)
     links = [attrs["href"] or "" for _, attrs in page.tags if "href" in attrs]
     assert links and all(link.startswith("#") for link in links)
     assert not [a for _, attrs in page.tags for a in attrs if a.startswith("on")]

@@ -25,6 +25,7 @@ from harness.report.plots.training_curves import smooth
 ALT = {"kl": "Reward, F1 and capability against the KL from the reference"}
 PLACE = "training"
 KL, REWARD = "objective/kl", "objective/score"
+LETTER = 0.066  # inches that a letter of the legend takes
 Places = list[tuple[float, float]]  # KL in nats, and the value there
 
 
@@ -111,8 +112,11 @@ def _capability(results: ResultsFolder, spent: Mapping[str, Mapping[int, float]]
 
 def _draw(panels: Mapping[str, Mapping[str, Places]], methods: Sequence[str]) -> Figure:
     looks = appearances(in_order(sorted(methods)))
-    legend = 0.1 + 0.19 * -(-len(looks) // 3)
-    width, body = 3.2 * len(panels) + 0.3, 2.5 + legend
+    width = 3.2 * len(panels) + 0.3
+    labels = [shorten(look.label, int((width - 0.6) / LETTER)) for look in looks.values()]
+    columns = min(max(int(width / (LETTER * max(map(len, labels)) + 0.6)), 1), 3)
+    legend = 0.1 + 0.19 * -(-len(looks) // columns)
+    body = 2.5 + legend
     note = (
         "Moving means over a twelfth of the run, means over seeds; F1 and capability begin at the SFT model."
     )
@@ -128,10 +132,10 @@ def _draw(panels: Mapping[str, Mapping[str, Places]], methods: Sequence[str]) ->
     for ax, (title, of) in zip(axes, panels.items(), strict=True):
         _panel(ax, title, of, looks)
     handles = [
-        Line2D([], [], label=look.label, color=look.colour, ls=look.line, marker=look.marker, ms=4.5)
-        for look in looks.values()
+        Line2D([], [], label=label, color=look.colour, ls=look.line, marker=look.marker, ms=4.5)
+        for label, look in zip(labels, looks.values(), strict=True)
     ]
-    figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="lower center", ncol=columns, frameon=False, fontsize=8)
     return figure
 
 
