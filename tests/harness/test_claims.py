@@ -8,7 +8,8 @@ import pytest
 
 from evals.judges.measures import MetricRow
 from evals.statistics import seeds_for_difference, seeds_for_margin
-from harness.findings.claims import FIRST_FAMILY, NUMBERS, Tested, check_claims, claims_about
+from harness.findings.claims import FIRST_FAMILY, NUMBERS, check_claims, claims_about
+from harness.findings.claims import Tested as Way
 from harness.findings.frontier import Scores, Verdict
 from harness.findings.trends import slope, sweeps
 from harness.record.run import ResultsFolder
@@ -76,7 +77,7 @@ def test_safety_is_kept_within_its_margin_and_no_further() -> None:
     assert verdicts(ten_models(human_rbr_ppo=(0.90, 0.9)))[5] is Verdict.NOT_HELD
     assert verdicts(ten_models(human_rbr_ppo=(0.953, 0.9)))[5] is Verdict.UNDECIDED
     (result,) = [r for r in check_claims(Scores(ten_models()), "sandbox", "oracle") if r.claim.number == 6]
-    assert [part.test for part in result.parts] == [Tested.DIFFERENCE, Tested.NO_LOSS]
+    assert [part.test for part in result.parts] == [Way.DIFFERENCE, Way.NO_LOSS]
 
 
 def test_one_seed_is_on_this_seed_alone() -> None:

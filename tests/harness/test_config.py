@@ -58,7 +58,7 @@ def test_overrides_win_over_the_experiment() -> None:
         (["ppo.updates=many"], ["ppo.updates", "many"]),
         (["ppo.kl_coef=-1"], ["kl_coef", "-1"]),
         (["ppo.minibatches=3"], ["minibatches", "divisor"]),
-        (["experiment=nothing"], ["experiment", "nothing", "demo, gpu"]),
+        (["experiment=nothing"], ["experiment", "nothing", "demo", "gpu"]),
         (["sandbox.difficulty=2"], ["difficulty"]),
         (["sandbox.annotators.over_caution=1.2"], ["over_caution"]),
         (["methods=[best_ppo]"], ["best_ppo", "rbr_ppo"]),

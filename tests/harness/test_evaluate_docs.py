@@ -14,12 +14,14 @@ def test_every_key_of_the_page_exists() -> None:
     from evals.judges import judge_settings
     from harness.keys.compose import every_key
     from harness.keys.evaluate import EvaluateConfig, SourceKeys
+    from harness.keys.report import ReportConfig
     from harness.keys.run import EvaluationConfig
     from harness.report.exports.lm_eval_export import ExportConfig
 
     known = {
         *every_key(EvaluateConfig),
         *every_key(ExportConfig),
+        *every_key(ReportConfig),
         *(f"evaluation.{key}" for key in every_key(EvaluationConfig)),
         *(f"models.NAME.{key}" for key in every_key(SourceKeys)),
         "suites.NAME.path",

@@ -128,6 +128,7 @@ def test_a_lost_machine_ends_all(
     """One that is killed breaks its connection; one whose network is gone says nothing at all."""
 
     def lose() -> None:
+        running(tmp_path, 0)
         running(tmp_path, 1)
         other.send_signal(number)
 
