@@ -6,15 +6,17 @@ import pytest
 import torch
 from tiny_models import random_model
 from transformers import (
+    Gemma2ForCausalLM,
     GPT2LMHeadModel,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     MistralForCausalLM,
     PreTrainedModel,
     Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
 )
 
-from trainers.models.selected_states import BackboneStates, selected_states, whole_states
+from trainers.models.selected_states import BackboneStates, parted, selected_states, whole_states
 
 SIZES = {
     "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -31,6 +33,8 @@ def model(kind: str, **changes: object) -> PreTrainedModel:
         "qwen2": Qwen2ForCausalLM,
         "mistral": MistralForCausalLM,
         "gpt2": GPT2LMHeadModel,
+        "qwen3": Qwen3ForCausalLM,
+        "gemma2": Gemma2ForCausalLM,
     }
     own = {"llama critic": {"num_labels": 1}, "mistral": {"sliding_window": None}}
     made = random_model(kinds[kind], 20, seed=1, **(SIZES | own.get(kind, {}) | changes))
@@ -99,3 +103,56 @@ def test_frozen_layers_are_passed_once_a_batch() -> None:
     first(IDS.clone(), POSITIONS)
     assert len(passed) == 1 + 3 + 1
     handle.remove()
+
+
+PARTED = {
+    "a number type": ("llama", {}, torch.bfloat16),
+    "a family": ("qwen3", {}, torch.float32),
+    "a family whose layers alternate, a window shorter than the text": (
+        "gemma2", {"sliding_window": 3, "head_dim": 8, "layer_types": ["full_attention", "sliding_attention"] * 2,
+                   "num_hidden_layers": 4}, torch.float32,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind, changes, number_type", PARTED.values(), ids=PARTED)
+def test_frozen_layers_are_passed_once_in_every_family_and_number_type(
+    kind: str, changes: dict[str, object], number_type: torch.dtype
+) -> None:
+    """Adapters on the last layers of a model in bfloat16, or of another family: each pass went through all layers."""
+    made = model(kind, **changes).to(number_type)
+    made.requires_grad_(False)
+    made.base_model.layers[1].requires_grad_(True)
+    states, backbone = BackboneStates(made), made.base_model
+    assert not states.selects
+    passed: list[int] = []
+    handle = backbone.layers[0].mlp.register_forward_hook(lambda *_: passed.append(1))
+    for _ in range(2):
+        made.zero_grad()
+        ours = states(IDS, POSITIONS)
+        ours.float().square().sum().backward()
+        assert backbone.layers[1].mlp.up_proj.weight.grad.abs().sum() > 0
+        torch.testing.assert_close(ours, whole_states(backbone, IDS, POSITIONS))
+        with torch.no_grad():
+            backbone.layers[1].mlp.up_proj.weight.mul_(1.5)
+    assert len(passed) == 1 + 2  # once for the batch; the whole backbone each time
+    handle.remove()
+
+
+def test_a_backbone_that_parts_do_not_make_up_is_called_whole() -> None:
+    """Embeddings that are scaled on their way to the first layer would be scaled between the parts too."""
+    made = model("qwen3")
+    made.requires_grad_(False)
+    backbone = made.base_model
+    backbone.layers[1].requires_grad_(True)
+    own = type(backbone).forward
+
+    class Scaled(type(backbone)):  # type: ignore[misc]
+        def forward(self, input_ids=None, inputs_embeds=None, **rest):  # type: ignore[no-untyped-def]
+            embedded = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+            return own(self, inputs_embeds=3 * embedded, **rest)
+
+    backbone.__class__ = Scaled
+    assert parted(backbone, 1) is None
+    states = BackboneStates(made)
+    assert torch.equal(states(IDS, POSITIONS), whole_states(backbone, IDS, POSITIONS))
