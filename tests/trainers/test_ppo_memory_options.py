@@ -14,6 +14,7 @@ from ppo_world import (
     distinct_words,
     eager_to_end,
     make_critic,
+    make_policy,
     make_prompts,
     make_tokenizer,
     small_config,
@@ -26,6 +27,8 @@ from evals.models.load import load_causal_lm, load_reward_model
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
+from trainers.models.selected_states import BackboneStates
+from trainers.reward.reward import RewardModelTerm, SumOfTerms
 from trainers.rl.learner import Learner
 from trainers.rl.objectives import improve
 from trainers.rl.ppo import PPOConfig
@@ -81,6 +84,86 @@ def test_the_reference_is_the_base_with_the_adapter_off(tmp_path: Path) -> None:
     copied = run(tmp_path / "copy", config(updates=6, learning_rate=3e-2), policy, critic, eager_to_end())
     for row, other in zip(found, copied, strict=True):
         assert row["objective/kl"] == pytest.approx(other["objective/kl"], abs=1e-4)
+
+
+def like_the_policy(policy: Any, number_type: torch.dtype = torch.float32) -> RewardModelTerm:
+    """A reward model whose layers are copies of the policy's, but for the last one."""
+    model = make_critic(num_hidden_layers=3, initializer_range=0.2).to(number_type)
+    weights = {
+        name: value.clone()
+        for name, value in plain_weights(policy).items()
+        if name.startswith("model.") and ".layers.2." not in name
+    }
+    assert not model.load_state_dict(weights, strict=False).unexpected_keys
+    return RewardModelTerm(model, make_tokenizer())
+
+
+@pytest.mark.parametrize("number_type", [torch.float32, torch.bfloat16])
+def test_a_reward_model_of_the_same_base_shares_the_frozen_layers(
+    tmp_path: Path, number_type: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reward model and policy had a copy each of the same frozen layers, and each passed every text through them."""
+    rows = found_rows(monkeypatch)
+    found, passed = {}, {}
+    for name in ("shared", "apart"):
+        policy = add_adapter(make_policy(num_hidden_layers=3, spread=0.2).to(number_type), 4, layers=1)
+        critic, term = make_critic(num_hidden_layers=3).to(number_type), like_the_policy(policy, number_type)
+        if name == "apart":
+            monkeypatch.setattr(term, "begin_as", lambda policy, rows: 0)
+        rows.clear()
+        found[name] = run(
+            tmp_path / name, config(shared_trunk=True), policy, critic, None, SumOfTerms([term])
+        )
+        first, own = policy.base_model.layers[0], term.model.base_model.layers[0]
+        assert (first is own) is (name == "shared")
+        passed[name] = sum(rows)
+    # Four updates of eight responses; the policy has rows of its own where it wrote what no text shows, such as PAD.
+    assert passed["apart"] == 32 and 32 <= passed["shared"] <= 48
+    for row, other in zip(found["shared"], found["apart"], strict=True):
+        for key in ("objective/score", "objective/kl", "value/loss"):
+            assert row[key] == pytest.approx(
+                other[key], rel=1e-3 if number_type == torch.float32 else 5e-2, abs=1e-4
+            )
+
+
+def found_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by how many rows pass the frozen layers, each time."""
+    rows: list[int] = []
+    below = BackboneStates._below
+
+    def counted(self: BackboneStates, ids: torch.Tensor) -> torch.Tensor:
+        rows.append(len(ids))
+        return below(self, ids)
+
+    monkeypatch.setattr(BackboneStates, "_below", counted)
+    return rows
+
+
+def test_a_reward_model_of_another_base_keeps_its_own_layers() -> None:
+    """One frozen weight that differs, and its scores would be another model's."""
+    policy = add_adapter(make_policy(num_hidden_layers=3, spread=0.2), 4, layers=1)
+    term = like_the_policy(policy)
+    layers = term.model.base_model.layers
+    before = logits(term.model)
+    assert term.begin_as(policy, 8) == 2 and torch.equal(logits(term.model), before)
+    for change in (
+        lambda model: layers_of(model)[1].mlp.up_proj.weight.data[0, 0].add_(1e-4),
+        rotated_otherwise,
+    ):
+        other = like_the_policy(policy)
+        change(other.model)
+        assert other.begin_as(policy, 8) == 0
+        assert layers_of(other.model)[0] is not layers[0]
+    whole = add_adapter(make_policy(num_hidden_layers=3, spread=0.2), 4)
+    assert like_the_policy(policy).begin_as(whole, 8) == 0
+
+
+def layers_of(model: Any) -> Any:
+    return model.base_model.layers
+
+
+def rotated_otherwise(model: Any) -> None:
+    model.base_model.rotary_emb.inv_freq.mul_(0.5)
 
 
 def test_only_adapters_and_the_score_head_are_trained() -> None:

@@ -5,37 +5,36 @@ projection, the feed-forward block and the final norm, since the prompt acts on 
 its keys and values alone. With two layers and as many prompt tokens as response tokens that is a
 fifth of all work; with many layers it is little, and nothing is lost.
 
-Where the first layers are frozen, as with adapters on the last ones, what they make of a batch is computed
-once and serves every pass over that batch: of the reference, the critic and each epoch. So it is in every
-family and number type whose layers run one after another, which is tried on a few tokens.
+Where the first layers are frozen, as with adapters on the last ones, each batch passes them once
+(`trainers.models.frozen_layers`).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
-from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import PreTrainedModel
 
 from evals.values.errors import InputError
 from trainers.devices.sharding import is_sharded
+from trainers.models.frozen_layers import (
+    frozen_layers,
+    kept_below,
+    parted,
+    probe_of,
+    states_at,
+    whole_states,
+)
 from trainers.models.fused import rms_norm, rotate
 
 # Models whose layer is Llama's: pre-norm, rotary attention, gated feed-forward, two residual sums.
 LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
-FINAL_NORMS = ("norm", "final_layernorm", "final_layer_norm")
-
-# By backbone, which policy, reference and critic may share: batches and their states above the frozen layers.
-_below: WeakKeyDictionary[Any, WeakTensorKeyDictionary] = WeakKeyDictionary()
 
 
 class BackboneStates:
@@ -45,36 +44,40 @@ class BackboneStates:
     The ways are compared once, on a few tokens, and the whole backbone serves unless they agree.
     """
 
-    def __init__(self, model: PreTrainedModel, checkpointing: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel, checkpointing: bool = False, frozen: int | None = None
+    ) -> None:
+        """`frozen`: how many first layers stay as they are, where that is not seen by what is trained."""
         self.backbone, self.checkpointing = model.base_model, checkpointing
         apart = not is_sharded(self.backbone)
         self.selects = apart and self._selects()
-        self.frozen = frozen_layers(self.backbone) if apart else 0
-        self._parts = None if self.selects or not self.frozen else parted(self.backbone, self.frozen)
+        count = frozen_layers(self.backbone) if frozen is None else frozen
+        self._parts = parted(self.backbone, count) if apart and count and not self.selects else None
+        self.frozen = count if self.selects or self._parts is not None else 0
         if checkpointing and not self.selects:
             checkpoint_layers(self.backbone, self.backbone)
 
-    def __call__(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """States [positions, width] of `ids` [batch, time], at places in `ids` flattened."""
+    def __call__(self, ids: Tensor, positions: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """States [positions, width] of `ids` [batch, time], at places in `ids` flattened.
+
+        `lengths` [batch] without the padding: what is known of the same rows from another model's pass is not
+        computed again, where both share their frozen layers.
+        """
         checkpointing = self.checkpointing and torch.is_grad_enabled()
+        below = kept_below(self.backbone, self.frozen, self._below, ids, lengths) if self.frozen else None
         if self.selects:
-            below = self._below(ids) if self.frozen else None
             return selected_states(self.backbone, ids, positions, checkpointing, below, self.frozen)
         with checkpointed(self.backbone, checkpointing):
-            if self._parts is None:
+            if self._parts is None or below is None:
                 return whole_states(self.backbone, ids, positions)
-            return _states_at(positions, self._parts.above, inputs_embeds=self._below(ids))
+            return states_at(positions, self._parts.above, inputs_embeds=below)
 
     def _below(self, ids: Tensor) -> Tensor:
-        """What the frozen layers make of `ids` [batch, time, width], kept as long as this very tensor."""
-        kept = _below.setdefault(self.backbone, WeakTensorKeyDictionary())
-        if ids not in kept:
-            with torch.no_grad():
-                if self._parts is None:
-                    kept[ids] = _through(self.backbone, ids, self.frozen)
-                else:
-                    kept[ids] = self._parts.below(input_ids=ids, use_cache=False).last_hidden_state
-        return kept[ids]
+        """What the frozen layers make of `ids`: [batch, time, width]."""
+        if self._parts is None:
+            return _through(self.backbone, ids, self.frozen)
+        states: Tensor = self._parts.below(input_ids=ids, use_cache=False).last_hidden_state
+        return states
 
     def _selects(self) -> bool:
         backbone: Any = self.backbone
@@ -82,75 +85,10 @@ class BackboneStates:
         known = type(backbone).__name__ in LLAMA_LIKE and backbone.dtype == torch.float32
         if not known or getattr(config, "sliding_window", None) is not None:
             return False
-        ids, places = _probe(backbone)
+        ids, places = probe_of(backbone)
         with torch.no_grad():
             selected, whole = (f(backbone, ids, places) for f in (selected_states, whole_states))
         return torch.allclose(selected, whole, rtol=1e-4, atol=1e-5)
-
-
-def _probe(backbone: Any) -> tuple[Tensor, Tensor]:
-    """A few ids [2, 6], and places in them flattened."""
-    ids = torch.arange(12, device=backbone.device).remainder(backbone.config.vocab_size).view(2, 6)
-    return ids, torch.tensor([1, 2, ids.numel() - 1], device=ids.device)
-
-
-def frozen_layers(backbone: Any) -> int:
-    """How many layers lie before the first with a weight that is trained; 0 where the embedding is, or none is."""
-    embedding, layers = getattr(backbone, "embed_tokens", None), getattr(backbone, "layers", None)
-    if embedding is None or layers is None or any(p.requires_grad for p in embedding.parameters()):
-        return 0
-    trained = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
-    return trained.index(True) if True in trained else 0
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A backbone's first layers, without its final norm, and the others, which take what the first make.
-
-    They are the backbone's own modules: what is trained or switched off there is so here.
-    """
-
-    below: PreTrainedModel
-    above: PreTrainedModel
-
-
-def parted(backbone: Any, count: int) -> Parts | None:
-    """Parts before and after layer `count`; None unless they give the whole backbone's states on a few tokens.
-
-    They do not where a state beside the hidden one passes from layer to layer, or where the embedding is scaled
-    outside its module.
-    """
-    norm = next((name for name in FINAL_NORMS if hasattr(backbone, name)), None)
-    if norm is None:
-        return None
-    parts = Parts(
-        _some_layers(backbone, slice(count), {norm: nn.Identity()}),
-        _some_layers(backbone, slice(count, None), {}),
-    )
-    training = backbone.training
-    backbone.eval()
-    ids, places = _probe(backbone)
-    try:
-        with torch.no_grad():
-            below = parts.below(input_ids=ids, use_cache=False).last_hidden_state
-            states = _states_at(places, parts.above, inputs_embeds=below)
-            agree = torch.allclose(states, whole_states(backbone, ids, places), rtol=1e-4, atol=1e-5)
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return None
-    finally:
-        backbone.train(training)
-    return parts if agree else None
-
-
-def _some_layers(backbone: Any, which: slice, changed: dict[str, nn.Module]) -> Any:
-    """The backbone with some of its layers, and other modules in the places `changed`; all else is shared with it."""
-    part, config = copy.copy(backbone), copy.copy(backbone.config)
-    layers = backbone.layers[which]
-    config.num_hidden_layers = len(layers)
-    if getattr(config, "layer_types", None):  # which mask each layer has, by its place
-        config.layer_types = config.layer_types[which]
-    part.__dict__ |= {"config": config, "_modules": backbone._modules | {"layers": layers} | changed}
-    return part
 
 
 def is_backbone_and_head(model: PreTrainedModel) -> bool:
@@ -165,15 +103,6 @@ def is_backbone_and_head(model: PreTrainedModel) -> bool:
         if hidden is None or hidden.shape[-1] != head.in_features:
             return False
         return torch.equal(head(hidden), model(input_ids=probe, use_cache=False).logits)
-
-
-def whole_states(backbone: Any, ids: Tensor, positions: Tensor) -> Tensor:
-    return _states_at(positions, backbone, input_ids=ids)
-
-
-def _states_at(positions: Tensor, backbone: Any, **inputs: Tensor) -> Tensor:
-    hidden = backbone(**inputs, use_cache=False).last_hidden_state
-    return hidden.flatten(0, 1).index_select(0, positions)
 
 
 @contextmanager

@@ -114,6 +114,19 @@ class RewardModelTerm:
         self._encode = ResponseEncoder(tokenizer)
         self._backbone: BackboneStates | None = None
 
+    def begin_as(self, policy: PreTrainedModel, rows: int) -> int:
+        """Share the policy's frozen layers where the model begins with the same ones; how many, 0 where it does not.
+
+        What they make of the last `rows` responses serves the policy's passes too. Scores are the same.
+        """
+        from trainers.models.frozen_layers import begin_alike
+        from trainers.models.selected_states import BackboneStates
+
+        shared = begin_alike(policy, self.model, rows)
+        if shared:
+            self._backbone = BackboneStates(self.model, frozen=shared)
+        return shared
+
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
         raw = self.scores(responses)
         total = (raw - self.mean) / self.scale
@@ -184,7 +197,7 @@ class RewardModelTerm:
             mask = torch.arange(width, device=ids.device) < lengths[:, None]
             return self.model(input_ids=ids, attention_mask=mask.long()).logits[:, 0]
         last = torch.arange(len(ids), device=ids.device) * width + lengths - 1
-        return self.model.score(states(ids, last))[:, 0]
+        return self.model.score(states(ids, last, lengths))[:, 0]
 
     def _states(self) -> BackboneStates | None:
         """Only what the last tokens need, where the model is known to have nothing else."""
@@ -195,7 +208,7 @@ class RewardModelTerm:
             return None
         if self._backbone is None:
             self._backbone = BackboneStates(self.model)
-        return self._backbone if self._backbone.selects else None
+        return self._backbone if self._backbone.selects or self._backbone.frozen else None
 
     def _reason(self, response: Response) -> str:
         from evals.models.load import context_length

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
+from trainers.devices.sharding import is_sharded
+from trainers.reward.reward import Reward, RewardModelTerm
 from trainers.rl.config import PPOConfig
 from trainers.rl.objectives import PolicyObjective, SharedObjective, Stepping, ValueObjective
 from trainers.rl.recipe import Recipe
@@ -123,3 +125,15 @@ def share_trunk(policy: PreTrainedModel, critic: PreTrainedModel) -> None:
             fix="give a critic of the policy's architecture, or leave shared_trunk out",
         )
     setattr(critic, critic.base_model_prefix, mine)
+
+
+def share_frozen_layers(policy: PreTrainedModel, reward: Reward, config: PPOConfig) -> None:
+    """Let each reward model that begins with the policy's frozen layers use these: one copy, and one pass a text.
+
+    Not where the reward's models leave the device between their turns, nor where a model is split over processes.
+    """
+    if config.offload or is_sharded(policy):
+        return
+    for term in getattr(reward, "terms", (reward,)):
+        if isinstance(term, RewardModelTerm):
+            term.begin_as(policy, config.batch_size)

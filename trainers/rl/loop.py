@@ -34,7 +34,7 @@ from trainers.rl import formulas
 from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit
 from trainers.rl.checkpoint import RunFolder, random_state, set_random_state, stop_signal
 from trainers.rl.config import KLController, PPOConfig
-from trainers.rl.learner import Learner
+from trainers.rl.learner import Learner, share_frozen_layers
 from trainers.rl.memory import models_of, on_device
 from trainers.rl.metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
 from trainers.rl.monitor import HeldOut, Monitor
@@ -131,6 +131,7 @@ def train(
     learner = Learner.start(models.policy, models.critic, config, processes, recipe)
     reference = _reference_pass(models, learner, config)
     run = _Run(recipe, models, learner, reference, data, config, processes, options)
+    share_frozen_layers(learner.policy, reward, config)
     folder.restore(learner)
     if learner.update:
         options.progress(learner.update)

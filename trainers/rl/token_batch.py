@@ -32,11 +32,13 @@ class TokenBatch:
     rows: [batch] which rows of the rollout. ids: [batch, width] prompt, response, padding.
     predictors: [tokens] where, in ids flattened, each response token is predicted (one to its left).
     targets: [tokens] the response tokens, row by row. mask: [batch, time] True on them.
-    first: the first column of ids that predicts a response token.
+    lengths: [batch] tokens of ids without the padding. first: the first column of ids that predicts a
+    response token.
     """
 
     rows: Tensor
     ids: Tensor
+    lengths: Tensor
     predictors: Tensor
     targets: Tensor
     mask: Tensor
@@ -57,7 +59,8 @@ def token_batch(
     """Join prompts (token ids) with `responses` [all rows, time] of `lengths` [all rows]."""
     starts = [len(prompts[row]) for row in rows]
     spans = [int(lengths[row]) for row in rows]
-    width = max(map(sum, zip(starts, spans, strict=True)))
+    ends = [start + span for start, span in zip(starts, spans, strict=True)]
+    width = max(ends)
     ids = torch.full((len(rows), width), pad_id)
     predictors = []
     for i, (row, start, span) in enumerate(zip(rows, starts, spans, strict=True)):
@@ -65,16 +68,17 @@ def token_batch(
         ids[i, start : start + span] = responses[row, :span]
         predictors.append(torch.arange(span) + i * width + start - 1)
     mask = torch.arange(max(spans)) < torch.tensor(spans)[:, None]
-    where = (torch.tensor(rows), ids, torch.cat(predictors), mask)
-    index, ids, places, mask = (part.to(responses.device) for part in where)
-    return TokenBatch(index, ids, places, ids.flatten()[places + 1], mask, min(starts) - 1)
+    where = (torch.tensor(rows), ids, torch.tensor(ends), torch.cat(predictors), mask)
+    index, ids, whole, places, mask = (part.to(responses.device) for part in where)
+    return TokenBatch(index, ids, whole, places, ids.flatten()[places + 1], mask, min(starts) - 1)
 
 
 def empty_batch(pad_id: int, device: torch.device) -> TokenBatch:
     """A batch of no response tokens: a pass that adds nothing, for a process that must keep step with others."""
     none = torch.zeros(0, dtype=torch.long, device=device)
     ids = torch.full((1, 1), pad_id, device=device)
-    return TokenBatch(none, ids, none, none, torch.zeros(0, 0, dtype=torch.bool, device=device))
+    whole = torch.ones(1, dtype=torch.long, device=device)
+    return TokenBatch(none, ids, whole, none, none, torch.zeros(0, 0, dtype=torch.bool, device=device))
 
 
 def micro_batches(
@@ -120,7 +124,9 @@ class LanguageModelPass:
 
     def _logits(self, batch: TokenBatch) -> Tensor:
         if self._states is not None:
-            return self.model.get_output_embeddings()(self._states(batch.ids, batch.predictors))
+            return self.model.get_output_embeddings()(
+                self._states(batch.ids, batch.predictors, batch.lengths)
+            )
         width = batch.ids.shape[1]
         with checkpointed(self.model.base_model, self._checkpointing):
             output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=width - batch.first)
@@ -142,7 +148,7 @@ class CriticPass:
 
     def values(self, batch: TokenBatch) -> Tensor:
         """[batch, time] float32: the value before each token is written; 0 in the padding."""
-        return self.from_states(self.states(batch.ids, batch.predictors), batch)
+        return self.from_states(self.states(batch.ids, batch.predictors, batch.lengths), batch)
 
     def from_states(self, states: Tensor, batch: TokenBatch) -> Tensor:
         return batch.padded(self._head(states)[:, 0].float())
@@ -154,6 +160,6 @@ def log_probs_and_values(
     """Both, of a policy and a critic that share their trunk: it is passed once where the policy splits."""
     if not language_model.splits:
         return language_model.log_probs(batch), critic.values(batch)
-    states = critic.states(batch.ids, batch.predictors)
+    states = critic.states(batch.ids, batch.predictors, batch.lengths)
     logits = language_model.model.get_output_embeddings()(states)
     return language_model.from_logits(logits, batch), critic.from_states(states, batch)
