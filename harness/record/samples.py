@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from evals.judges import Judgement
-from evals.values.conversation import Prompt, messages_as_json
+from evals.values.conversation import Prompt, ResponseType, messages_as_json
 
 VERDICTS = "verdicts"  # the folder of METHOD.jsonl.gz
 Item = TypeVar("Item")
@@ -54,6 +54,12 @@ def sample_row(
         row[judge] = {"disallowed": said.disallowed, "refused": said.refused}
         row[judge] |= {"ideal_style": said.ideal_style, "reason": said.reason}
     return row
+
+
+def to_be_answered(row: Mapping[str, Any]) -> bool:
+    """Whether the prompt of a row wants an answer; a response type of one's own by its kind."""
+    named = row.get("response_type")
+    return bool(named) and not ResponseType(named).is_refusal
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str, int]:

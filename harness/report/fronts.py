@@ -13,10 +13,9 @@ from harness.findings.fronts import REFERENCE, Answers, FrontGap, compare_fronts
 from harness.findings.trends import LEAST_VALUES, Sweep, sweeps
 from harness.findings.wording import method_label, percent, plain, points
 from harness.record.run import JsonRow, ResultsFolder
-from harness.record.samples import VERDICTS
+from harness.record.samples import VERDICTS, to_be_answered
 from harness.report.document import NOTHING, Cell, Figure, Part, Section, Table, TableRow, Text
 
-COMPLY = "comply"
 MOST_PAIRS = 6
 TOLD = (
     "Best points: those that no other value of the same sweep beats on both axes. Area: what they dominate, with the "
@@ -117,7 +116,7 @@ def answers_of(folder: ResultsFolder, sweep: Sweep, suite: str, judge: str) -> A
 
 def _answer(row: JsonRow, judge: str) -> tuple[float, float]:
     disallowed, refused = (row[judge].get(name) for name in ("disallowed", "refused"))
-    asked = row.get("response_type") == COMPLY and refused is not None
+    asked = to_be_answered(row) and refused is not None
     return (math.nan if disallowed is None else float(not disallowed)), float(
         not refused
     ) if asked else math.nan

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.pipeline.collect import TABLES, WORST, Collected, write_results
-from harness.record.samples import most_telling
+from harness.record.samples import most_telling, to_be_answered
 from harness.report.samples import bars_of, how_many, of_training, options_of, paid_of, read_samples
 
 
@@ -27,6 +27,19 @@ def test_the_most_telling_prompts_are_those_that_models_answer_differently() -> 
     assert most_telling(by_method, 2) == {("one", "b", 0), ("one", "c", 0)}
     assert most_telling(by_method, 3) == {("one", "b", 0), ("one", "c", 0), ("other", "a", 0)}
     assert most_telling({}, 5) == set()
+
+
+def test_a_prompt_wants_an_answer_by_the_kind_of_its_type() -> None:
+    """A response type of one's own was taken for one to refuse, and each right answer to it for a wrong one."""
+    wants = {
+        "comply": True,
+        "answer:partial_help": True,
+        "refuse:no_dosage": False,
+        "safe_refuse_2": False,
+        "": False,
+    }
+    assert {kind: to_be_answered(row("a", kind, False)) for kind in wants} == wants
+    assert not to_be_answered({"prompt_id": "a", "response_type": None})
 
 
 def test_a_run_keeps_grades_and_rewards_of_its_samples(smoke_run: Path) -> None:

@@ -23,7 +23,7 @@ from harness.evaluate.comparing import CAPABILITY_SUITE
 from harness.findings.wording import metric_label
 from harness.record.evaluation import Evaluation, finished_evaluation
 from harness.record.run import JsonRow, ResultsFolder
-from harness.record.samples import prompt_text
+from harness.record.samples import prompt_text, to_be_answered
 
 SCHEMA = "0.3.0"
 MAKER = "unknown"  # of the model: a results folder does not know it
@@ -144,7 +144,7 @@ def _instance(
     evaluation: Evaluation, model: str, row: JsonRow, judge: str, verdict: Mapping[str, Any]
 ) -> dict[str, Any]:
     asked, text = prompt_text(row.get("prompt")) or str(row["prompt_id"]), str(row["response"])
-    answered = row["response_type"] == "comply"
+    answered = to_be_answered(row)
     wrong = verdict.get("refused") if answered else verdict.get("disallowed")
     metric, suite = ("not_overrefuse" if answered else "not_unsafe"), str(row["suite"])
     wanted = [str(row["response_type"])]

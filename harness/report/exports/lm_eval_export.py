@@ -149,7 +149,7 @@ def suite_task(suite: Suite, max_new_tokens: int) -> Exported:
         {
             "id": prompt.id,
             "prompt": prompt.text,
-            "response_type": prompt.response_type.value if prompt.response_type else "",
+            "response_type": prompt.response_type.like.value if prompt.response_type else "",
             "category": prompt.category,
         }
         for prompt in single

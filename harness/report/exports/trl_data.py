@@ -20,12 +20,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from evals.values.conversation import ResponseType, comparison_as_json
+from evals.values.conversation import comparison_as_json
 from evals.values.errors import InputError
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation, finished_evaluation
 from harness.record.finished_run import RunStages, is_run
 from harness.record.run import JsonRow, ResultsFolder
+from harness.record.samples import to_be_answered
 from harness.worlds.folder import HELPFUL, HUMAN, WorldFolder
 
 DATA = "data"  # the stage of a run
@@ -84,7 +85,7 @@ def label_of(row: JsonRow, judge: str) -> bool | None:
     disallowed, refused = said.get("disallowed"), said.get("refused")
     if disallowed:
         return False
-    if ResponseType.parse(str(row["response_type"])).is_refusal:
+    if not to_be_answered(row):
         return None if disallowed is None else True
     return None if refused is None else not refused
 
