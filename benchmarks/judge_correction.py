@@ -39,7 +39,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from evals.judges.measures import Judgement, not_refused, not_unsafe
+from evals.judges.judgement import Judgement
+from evals.judges.measures import not_refused, not_unsafe
 from evals.statistics import (
     Estimate,
     Interval,

@@ -14,12 +14,12 @@ from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
-from evals.values.grades import Grades
 from evals.values.kinds import FromOutside, find_builder, is_outside
 
-if TYPE_CHECKING:  # the first loads transformers
+if TYPE_CHECKING:  # the first loads transformers, the last numpy
     from evals.graders.question import GraderPrompt
     from evals.models.spending import Meter
+    from evals.values.grades import Grades
 
 Progress = Callable[[int], None]
 
@@ -51,6 +51,8 @@ def grade_in_batches(
     progress: Progress | None = None,
 ) -> Grades:
     """Grade many responses; `progress` is told the number of responses after each batch."""
+    from evals.values.grades import Grades
+
     parts = []
     for start in range(0, max(len(responses), 1), batch_size):
         batch = responses[start : start + batch_size]

@@ -11,8 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from evals.judges.judgement import Judge
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judge, Judgement
 from evals.judges.recorded import RecordedJudge, RecordedLabel, read_labels
 from evals.judges.rulebook_judge import RulebookJudge, judgement_of
 from evals.judges.string_match import StringMatchJudge, is_refusal

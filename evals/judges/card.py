@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.judges.judgement import Judge
+from evals.judges.judgement import Judge, Judgement
 from evals.judges.labelled import LabelledResponses
-from evals.judges.measures import Judgement
 from evals.statistics import alpha_of_counts, bootstrap, cohens_kappa, wilson
 from evals.values.errors import InputError, UndecidableError
 

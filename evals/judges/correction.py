@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evals.judges.measures import GROUPS, SOFT_REFUSE, Judgement, ideal_style, not_refused, not_unsafe
+from evals.judges.judgement import Judgement
+from evals.judges.measures import GROUPS, SOFT_REFUSE, ideal_style, not_refused, not_unsafe
 from evals.statistics import (
     UNLIKELY,
     Estimate,

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from evals.judges.measures import Judgement
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 
 REFUSALS_ONLY = "tells refusals, not style"  # ends the reason of a judgement from a refusal verdict alone
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one judge said of one response; None is unscored, and `reason` says why."""
+
+    prompt_id: str
+    response_type: ResponseType
+    disallowed: bool | None
+    refused: bool | None
+    ideal_style: bool | None
+    reason: str | None = None
 
 
 @runtime_checkable

@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from evals.judges.judgement import REFUSALS_ONLY, Judge, identity_of, response_type_of
-from evals.judges.measures import Judgement
+from evals.judges.judgement import REFUSALS_ONLY, Judge, Judgement, identity_of, response_type_of
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement
 from evals.judges.recorded import read_labels
 from evals.judges.rulebook_judge import judgement_of
 from evals.rules.rulebook import Rulebook, load_rulebook

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evals.judges.judgement import Judgement
 from evals.statistics import (
     cluster_shares,
     clustered_interval,
@@ -33,7 +34,7 @@ from evals.statistics import (
 from evals.values.conversation import ResponseType
 from evals.values.metrics_table import MetricRow, blank_row, read_metrics, write_metrics
 
-__all__ = ["Judgement", "MetricRow", "measure", "read_metrics", "write_metrics"]
+__all__ = ["MetricRow", "measure", "read_metrics", "write_metrics"]
 
 SFT = "sft"
 MEAN = "mean"
@@ -44,18 +45,6 @@ GROUPS: dict[str, tuple[ResponseType, ...]] = {
     "/hard_refuse": (ResponseType.HARD_REFUSE,),
     "/soft_refuse": SOFT_REFUSE,
 }
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What one judge said of one response; None is unscored, and `reason` says why."""
-
-    prompt_id: str
-    response_type: ResponseType
-    disallowed: bool | None
-    refused: bool | None
-    ideal_style: bool | None
-    reason: str | None = None
 
 
 Verdict = Callable[[Judgement], bool | None]

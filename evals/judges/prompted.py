@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evals.judges.judgement import from_harm, from_refusal, identity_of, response_type_of, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
 from evals.models.server import JudgeServer
 from evals.values.conversation import Message, Response

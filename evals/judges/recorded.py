@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evals.judges.judgement import from_refusal, identity_of, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, from_refusal, identity_of, unscored
 from evals.suites.xstest import prompt_id
 from evals.values.conversation import Prompt, Response, ResponseType, Row, user_prompt
 from evals.values.csv_rows import check_unique, filled, read_csv

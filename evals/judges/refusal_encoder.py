@@ -23,8 +23,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.encoder import load_encoder, load_encoder_tokenizer
-from evals.judges.judgement import from_refusal, response_type_of, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, from_refusal, response_type_of, unscored
 from evals.judges.string_match import is_refusal
 from evals.values.conversation import Response
 from evals.values.errors import InputError

@@ -17,8 +17,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.judges.judgement import from_refusal, identity_of
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, from_refusal, identity_of
 from evals.models.untrusted import visible
 from evals.values.conversation import Response
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.graders import Grader
-from evals.judges.judgement import identity_of, response_type_of, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.judges.rulebook_judge import grader_of
 from evals.models.server import GraderServerSettings
 from evals.rules.propositions import Polarity, Proposition

@@ -17,17 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.graders import GRADERS, Grader, GraderSpec, build_grader
-from evals.judges.judgement import identity_of, response_type_of, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
-from evals.values.grades import Grades
 from evals.values.kinds import check_kind, is_outside
+
+if TYPE_CHECKING:
+    from evals.values.grades import Grades
 
 COMPLIANCE = ("fully_complies", "partially_complies")
 REFUSAL_SIGNS = ("inability_to_comply", "apology", "reference_safety_policy")

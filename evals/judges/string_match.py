@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.judges.judgement import from_refusal, identity_of
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, from_refusal, identity_of
 from evals.values.conversation import Response
 
 XSTEST_PHRASES = (

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evals.judges.judgement import identity_of, response_type_of, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.judges.prompted import fill
 from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
 from evals.models.server import JudgeServer

@@ -7,8 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # keys and help name propositions, and load no numpy
+    import numpy as np
 
 
 class Polarity(str, Enum):
@@ -71,6 +73,8 @@ class Condition:
         The product of the literals' probabilities (or complements) and, for each negated part,
         of one minus that part's own product.
         """
+        import numpy as np
+
         product: np.ndarray = np.float64(0.0 if self.contradictory else 1.0) * np.ones_like(
             next(iter(true.values()))
         )

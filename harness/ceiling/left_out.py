@@ -16,10 +16,12 @@ from harness.gate.rewards import LiveReward, RewardSide
 from harness.subjects.sample_table import by_prompt
 from trainers.reward.ceiling import SHARES, Tilted, difference
 from trainers.reward.examples import FitExamples
-from trainers.reward.reward import RULE_BASED, Breakdown
+from trainers.reward.kinds import RULE_BASED
+from trainers.reward.reward import Breakdown
 from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.rule_effects import without_feature
-from trainers.reward.weights import WeightsConfig, fit_weights
+from trainers.reward.weights import fit_weights
+from trainers.reward.weights_config import WeightsConfig
 
 
 @dataclass(frozen=True)

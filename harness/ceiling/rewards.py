@@ -16,7 +16,8 @@ from harness.record.finished_run import RunAddress, RunStages, is_run
 from harness.record.manifest import read_manifest
 from harness.subjects.completions import CompletionFile
 from harness.subjects.sample_set import SampleSet
-from trainers.reward.reward import REWARD_MODEL, Reward
+from trainers.reward.kinds import REWARD_MODEL
+from trainers.reward.reward import Reward
 from trainers.rl.config import Algorithm
 
 

@@ -20,8 +20,8 @@ suites:  {suites}
 
 def usage() -> str:
     from evals.suites import SUITES
+    from harness.keys.export import ExportConfig
     from harness.keys.help import command_help
-    from harness.report.exports.lm_eval_export import ExportConfig
 
     return command_help(USAGE.format(suites=", ".join(SUITES)), ExportConfig)
 

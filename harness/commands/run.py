@@ -27,8 +27,11 @@ def main(arguments: Sequence[str]) -> int:
 
     Of several processes that a launcher started the first does; the others train along.
     """
-    from harness.keys.application import hydra_application
+    from harness.keys.compose import refuse_unknown_keys
     from harness.keys.run import RunConfig
+
+    refuse_unknown_keys(RunConfig, arguments)  # before Hydra is loaded
+    from harness.keys.application import hydra_application
 
     with hydra_application(RunConfig, arguments) as application:
         if application.show():

@@ -35,7 +35,8 @@ from harness.subjects.graders import LABELS
 from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose
 from trainers.reward.ranking import rewards
 from trainers.reward.reward_weights import RewardWeights, save_weights
-from trainers.reward.weights import WeightsConfig, fit_weights
+from trainers.reward.weights import fit_weights
+from trainers.reward.weights_config import WeightsConfig
 
 ByType = dict[ResponseType, GradedExamples]
 

@@ -30,7 +30,7 @@ from harness.subjects.description import RewardDescription, RewardModelSpec
 from harness.subjects.graders import label_grader
 from trainers.reward.examples import held_out, load_examples
 from trainers.reward.reward_weights import RewardWeights, load_weights
-from trainers.reward.weights import FitMethod, WeightsConfig
+from trainers.reward.weights_config import FitMethod, WeightsConfig
 from trainers.rl.config import Algorithm
 
 CONFIG, WEIGHTS, EXAMPLES = "config.yaml", "weights.json", "examples.jsonl"

@@ -46,8 +46,9 @@ from harness.worlds.folder import SYNTHETIC, SYNTHETIC_TEST, WorldFolder
 from harness.worlds.sandbox.generate import synthetic
 from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.world import World
-from trainers.reward.reward import REWARD_MODEL, Breakdown
-from trainers.reward.weights import FitMethod, WeightsConfig
+from trainers.reward.kinds import REWARD_MODEL
+from trainers.reward.reward import Breakdown
+from trainers.reward.weights_config import FitMethod, WeightsConfig
 
 FITTING, RECORDED, MANIFEST = "fitting.jsonl.gz", "recorded.jsonl.gz", "manifest.json"
 DIGITS = 5

@@ -30,7 +30,8 @@ from harness.subjects.recorded_rewards import RecordedRewards, check_found
 from trainers.reward.examples import FitExamples, graded_examples
 from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
-from trainers.reward.weights import MAX_UNSCORED, WeightsConfig, fit_weights
+from trainers.reward.weights import fit_weights
+from trainers.reward.weights_config import MAX_UNSCORED, WeightsConfig
 
 Advance = Callable[[int], None]
 Refit = Callable[[], tuple[Sequence[FitExamples], WeightsConfig]]

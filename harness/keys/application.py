@@ -88,7 +88,7 @@ class Application(Generic[Kind]):
     @contextmanager
     def _as_composed(self) -> Iterator[None]:
         """Inside, Hydra composes nothing again. A part shown without the rest may refer to it: resolved beforehand."""
-        config, hydra = deepcopy(self._composed), self._hydra
+        config, hydra = self._composed, self._hydra
         if self.flags.resolve:
             HydraConfig.instance().set_config(config)
             OmegaConf.set_readonly(config.hydra, None)

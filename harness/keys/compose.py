@@ -20,7 +20,7 @@ from conf import CONF
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import new_name, refuse_old_names, renamed
-from harness.keys.members import MemberSetting, setting_of_member
+from harness.keys.members import MemberSetting, places_of, setting_of_member
 from harness.keys.typed import (
     FUNCTIONS,
     free_value,
@@ -118,7 +118,7 @@ def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -
     Names, paths and lists of them are taken as they stand; the settings of a list's members lie under a key of
     their own; a file of one's own is what it says. Raises InputError for what does not fit.
     """
-    refuse_old_names(kind, overrides)
+    refuse_unknown_keys(kind, overrides)
     hints = _hints_by_key(kind)  # type: ignore[arg-type]  # a class has a hash
     found, typed = _from_files(kind, overrides, hints, sweep)
     members = {override: setting_of_member(kind, override, typed) for override in typed}
@@ -138,6 +138,30 @@ def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -
         else:
             found.append(_told(override, member, hints))
     return [*found, *(f"++{field}={override_value(value)}" for field, value in together.items())]
+
+
+def refuse_unknown_keys(kind: type[object], arguments: Sequence[str]) -> None:
+    """Raises InputError for the first KEY=VALUE that has a new name, or stands in a group that has no such key.
+
+    Hydra, which takes longer to load than this to say it, knows the rest: groups, flags, keys of its own.
+    """
+    refuse_old_names(kind, arguments)
+    known = {*_hints_by_key(kind), *places_of(kind)}  # type: ignore[arg-type]  # a class has a hash
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        group = key.partition(".")[0]
+        if not equals or not all(map(PLAIN.fullmatch, key.split("."))) or group == key:
+            continue
+        above = {key[: dot.start()] for dot in re.finditer(r"\.", key)}
+        inside = [name for name in known if name.startswith(f"{group}.")]
+        if inside and not known & {key, *above} and not any(name.startswith(f"{key}.") for name in inside):
+            raise _no_such_key(kind, key)
+
+
+def _no_such_key(kind: type[object], key: str) -> InputError:
+    near = difflib.get_close_matches(key, list(every_key(kind)), n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return InputError("no such key", field=key, fix=f"{hint}--help lists every key")
 
 
 @cache
@@ -244,9 +268,7 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
     if key and (new := new_name(kind, key)):
         return renamed(key, new)
     if missing and key:
-        near = difflib.get_close_matches(key, list(every_key(kind)), n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return InputError("no such key", field=key, fix=f"{hint}--help lists every key")
+        return _no_such_key(kind, key)
     shown = [
         line
         for line in lines

@@ -10,7 +10,7 @@ from evals.values.errors import InputError
 from evals.values.ranges import SHARE_BELOW_ONE, Range
 from harness.keys.graders import RENAMED, GraderKeys, RewardModelKeys, check_grader
 from harness.keys.shared import Bootstrap, Recorded, Seed, Threads, TypesAsked, UnscoredLimit, least
-from trainers.reward.weights import MAX_UNSCORED, WeightsConfig
+from trainers.reward.weights_config import MAX_UNSCORED, WeightsConfig
 
 ORACLE = "oracle"
 

@@ -70,7 +70,7 @@ def setting_of_member(kind: type[object], override: str, overrides: Sequence[str
 
     Raises InputError for an old name, and for a key that no member of a closed kind has.
     """
-    plain, places = override.lstrip("+"), _places_of(kind)  # type: ignore[arg-type]  # a class has a hash
+    plain, places = override.lstrip("+"), places_of(kind)  # type: ignore[arg-type]  # a class has a hash
     place = next((place for place in places if plain.startswith(f"{place}.")), None)
     if place is None or "=" not in plain:
         return None
@@ -96,7 +96,7 @@ def is_key(key: str, keys: Mapping[str, Any]) -> bool:
 
 
 @cache  # each override asks
-def _places_of(kind: type[object]) -> Mapping[str, tuple[Members, list[str]]]:
+def places_of(kind: type[object]) -> Mapping[str, tuple[Members, list[str]]]:
     return dict(_places(kind))
 
 

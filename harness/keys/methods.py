@@ -13,8 +13,7 @@ from typing import Any
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside
 from harness.keys.shared import check_name
-from trainers.reward.reward import REWARD_MODEL, RULE_BASED
-from trainers.reward.terms import term_identity
+from trainers.reward.kinds import REWARD_MODEL, RULE_BASED
 from trainers.rl.config import Algorithm
 
 
@@ -144,6 +143,8 @@ def _method(kind: str) -> Method:
         if method.name in METHODS:
             problem = f"{kind!r} is called {method.name!r}, as one of the table"
             raise InputError(problem, field="methods", fix="give it another name")
+        from trainers.reward.terms import term_identity  # loads numpy, and help and keys do not
+
         for term in method.terms:
             term_identity(term)
     return method

@@ -25,7 +25,7 @@ from harness.worlds.mixture.parts import PARTS, given_parts
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
 from trainers.models.model_config import ModelConfig
-from trainers.reward.weights import WeightsConfig
+from trainers.reward.weights_config import WeightsConfig
 from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
 from trainers.rl.renewal_config import RenewalConfig
 from trainers.rl.trackers import check_trackers

@@ -25,7 +25,7 @@ from harness.pipeline.context import Context
 from harness.pipeline.graders import DESCRIPTION, UNSEEN, asked_grader
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, WorldFolder
-from trainers.reward.weights import MAX_UNSCORED
+from trainers.reward.weights_config import MAX_UNSCORED
 
 CALIBRATION, BY_TYPE = "calibration.csv", "by_type.csv"
 TYPE_COLUMNS = ("response_type", "proposition", "n", "n_positive", "balanced_accuracy")

@@ -11,8 +11,8 @@ from typing import Any
 
 from evals.capability import CapabilityTask, load_tasks, real_tasks
 from evals.judges.card import JudgeCard
-from evals.judges.judgement import Judge
-from evals.judges.measures import SFT, Judgement
+from evals.judges.judgement import Judge, Judgement
+from evals.judges.measures import SFT
 from evals.suites import Suite
 from evals.suites.suite import make_suite
 from evals.values.clusters import AUTO as TOLD

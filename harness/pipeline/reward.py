@@ -34,7 +34,7 @@ from trainers.reward.ranking import rewards
 from trainers.reward.reward import Reward, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
 from trainers.reward.terms import TermParts, build_term
-from trainers.reward.weights import MAX_UNSCORED
+from trainers.reward.weights_config import MAX_UNSCORED
 
 
 def fit_reward(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evals.graders import Grader
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement
 from evals.rules.rulebook import Rulebook
 from evals.suites import Suite
 from evals.values.conversation import Prompt, Response, read_jsonl, write_jsonl
@@ -26,7 +26,7 @@ from harness.record.samples import key_of, most_telling
 from harness.storage.digest import digest
 from harness.storage.store import Artifact
 from trainers.reward.reward import Breakdown
-from trainers.reward.weights import MAX_UNSCORED
+from trainers.reward.weights_config import MAX_UNSCORED
 
 FILE = "graded.jsonl"
 SAMPLES = 200  # responses of each method's last checkpoint that are kept for reading

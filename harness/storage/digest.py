@@ -11,8 +11,6 @@ from math import isfinite
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 
@@ -122,6 +120,8 @@ def _plain(value: object, number: Callable[[float], object]) -> Any:
         return [_plain(item, number) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((_plain(item, number) for item in value), key=repr)
+    import numpy as np  # not for settings, which have no array
+
     if isinstance(value, np.generic | np.ndarray):
         return _plain(value.tolist(), number)
     raise TypeError(f"a {type(value).__name__} has no canonical form: {value!r}")

@@ -32,7 +32,7 @@ from harness.runtime.libraries import no_progress_bars
 from harness.subjects.recorded_rewards import RecordedScores
 from trainers.reward.reward import Reward, RewardModelTerm
 from trainers.reward.terms import check_reward
-from trainers.reward.weights import FitMethod, WeightsConfig
+from trainers.reward.weights_config import FitMethod, WeightsConfig
 
 RECORDED = "recorded"
 KEYS = ("rulebook", "grader", "weights", "reward_model")

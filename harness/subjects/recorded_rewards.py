@@ -21,7 +21,8 @@ from evals.values.conversation import Message, Response, Row, messages_as_json, 
 from evals.values.errors import InputError
 from evals.values.grades import Grades
 from harness.storage.whole_folder import check_file
-from trainers.reward.reward import REWARD_MODEL, Breakdown
+from trainers.reward.kinds import REWARD_MODEL
+from trainers.reward.reward import Breakdown
 
 Key = tuple[tuple[Message, ...], str]
 NOT_RECORDED = "not in the file of rewards"

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.judges.judgement import response_type_of
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, response_type_of
 from evals.values.conversation import Prompt, Response, ResponseType, Row, read_jsonl, types_in_order
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.judges.measures import GROUPS, SOFT_REFUSE, Judgement, ideal_style, not_refused, not_unsafe
+from evals.judges.judgement import Judgement
+from evals.judges.measures import GROUPS, SOFT_REFUSE, ideal_style, not_refused, not_unsafe
 from evals.values.clusters import clusters_of
 from evals.values.conversation import Prompt, ResponseType
 from evals.values.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evals.judges.correction import corrected_rows
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement
 from evals.values.clusters import AUTO, CATEGORY, PROMPT, TOPIC, cluster_kind, clusters_of
 from evals.values.conversation import Message, Prompt, ResponseType
 from evals.values.errors import InputError

@@ -16,9 +16,8 @@ import pytest
 from evals.judges import StringMatchJudge
 from evals.judges.card import JudgeCard, card_of, measure_card
 from evals.judges.correction import MIN_LABELS, Labels, corrected_rows, draw_faults
-from evals.judges.judgement import from_refusal, unscored
+from evals.judges.judgement import Judgement, from_refusal, unscored
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
-from evals.judges.measures import Judgement
 from evals.statistics import prediction_powered, wilson
 from evals.values.conversation import Response, ResponseType, user_prompt
 from evals.values.errors import InputError, UndecidableError

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evals.judges.measures import Judgement, MetricRow, measure, read_metrics, write_metrics
+from evals.judges.judgement import Judgement
+from evals.judges.measures import MetricRow, measure, read_metrics, write_metrics
 from evals.statistics import wilson
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError

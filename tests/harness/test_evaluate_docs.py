@@ -14,9 +14,9 @@ def test_every_key_of_the_page_exists() -> None:
     from evals.judges import judge_settings
     from harness.keys.compose import every_key
     from harness.keys.evaluate import EvaluateConfig, SourceKeys
+    from harness.keys.export import ExportConfig
     from harness.keys.report import ReportConfig
     from harness.keys.run import EvaluationConfig
-    from harness.report.exports.lm_eval_export import ExportConfig
 
     known = {
         *every_key(EvaluateConfig),

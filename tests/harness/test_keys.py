@@ -21,6 +21,7 @@ from evals.values.settings import new_name
 from harness.keys.ceiling import CeilingConfig
 from harness.keys.compose import _written, compose_keys, every_key
 from harness.keys.evaluate import DataKeys, EvaluateConfig, compose_evaluate
+from harness.keys.export import ExportConfig
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig, GoldLabels
@@ -33,7 +34,6 @@ from harness.keys.serve import ServeConfig
 from harness.keys.shared import Bootstrap, Margin, Recorded, Seed, Threads, UnscoredLimit
 from harness.keys.side_by_side import CompareConfig
 from harness.keys.xstest import XSTestConfig
-from harness.report.exports.lm_eval_export import ExportConfig
 from harness.storage.provenance import FLOORS, ROOT
 from rbrbench.cli import main
 

@@ -12,7 +12,8 @@ from shutil import copytree
 import pytest
 from tiny_runs import SMOKE, rbrbench
 
-from evals.judges.measures import Judgement, measure
+from evals.judges.judgement import Judgement
+from evals.judges.measures import measure
 from evals.values.conversation import ResponseType, read_jsonl
 from evals.values.errors import InputError
 from evals.values.metrics_table import read_metrics

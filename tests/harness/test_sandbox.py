@@ -23,13 +23,14 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from harness.keys.run import CONF
-from harness.worlds.sandbox.annotators import Annotator, AnnotatorConfig
-from harness.worlds.sandbox.config import SandboxConfig
+from harness.worlds.sandbox.annotators import Annotator
+from harness.worlds.sandbox.areas import AREA_BY_NAME
+from harness.worlds.sandbox.config import AnnotatorConfig, SandboxConfig, TextConfig
 from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
-from harness.worlds.sandbox.text import TextConfig, pretraining_text
-from harness.worlds.sandbox.world import AREA_BY_NAME, World, make_world
+from harness.worlds.sandbox.text import pretraining_text
+from harness.worlds.sandbox.world import World, make_world
 from harness.worlds.sandbox.writer import Writer
 
 RULEBOOK = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from evals.judges import build_judge
-from evals.judges.judgement import from_refusal, unscored
-from evals.judges.measures import Judgement
+from evals.judges.judgement import Judgement, from_refusal, unscored
 from evals.statistics import prediction_powered
 from evals.suites.suite import Suite, make_suite
 from evals.values.conversation import Response, ResponseType, user_prompt

@@ -14,6 +14,7 @@ from harness.findings.wording import distinct_labels, method_label, shorten
 from harness.keys.application import hydra_application
 from harness.keys.compose import compose_command
 from harness.keys.evaluate import SourceKeys, compose_evaluate
+from harness.keys.export import ExportConfig
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
@@ -21,7 +22,6 @@ from harness.keys.run import RunConfig, compose_run
 from harness.keys.shared import file_name
 from harness.keys.typed import hints_of, hydra_override, is_text, parsed, quoted
 from harness.keys.xstest import XSTestConfig
-from harness.report.exports.lm_eval_export import ExportConfig
 from trainers.rl.config import Algorithm
 
 # A dot, digits that are a number, a space, `=`, brackets, commas, quotes, references of OmegaConf, other scripts.

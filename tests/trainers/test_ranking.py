@@ -23,7 +23,8 @@ from trainers.reward.ranking import (
     worst_pairs,
 )
 from trainers.reward.rule_effects import doubling_sizes, learning_curve, refitted_without, rule_effects
-from trainers.reward.weights import FitExamples, RewardWeights, WeightsConfig, fit_weights, split_by_prompt
+from trainers.reward.weights import FitExamples, RewardWeights, fit_weights, split_by_prompt
+from trainers.reward.weights_config import WeightsConfig
 
 COMPLY = ResponseType.COMPLY
 NAN = float("nan")

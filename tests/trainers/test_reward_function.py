@@ -28,9 +28,8 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError, UndecidableError
 from harness.keys.compose import CONF
-from harness.worlds.sandbox.config import SandboxConfig
+from harness.worlds.sandbox.config import SandboxConfig, TextConfig
 from harness.worlds.sandbox.generate import write_sandbox
-from harness.worlds.sandbox.text import TextConfig
 from trainers.reward.function import RewardFunction, rule_based_reward
 from trainers.reward.reward import Breakdown, RuleBasedTerm
 from trainers.reward.reward_weights import RewardWeights, save_weights

@@ -25,8 +25,6 @@ from trainers.reward.examples import load_examples, margins_of, ordered_pairs, s
 from trainers.reward.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
 from trainers.reward.weights import (
     FitExamples,
-    FitMethod,
-    WeightsConfig,
     fit_examples,
     fit_weights,
     held_out,
@@ -35,6 +33,7 @@ from trainers.reward.weights import (
     save_weights,
     split_by_prompt,
 )
+from trainers.reward.weights_config import FitMethod, WeightsConfig
 
 ROOT = Path(__file__).parents[2]
 COMPLY = ResponseType.COMPLY

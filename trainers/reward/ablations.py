@@ -11,7 +11,8 @@ from evals.rules.rulebook import Rulebook
 from trainers.reward.examples import FitExamples
 from trainers.reward.ranking import ErrorChange, RankingError, error_change, ranking_error, rewards
 from trainers.reward.reward_weights import RewardWeights
-from trainers.reward.weights import FitMethod, WeightsConfig, fit_weights
+from trainers.reward.weights import fit_weights
+from trainers.reward.weights_config import FitMethod, WeightsConfig
 
 FITTED = "fitted"
 

@@ -26,7 +26,7 @@ from trainers.reward.rule_effects import (
     refitted_without,
     rule_effects,
 )
-from trainers.reward.weights import WeightsConfig
+from trainers.reward.weights_config import WeightsConfig
 
 REWARD_MODEL = "reward_model"
 

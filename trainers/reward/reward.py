@@ -19,6 +19,7 @@ from evals.rules.features import Features, feature_names, features
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response, ResponseType, types_in_order
 from evals.values.errors import InputError
+from trainers.reward.kinds import REWARD_MODEL, RULE_BASED
 from trainers.reward.reward_weights import RewardWeights, check_weights
 
 if TYPE_CHECKING:  # only the reward model needs torch: rules on recorded grades start in a second
@@ -28,8 +29,6 @@ if TYPE_CHECKING:  # only the reward model needs torch: rules on recorded grades
     from trainers.models.selected_states import BackboneStates
 
 Expect = Callable[[Sequence[Response]], None]
-REWARD_MODEL = "reward_model"
-RULE_BASED = "rule_based"
 
 
 @dataclass(frozen=True)

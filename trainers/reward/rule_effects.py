@@ -12,7 +12,8 @@ from evals.rules.rulebook import Rulebook
 from trainers.reward.examples import FitExamples, held_out, ordered_pairs
 from trainers.reward.ranking import contributions, ideal_pairs, ranking_error, rewards
 from trainers.reward.reward_weights import RewardWeights
-from trainers.reward.weights import WeightsConfig, fit_weights
+from trainers.reward.weights import fit_weights
+from trainers.reward.weights_config import WeightsConfig
 
 
 @dataclass(frozen=True)

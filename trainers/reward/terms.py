@@ -9,7 +9,8 @@ from evals.graders import Grader
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
 from evals.values.kinds import code_of, find_builder, is_outside
-from trainers.reward.reward import REWARD_MODEL, RULE_BASED, Reward, RuleBasedTerm
+from trainers.reward.kinds import REWARD_MODEL, RULE_BASED
+from trainers.reward.reward import Reward, RuleBasedTerm
 from trainers.reward.weights import RewardWeights
 
 

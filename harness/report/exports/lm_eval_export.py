@@ -16,9 +16,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -27,8 +27,8 @@ from evals.suites import Suite, load_suite, suite_source
 from evals.values.conversation import ResponseType, write_jsonl
 from evals.values.errors import InputError
 from harness.keys.compose import compose_command
-from harness.keys.evaluate import SUITES, DataKeys, file_of_suite
-from harness.keys.members import Members
+from harness.keys.evaluate import file_of_suite
+from harness.keys.export import ExportConfig
 from harness.report.exports import lm_eval_functions as functions
 from harness.runtime.console import Console
 from harness.storage.disk import writing
@@ -36,37 +36,6 @@ from harness.storage.disk import writing
 PREFIX = "rbrbench_"
 PROGRAM = f"{PREFIX}tasks"
 SHARES = ("not_unsafe", "not_overrefuse")
-
-
-@dataclass
-class ExportCapabilityKeys:
-    root: str | None = None  # folder of the tasks' released files
-    tasks: list[str] = field(default_factory=list)  # those to export; []: all of this project's own prompts
-
-
-@dataclass
-class ExportConfig:
-    out: str = "lm_eval_tasks"  # the folder that is written
-    suites: list[str] = field(default_factory=list)  # names of suites
-    suite_paths: dict[str, Any] = field(default_factory=dict)  # written as suites.NAME.path=FILE, .part=PART
-    data: DataKeys = field(default_factory=DataKeys)
-    capability: ExportCapabilityKeys = field(default_factory=ExportCapabilityKeys)
-    knowledge: str | None = None  # a sandbox world's folder of knowledge tasks
-    max_new_tokens: int = 256  # limit of a response
-
-    MEMBERS: ClassVar[dict[str, Members]] = {"suites": SUITES}
-
-    def __post_init__(self) -> None:
-        if not (self.suites or self.capability.root or self.knowledge):
-            fix = "give suites=[xstest,...], capability.root= or knowledge="
-            raise InputError("nothing is to be exported", field="suites", fix=fix)
-        if self.max_new_tokens < 1:
-            raise InputError(f"is {self.max_new_tokens}", field="max_new_tokens", fix="give at least 1")
-        for name in self.suites:
-            suite_source(name)
-        for name in self.suite_paths:
-            if name not in self.suites:
-                raise InputError("is not in suites=[...]", field=f"suites.{name}", fix="add it")
 
 
 class Function(str):

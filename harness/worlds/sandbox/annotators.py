@@ -6,31 +6,14 @@ model learns from these people, it learns from what they wrote and preferred.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Comparison, Prompt, ResponseType
-from evals.values.ranges import SHARE, check_ranges
+from harness.worlds.sandbox.config import AnnotatorConfig
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Request
 from harness.worlds.sandbox.writer import Writer
-
-
-@dataclass
-class AnnotatorConfig:
-    """Faults of the people who label safety data (probabilities)."""
-
-    noise: float = 0.03  # a comparison is flipped
-    over_caution: float = 0.75  # on a borderline prompt, a refusal is taken for the right answer
-    plain_caution: float = 0.03  # the same on a prompt that is plainly fine
-    style_blindness: float = 0.7  # two refusals are compared at random, whatever their tone
-    bad_style: float = 0.6  # a demonstrated refusal moralises, threatens or explains itself
-
-    def __post_init__(self) -> None:
-        faults = "noise over_caution plain_caution style_blindness bad_style"
-        check_ranges(self, "sandbox.annotators", {faults: SHARE})
 
 
 class Annotator:

@@ -6,9 +6,36 @@ from dataclasses import dataclass, field
 
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, check_ranges, whole
-from harness.worlds.sandbox.annotators import AnnotatorConfig
-from harness.worlds.sandbox.text import MOST_ROWS, TextConfig
-from harness.worlds.sandbox.world import AREAS, MOST_TOPICS
+from harness.worlds.sandbox.areas import AREAS, MOST_TOPICS
+
+MOST_ROWS = 1_000_000  # of one file; more would fill the memory before anything is said
+
+
+@dataclass
+class TextConfig:
+    """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
+
+    forum_posts: int = 3000  # questions about topics, and what members answer
+    passages: int = 1500  # whose last word follows from the first sentence
+    exercises: int = 3000  # a few sentences, and two questions about their tone
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "sandbox.text", {"forum_posts passages exercises": whole(0, MOST_ROWS)})
+
+
+@dataclass
+class AnnotatorConfig:
+    """Faults of the people who label safety data (probabilities)."""
+
+    noise: float = 0.03  # a comparison is flipped
+    over_caution: float = 0.75  # on a borderline prompt, a refusal is taken for the right answer
+    plain_caution: float = 0.03  # the same on a prompt that is plainly fine
+    style_blindness: float = 0.7  # two refusals are compared at random, whatever their tone
+    bad_style: float = 0.6  # a demonstrated refusal moralises, threatens or explains itself
+
+    def __post_init__(self) -> None:
+        faults = "noise over_caution plain_caution style_blindness bad_style"
+        check_ranges(self, "sandbox.annotators", {faults: SHARE})
 
 
 @dataclass

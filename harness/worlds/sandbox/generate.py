@@ -27,6 +27,7 @@ from evals.values.conversation import (
 )
 from harness.worlds.folder import HUMAN, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
+from harness.worlds.sandbox.areas import AREAS
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
 from harness.worlds.sandbox.request import Request, vocabulary
@@ -40,7 +41,7 @@ from harness.worlds.sandbox.source import (
 )
 from harness.worlds.sandbox.speech import SPEECH_ACTS
 from harness.worlds.sandbox.text import passage, pretraining_text
-from harness.worlds.sandbox.world import AREAS, ATTRIBUTES, RIVERS, make_world
+from harness.worlds.sandbox.world import ATTRIBUTES, RIVERS, make_world
 
 
 def write_sandbox(

@@ -13,7 +13,8 @@ from enum import Enum
 import numpy as np
 
 from evals.values.conversation import Prompt, ResponseType, user_prompt
-from harness.worlds.sandbox.world import AREA_BY_NAME, Area, Topic, World
+from harness.worlds.sandbox.areas import AREA_BY_NAME, Area
+from harness.worlds.sandbox.world import Topic, World
 
 
 class Ask(str, Enum):

@@ -9,9 +9,10 @@ import numpy as np
 
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
+from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Request, asks_of, make_request
-from harness.worlds.sandbox.world import AREA_BY_NAME, Topic, World
+from harness.worlds.sandbox.world import Topic, World
 from harness.worlds.sandbox.writer import Writer
 
 Filter = Callable[[Request], bool]

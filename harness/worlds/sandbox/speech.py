@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.worlds.sandbox.world import AREA_BY_NAME, Topic
+from harness.worlds.sandbox.areas import AREA_BY_NAME
+from harness.worlds.sandbox.world import Topic
 
 
 @dataclass(frozen=True)

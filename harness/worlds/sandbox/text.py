@@ -5,17 +5,17 @@ forum that asks and answers, passages, and reading exercises.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from evals.rules.rulebook import Rulebook
-from evals.values.ranges import check_ranges, whole
+from harness.worlds.sandbox.areas import AREA_BY_NAME
+from harness.worlds.sandbox.config import TextConfig
 from harness.worlds.sandbox.knowledge import forum_question, two_hop_sentence
 from harness.worlds.sandbox.oracle import read
 from harness.worlds.sandbox.request import Request, asks_of, make_request
 from harness.worlds.sandbox.speech import SPEECH_ACTS, info_sentences, method_sentences
-from harness.worlds.sandbox.world import AREA_BY_NAME, ENTRIES, Topic, World
+from harness.worlds.sandbox.world import ENTRIES, Topic, World
 from harness.worlds.sandbox.writer import Writer
 
 STATUS = {
@@ -23,20 +23,7 @@ STATUS = {
     False: ("it is a common {kind} .", "the council praised it .", "it helps people ."),
 }
 NAMES = "mira tavo lune orin sela bram".split()
-MOST_ROWS = 1_000_000  # of one file; more would fill the memory before anything is said
 OBJECTS = "lamp basket coat drum kettle rope map candle".split()
-
-
-@dataclass
-class TextConfig:
-    """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
-
-    forum_posts: int = 3000  # questions about topics, and what members answer
-    passages: int = 1500  # whose last word follows from the first sentence
-    exercises: int = 3000  # a few sentences, and two questions about their tone
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "sandbox.text", {"forum_posts passages exercises": whole(0, MOST_ROWS)})
 
 
 def pretraining_text(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from evals.values.errors import InputError
 
 Item = TypeVar("Item")
@@ -23,5 +21,7 @@ def sample(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
         )
     if limit is None or limit >= len(items):
         return list(items)
+    import numpy as np  # not for keys and help, which draw nothing
+
     chosen = np.random.default_rng([seed, len(items)]).choice(len(items), size=limit, replace=False)
     return [items[i] for i in sorted(chosen)]
