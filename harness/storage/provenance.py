@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import hashlib
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from harness.storage.parsed_sources import ParsedSource, ParsedSources, cache_folder
 
 FLOORS = ("evals", "trainers", "harness", "rbrbench")  # from the lowest up
 ROOT = Path(__file__).resolve().parents[2]  # the checkout, or site-packages
@@ -28,7 +31,9 @@ def module_versions(
     """
     versions = {name: metadata.version(name) for name in packages}
     versions |= {name: _read_module(name, root)[0][:12] for name in glue}
-    return versions | {name: _closure_digest(name, root) for name in modules}
+    versions |= {name: _closure_digest(name, root) for name in modules}
+    _parsed().save()
+    return versions
 
 
 def source_of(module: str, root: Path = ROOT) -> Path | None:
@@ -90,13 +95,24 @@ def _read_module(module: str, root: Path) -> tuple[str, frozenset[str]]:
     return digest, frozenset(_modules_among(names, module, root) | packages)
 
 
-@cache  # the same text in another checkout is not parsed again
 def _read_source(text: str, module: str, file: str) -> tuple[str, frozenset[str]]:
-    """The digest of a module's code, and the names that it imports."""
-    tree = ast.parse(text, filename=file)
-    names = _names(tree, module, file)
-    code = ast.dump(_without_docstrings(tree))
-    return hashlib.sha256(code.encode()).hexdigest(), names
+    """The digest of a module's code, and the project's names that it imports."""
+    key = hashlib.sha256(f"{module}\0{file}\0{text}".encode()).hexdigest()
+    source = _parsed().find(key)
+    if source is None:
+        tree = ast.parse(text, filename=file)
+        names = frozenset(n for n in _names(tree, module, file) if n.split(".")[0] in FLOORS)
+        code = ast.dump(_without_docstrings(tree))
+        source = ParsedSource(hashlib.sha256(code.encode()).hexdigest(), names)
+        _parsed().add(key, source)
+    return source.digest, source.names
+
+
+@cache
+def _parsed() -> ParsedSources:
+    """By this file as it stands, under this Python, whose syntax trees are its own."""
+    reader = hashlib.sha256(f"{sys.version}\0".encode() + Path(__file__).read_bytes()).hexdigest()
+    return ParsedSources(cache_folder() / "sources.json", reader)
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from harness.storage import provenance
 from harness.storage.provenance import git_commit, module_versions
 
 SOURCES = {
@@ -115,3 +118,59 @@ def test_commit_of_the_checkout_and_its_changes(tmp_path: Path) -> None:
     assert commit() == f"{head}+changes"
     (tmp_path / "site-packages").mkdir()
     assert commit(tmp_path / "site-packages") is None  # an installed copy inside someone's repository
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where what was read from sources is kept; this process has read none."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget()
+    yield tmp_path / "cache/rbrbench/sources.json"
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    """As in a new process."""
+    provenance._read_module.cache_clear()
+    provenance._parsed.cache_clear()
+
+
+def test_sources_are_parsed_once_for_all_processes(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run began with two seconds in which the same three hundred files were parsed."""
+    root = tree(tmp_path / "code")
+    before = digests(root)
+    forget()
+    with monkeypatch.context() as patch:
+        patch.delattr("ast.parse")
+        assert digests(root) == before and kept.is_file()
+    source = root / "evals/rules.py"
+    was = source.stat()
+    source.write_text(source.read_text().replace("2 * x", "3 * x"))
+    os.utime(source, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert source.stat().st_size == was.st_size
+    forget()
+    assert digests(root)["trainers.reward"] != before["trainers.reward"], (
+        "an edit within the clock's tick was missed"
+    )
+
+
+def test_what_is_kept_of_sources_is_believed_whole_or_not_at_all(tmp_path: Path, kept: Path) -> None:
+    """A flipped bit in the cache took an import away, and edits to it no longer counted."""
+    root = tree(tmp_path / "code")
+    before = digests(root)
+    whole = kept.read_bytes()
+    for place in range(0, len(whole), 37):
+        kept.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        forget()
+        assert digests(root) == before
+    for content in (b"", whole[: len(whole) // 2], whole + b" "):
+        kept.write_bytes(content)
+        forget()
+        assert digests(root) == before
+    shutil.rmtree(kept.parent)
+    kept.parent.write_text("no folder")
+    forget()
+    assert digests(root) == before
