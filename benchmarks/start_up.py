@@ -34,7 +34,10 @@ def main() -> None:
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     for arguments in ASKED:
         seconds(arguments)
-        print(f"{median(seconds(arguments) for _ in range(times)):6.2f}  rbrbench {' '.join(arguments)}", flush=True)
+        print(
+            f"{median(seconds(arguments) for _ in range(times)):6.2f}  rbrbench {' '.join(arguments)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ def main(arguments: Sequence[str]) -> int:
 
     Of several processes that a launcher started the first does; the others train along.
     """
+    from harness.commands.completion import FLAGS, complete
+
+    if {*FLAGS} & {*arguments}:
+        return complete(arguments)
     from harness.keys.compose import refuse_unknown_keys
     from harness.keys.run import RunConfig
 

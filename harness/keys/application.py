@@ -60,7 +60,7 @@ class Application(Generic[Kind]):
     def __init__(self, kind: type[Kind], flags: argparse.Namespace, hydra: Hydra) -> None:
         self.kind, self.flags, self._hydra = kind, flags, hydra
         self._name: str = flags.config_name or CONFIG
-        self.overrides = [] if flags.shell_completion else told(kind, flags.overrides, sweep=flags.multirun)
+        self.overrides = told(kind, flags.overrides, sweep=flags.multirun)
         self._fault: InputError | None = None  # of composing, which takes too long to do it twice
         self.sweeps: bool = flags.multirun or self._is_a_sweep_by_itself()
         if self.sweeps and not flags.multirun:
@@ -79,8 +79,6 @@ class Application(Generic[Kind]):
                     hydra.show_cfg(name, self.overrides, flags.cfg, flags.package, flags.resolve)
             elif flags.info:
                 hydra.show_info(flags.info, name, self.overrides)
-            elif flags.shell_completion:
-                hydra.shell_completion(name, flags.overrides)
             else:
                 return False
         return True
@@ -251,11 +249,9 @@ def _flags(arguments: Sequence[str]) -> argparse.Namespace:
     if flags.experimental_rerun:
         fix = "give the overrides of its .hydra/overrides.yaml"
         raise InputError("a job's pickle is not read", field="--experimental-rerun", fix=fix)
-    asked = [flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion]
+    asked = [flags.run, flags.multirun, flags.cfg, flags.info]
     if sum(map(bool, asked)) > 1:
-        raise InputError(
-            "only one of --run, --multirun, --cfg, --info and --shell-completion goes", fix="name one"
-        )
+        raise InputError("only one of --run, --multirun, --cfg and --info goes", fix="name one")
     if flags.resolve and not flags.cfg:
         raise InputError("shows nothing by itself", field="--resolve", fix="give --cfg job too")
     return flags

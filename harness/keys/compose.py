@@ -242,6 +242,11 @@ def _additions(config: object, prefix: str) -> Iterator[str]:
             yield from _additions(value, f"{prefix}{name}.") if name in known else [f"{prefix}{name}"]
 
 
+def choices(kind: type[object]) -> dict[str, type[Enum]]:
+    """{key: the enumeration that its value is a member of}, dotted."""
+    return dict(_enums(kind, ""))
+
+
 def _enums(kind: type[object], prefix: str) -> Iterator[tuple[str, type[Enum]]]:
     """Keys whose value is a member of an enumeration, dotted."""
     for name, hint in get_type_hints(kind).items():
@@ -259,9 +264,9 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
     if unknown and any(line.startswith("Available options") for line in lines):
         start = next(i for i, line in enumerate(lines) if line.startswith("Available options"))
         listed = takewhile(lambda line: not line.startswith("Config search path"), lines[start + 1 :])
-        choices = ", ".join(listed)
+        options = ", ".join(listed)
         extra = EXTRAS.get(f"{unknown[1]}={unknown[2]}")
-        fix = f"choose of {choices}" if extra is None else f"install it: pip install 'rbrbench[{extra}]'"
+        fix = f"choose of {options}" if extra is None else f"install it: pip install 'rbrbench[{extra}]'"
         return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=fix)
     key = next((m.group(1) for line in lines if (m := re.search(r"full_key: (\S+)", line))), None)
     missing = any(re.search(r"not in (struct|')|^Could not override", line) for line in lines)
@@ -278,7 +283,7 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
         (line for line in reversed(shown) if "Value" in line or "Invalid" in line),
         shown[0] if shown else "error",
     )
-    for member in dict(_enums(kind, "")).get(key or "", ()):
+    for member in choices(kind).get(key or "", ()):
         problem = re.sub(rf"(?<=[\[ ]){member.name}(?=[\],])", str(member.value), problem)
     return InputError(problem.rstrip("."), field=key, fix="--help lists every key with its type")
 

@@ -143,7 +143,6 @@ def test_hydra_shows_the_configuration(tmp_path: Path) -> None:
     assert "rulebook: k=v.yaml" in job and "algorithm: GRPO" in job and "hydra:" not in job
     assert "dir: results/.hydra/smoke/" in shown("-c", "hydra", "--resolve", "experiment=smoke").stdout
     assert shown("--cfg", "job", "--package", "ppo").stdout.startswith("# @package ppo")
-    assert "complete" in shown("--shell-completion", "install=bash").stdout
 
 
 def test_what_is_shown_or_refused_loads_only_what_it_needs() -> None:
