@@ -54,7 +54,7 @@ def complete(arguments: Sequence[str]) -> int:
         for candidate in replies(line, breaks):
             print(candidate)
     else:
-        fix = "give --shell-completion install=bash, or uninstall=bash; zsh takes it after `bashcompinit`"
+        fix = "give --shell-completion install=bash, or uninstall=bash"
         raise InputError(f"is {action!r}", field="--shell-completion", fix=fix)
     return 0
 
