@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -101,6 +102,35 @@ def text_of(choice: Any) -> str | None:
     if isinstance(content, list):
         return "".join(_texts(content, "text"))
     return content if isinstance(content, str) else None
+
+
+VERY_UNLIKELY = -9999.0  # what OpenAI writes for a log-probability that it does not tell
+
+
+def log_prob_of(choice: Any) -> float | None:
+    """log P of the message's text given the conversation, in nats: the sum over its tokens, and of the token that
+    ends it where the server lists that one too. At temperature 1 it is that of what was drawn.
+
+    None where the server lists no tokens, or others than the text has, or does not tell the probability of one.
+    (`choices[].logprobs.content` of https://platform.openai.com/docs/api-reference/chat/object.)
+    """
+    listed, text = _field(getattr(choice, "logprobs", None), "content"), text_of(choice)
+    if not isinstance(listed, list) or not listed or not text:
+        return None
+    pieces = [_bytes_of(entry) for entry in listed]
+    values = [_field(entry, "logprob") for entry in listed]
+    if not all(isinstance(v, int | float) and VERY_UNLIKELY < v <= 1e-3 for v in values):  # NaN is neither
+        return None
+    spoken = (b"".join(part).decode("utf-8", "replace").strip() for part in (pieces, pieces[:-1]))
+    return min(math.fsum(values), 0.0) if text.strip() in spoken else None
+
+
+def _bytes_of(entry: Any) -> bytes:
+    """Of one listed token: characters may be cut between two."""
+    given, token = _field(entry, "bytes"), _field(entry, "token")
+    if isinstance(given, list) and all(isinstance(b, int) and 0 <= b < 256 for b in given):
+        return bytes(given)
+    return token.encode("utf-8", "replace") if isinstance(token, str) else b""
 
 
 def reasoning_of(choice: Any) -> str:

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -54,20 +54,24 @@ NAMED = re.compile(r"[\w./:@+-]{1,120}")  # a model or a fingerprint; anything e
 
 
 class ChatServer:
-    """One endpoint with its budget, shared by the threads that ask it; the budget is the meter's, if one is given."""
+    """One endpoint with its budget, shared by the threads that ask it; the budget is the meter's, if one is given.
+
+    `spared` are options that answers can be read without: left out once the server refuses them.
+    """
 
     def __init__(
         self,
         config: ServerSettings,
         sleep: Callable[[float], None] = time.sleep,
         meter: Meter | None = None,
+        spared: Collection[str] = (),
     ) -> None:
         config.require()
         self.config = config
         self._key = os.environ.get(config.key_variable) or "no-key"
         self._secret_headers = {name: _secret(name, of) for name, of in config.header_variables.items()}
         self._secrets = (self._key, *self._secret_headers.values())
-        self._dialect, self._served = Dialect(config.api, config.limit), Served(str(config.model))
+        self._dialect, self._served = Dialect(config.api, config.limit, spared), Served(str(config.model))
         self._pace = Pace(config.concurrency, config.longest_delay)
         self._first, self._found_out = threading.Lock(), threading.Event()
         self._sleep = sleep
@@ -195,6 +199,8 @@ class ChatServer:
                     spoken = self._dialect.spoken(options)
                     answer = self._ask_in_time(partial(ask, spoken=spoken))
             except RETRIED as error:
+                if self._has_learnt(error, spoken):
+                    continue
                 reason = describe(error, *self._secrets)
                 if isinstance(error, openai.APIStatusError) and error.status_code in (429, 503):
                     self._pace.too_much(error.response.headers)
@@ -204,8 +210,7 @@ class ChatServer:
                 else:
                     self._hopeless.failed(error, *self._secrets)
             except (openai.OpenAIError, MalformedAnswer, *CANNOT_BE_READ) as error:
-                if self._dialect.learn(error, spoken):
-                    log.info("the server %s; asked again in its words", "; ".join(self._dialect.notes))
+                if self._has_learnt(error, spoken):
                     continue
                 self._hopeless.failed(error, *self._secrets)
                 return Unscored(describe(error, *self._secrets))
@@ -215,6 +220,12 @@ class ChatServer:
                 return answer
         attempts = self.config.attempts
         return Unscored(f"{reason}, {attempts} time{'s' if attempts > 1 else ''}")
+
+    def _has_learnt(self, error: Exception, spoken: Mapping[str, Any]) -> bool:
+        if not self._dialect.learn(error, spoken):
+            return False
+        log.info("the server %s; asked again in its words", "; ".join(self._dialect.notes))
+        return True
 
     @contextmanager
     def _finding_out(self) -> Iterator[None]:

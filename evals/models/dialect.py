@@ -2,14 +2,14 @@
 
 Models that reason take `max_completion_tokens` in place of `max_tokens`, and no temperature but their own; others know
 no `seed`. What was refused is renamed or left out, told once, and the request is sent again. What an answer could not
-be read without, such as log-probabilities, stays as it is asked.
+be read without, such as a grader's log-probabilities, stays as it is asked.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import openai
@@ -20,7 +20,11 @@ MAY_GO = {
     "temperature": "takes no temperature, so that the model's own counts: answers are not greedy",
     "seed": "takes no seed, so that answers are drawn anew each time",
 }
+SPARED = {  # by who says so alone
+    "logprobs": "gives no log-probabilities",
+}
 REFUSING = (400, 422)
+BY_A_FAULT = (500, 501)  # of a server that says so when it is at work
 IS_UNKNOWN = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra_forbidden",
     re.IGNORECASE,
@@ -30,8 +34,9 @@ IS_UNKNOWN = re.compile(
 class Dialect:
     """Shared by the threads that ask one server; `notes` say in what its requests differ from those of the API."""
 
-    def __init__(self, api: str = "chat", limit: str = "") -> None:
+    def __init__(self, api: str = "chat", limit: str = "", spared: Collection[str] = ()) -> None:
         self._names = [limit] if limit else list(LIMITS[api])
+        self._may_go = MAY_GO | {name: SPARED[name] for name in spared}
         self._left_out: dict[str, str] = {}
         self._renamed = ""
         self._lock = threading.Lock()
@@ -50,12 +55,12 @@ class Dialect:
 
     def learn(self, error: Exception, sent: Mapping[str, Any]) -> bool:
         """Whether what was `sent`, as spoken, should be sent again, in what is known now."""
-        if not isinstance(error, openai.APIStatusError) or error.status_code not in REFUSING:
+        if not isinstance(error, openai.APIStatusError) or error.status_code not in REFUSING + BY_A_FAULT:
             return False
-        name = _refused(error, sent)
+        name = _refused(error, sent, self._may_go)
         with self._lock:
-            if name in MAY_GO:
-                self._left_out.setdefault(name, MAY_GO[name])
+            if name in self._may_go:
+                self._left_out.setdefault(name, self._may_go[name])
                 return True
             if name == self._names[0] and len(self._names) > 1:
                 del self._names[0]
@@ -65,13 +70,13 @@ class Dialect:
             return bool(name) and name not in self._names and name in (LIMIT, *LIMITS["chat"])
 
 
-def _refused(error: openai.APIStatusError, sent: Mapping[str, Any]) -> str:
+def _refused(error: openai.APIStatusError, sent: Mapping[str, Any], may_go: Collection[str]) -> str:
     """The field that the server does not know or take; "" where it says of none. Its words are read, and not kept."""
     said = f"{error.code} {error.type} {error.body}"
     if not IS_UNKNOWN.search(said):
         return ""
     if isinstance(error.param, str) and error.param in sent:
         return error.param
-    known = (*LIMITS["chat"], *LIMITS["responses"], *MAY_GO)
+    known = (*LIMITS["chat"], *LIMITS["responses"], *may_go)
     named = [name for name in sent if name in known and re.search(rf"\b{name}\b", said)]
     return named[0] if len(named) == 1 else ""

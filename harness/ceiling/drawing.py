@@ -63,6 +63,7 @@ from harness.subjects.model import Model
 from harness.subjects.outcome import Outcome
 from harness.subjects.sample_set import SAMPLES, SET_MANIFEST, chosen_prompts
 from harness.subjects.sample_table import TRAINING
+from harness.subjects.server_model import ServerModel
 from harness.worlds.folder import SAFETY, SYNTHETIC, WorldFolder
 from trainers.reward.reward import Breakdown
 
@@ -104,7 +105,8 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
         files = [SAMPLES]
         if reward is not None:
             files += _record(config, out, reward, suite, drawn, data, console)
-        manifest = _manifest(config, command, suite, drawn[0].model, judges, files, missing.total())
+        counted = {"missing": missing.total(), "log_probs": sum("log_prob" in row for row in rows)}
+        manifest = _manifest(config, command, suite, drawn[0].model, judges, files, counted)
         write_json(out / SET_MANIFEST, manifest)
     return manifest
 
@@ -200,7 +202,8 @@ def _proposals(config: SamplesConfig, suite: Suite) -> Iterator[tuple[str | None
 
     def model(name: str, source: Any, temperature: float) -> Model:
         decoding = replace(config.decoding, temperature=temperature)
-        return make_model(name, _with_weights(source), decoding, config.seed, [suite], config.threads)
+        given = name, _with_weights(source), decoding, config.seed, [suite], config.threads
+        return make_model(*given, log_probs=True)
 
     yield None, model("reference", config.source, config.decoding.temperature)
     for temperature in config.temperatures:
@@ -225,7 +228,13 @@ def _with_weights(source: Any) -> Any:
 def _log_probs(
     config: SamplesConfig, drawn: Sequence[FromProposal], responses: Sequence[Response], console: Console
 ) -> np.ndarray | None:
-    """[responses, proposals] log-probabilities, the reference first; None where no model gives them."""
+    """[responses, proposals] log-probabilities, the reference first; None where no model gives them.
+
+    NaN where one is not known. A server tells those of what it wrote itself, when it writes it.
+    """
+    if len(drawn) == 1 and isinstance(drawn[0].model, ServerModel):
+        told = [o.log_prob for o in drawn[0].outcomes if o.text is not None]
+        return np.array([[np.nan if value is None else value] for value in told])
     if not all(isinstance(one.model, LocalModel) for one in drawn):
         return None
     from evals.models.likelihood import response_log_probs
@@ -362,7 +371,7 @@ def _manifest(
     model: Model,
     judges: Mapping[str, Judge],
     files: Sequence[str],
-    missing: int,
+    counted: Mapping[str, int],
 ) -> dict[str, Any]:
     out = Path(config.out)
     digests = {name: file_digest(out / name) for name in files}
@@ -379,7 +388,7 @@ def _manifest(
         "decoding": dict(model.decoding),
         "prompts": len(suite.prompts),
         "samples": config.decoding.samples * (1 + len(config.temperatures) + len(config.others)),
-        "missing": missing,
+        **counted,
         "suite": {"name": suite.name, "version": suite.version},
         "judges": {name: judge.identity for name, judge in judges.items()},
         TRAINING: {name: training[name] for name in kept if name in training},

@@ -18,7 +18,8 @@ SOURCE is one of
   responses=FILE                        recorded responses, CSV or JSONL
 
 Writes decoding.samples responses to each prompt, what the judges say of each, its log-probability where the model is
-at hand, and with reward= what the reward's grader and reward model say. A killed command goes on from where it was.
+at hand or its server tells it (at decoding.temperature=1), and with reward= what the reward's grader and reward model
+say. A killed command goes on from where it was.
 Exit codes: 0 done, 2 bad input, 3 no response came."""
 KEYS = "harness.keys.samples:SamplesConfig"
 

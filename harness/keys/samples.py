@@ -73,7 +73,7 @@ class SamplesConfig(Seed, Threads, Checked):
         if not all(value > 0 for value in self.temperatures):
             raise InputError("holds one that is not above 0", field="temperatures", fix="give temperatures")
         if (self.temperatures or self.others) and not (self.subject.path or self.run):
-            problem = "proposals are reweighted by log-probabilities, which only a model at hand gives"
+            problem = "proposals are reweighted by how likely each writes any response, which only a model at hand says"
             raise InputError(problem, field="temperatures, others", fix="give subject.path= or run=")
 
     @property

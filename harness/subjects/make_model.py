@@ -12,9 +12,18 @@ from harness.subjects.model import Model
 
 
 def make_model(
-    name: str, source: SourceKeys, decoding: DecodingKeys, seed: int, suites: Sequence[Suite], threads: int
+    name: str,
+    source: SourceKeys,
+    decoding: DecodingKeys,
+    seed: int,
+    suites: Sequence[Suite],
+    threads: int,
+    log_probs: bool = False,
 ) -> Model:
-    """The model of one source. Its files are read and checked here; weights are loaded when they are needed."""
+    """The model of one source. Its files are read and checked here; weights are loaded when they are needed.
+
+    `log_probs`: a server is asked for those of what it writes.
+    """
     if source.responses:
         from harness.subjects.recorded_model import RecordedModel
 
@@ -22,7 +31,7 @@ def make_model(
     if source.server.url:
         from harness.subjects.server_model import ServerModel
 
-        return ServerModel(name, source.server, decoding, seed)
+        return ServerModel(name, source.server, decoding, seed, log_probs=log_probs)
     from harness.subjects.local_model import LocalModel
 
     if source.subject.path is None:

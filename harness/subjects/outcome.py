@@ -19,7 +19,7 @@ from evals.values.lock import Holder, Lock, held
 from harness.storage.disk import write_whole, writing
 
 log = logging.getLogger(__name__)
-RARE = ("refused", "thought", "thought_tokens")
+RARE = ("refused", "thought", "thought_tokens", "log_prob")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Outcome:
     """`text` is None where the model gave no response, and `reason` says why.
 
     `refused`: a server's API says itself that the response, which may be without words, is a refusal. `thought` is
-    what the model wrote before its answer, of `thought_tokens` tokens where they were counted.
+    what the model wrote before its answer, of `thought_tokens` tokens where they were counted. `log_prob` of the
+    text, in nats, is there where it was asked for and the server tells it.
     """
 
     prompt_id: str
@@ -38,6 +39,7 @@ class Outcome:
     refused: bool = False
     thought: str = ""
     thought_tokens: int = 0
+    log_prob: float | None = None
 
     @classmethod
     def of(cls, response: Response) -> Outcome:
@@ -63,8 +65,11 @@ class Outcome:
 
     def as_json(self) -> dict[str, Any]:
         """Without what few outcomes have, where this one has it not."""
-        kept = asdict(self)
-        return {name: kept[name] for name in kept if name not in RARE or kept[name]}
+        kept = asdict(self).items()
+        return {name: value for name, value in kept if name not in RARE or value != _DEFAULTS[name]}
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Outcome)}
 
 
 class AppendLog:

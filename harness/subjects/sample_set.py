@@ -4,8 +4,9 @@ A set is a folder that `rbrbench samples` wrote (samples.jsonl.gz and manifest.j
 `{id, prompt, response_type, category?, topic?, sample, response, finished, judgements: {judge: {disallowed, refused,
 ideal_style, reason?}}}`; `response` is null where the model gave none, and `reason` says why. `log_prob` and
 `proposal_log_prob`, in nats, are of the whole response under the reference and under the mixture that drew it; rows
-without them were drawn by the reference. A row with a `proposal` was drawn by that one. The same file may hold grades
-and rewards (`evals.graders.recorded`, `harness.subjects.recorded_rewards`).
+without them were drawn by the reference. A server's `log_prob` is of the tokens that it lists: the text's, and the one
+that ends it where it lists that. A row with a `proposal` was drawn by that one. The same file may hold grades and
+rewards (`evals.graders.recorded`, `harness.subjects.recorded_rewards`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evals.models.answer import reasoning_of, reasoning_tokens, refusal_of, text_of
+from evals.models.answer import log_prob_of, reasoning_of, reasoning_tokens, refusal_of, text_of
 from evals.models.chat_server import ChatServer
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
@@ -27,6 +27,7 @@ class ServerModel:
     No response, and so unscored: no answer, an answer without text or that is no chat completion, one that
     the server withheld, one that it cut before `max_new_tokens`, and a thought that never ended. One that reached
     that limit counts, as unfinished. A refusal that the API reports beside the text is one, with words or without.
+    With `log_probs`, at temperature 1, outcomes have their log-probability where the server tells it.
     """
 
     template = "the server's own"
@@ -38,9 +39,12 @@ class ServerModel:
         decoding: DecodingKeys,
         seed: int,
         meter: Meter | None = None,
+        log_probs: bool = False,
     ) -> None:
         self.name, self._keys, self._decoding, self._seed = name, keys, decoding, seed
         self._meter = meter
+        # Servers tell those of temperature 1, whatever they draw at.
+        self._asks = {"logprobs": True} if log_probs and decoding.temperature == 1.0 else {}
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -78,13 +82,17 @@ class ServerModel:
     @cached_property
     def _server(self) -> ChatServer:
         """One client for all suites, so that the budget is one."""
-        return ChatServer(self._keys, meter=self._meter)
+        return ChatServer(self._keys, meter=self._meter, spared=tuple(self._asks))
 
     def _outcome(self, prompt: Prompt, sample: int) -> Outcome:
         limit, temperature = self._decoding.max_new_tokens, self._decoding.temperature
         drawn = {"seed": self._request_seed(prompt, sample)} if temperature else {}
         completion = self._server.complete(
-            messages_as_json(prompt.messages), max_tokens=limit, temperature=temperature, **drawn
+            messages_as_json(prompt.messages),
+            max_tokens=limit,
+            temperature=temperature,
+            **drawn,
+            **self._asks,
         )
         asked = not isinstance(completion, Unscored)
         read = read_answer(completion, limit, self.marks) if asked else completion
@@ -92,7 +100,10 @@ class ServerModel:
             return Outcome(prompt.id, sample, None, False, read.reason)
         told = None if read.unanswered else read.text
         said = told, read.finished, read.unanswered, read.refused, read.thought, read.thought_tokens
-        return Outcome(prompt.id, sample, *said)
+        # Of an answer after a thought it is over all thoughts, which nobody tells.
+        is_all = not (read.thought or read.unanswered or read.refused or read.thought_tokens)
+        log_prob = log_prob_of(completion.choices[0]) if self._asks and is_all else None
+        return Outcome(prompt.id, sample, *said, log_prob=log_prob)
 
     def _request_seed(self, prompt: Prompt, sample: int) -> int:
         """31 bits, as servers take them, so that samples differ and a second run draws the same."""

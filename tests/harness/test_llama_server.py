@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -29,10 +30,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.question import GraderPrompt
 from evals.graders.server import NO_LAST_LINE, ServerGrader
-from evals.models.server import GraderServerSettings
+from evals.models.likelihood import response_log_probs
+from evals.models.server import BudgetedServer, GraderServerSettings
 from evals.rules.propositions import Proposition
-from evals.values.conversation import LabelledResponse, Message, Prompt, Response
+from evals.suites.suite import make_suite
+from evals.values.conversation import LabelledResponse, Message, Prompt, Response, ResponseType, user_prompt
+from harness.keys.evaluate import DecodingKeys
 from harness.storage.provenance import ROOT
+from harness.subjects.outcome import Outcome
+from harness.subjects.server_model import ServerModel
 from harness.worlds.sandbox.generate import word_tokenizer
 from trainers.models.sizes import ModelConfig, new_causal_lm
 from trainers.supervised.grader import GraderTrainingConfig, train_grader
@@ -175,6 +181,27 @@ def test_it_is_asked_in_words_and_with_fields_of_its_own(url: str) -> None:
     grades = asked.grade([item.response for item in examples(2, seed=1)], RULES[:1])
     assert set(grades.reasons.values()) <= {NO_LAST_LINE}
     assert asked.requests == 4 and not asked._server._dialect.notes
+
+
+def test_its_samples_are_as_likely_as_the_language_model_says(
+    trained: tuple[PreTrainedModel, PreTrainedTokenizerBase], url: str
+) -> None:
+    """What a server lists is of the tokens that it drew, by the model's own distribution; of the end too, if it is."""
+    asked = BudgetedServer(url, "grader", concurrency=1, timeout=60, attempts=2)
+    decoding = DecodingKeys(max_new_tokens=6, temperature=1.0, samples=2)
+    model = ServerModel("served", asked, decoding, 0, log_probs=True)
+    texts = ("bake the cake", "can you bake it", "soup please", "the boat today")
+    asked_for = [user_prompt(text.replace(" ", "_"), text, ResponseType.COMPLY) for text in texts]
+    suite = make_suite("few", Path("few"), asked_for)
+    outcomes: list[Outcome] = []
+    model.respond(suite, model.expected(suite), outcomes.extend)
+    prompts = {prompt.id: prompt for prompt in suite.prompts}
+    told = [(o, r) for o in outcomes if (r := o.response(prompts[o.prompt_id])) and o.log_prob is not None]
+    assert told
+    for outcome, response in told:
+        of = [replace(response, finished=ended) for ended in {False, response.finished}]
+        values = [row[0] for row in response_log_probs(*trained, of)]
+        assert min(abs(outcome.log_prob - value) for value in values if value is not None) < 0.05  # type: ignore[operator]
 
 
 RULEBOOK = """
