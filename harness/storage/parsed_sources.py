@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evals.values.json_text import parse_json
+
 MOST = 3000  # sources; with more, those that this process did not ask for go
 
 
@@ -72,7 +74,7 @@ class ParsedSources:
             return {}
         if head.decode(errors="replace") != _digest(body):
             return {}
-        kept: dict[str, Any] = json.loads(body)
+        kept = parse_json(body)
         return dict(kept["sources"]) if kept["reader"] == self.reader else {}
 
 

@@ -17,6 +17,7 @@ from ceiling_world import write_samples
 from evaluation_world import evaluate, write_responses, write_suite
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Annotation, Text
 from tiny_runs import rbrbench
@@ -34,6 +35,7 @@ from harness.report.plots import (
     tradeoff,
     training_curves,
 )
+from harness.report.plots.legend import Legend
 from harness.report.plots.style import (
     FAMILY_LOOKS,
     OTHER_COLOURS,
@@ -43,6 +45,7 @@ from harness.report.plots.style import (
     appearances,
     darker,
     paler,
+    titled_figure,
 )
 from harness.report.plots.ticks import clear_ticks
 
@@ -266,6 +269,28 @@ def is_seen(text: Text) -> bool:
         and text.get_visible()
         and (text.axes is None or text.axes.get_visible())
     )
+
+
+def test_a_legend_has_as_many_columns_as_its_names_leave_room_for() -> None:
+    """Three columns of long names ran over both edges of the swept figure and of the training curves."""
+    columns = []
+    for letters, count in ((6, 3), (6, 9), (30, 4), (45, 4), (200, 3)):
+        names = [f"{k}{'W' * letters}" for k in range(count)]
+        figure, _ = titled_figure(6.0, 2.0, "Title", "Note")
+        legend = Legend.of(names, 6.0)
+        legend.draw(figure, [Line2D([], [], marker="o") for _ in names])
+        figure.draw_without_rendering()
+        (drawn,) = figure.legends
+        box = drawn.get_window_extent().extents.tolist()
+        assert box[0] >= 0 and box[2] <= figure.bbox.x1, (letters, count)
+        assert box[3] <= legend.height * figure.dpi + 3, (letters, count)
+        assert (
+            not [*covered(figure)]
+            and [text.get_text()[0] for text in drawn.get_texts()] == [*"0123456789"][:count]
+        )
+        columns.append(legend.columns)
+    assert columns == [3, 3, 1, 1, 1]
+    assert Legend.of(["short", "names", "here", "four"], 6.0) == Legend(["short", "names", "here", "four"], 3)
 
 
 def test_ticks_that_would_touch_are_fewer_and_a_factor_stands_with_the_unit() -> None:

@@ -19,13 +19,13 @@ from harness.findings.claims import capability_metrics
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.findings.wording import in_order, judge_label, sft_of, shorten
 from harness.record.run import JsonRow, ResultsFolder, number
+from harness.report.plots.legend import Legend
 from harness.report.plots.style import Appearance, appearances, quiet_grid, titled_figure
 from harness.report.plots.training_curves import smooth
 
 ALT = {"kl": "Reward, F1 and capability against the KL from the reference"}
 PLACE = "training"
 KL, REWARD = "objective/kl", "objective/score"
-LETTER = 0.066  # inches that a letter of the legend takes
 Places = list[tuple[float, float]]  # KL in nats, and the value there
 
 
@@ -113,10 +113,8 @@ def _capability(results: ResultsFolder, spent: Mapping[str, Mapping[int, float]]
 def _draw(panels: Mapping[str, Mapping[str, Places]], methods: Sequence[str]) -> Figure:
     looks = appearances(in_order(sorted(methods)))
     width = 3.2 * len(panels) + 0.3
-    labels = [shorten(look.label, int((width - 0.6) / LETTER)) for look in looks.values()]
-    columns = min(max(int(width / (LETTER * max(map(len, labels)) + 0.6)), 1), 3)
-    legend = 0.1 + 0.19 * -(-len(looks) // columns)
-    body = 2.5 + legend
+    legend = Legend.of([look.label for look in looks.values()], width)
+    body = 2.5 + legend.height
     note = (
         "Moving means over a twelfth of the run, means over seeds; F1 and capability begin at the SFT model."
     )
@@ -126,16 +124,15 @@ def _draw(panels: Mapping[str, Mapping[str, Places]], methods: Sequence[str]) ->
         left=0.6 / width,
         right=1 - 0.2 / width,
         top=top * (1 - 0.28 / body),
-        bottom=top * (0.46 + legend) / body,
+        bottom=top * (0.46 + legend.height) / body,
         wspace=0.36,
     )
     for ax, (title, of) in zip(axes, panels.items(), strict=True):
         _panel(ax, title, of, looks)
     handles = [
-        Line2D([], [], label=label, color=look.colour, ls=look.line, marker=look.marker, ms=4.5)
-        for label, look in zip(labels, looks.values(), strict=True)
+        Line2D([], [], color=look.colour, ls=look.line, marker=look.marker, ms=4.5) for look in looks.values()
     ]
-    figure.legend(handles=handles, loc="lower center", ncol=columns, frameon=False, fontsize=8)
+    legend.draw(figure, handles)
     return figure
 
 

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.findings.wording import algorithm_of, in_order, method_label, plain
 from harness.record.run import JsonRow, ResultsFolder, number
+from harness.report.plots.legend import Legend
 from harness.report.plots.style import Appearance, appearances, quiet_grid, spread, titled_figure
 from trainers.rl.alarm import OVER_REFUSAL
 from trainers.rl.alarm import SCORE as SCORE_HELD_OUT
@@ -99,15 +100,17 @@ def _draw(rows: Sequence[JsonRow], quantities: list[Quantity]) -> Figure:
     columns = min(3, len(quantities))
     lines = -(-len(quantities) // columns)
     direct = len(looks) <= MAX_DIRECT_LABELS and all(len(look.label) <= 14 for look in looks.values())
-    legend = 0.0 if direct else 0.1 + 0.19 * -(-len(looks) // 3)
-    width, body = 3.2 * columns + 0.3, 2.35 * lines + legend
+    width = 3.2 * columns + 0.3
+    legend = Legend.of([look.label for look in looks.values()], width)
+    below = 0.0 if direct else legend.height
+    body = 2.35 * lines + below
     figure, top = titled_figure(width, body, _title(rows), _note(rows))
     axes = figure.subplots(lines, columns, squeeze=False)
     figure.subplots_adjust(
         left=0.66 / width,
         right=1 - (0.9 if direct else 0.2) / width,
         top=top * (1 - 0.28 / body),
-        bottom=top * (0.46 + legend) / body,
+        bottom=top * (0.46 + below) / body,
         wspace=0.8 if direct else 0.36,
         hspace=0.5,
     )
@@ -116,8 +119,7 @@ def _draw(rows: Sequence[JsonRow], quantities: list[Quantity]) -> Figure:
     for ax, quantity in zip(axes.flat, quantities, strict=False):
         _panel(ax, quantity, _curves(rows, quantity), looks, direct)
     if not direct:
-        handles = [Line2D([], [], label=look.label, **_line_look(look)) for look in looks.values()]
-        figure.legend(handles=handles, loc="lower center", ncol=3, frameon=False, fontsize=8)
+        legend.draw(figure, [Line2D([], [], **_line_look(look)) for look in looks.values()])
     return figure
 
 
