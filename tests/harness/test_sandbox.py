@@ -23,6 +23,7 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from harness.keys.run import CONF
+from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.config import AnnotatorConfig, SandboxConfig, TextConfig
@@ -276,6 +277,38 @@ def test_evaluation_shares_no_topic_and_no_text_with_training(folder: Path, worl
     assert not topics(labelled["gold"]) & topics(labelled["grader_train"])
     assert not topics(labelled["grader_train"]) & topics(labelled["judge_train"])
     assert not set(evaluated) & set(trained)
+
+
+@pytest.mark.parametrize(
+    ("seed", "sizes"),
+    [
+        (0, {}),
+        (1, {}),
+        (2, {"topics_per_area": 24, "eval_comply": 120, "eval_hard": 90, "eval_soft": 60}),
+        (3, {"gold_labels": 400, "synthetic_test_prompts": 120, "eval_hard": 200, "eval_soft": 120}),
+        (4, {"topics_per_area": 6, "eval_comply": 300, "eval_hard": 200, "eval_soft": 120}),
+    ],
+)
+def test_what_evaluation_asks_nothing_else_asks(tmp_path: Path, seed: int, sizes: dict[str, int]) -> None:
+    """A tenth of the gold labels and of the held-out completions answered an evaluation prompt, word for word.
+
+    In the smallest world evaluation wants more than there are: the others' prompts must not run out.
+    """
+    config = replace(SMALL, **sizes)
+    write_sandbox(tmp_path, config, seed, RULEBOOK, 256)
+    folder = WorldFolder(tmp_path)
+    evaluated = {prompt.text for prompt in folder.eval_prompts()}
+    wanted = config.eval_comply + config.eval_hard + config.eval_soft
+    assert len(evaluated) == wanted or sizes.get("eval_hard") == 200
+    asked = {
+        name: read_jsonl(tmp_path / f"{name}.jsonl", lambda row: str(row.values["prompt"][-1]["content"]))
+        for name in sorted(AS_JSON.keys() - {"eval_prompts"})
+        if folder.has(name)
+    }
+    assert len(asked) == len(AS_JSON) - 2  # the sandbox has no held_out_prompts
+    assert {name: found for name, texts in asked.items() if (found := evaluated & {*texts})} == {}
+    assert len(asked["gold"]) == config.gold_labels
+    assert len({*asked["synthetic_test"]}) == config.synthetic_test_prompts
 
 
 def test_pretraining_asks_in_its_own_words(folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 Topics are split so that no stage sees another's test: pre-training reads of every topic; SFT, reward
 models and RL ask about training topics; the grader's and the judge's labels come from two disjoint
-halves of those; gold labels, held-out comparisons and evaluation use held-out topics and wordings.
+halves of those; gold labels, held-out completions and evaluation use held-out topics and wordings, and what
+evaluation asks nothing else does, word for word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +44,7 @@ from harness.worlds.sandbox.source import (
 )
 from harness.worlds.sandbox.speech import SPEECH_ACTS
 from harness.worlds.sandbox.text import passage, pretraining_text
-from harness.worlds.sandbox.world import ATTRIBUTES, RIVERS, make_world
+from harness.worlds.sandbox.world import ATTRIBUTES, RIVERS, World, make_world
 
 
 def write_sandbox(
@@ -58,7 +61,7 @@ def write_sandbox(
         [t for i, t in enumerate(train) if i // 2 % 2 == 0],
         [t for i, t in enumerate(train) if i // 2 % 2],
     )
-    source = lambda topics, wording="train": RequestSource(world, rulebook, next(streams), topics, wording)  # noqa: E731
+    source = lambda topics: RequestSource(world, rulebook, next(streams), topics, "train")  # noqa: E731
 
     text = pretraining_text(world, rulebook, config.text, config.natural_refusals, next(streams))
     folder.write_documents(text)
@@ -70,17 +73,19 @@ def write_sandbox(
         write(folder, config, RequestSource(world, rulebook, rng, train, "train"))
     _write_rl_prompts(folder, config, source(train))
     folder.write("synthetic", synthetic(source(train), config.synthetic_prompts, "syn"))
-    held_out = world.of(split="held_out")
-    folder.write(
-        "synthetic_test", synthetic(source(held_out, "held_out"), config.synthetic_test_prompts, "test")
-    )
-    for name, topics, wording, count in (
-        ("grader_train", first, "train", config.grader_labels),
-        ("judge_train", second, "train", config.judge_labels),
-        ("gold", held_out, "held_out", config.gold_labels),
+    test, grader, judge, gold, evaluation, knowledge = islice(streams, 6)
+    for name, topics, rng, count in (
+        ("grader_train", first, grader, config.grader_labels),
+        ("judge_train", second, judge, config.judge_labels),
     ):
-        folder.write(name, gold_labels(source(topics, wording), count, name))
-    _write_evaluation(folder, config, source(held_out, "held_out"), next(streams))
+        asked = RequestSource(world, rulebook, rng, topics, "train")
+        folder.write(name, gold_labels(asked, count, name))
+    held_out = partial(RequestSource, world, rulebook, topics=world.of(split="held_out"), wording="held_out")
+    evaluated = _write_evaluation(folder, config, held_out(evaluation))
+    tests = synthetic(held_out(test, taken=evaluated), config.synthetic_test_prompts, "test")
+    folder.write("synthetic_test", tests)
+    folder.write("gold", gold_labels(held_out(gold, taken=evaluated), config.gold_labels, "gold"))
+    _write_knowledge(folder, config, world, knowledge)
     tokenizer = word_tokenizer([*text, *_spoken_words(rulebook)], context)
     tokenizer.save_pretrained(str(folder.tokenizer))
     return {
@@ -266,16 +271,21 @@ def gold_labels(source: RequestSource, count: int, prefix: str) -> list[Labelled
     return rows
 
 
-def _write_evaluation(
-    folder: WorldFolder, config: SandboxConfig, source: RequestSource, rng: np.random.Generator
-) -> None:
+def _write_evaluation(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> frozenset[str]:
+    """Returns the texts, for those who may not ask them."""
     requests = (
-        source.unique(config.eval_comply, lambda r: r.response_type is ResponseType.COMPLY)
-        + source.unique(config.eval_hard, lambda r: r.response_type is ResponseType.HARD_REFUSE)
-        + source.unique(config.eval_soft, lambda r: r.is_harmful and r.area.soft)
+        source.for_evaluation(config.eval_comply, lambda r: r.response_type is ResponseType.COMPLY)
+        + source.for_evaluation(config.eval_hard, lambda r: r.response_type is ResponseType.HARD_REFUSE)
+        + source.for_evaluation(config.eval_soft, lambda r: r.is_harmful and r.area.soft)
     )
     folder.write("eval_prompts", (r.prompt(f"eval-{i}") for i, r in enumerate(requests)))
-    for task, rows in knowledge_tasks(source.world, config.knowledge_items, rng, passage).items():
+    return frozenset(request.text for request in requests)
+
+
+def _write_knowledge(
+    folder: WorldFolder, config: SandboxConfig, world: World, rng: np.random.Generator
+) -> None:
+    for task, rows in knowledge_tasks(world, config.knowledge_items, rng, passage).items():
         folder.knowledge(task).parent.mkdir(exist_ok=True)
         write_jsonl(folder.knowledge(task), rows)
 

@@ -133,6 +133,11 @@ def make_request(topic: Topic, ask: Ask, wording: str, rng: np.random.Generator)
     return Request(topic, ask, " ".join(part for part in parts if part))
 
 
+def wordings(ask: Ask, wording: str) -> int:
+    """How many different texts ask this of one topic."""
+    return len(CORES[ask][wording]) * len({*PREFIXES[wording]}) * len({*SUFFIXES[wording]})
+
+
 def parse_request(world: World, text: str) -> Request | None:
     """Read topic and ask back from a prompt's text; None when it names no topic of this world."""
     words = re.findall(r"[a-z]+", text.lower())

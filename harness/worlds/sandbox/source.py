@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
 from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.oracle import Oracle
-from harness.worlds.sandbox.request import Request, asks_of, make_request
+from harness.worlds.sandbox.request import Ask, Request, asks_of, make_request, wordings
 from harness.worlds.sandbox.world import Topic, World
 from harness.worlds.sandbox.writer import Writer
 
@@ -20,13 +21,18 @@ Filter = Callable[[Request], bool]
 
 @dataclass
 class RequestSource:
-    """Draws requests from one split, and writes what each stage needs about them."""
+    """Draws requests from one split, and writes what each stage needs about them.
+
+    `taken`: texts that another part of the data asks, and that are not drawn; `for_evaluation` leaves each question
+    about a topic wordings that it does not ask.
+    """
 
     world: World
     rulebook: Rulebook
     rng: np.random.Generator
     topics: Sequence[Topic]
     wording: str
+    taken: Collection[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.oracle = Oracle(self.world)
@@ -37,15 +43,32 @@ class RequestSource:
     def requests(self, count: int, keep: Filter) -> list[Request]:
         """`count` requests whose kind passes `keep`, topics and asks drawn evenly."""
         kinds = [(t, ask) for t, ask, kind in self._kinds if keep(kind)]
-        return [
-            make_request(*kinds[int(i)], self.wording, self.rng)
-            for i in self.rng.integers(len(kinds), size=count)
-        ]
+        return [self._request(*kinds[int(i)]) for i in self.rng.integers(len(kinds), size=count)]
+
+    def _request(self, topic: Topic, ask: Ask) -> Request:
+        """In words that are not taken: drawn again where they are, so that topics and asks stay even."""
+        while (request := make_request(topic, ask, self.wording, self.rng)).text in self.taken:
+            pass
+        return request
+
+    def for_evaluation(self, count: int, keep: Filter) -> list[Request]:
+        """As `unique`, of at most half the wordings of any question about a topic: others ask the rest."""
+        asked: Counter[tuple[str, Ask]] = Counter()
+        found = []
+        for request in self._distinct(count, keep):
+            kind = (request.topic.name, request.ask)
+            if asked[kind] < wordings(request.ask, self.wording) // 2:
+                asked[kind] += 1
+                found.append(request)
+        return found[:count]
 
     def unique(self, count: int, keep: Filter) -> list[Request]:
         """The same without a repeated text; fewer when the wordings run out."""
-        found = {request.text: request for request in self.requests(count * 6, keep)}
-        return list(found.values())[:count]
+        return self._distinct(count, keep)[:count]
+
+    def _distinct(self, count: int, keep: Filter) -> list[Request]:
+        """Enough draws that `count` of them are likely to differ; those that do."""
+        return list({request.text: request for request in self.requests(count * 6, keep)}.values())
 
     def labelled(self, prompt: Prompt, text: str) -> LabelledResponse:
         truth = self.oracle.truth(prompt, text)
