@@ -17,7 +17,7 @@ from harness.pipeline.worker import train_in_processes
 from harness.runtime.launch import launch_digest
 from harness.storage.store import Artifact
 from trainers.reward.terms import term_identity
-from trainers.rl.alarm import ALARM
+from trainers.rl.alarm import TEXTS
 from trainers.rl.recipe import module_of, recipe_of
 
 # They change memory, speed or how much a kill loses, never the result.
@@ -110,9 +110,9 @@ def modules_of(config: RunConfig) -> list[str]:
 
 
 def _outcome(out: Path) -> dict[str, Any]:
-    """For the stage's line: how far it came, and in how many looks at held-out responses the alarm was up."""
+    """For the stage's line: how far it came, and in how many looks at held-out responses an alarm was up."""
     rows = read_jsonl(out / "metrics.jsonl", lambda row: row.values)
-    looked = [row[ALARM] for row in rows if ALARM in row]
+    looked = [any(row.get(alarm) for alarm in TEXTS) for row in rows if TEXTS.keys() & row.keys()]
     return {"updates": rows[-1]["update"]} | ({"alarms": int(sum(looked))} if looked else {})
 
 

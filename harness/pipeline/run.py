@@ -51,6 +51,7 @@ from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store, check_results, claim_results
 from harness.storage.whole_folder import replacing
 from harness.subjects.local_model import check_place
+from trainers.rl.config import PPOConfig
 
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go and what a sweeper is told, not what they are. Threads stay: they change sums.
@@ -316,6 +317,9 @@ def content_of(config: RunConfig) -> dict[str, object]:
             del values[name]
     if config.rl_prompts.as_they_are:
         del values["rl_prompts"]
+    for name in ("alarm_style", "alarm_gap"):
+        if values["ppo"][name] == getattr(PPOConfig, name):
+            del values["ppo"][name]
     if config.grader.width is None:
         del values["grader"]["width"]
     if config.sandbox.matched_labels is None:

@@ -15,7 +15,7 @@ from harness.findings.wording import judge_label, method_label, metric_label, pe
 from harness.record.evaluation import clusters_counted
 from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
-from trainers.rl.alarm import ALARM_TEXT, LIMIT, ROLLBACKS
+from trainers.rl.alarm import LIMIT, ROLLBACKS, TEXTS
 
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition
@@ -44,15 +44,13 @@ def _training(results: ResultsFolder) -> Iterator[str]:
     """Alarms and limits of PPO, each run's first."""
     told = set()
     for row in results.training:
-        for key in (ALARM_TEXT, LIMIT):
+        for key in (*TEXTS.values(), LIMIT):
             run = (row["method"], row["seed"], key)
             if isinstance(row.get(key), str) and run not in told:
                 told.add(run)
-                what = (
-                    row[key]
-                    if key == ALARM_TEXT
-                    else f"PPO was stopped at update {row['update']}: {row[key]}"
-                )
+                what = row[key]
+                if key == LIMIT:
+                    what = f"PPO was stopped at update {row['update']}: {what}"
                 yield f"{method_label(row['method'])}, seed {row['seed']}: {what}."
     last = {(row["method"], row["seed"]): number(row, ROLLBACKS) for row in results.training}
     for (method, seed), times in last.items():

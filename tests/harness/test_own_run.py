@@ -17,7 +17,7 @@ from evals.values.errors import InputError
 from harness.findings.wording import plain
 from harness.keys.run import compose_run
 from harness.pipeline.run import check_rules
-from trainers.rl.alarm import SCORE
+from trainers.rl.looks import SCORE
 
 LOCKS, TALES = "refuse_softly:locks", "answer:tales"
 JUDGE = """

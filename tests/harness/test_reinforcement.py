@@ -115,12 +115,18 @@ def test_alarms_and_limits_stand_in_the_report(tmp_path: Path) -> None:
         {"method": "rbr_ppo", "seed": 3, "update": 9, "control/rollbacks": 2, **alarm},
         {"method": "rbr_ppo", "seed": 3, "update": 10, "control/rollbacks": 2, **alarm},
         {"method": "human_ppo", "seed": 3, "update": 4, "control/limit": "KL 12 nats"},
+        {"method": "rbr_ppo", "seed": 4, "update": 9, "alarm/style_text": "style: fell <b>"},
+        {"method": "rbr_ppo", "seed": 4, "update": 9, "alarm/proposition_text": "payer and judge part: x"},
     ]
     (tmp_path / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told = list(_training(ResultsFolder(tmp_path)))
-    assert len(told) == 3
+    assert len(told) == 5
+    assert told[2:4] == [
+        "RBR-PPO, seed 4: style: fell <b>.",
+        "RBR-PPO, seed 4: payer and judge part: x.",
+    ]
     assert told[0].startswith("RBR-PPO, seed 3: reward hacking: from update 1 to 9")
-    assert "stopped at update 4: KL 12 nats" in told[1] and "rolled back 2 times" in told[2]
+    assert "stopped at update 4: KL 12 nats" in told[1] and "rolled back 2 times" in told[4]
 
 
 def test_changed_labels_are_not_taken_for_those_that_were_used(tmp_path: Path) -> None:

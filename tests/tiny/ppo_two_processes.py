@@ -13,6 +13,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from evals.values.conversation import Response
+from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 from trainers.devices.processes import current_processes
 from trainers.devices.zero import ZeroAdam
@@ -91,15 +92,27 @@ def train(out: Path, settings: PPOConfig, reward: Any, models: Any = None, **par
 
 def word_share(responses: Sequence[Response]) -> HeldOutScores:
     scores = np.array([distinct_words(response) for response in responses])
-    return HeldOutScores(scores, np.zeros(len(responses)))
+    return HeldOutScores(scores, np.zeros(len(responses)), (scores > 0.5) * 1.0, {"words": scores})
+
+
+class PayingHalf:
+    """A term that adds nothing, and grades half of what the judge says."""
+
+    def __call__(self, responses: Sequence[Response]) -> Breakdown:
+        return Breakdown(np.zeros(len(responses)), {"words": np.zeros(len(responses))})
+
+    def paying_grades(self, responses: Sequence[Response]) -> dict[str, np.ndarray]:
+        return {"words": np.array([distinct_words(response) / 2 for response in responses])}
 
 
 def train_with_models(out: Path) -> None:
     """Tied embeddings, adapters, checkpointing, a reward model, a look at held-out responses."""
     policy = add_adapter(make_policy(2, spread=0.2, tie_word_embeddings=True), 2)
     critic = add_adapter(make_critic(), 2)
-    reward = SumOfTerms([RewardModelTerm(make_critic(5, initializer_range=0.5), make_tokenizer())])
-    held_out = HeldOut(make_prompts(5, seed=3), word_share)
+    model = RewardModelTerm(make_critic(5, initializer_range=0.5), make_tokenizer())
+    reward = SumOfTerms([model, PayingHalf()])
+    refused = [replace(p, response_type=ResponseType.HARD_REFUSE) for p in make_prompts(5, seed=3)]
+    held_out = HeldOut(refused, word_share)
     settings = config(gradient_checkpointing=True, monitor_every=1, learning_rate=1e-2)
     train(out, settings, reward, (policy, critic, None), held_out=held_out)
 

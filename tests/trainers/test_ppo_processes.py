@@ -119,6 +119,8 @@ def test_the_trainings_compared_are_not_trivial(runs: dict[str, Path]) -> None:
         found = rows(runs["one"] / name)
         assert abs(found[-1]["objective/kl"] - found[0]["objective/kl"]) > 0.1
     assert found[-1]["held_out/score"] is not None
+    assert found[-1]["held_out/widest_gap"] == pytest.approx(found[-1]["held_out/payer/hard_refuse/words"])
+    assert "held_out/hard_refusal_style" in found[-1]
 
 
 @pytest.mark.slow

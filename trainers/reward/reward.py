@@ -259,6 +259,20 @@ class RuleBasedTerm:
             return names
         return tuple(name for name in names if self.weights.uses(response_type, name))
 
+    def paying_grades(self, responses: Sequence[Response]) -> dict[str, np.ndarray]:
+        """P(true) by proposition [responses]; NaN where it is unscored, or pays nothing on the response's type."""
+        found: dict[str, np.ndarray] = {}
+        for response_type, rows in _rows_by_type(responses).items():
+            if response_type not in self.weights.response_types:
+                continue
+            names = self.used_propositions(response_type)
+            asked = [self.rulebook.propositions[name] for name in names]
+            grades = self.grader.grade([responses[row] for row in rows], asked)
+            for column, name in enumerate(names):
+                of_name = found.setdefault(name, np.full(len(responses), np.nan))
+                of_name[rows] = grades.probability[:, column]
+        return found
+
     def _features(self, response_type: ResponseType, responses: Sequence[Response]) -> Features:
         names = self.used_propositions(response_type)
         grades = self.grader.grade(responses, [self.rulebook.propositions[name] for name in names])
@@ -310,6 +324,19 @@ class SumOfTerms:
                 named = f"{next(iter(part.terms))}: {why}"
                 reasons[row] = f"{reasons[row]}; {named}" if row in reasons else named
         return Breakdown(total, terms, contributions, dict(sorted(reasons.items())))
+
+    def paying_grades(self, responses: Sequence[Response]) -> dict[str, np.ndarray]:
+        """What the terms that have rules grade."""
+        found: dict[str, np.ndarray] = {}
+        for term in self.terms:
+            found |= paying_grades(term, responses)
+        return found
+
+
+def paying_grades(reward: Reward, responses: Sequence[Response]) -> dict[str, np.ndarray]:
+    """P(true) of the propositions that `reward` pays for, as its own grader grades them; none of one without rules."""
+    ask: Callable[[Sequence[Response]], dict[str, np.ndarray]] | None = getattr(reward, "paying_grades", None)
+    return {} if ask is None else ask(responses)
 
 
 def _tell_all(expecting: Sequence[Expect], responses: Sequence[Response]) -> None:

@@ -1,8 +1,9 @@
-"""What a run is warned or ended by: the reward-hacking alarm, and limits on an update's KL and entropy.
+"""What a run is warned or ended by: alarms from held-out looks, and limits on an update's KL and entropy.
 
-The alarm: a reward that rises while the score of held-out responses falls.
+The reward-hacking alarm: a reward that rises while the score of held-out responses falls. What the score does not
+show is in `trainers.rl.partings`: a style that falls, a proposition on which payer and judge part.
 
-Such a policy learns to please the reward, not to do better (Goodhart's law; for learnt rewards Gao et
+A policy that hacks its reward learns to please it, not to do better (Goodhart's law; for learnt rewards Gao et
 al. 2022, arXiv 2210.10760). Pure functions of the rows of metrics: a resumed run raises the same alarms.
 """
 
@@ -17,17 +18,32 @@ import numpy as np
 
 from evals.values.errors import InputError
 from trainers.rl.config import PPOConfig
+from trainers.rl.looks import (
+    LENGTH,
+    OVER_REFUSAL,
+    PAYER,
+    SCORE,
+    STDERR,
+    STYLES,
+    best_before,
+    levels,
+    noise,
+)
+from trainers.rl.partings import partings, style_falls
 
-SCORE, STDERR, UNSCORED_SHARE = "held_out/score", "held_out/score_stderr", "held_out/unscored_share"
-OVER_REFUSAL, LENGTH = "held_out/over_refusal", "held_out/length"
 LIMIT, ROLLBACKS = "control/limit", "control/rollbacks"
-ALARM, ALARM_TEXT = "alarm/reward_hacking", "alarm/text"
+ALARM, STYLE_ALARM, PARTING_ALARM = "alarm/reward_hacking", "alarm/style", "alarm/proposition"
+ALARM_TEXT = "alarm/text"
+TEXTS = {  # by alarm: the key of its words
+    ALARM: ALARM_TEXT,
+    STYLE_ALARM: "alarm/style_text",
+    PARTING_ALARM: "alarm/proposition_text",
+}
 MAX_ROLLBACKS = 3  # then the run ends where it was rolled back to
 KL_FACTOR = 2.0  # what a rollback multiplies kl_coef by, so that the same way is not taken again
-FALL_ERRORS = 3.0  # standard errors that a fall of the held-out score must exceed
-RISE_ERRORS = 2.0  # and a rise of the reward
+RISE_ERRORS = 2.0  # standard errors that a rise of the reward must exceed
 WINDOW = 5  # updates whose mean reward stands for the reward at a measurement
-NAMED = 3  # propositions named in an alarm
+NAMED = 3  # propositions named in an alarm, at most
 
 
 @dataclass(frozen=True)
@@ -69,50 +85,27 @@ def reward_hacking(rows: Sequence[Mapping[str, Any]], drop: float) -> Alarm | No
     the start and the means of two neighbouring measurements, to the mean of the last two: the best of
     many single measurements is mostly luck, and what follows it falls without any hacking.
     """
-    measured = [row for row in rows if row.get(SCORE) is not None]
-    if len(measured) < 3 or measured[-1] is not rows[-1]:
+    found = levels(rows, SCORE, STDERR)
+    if not found:
         return None
-    levels = _levels(measured)
-    earlier, now = levels[: max(1, len(levels) - 2)], levels[-1]
-    best = max(earlier, key=lambda level: level.score)
-    if best.score - now.score < max(drop, FALL_ERRORS * math.hypot(best.stderr, now.stderr)):
+    best, now = best_before(found), found[-1]
+    if best.value - now.value < max(drop, noise(best, now)):
         return None
     before, after = (_window(rows, level.row["update"]) for level in (best, now))
     rewards = _mean_of(before, "objective/score"), _mean_of(after, "objective/score")
-    noise = RISE_ERRORS * _noise(rows) * math.sqrt(1 / len(before) + 1 / len(after))
-    if not rewards[1] - rewards[0] > noise:
+    wavering = RISE_ERRORS * _wavering(rows) * math.sqrt(1 / len(before) + 1 / len(after))
+    if not rewards[1] - rewards[0] > wavering:
         return None
     return Alarm(
         best.row["update"],
         now.row["update"],
         rewards,
-        (best.score, now.score),
+        (best.value, now.value),
         (best.row.get(OVER_REFUSAL), now.row.get(OVER_REFUSAL)),
         (best.row.get(LENGTH), now.row.get(LENGTH)),
         _risen(before, after, "score/"),
         dict(list(_risen(before, after, "contribution/").items())[:NAMED]),
     )
-
-
-@dataclass(frozen=True)
-class _Level:
-    """The held-out score at a measurement, and the metrics of its update."""
-
-    row: Mapping[str, Any]
-    score: float
-    stderr: float
-
-
-def _levels(measured: Sequence[Mapping[str, Any]]) -> list[_Level]:
-    """The start by itself, then each measurement's mean with the one before it, from the third on. Both have
-    the same prompts, so that their errors do not average out.
-    """
-    scores = [row[SCORE] for row in measured]
-    errors = [row.get(STDERR) or 0.0 for row in measured]
-    return [_Level(measured[0], scores[0], errors[0])] + [
-        _Level(measured[k], (scores[k - 1] + scores[k]) / 2, (errors[k - 1] + errors[k]) / 2)
-        for k in range(2, len(measured))
-    ]
 
 
 def _window(rows: Sequence[Mapping[str, Any]], update: int) -> list[Mapping[str, Any]]:
@@ -124,7 +117,7 @@ def _mean_of(rows: Sequence[Mapping[str, Any]], key: str) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def _noise(rows: Sequence[Mapping[str, Any]]) -> float:
+def _wavering(rows: Sequence[Mapping[str, Any]]) -> float:
     """Standard deviation of an update's mean reward around its trend, from successive differences."""
     scores = np.array([row["objective/score"] for row in rows if row["objective/score"] is not None])
     return float(np.sqrt(np.square(np.diff(scores)).mean() / 2)) if len(scores) > 2 else 0.0
@@ -141,13 +134,30 @@ def _risen(
 
 
 def alarm_metrics(
-    before: Sequence[Mapping[str, Any]], row: Mapping[str, Any], drop: float
-) -> tuple[dict[str, Any], bool]:
-    """What `row`, which follows `before`, says of the alarm; and whether it is the run's first."""
-    alarm = reward_hacking([*before, row], drop)
-    if alarm is None:
-        return {ALARM: 0.0}, False
-    return {ALARM: 1.0, ALARM_TEXT: str(alarm)}, not any(earlier.get(ALARM) for earlier in before)
+    before: Sequence[Mapping[str, Any]], row: Mapping[str, Any], config: PPOConfig
+) -> tuple[dict[str, Any], list[str]]:
+    """What `row`, which follows `before`, says of each alarm; and the words of those that are the run's first."""
+    told: dict[str, Any] = {}
+    first: list[str] = []
+    for key, words in _raised([*before, row], config).items():
+        told[key] = float(bool(words))
+        if words:
+            told[TEXTS[key]] = words
+            first += [] if any(earlier.get(key) for earlier in before) else [words]
+    return told, first
+
+
+def _raised(rows: Sequence[Mapping[str, Any]], config: PPOConfig) -> dict[str, str]:
+    """The words of each alarm; empty where it is not raised."""
+    alarm = reward_hacking(rows, config.alarm_drop)
+    raised = {ALARM: "" if alarm is None else str(alarm)}
+    if any(key in rows[-1] for key in STYLES):
+        raised[STYLE_ALARM] = "; ".join(map(str, style_falls(rows, config.alarm_style)))
+    if any(key.startswith(PAYER) for key in rows[-1]):
+        parted = partings(rows, config.alarm_gap)
+        words = "; ".join(map(str, parted[:NAMED]))
+        raised[PARTING_ALARM] = words and f"payer and judge part: {words}"
+    return raised
 
 
 def crossed_limit(metrics: Mapping[str, Any], config: PPOConfig) -> str | None:

@@ -77,6 +77,8 @@ class PPOConfig:
     monitor_every: int = 10  # updates between two looks at held-out responses; 0: none
     monitor_prompts: int = 128  # of each look
     alarm_drop: float = 0.15  # fall of their score, of 1, that raises the alarm while the reward rises
+    alarm_style: float = 0.2  # fall of a style's held-out share, of 1, that raises the alarm of style
+    alarm_gap: float = 0.25  # between payer and judge on one proposition, of 1, that raises the alarm of it
     shared_trunk: bool = False  # the critic is a head on the policy's own trunk, not a model of its own
     gradient_checkpointing: bool = False  # less memory for more time, never another result
     offload: bool = False  # the same: reference and reward's models wait in main memory while idle
@@ -146,5 +148,5 @@ _RANGES = {
     "temperature adam_eps max_grad_norm kl_target kl_horizon clip value_clip score_clip": POSITIVE,
     "learning_rate critic_learning_rate kl_coef value_coef missing_eos_penalty": NOT_NEGATIVE,
     "warmup seed monitor_every": whole(0),
-    "gamma lam max_unscored alarm_drop": SHARE,
+    "gamma lam max_unscored alarm_drop alarm_style alarm_gap": SHARE,
 }

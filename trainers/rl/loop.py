@@ -20,16 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.values.conversation import Prompt
+from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes, current_processes
 from trainers.devices.sharding import gathered
 from trainers.devices.side_by_side import side_by_side
 from trainers.models.adapters import has_adapter
-from trainers.reward.reward import Breakdown, Reward, pay
+from trainers.reward.reward import Breakdown, Reward, pay, paying_grades
 from trainers.rl import formulas
 from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit
 from trainers.rl.checkpoint import RunFolder, random_state, set_random_state, stop_signal
@@ -37,7 +38,7 @@ from trainers.rl.config import KLController, PPOConfig
 from trainers.rl.learner import Learner, share_frozen_layers
 from trainers.rl.memory import models_of, on_device
 from trainers.rl.metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
-from trainers.rl.monitor import HeldOut, Monitor
+from trainers.rl.monitor import HeldOut, Monitor, Payer
 from trainers.rl.objectives import Stepping, minibatch_rows
 from trainers.rl.recipe import Recipe
 from trainers.rl.rollout import (
@@ -144,7 +145,7 @@ def train(
             learner.update += 1
             clock = PhaseClock()
             rates = run.set_learning_rates()
-            run.look_at_start(clock)
+            run.look_at_start(paid, clock)
 
             # Sample: this process's part of the batch.
             mine = processes.share(list(range(config.batch_size)))
@@ -183,7 +184,7 @@ def train(
                 log.warning("%s", learner.events[-1])
                 paid = run.reward_in_force(reward)
                 continue
-            metrics |= run.look_at_held_out(folder.rows, metrics, clock)
+            metrics |= run.look_at_held_out(paid, folder.rows, metrics, clock)
             paid, told = run.renewed(paid, clock)
             metrics |= told
             if limit is not None:
@@ -332,19 +333,33 @@ class _Run:
             )
         return metrics
 
-    def look_at_start(self, clock: PhaseClock) -> None:
+    def look_at_start(self, paid: Reward, clock: PhaseClock) -> None:
         if self.learner.update == 1 and self.monitor.is_due(1):
             with clock.phase("monitor"), gathered(self.learner.policy):
-                self.monitor.look_at_start(self.learner.policy)
+                self.monitor.look_at_start(self.learner.policy, self.payer(paid))
 
     def look_at_held_out(
-        self, before: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], clock: PhaseClock
+        self,
+        paid: Reward,
+        before: Sequence[Mapping[str, Any]],
+        metrics: Mapping[str, Any],
+        clock: PhaseClock,
     ) -> dict[str, Any]:
-        """The held-out measures and whether the alarm is raised, in updates where they are due; else nothing."""
+        """The held-out measures and which alarms are raised, in updates where they are due; else nothing."""
         if not self.monitor.is_due(self.learner.update):
             return {}
         with clock.phase("monitor"), gathered(self.learner.policy):
-            return self.monitor.look(self.learner.policy, before, metrics)
+            return self.monitor.look(self.learner.policy, self.payer(paid), before, metrics)
+
+    def payer(self, paid: Reward) -> Payer:
+        """Asks the grader that pays; every process has to."""
+
+        def ask(responses: Sequence[Response]) -> Mapping[str, np.ndarray]:
+            graders = models_of(paid)
+            with self.on_device(graders), gathered(*graders):
+                return paying_grades(paid, responses)
+
+        return ask
 
     def reward_in_force(self, first: Reward) -> Reward:
         """After a restart or a way back: the renewed reward of that update; `first` where there is none."""

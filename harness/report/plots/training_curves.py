@@ -17,8 +17,8 @@ from harness.findings.wording import algorithm_of, in_order, method_label, plain
 from harness.record.run import JsonRow, ResultsFolder, number
 from harness.report.plots.legend import Legend
 from harness.report.plots.style import Appearance, appearances, quiet_grid, spread, titled_figure
-from trainers.rl.alarm import OVER_REFUSAL
-from trainers.rl.alarm import SCORE as SCORE_HELD_OUT
+from trainers.rl.looks import OVER_REFUSAL, STYLES, WIDEST_GAP
+from trainers.rl.looks import SCORE as SCORE_HELD_OUT
 
 ALT = {"training": "Training curves of reinforcement learning"}
 PLACE = "training"
@@ -42,6 +42,8 @@ FIXED = (
     Quantity("response/eos_share", "Responses that end by themselves", "%", 100.0),
     Quantity(SCORE_HELD_OUT, "Held-out score, by no one who pays", "0 to 1"),
     Quantity(OVER_REFUSAL, "Held-out over-refusal", "%", 100.0),
+    *(Quantity(key, f"Held-out {plain(key.rpartition('/')[2])}", "%", 100.0) for key in STYLES),
+    Quantity(WIDEST_GAP, "Payer and judge apart, at most", "points", 100.0),
 )
 TERM_TITLES = {"reward_model": "Reward model's score", "rule_based": "Rule-based score"}
 
