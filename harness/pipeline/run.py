@@ -324,6 +324,9 @@ def content_of(config: RunConfig) -> dict[str, object]:
         del values["grader"]["width"]
     if config.sandbox.matched_labels is None:
         del values["sandbox"]["matched_labels"]
+    for name in ("gold_error", "response_type_error"):
+        if not values["sandbox"][name]:
+            del values["sandbox"][name]
     if config.evaluation.monitored_by is None:
         del values["evaluation"]["monitored_by"]
     if not config.evaluation.ceiling_samples:

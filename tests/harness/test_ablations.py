@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from harness.keys.run import CONF, RunConfig, compose_run
 from harness.pipeline.reward import of_first_prompts
 from harness.pipeline.rl_prompts import chosen_safety_prompts
 from harness.pipeline.run import content_of
+from harness.worlds.sandbox.annotators import AnnotatorConfig
 
 HARD, COMPLY, SOFT = ResponseType.HARD_REFUSE, ResponseType.COMPLY, ResponseType.SAFE_REFUSE_1
 PROMPTS = [
@@ -55,6 +57,9 @@ def test_weights_are_fitted_on_the_first_prompts_responses() -> None:
         (["grader.width=0"], "grader.width"),
         (["grader.width=32", "grader.kind=language_model", "grader.path=x"], "grader.width"),
         (["sandbox.matched_labels=1"], "sandbox.matched_labels"),
+        (["sandbox.gold_error=1.5"], "sandbox.gold_error"),
+        (["sandbox.response_type_error=-0.1"], "sandbox.response_type_error"),
+        (["ppo.alarm_gap=2"], "ppo.alarm_gap"),
     ],
 )
 def test_what_does_not_fit_is_one_line(overrides: list[str], words: str) -> None:
@@ -68,6 +73,8 @@ def test_keys_at_their_defaults_leave_results_their_owner() -> None:
     content = content_of(compose_run([]))
     assert not {"rl_prompts", "fitted_prompts", "judge_width"} & content.keys()
     assert "width" not in content["grader"] and "matched_labels" not in content["sandbox"]
+    assert not {"gold_error", "response_type_error"} & content["sandbox"].keys()
+    assert not {"alarm_style", "alarm_gap"} & content["ppo"].keys() and "alarm_drop" in content["ppo"]
     asked = content_of(compose_run(["rl_prompts.safety_share=2", "grader.width=64"]))
     assert asked["rl_prompts"]["safety_share"] == 2 and asked["grader"]["width"] == 64
 
@@ -75,10 +82,27 @@ def test_keys_at_their_defaults_leave_results_their_owner() -> None:
 def test_every_ablation_has_its_sweep_inside(tmp_path: Path) -> None:
     """An ablation that needs a page's recipe beside its file."""
     swept = [p.stem for p in (CONF / "experiment").glob("*.yaml") if "MULTIRUN" in p.read_text()]
-    assert len(swept) == 9
+    assert len(swept) == 10  # sensitivity among them, which the sensitivity_* build on
     with hydra_application(RunConfig, ["experiment=safety_share", f"results={tmp_path}"]) as application:
         jobs = application.jobs
         assert jobs is not None and len(jobs) == 12
         assert {(job.config.seed, job.config.rl_prompts.safety_share) for job in jobs} == {
             (seed, share) for seed in range(3) for share in (0.25, 0.5, 1.0, 2.0)
         }
+
+
+def test_every_error_of_people_is_swept_by_itself(tmp_path: Path) -> None:
+    """Several numbers in one sweep are a grid, whose corners nobody asked for."""
+    found = {}
+    for path in sorted((CONF / "experiment").glob("sensitivity_*.yaml")):
+        with hydra_application(RunConfig, [f"experiment={path.stem}", f"results={tmp_path}"]) as application:
+            jobs = application.jobs or []
+        name = path.stem.removeprefix("sensitivity_")
+        sandboxes = [job.config.sandbox for job in jobs]
+        values = {getattr(s, name, None) or getattr(s.annotators, name, None) for s in sandboxes}
+        assert len(jobs) == 6 and len(values) == 3 and min(values) > 0
+        assert {job.config.seed for job in jobs} == {0, 1} and {job.config.ppo.updates for job in jobs} == {
+            45
+        }
+        found[name] = values
+    assert found.keys() == {*asdict(AnnotatorConfig())} | {"gold_error", "response_type_error"}

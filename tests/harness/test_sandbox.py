@@ -28,6 +28,7 @@ from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.config import AnnotatorConfig, SandboxConfig, TextConfig
 from harness.worlds.sandbox.generate import write_sandbox
+from harness.worlds.sandbox.mistakes import mistold
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
 from harness.worlds.sandbox.text import pretraining_text
@@ -235,6 +236,57 @@ def test_human_match_sees_as_many_labels_as_the_rules_cost(
     for human, matched in (found, pairs):
         n = min(len(human), len(matched))
         assert matched[:n] == human[:n] and (len(matched) > len(human)) is more
+
+
+def test_people_who_label_for_the_rules_err_by_stated_shares(folder: Path, tmp_path: Path) -> None:
+    """The rules' labels were the truth itself, beside annotators who err; a mistake must touch no other file."""
+    safe = {ResponseType.HARD_REFUSE: {ResponseType.COMPLY}, ResponseType.COMPLY: {*ResponseType}}
+    wrong: list[set[object]] = []
+    for share in (0.1, 0.3):
+        out = tmp_path / str(share)
+        out.mkdir()
+        write_sandbox(out, replace(SMALL, gold_error=share, response_type_error=share), 3, RULEBOOK, 256)
+        changed = {p.name for p in folder.glob("*.jsonl") if p.read_bytes() != (out / p.name).read_bytes()}
+        assert changed == {"gold.jsonl", "grader_train.jsonl", "prompts_safety.jsonl"}
+        rows = [read_labelled(place / "grader_train.jsonl") for place in (folder, out)]
+        labels = [{(i, n): v for i, row in enumerate(of) for n, v in row.propositions.items()} for of in rows]
+        flipped = {key for key, value in labels[0].items() if labels[1][key] != value}
+        assert len(flipped) / len(labels[0]) == pytest.approx(share, abs=0.03)
+        for row in rows[1]:
+            kind = row.response.prompt.response_type
+            assert row.completion_class == (RULEBOOK.class_of(kind, row.propositions) if kind else None)
+        prompts = [read_prompts(place / "prompts_safety.jsonl") for place in (folder, out)]
+        told = {
+            p.id: (p.response_type, q.response_type)
+            for p, q in zip(*prompts, strict=True)
+            if p.response_type is not q.response_type
+        }
+        assert 0 < len(told) <= 2 * share * len(prompts[0])
+        for was, now in told.values():
+            assert was is not None and now in safe.get(was, {*ResponseType})
+        wrong.append({*flipped, *told})
+    assert wrong[0] < wrong[1]  # the same mistakes and more
+
+
+@pytest.mark.parametrize(
+    ("area", "banned", "ask", "taken_for"),
+    [
+        ("potions", True, Ask.METHOD, {ResponseType.COMPLY}),
+        ("potions", True, Ask.INFO, {ResponseType.HARD_REFUSE}),
+        ("charms", True, Ask.METHOD, {ResponseType.COMPLY, ResponseType.SAFE_REFUSE_1}),
+        ("charms", True, Ask.DISTRESS, {ResponseType.COMPLY, ResponseType.SAFE_REFUSE_2}),
+        ("charms", True, Ask.INFO, {ResponseType.SAFE_REFUSE_2}),
+        ("charms", False, Ask.DISTRESS, {ResponseType.SAFE_REFUSE_1}),
+    ],
+)
+def test_a_prompt_is_taken_for_what_it_looks_like(
+    world: World, area: str, banned: bool, ask: Ask, taken_for: set[ResponseType]
+) -> None:
+    requests = [request_of(world, area, banned, ask)] * 40
+    prompts = [request.prompt(f"p{i}") for i, request in enumerate(requests)]
+    told = mistold(requests, prompts, 1.0, np.random.default_rng(0))
+    assert {prompt.response_type for prompt in told} == taken_for
+    assert mistold(requests, prompts, 0.0, np.random.default_rng(0)) == prompts
 
 
 def test_files_have_the_schemas_of_real_data(folder: Path) -> None:

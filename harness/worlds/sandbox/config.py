@@ -60,6 +60,10 @@ class SandboxConfig:
     comparisons_human: int = 1200  # comparisons of safety by annotators
     matched_labels: int | None = None  # annotators' for Human-matchRBR; null: grader_labels and gold_labels
     annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    gold_error: float = (
+        0.0  # of the propositions' labels for the rules (gold_labels, grader_labels), those wrong
+    )
+    response_type_error: float = 0.0  # of the safety prompts of RL, those told another response type
     prompts_helpful: int = 800  # RL prompts without a response type
     prompts_safety: int = 1200  # RL prompts with a response type
     synthetic_prompts: int = 900  # whose completions the weights are fitted on
@@ -114,5 +118,5 @@ _RANGES = {
     "synthetic_prompts synthetic_test_prompts grader_labels judge_labels gold_labels "
     "eval_comply eval_hard eval_soft knowledge_items": whole(1, MOST_ROWS),
     "difficulty natural_refusals sft_helpful_harmful sft_helpful_borderline comparisons_helpful_harmful "
-    "comparisons_helpful_borderline helpful_prefers_refusal": SHARE,
+    "comparisons_helpful_borderline helpful_prefers_refusal gold_error response_type_error": SHARE,
 }

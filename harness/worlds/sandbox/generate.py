@@ -33,6 +33,7 @@ from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREAS
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
+from harness.worlds.sandbox.mistakes import mislabelled, mistold
 from harness.worlds.sandbox.request import Request, vocabulary
 from harness.worlds.sandbox.source import (
     RequestSource,
@@ -71,20 +72,20 @@ def write_sandbox(
     for stream, write in ((7, _write_old), (8, _write_matched)):
         rng = np.random.default_rng([seed, stream])
         write(folder, config, RequestSource(world, rulebook, rng, train, "train"))
-    _write_rl_prompts(folder, config, source(train))
+    _write_rl_prompts(folder, config, source(train), np.random.default_rng([seed, 14]))
     folder.write("synthetic", synthetic(source(train), config.synthetic_prompts, "syn"))
     test, grader, judge, gold, evaluation, knowledge = islice(streams, 6)
-    for name, topics, rng, count in (
-        ("grader_train", first, grader, config.grader_labels),
-        ("judge_train", second, judge, config.judge_labels),
-    ):
-        asked = RequestSource(world, rulebook, rng, topics, "train")
-        folder.write(name, gold_labels(asked, count, name))
+    mistakes = np.random.default_rng([seed, 15])
+    people = partial(mislabelled, share=config.gold_error, rulebook=rulebook, rng=mistakes)
+    asked = RequestSource(world, rulebook, grader, first, "train")
+    folder.write("grader_train", people(gold_labels(asked, config.grader_labels, "grader_train")))
+    asked = RequestSource(world, rulebook, judge, second, "train")
+    folder.write("judge_train", gold_labels(asked, config.judge_labels, "judge_train"))
     held_out = partial(RequestSource, world, rulebook, topics=world.of(split="held_out"), wording="held_out")
     evaluated = _write_evaluation(folder, config, held_out(evaluation))
     tests = synthetic(held_out(test, taken=evaluated), config.synthetic_test_prompts, "test")
     folder.write("synthetic_test", tests)
-    folder.write("gold", gold_labels(held_out(gold, taken=evaluated), config.gold_labels, "gold"))
+    folder.write("gold", people(gold_labels(held_out(gold, taken=evaluated), config.gold_labels, "gold")))
     _write_knowledge(folder, config, world, knowledge)
     tokenizer = word_tokenizer([*text, *_spoken_words(rulebook)], context)
     tokenizer.save_pretrained(str(folder.tokenizer))
@@ -212,7 +213,9 @@ def _two_responses(source: RequestSource, request: Request) -> tuple[str, str]:
             return texts
 
 
-def _write_rl_prompts(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> None:
+def _write_rl_prompts(
+    folder: WorldFolder, config: SandboxConfig, source: RequestSource, mistakes: np.random.Generator
+) -> None:
     """Safety prompts carry their response type; helpful ones do not, and are thin on safety like all helpful data."""
     total = config.prompts_helpful
     harmful = round(total * config.comparisons_helpful_harmful)
@@ -224,7 +227,8 @@ def _write_rl_prompts(folder: WorldFolder, config: SandboxConfig, source: Reques
     safety = unique_safety(source, config.prompts_safety)
     unlabelled = (user_prompt(f"ppo-h-{i}", request.text) for i, request in enumerate(helpful))
     folder.write("prompts_helpful", unlabelled)
-    folder.write("prompts_safety", (r.prompt(f"ppo-s-{i}") for i, r in enumerate(safety)))
+    labelled = [r.prompt(f"ppo-s-{i}") for i, r in enumerate(safety)]
+    folder.write("prompts_safety", mistold(safety, labelled, config.response_type_error, mistakes))
 
 
 def synthetic(source: RequestSource, prompts: int, prefix: str) -> list[LabelledResponse]:
