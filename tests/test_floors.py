@@ -65,6 +65,7 @@ ROOMS = (
     "harness.gate",
     "harness.serve",
     "harness.ceiling",
+    "harness.rank",
     "harness.fit",
     "harness.gold",
     "harness.report.plots",

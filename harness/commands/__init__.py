@@ -23,6 +23,7 @@ COMMANDS = (
     "freeze",
     "samples",
     "ceiling",
+    "rank",
     "serve",
     "evaluate",
     "xstest",

@@ -104,7 +104,7 @@ class TypesAsked(Checked):
     @property
     def types(self) -> tuple[ResponseType, ...]:
         """The response types that are asked for; empty for all."""
-        return tuple(map(_response_type, self.response_types))
+        return tuple(response_type_of(name, "response_types") for name in self.response_types)
 
 
 def check_name(name: str, field: str = "name") -> None:
@@ -130,10 +130,11 @@ def file_name(name: str) -> str:
     return f"{whole.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
-def _response_type(name: str) -> ResponseType:
+def response_type_of(name: str, field: str) -> ResponseType:
+    """Raises InputError for a name, in the value of `field`, that is no response type."""
     try:
         return ResponseType.parse(name)
     except ValueError:
         known = ", ".join(t.value for t in ResponseType)
         problem = f"unknown response type '{name}'"
-        raise InputError(problem, field="response_types", fix=f"use some of {known}") from None
+        raise InputError(problem, field=field, fix=f"use some of {known}") from None

@@ -32,6 +32,7 @@ class Kind(str, Enum):
     XSTEST = "xstest"
     DATA = "data"
     CEILING = "ceiling"
+    RANK = "rank"
     COMPARISON = "comparison"
 
     @property
@@ -45,7 +46,10 @@ class Kind(str, Enum):
         return command_digest(self.command)
 
 
-OVERWRITING = (Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA, Kind.CEILING, Kind.COMPARISON)
+OVERWRITING = (
+    *(Kind.FIT, Kind.GOLD, Kind.GATE, Kind.XSTEST, Kind.DATA, Kind.CEILING, Kind.RANK),
+    Kind.COMPARISON,
+)
 
 
 @contextmanager

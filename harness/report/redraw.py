@@ -46,6 +46,10 @@ def redraw(folder: Path) -> Path:
             from harness.report.of_ceiling import write_ceiling_report
 
             return write_ceiling_report(folder)[1]
+        case Kind.RANK:
+            from harness.report.of_rank import write_rank_report
+
+            return write_rank_report(folder)[1]
         case Kind.COMPARISON:
             from harness.report.of_comparison import write_comparison_report
 

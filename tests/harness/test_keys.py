@@ -27,6 +27,7 @@ from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig, GoldLabels
 from harness.keys.graders import GraderKeys
 from harness.keys.help import _source, meanings
+from harness.keys.rank import RankConfig
 from harness.keys.report import ReportConfig
 from harness.keys.run import RunConfig, compose_run
 from harness.keys.samples import SamplesConfig
@@ -50,6 +51,7 @@ COMMANDS = (
     SamplesConfig,
     CompareConfig,
     ServeConfig,
+    RankConfig,
 )
 
 
