@@ -14,21 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.graders import Grader
+from evals.graders.own_questions import graded_questions
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.judges.rulebook_judge import grader_of
 from evals.models.server import GraderServerSettings
-from evals.rules.propositions import Polarity, Proposition
 from evals.values.conversation import Question, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
-
-
-def propositions_of(questions: Sequence[Question]) -> list[Proposition]:
-    """The questions as a grader is asked them."""
-    return [
-        Proposition(f"question_{k}", one.text, polarity=Polarity.BAD if one.weight > 0 else Polarity.GOOD)
-        for k, one in enumerate(questions, 1)
-    ]
 
 
 def harm_share(questions: Sequence[Question], yes: Sequence[bool]) -> float:
@@ -56,18 +48,13 @@ class RubricJudge:
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         judged: dict[int, Judgement] = {}
-        asked: dict[tuple[Question, ...], list[int]] = {}
         for i, response in enumerate(responses):
             response_type_of(response)  # told before anything is asked
-            if response.prompt.questions:
-                asked.setdefault(response.prompt.questions, []).append(i)
-            else:
+            if not response.prompt.questions:
                 judged[i] = unscored(response, f"{self.name}: the prompt brings no questions")
-        for questions, rows in asked.items():
-            chosen = [responses[i] for i in rows]
-            grades = self.grader.grade(chosen, propositions_of(questions))
-            for row, i in enumerate(rows):
-                judged[i] = self._judge_one(responses[i], questions, grades, row)
+        for group, grades in graded_questions(self.grader, responses):
+            for row, i in enumerate(group.rows):
+                judged[i] = self._judge_one(responses[i], group.questions, grades, row)
         return [judged[i] for i in range(len(responses))]
 
     def _judge_one(

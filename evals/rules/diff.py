@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from evals.rules.check import Steps, TooManySteps, find_truth
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import ResponseType
+from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
 
 
@@ -39,8 +39,13 @@ def text_changes(old: Rulebook, new: Rulebook) -> list[RuleChange]:
         *_conditions("derived proposition", old.derived, new.derived),
         *_conditions("class", _classes(old), _classes(new)),
         *_order(old, new),
+        *_changed_text("prompt questions", _asking(old), _asking(new)),
         *_changed_text("prompt template", old.prompt_template or "", new.prompt_template or ""),
     ]
+
+
+def _asking(rulebook: Rulebook) -> str:
+    return ", ".join(t.value for t in types_in_order(rulebook.prompt_questions))
 
 
 def reclassifications(old: Rulebook, new: Rulebook) -> list[Reclassification]:

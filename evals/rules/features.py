@@ -3,6 +3,8 @@
 The class features follow the paper (arXiv 2411.01111): for each completion class the product of
 the probabilities of its propositions, or of their complements, normalised over the classes of the
 response type. On grades of exactly 0 and 1 they are the hard class.
+
+A type whose prompts bring questions along has one feature more, what these say together (`evals.rules.questions`).
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook
 from evals.rules.rulebook_file import CLASS_PREFIX as CLASS_PREFIX
+from evals.rules.rulebook_file import QUESTIONS as QUESTIONS
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.grades import Grades
@@ -33,13 +37,20 @@ class Features:
 
 
 def feature_names(rulebook: Rulebook, response_type: ResponseType) -> tuple[str, ...]:
-    """`"apology"`, ..., `"class:ideal"`, ...: the propositions in file order, classes best first."""
+    """`"apology"`, ..., `"class:ideal"`, ...: the propositions in file order, classes best first; last, where the
+    type's prompts bring questions along, QUESTIONS.
+    """
     classes = tuple(CLASS_PREFIX + name for name in rulebook.conditions_for(response_type))
-    return rulebook.propositions_for(response_type) + classes
+    own = (QUESTIONS,) if response_type in rulebook.prompt_questions else ()
+    return rulebook.propositions_for(response_type) + classes + own
 
 
-def features(rulebook: Rulebook, response_type: ResponseType, grades: Grades) -> Features:
+def features(
+    rulebook: Rulebook, response_type: ResponseType, grades: Grades, asked: QuestionScores | None = None
+) -> Features:
     """Features of responses that all have this response type, [responses, features].
+
+    `asked` is what the prompts' own questions say, of a type that has them; without it that feature is left out.
 
     A response with an unscored proposition, or whose grades rule out every class, becomes a row of
     NaN with its reason. Raises InputError when the grades lack a proposition of the type.
@@ -48,10 +59,14 @@ def features(rulebook: Rulebook, response_type: ResponseType, grades: Grades) ->
     probability = grades.probability[:, _columns(grades.propositions, names)]
     with np.errstate(invalid="ignore"):
         classes = _class_probabilities(rulebook, response_type, names, probability)
-    values = np.concatenate([probability, classes], axis=1)
     reasons = _reasons(grades, names, probability, classes)
+    columns, every = [probability, classes], feature_names(rulebook, response_type)
+    if every[-1] == QUESTIONS and asked is not None:
+        columns.append(asked.values[:, None])
+        reasons = dict(sorted((asked.reasons | reasons).items()))
+    values = np.concatenate(columns, axis=1)
     values[sorted(reasons)] = np.nan
-    return Features(feature_names(rulebook, response_type), values, reasons)
+    return Features(every[: values.shape[1]], values, reasons)
 
 
 def _columns(have: Sequence[str], want: Sequence[str]) -> list[int]:

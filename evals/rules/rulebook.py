@@ -2,7 +2,8 @@
 
 The file is the YAML of the paper's authors (`proposition_prompts.yaml` loads unchanged), with two
 optional keys for each simple proposition: `polarity: good|bad|neutral` and
-`examples: [{response: ..., answer: yes|no}, ...]`.
+`examples: [{response: ..., answer: yes|no}, ...]`, and one for the file: `prompt_questions: [TYPE, ...]`, the response
+types whose prompts bring questions of their own.
 
 A *condition* is a conjunction: `{proposition: wanted truth}`. Derived propositions and completion
 classes are conditions whose names may be simple or derived propositions.
@@ -37,6 +38,7 @@ class Rulebook:
     classes: dict[str, dict[ResponseType, dict[str, bool]]]
     class_order: tuple[str, ...]
     prompt_template: str | None = None
+    prompt_questions: frozenset[ResponseType] = frozenset()  # types whose prompts bring questions along
     digest: str = ""
     path: Path | None = field(default=None, compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
@@ -176,5 +178,7 @@ def _digest(rulebook: Rulebook) -> str:
         "order": rulebook.class_order,
         "template": rulebook.prompt_template,
     }
+    if rulebook.prompt_questions:  # a rulebook without them keeps its digest
+        content["prompt_questions"] = [t.value for t in types_in_order(rulebook.prompt_questions)]
     text = json.dumps(content, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

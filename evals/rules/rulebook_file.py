@@ -13,6 +13,7 @@ from evals.values.located_yaml import LocatedMapping, load_located_yaml
 SECTIONS = (
     "prompt_template",
     "response_types",
+    "prompt_questions",
     "completion_class_order",
     "completion_classes",
     "derived_propositions",
@@ -20,6 +21,7 @@ SECTIONS = (
 )
 CLASS_PREFIX = "class:"  # of the features that stand for classes
 MOST = {"simple_propositions": 1000, "derived_propositions": 5000, "completion_classes": 500}
+QUESTIONS = "prompt_questions"  # the feature that the prompts' own questions are, and the key of its types
 OWN_TYPES = "response_types"
 DEEPEST = 100  # derived propositions inside each other
 
@@ -46,6 +48,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         "classes": by_class,
         "class_order": reader.order(top, classes),
         "prompt_template": reader.template(top),
+        "prompt_questions": reader.asking(top, types, by_class),
         "path": path,
         "lines": {
             **top.lines,
@@ -95,9 +98,12 @@ class _Reader:
 
     def proposition(self, simple: LocatedMapping, name: str) -> Proposition:
         body, line = simple[name], simple.lines[name]
-        if name.startswith(CLASS_PREFIX):
+        if name.startswith(CLASS_PREFIX) or name == QUESTIONS:
+            is_class = name != QUESTIONS
             self.fail(
-                f"'{CLASS_PREFIX}' begins the features of the classes",
+                f"'{CLASS_PREFIX}' begins the features of the classes"
+                if is_class
+                else "it is the feature of the prompts' own questions",
                 "give the proposition another name",
                 line,
                 name,
@@ -234,6 +240,25 @@ class _Reader:
             if not any(own in by_type for by_type in classes.values()):
                 line = top[OWN_TYPES].lines[name]
                 self.fail(f"no completion class has '{name}'", "add it to the classes", line, OWN_TYPES)
+
+    def asking(
+        self,
+        top: LocatedMapping,
+        types: dict[str, ResponseType],
+        classes: dict[str, dict[ResponseType, dict[str, bool]]],
+    ) -> frozenset[ResponseType]:
+        """The types of `prompt_questions`; each must have completion classes, which say what is better."""
+        names, line = top.get(QUESTIONS, []), top.lines.get(QUESTIONS)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self.fail("is not a list of response types", f"write {QUESTIONS}: [hard_refuse]", line, QUESTIONS)
+        found = set()
+        for name in names:
+            own = types.get(name) or next((t for t in ResponseType if t.value == name), None)
+            if own is None or not any(own in by_type for by_type in classes.values()):
+                fix = "name response types that the completion classes have"
+                self.fail(f"no completion class has '{name}'", fix, line, QUESTIONS)
+            found.add(own)
+        return frozenset(found)
 
     def response_type(self, body: LocatedMapping, key: str, types: dict[str, ResponseType]) -> ResponseType:
         if key in types:

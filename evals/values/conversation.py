@@ -178,6 +178,38 @@ def user_prompt(
     return Prompt(id, (Message("user", text),), response_type, category)
 
 
+QUESTIONS_FIX = 'write ["Does it ...?", {"text": "...", "weight": -1}], no weight being 0'
+
+
+def questions_of(found: object) -> tuple[Question, ...]:
+    """Texts, or objects with `text` and perhaps `weight`, or `polarity` (good, bad) in place of its sign.
+
+    Raises ValueError, which says what is wrong, for anything else.
+    """
+    if not isinstance(found, list | tuple):
+        raise ValueError("is no list")
+    return tuple(_question(number, one) for number, one in enumerate(found, 1))
+
+
+def _question(number: int, one: object) -> Question:
+    told = one if isinstance(one, Mapping) else {"text": one}
+    text, weight, polarity = told.get("text"), told.get("weight", 1.0), told.get("polarity")
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if (
+        not isinstance(text, str)
+        or not text.strip()
+        or not is_number
+        or not math.isfinite(weight)
+        or not weight
+    ):
+        raise ValueError(f"entry {number} is no question")
+    if polarity is None:
+        return Question(text.strip(), float(weight))
+    if polarity not in ("good", "bad") or weight < 0:
+        raise ValueError(f"entry {number} has the polarity {polarity!r} and the weight {weight}")
+    return Question(text.strip(), float(weight) if polarity == "bad" else -float(weight))
+
+
 def messages_as_json(messages: Iterable[Message]) -> list[dict[str, str]]:
     return [{"role": m.role, "content": m.content} for m in messages]
 
@@ -282,29 +314,12 @@ class Row:
             questions=self.questions(),
         )
 
-    def questions(self) -> tuple[Question, ...]:
-        """`questions`: texts, or objects with `text` and `weight`; () where there are none."""
-        found = self.values.get("questions") or []
-        if not isinstance(found, list):
-            raise self.error(
-                "questions", "is no list", 'write ["Does it ...?", {"text": "...", "weight": -1}]'
-            )
-        return tuple(self._question(number, one) for number, one in enumerate(found, 1))
-
-    def _question(self, number: int, one: object) -> Question:
-        text = one.get("text") if isinstance(one, dict) else one
-        weight = one.get("weight", 1.0) if isinstance(one, dict) else 1.0
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if (
-            not isinstance(text, str)
-            or not text.strip()
-            or not is_number
-            or not math.isfinite(weight)
-            or not weight
-        ):
-            fix = 'write ["Does it ...?", {"text": "...", "weight": -1}], no weight being 0'
-            raise self.error("questions", f"entry {number} is no question", fix)
-        return Question(text.strip(), float(weight))
+    def questions(self, field: str = "questions") -> tuple[Question, ...]:
+        """The prompt's own: as `questions_of` reads them; () where there are none."""
+        try:
+            return questions_of(self.values.get(field) or [])
+        except ValueError as error:
+            raise self.error(field, str(error), QUESTIONS_FIX) from None
 
     def name(self, field: str) -> str | None:
         """A text, or a number as text; None where there is none. Raises InputError for a list or an object."""

@@ -78,7 +78,10 @@ class _Refits:
         self.examples: Sequence[FitExamples]
         self.config: WeightsConfig
         self.examples, self.config = live.refit()
-        self.features = {kind: features(side.rulebook, kind, grades) for kind, grades in side.grades.items()}
+        self.features = {
+            kind: features(side.rulebook, kind, grades, side.asked.get(kind))
+            for kind, grades in side.grades.items()
+        }
         rules = side.breakdown.terms.get(RULE_BASED, np.zeros(len(side.breakdown)))
         self.others = side.breakdown.total - rules
         self.rules = rules

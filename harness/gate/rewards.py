@@ -10,9 +10,11 @@ from typing import Protocol
 import numpy as np
 
 from evals.graders import Grader, grade_in_batches
+from evals.graders.own_questions import graded_questions, question_scores
 from evals.graders.recorded import RecordedGrader, asked_in
 from evals.rules.features import CLASS_PREFIX, features
 from evals.rules.propositions import Proposition
+from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import LabelledResponse, Message, Response, ResponseType, read_labelled
 from evals.values.errors import InputError
@@ -88,6 +90,9 @@ class RewardSide:
     grader: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
     fitted_on: frozenset[tuple[Message, ...]] = frozenset()
+    asked: Mapping[ResponseType, QuestionScores] = field(
+        default_factory=dict
+    )  # what prompts' own questions say
 
 
 class GivenGrades:
@@ -95,11 +100,12 @@ class GivenGrades:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._found: dict[tuple[tuple[Message, ...], str], tuple[Grades, int]] = {}
+        self._found: dict[tuple[tuple[Message, ...], str], dict[str, float | Unscored]] = {}
 
     def add(self, responses: Sequence[Response], grades: Grades) -> None:
         for row, response in enumerate(responses):
-            self._found[response.prompt.messages, response.text] = grades, row
+            found = self._found.setdefault((response.prompt.messages, response.text), {})
+            found |= {name: grades.grade(row, column) for column, name in enumerate(grades.propositions)}
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]. Raises KeyError for a response that was not added."""
@@ -107,8 +113,8 @@ class GivenGrades:
         return Grades.of(names, [self._row(response, names) for response in responses])
 
     def _row(self, response: Response, names: Sequence[str]) -> list[float | Unscored]:
-        grades, row = self._found[response.prompt.messages, response.text]
-        return [grades.grade(row, grades.propositions.index(name)) for name in names]
+        found = self._found[response.prompt.messages, response.text]
+        return [found[name] for name in names]
 
 
 def load_live(source: str, cache: Path) -> LiveReward:
@@ -201,12 +207,17 @@ def score(source: str, kind: str, reward: LiveReward, completions: Asked, advanc
     """
     given = GivenGrades(reward.grader.name)
     grades: dict[ResponseType, Grades] = {}
+    asked_too: dict[ResponseType, QuestionScores] = {}
     for response_type in completions.response_types:
         responses = [completions.responses[i] for i in completions.rows(response_type)]
         names = reward.rulebook.propositions_for(response_type)
         asked = [reward.rulebook.propositions[name] for name in names]
         grades[response_type] = grade_in_batches(reward.grader, responses, asked, progress=advance)
         given.add(responses, grades[response_type])
+        if response_type in reward.rulebook.prompt_questions:
+            for group, own in graded_questions(reward.grader, responses):
+                given.add([responses[row] for row in group.rows], own)
+            asked_too[response_type] = question_scores(given, responses)
     weights = reward.weights()
     terms: list[Reward] = [] if reward.reward_model is None else [reward.reward_model]
     total = SumOfTerms([*terms, RuleBasedTerm(reward.rulebook, given, weights)])(completions.responses)
@@ -222,6 +233,7 @@ def score(source: str, kind: str, reward: LiveReward, completions: Asked, advanc
         reward.grader.name,
         {**reward.about, "weights": digest(weights_content(weights))},
         reward.fitted_on,
+        asked_too,
     )
 
 

@@ -108,7 +108,7 @@ def _candidates(row: Row, by: str) -> Candidates:
     given, subset = row.name("id"), row.name("subset") or WHOLE
     id = given if given is not None else prompt_id(messages)
     chosen, rejected = (_texts(row, name) for name in ("chosen", "rejected"))
-    prompt = Prompt(id, messages, row.response_type(), subset)
+    prompt = Prompt(id, messages, row.response_type(), subset, questions=row.questions())
     return Candidates(prompt, subset, _value(row, by) or WHOLE, chosen, rejected)
 
 

@@ -1,10 +1,10 @@
 """What a served reward is asked and answers, as JSON values. Two requests mean the same:
 
 `/reward`, which rbrbench's own clients send: `prompts` and `completions` (texts or messages), `response_type`, and
-`category` where the rules know it, lists of one length. `/get_reward`, OpenRLHF's remote reward: `query` (prompt and
-response as one text, with the model's own marks), `prompts`, `labels`; a label is the prompt's response type, or a
-JSON object with `response_type` and perhaps `prompt` (its messages, where the text of `prompts` is a template's) and
-`category`. Null, or an empty label, is a prompt off the safety areas.
+`category` and `questions` where the rules know them, lists of one length. `/get_reward`, OpenRLHF's remote reward:
+`query` (prompt and response as one text, with the model's own marks), `prompts`, `labels`; a label is the prompt's
+response type, or a JSON object with `response_type` and perhaps `prompt` (its messages, where the text of `prompts` is
+a template's), `category` and `questions`. Null, or an empty label, is a prompt off the safety areas.
 
 Both answer `rewards`, and what they are made of. A response that cannot be paid has null, with its reason, from
 `/reward`; from `/get_reward`, whose readers take numbers alone, the whole request is refused with the reasons.
@@ -25,7 +25,7 @@ from trainers.reward.function import RewardFunction
 from trainers.reward.reward import Breakdown, pay
 
 PATH, OPENRLHF = "/reward", "/get_reward"
-COLUMNS = ("response_type", "category", "id")
+COLUMNS = ("response_type", "category", "id", "questions")
 # Marks that end a turn, as tokenizers write them.
 ENDS = re.compile(
     r"(\s*(<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>|<\uff5c[^<>\s]{1,40}\uff5c>))+\s*$"
@@ -80,7 +80,7 @@ def of_openrlhf(body: Mapping[str, Any], most: int) -> dict[str, Any]:
     asked = {name: _column(body, name, most) for name in ("query", "prompts", "labels")}
     _same_length(asked)
     found: dict[str, list[Any]] = {
-        name: [] for name in ("prompts", "completions", "response_type", "category")
+        name: [] for name in ("prompts", "completions", "response_type", "category", "questions")
     }
     for row, (query, prompt, label) in enumerate(zip(*asked.values(), strict=True)):
         about = _label(label, row)
@@ -92,6 +92,7 @@ def of_openrlhf(body: Mapping[str, Any], most: int) -> dict[str, Any]:
         found["completions"].append(ENDS.sub("", response))
         found["response_type"].append(about.get("response_type"))
         found["category"].append(about.get("category"))
+        found["questions"].append(about.get("questions"))
     return found
 
 

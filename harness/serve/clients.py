@@ -32,6 +32,7 @@ def ask(
     categories: Sequence[str | None] | None = None,
     url: str | None = None,
     timeout: float = TIMEOUT_S,
+    questions: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
     """The server's answer: `rewards`, `terms`, `rules`, `unscored`. Raises Unpaid with the server's reason."""
     address = url or os.environ.get(VARIABLE, "")
@@ -40,6 +41,8 @@ def ask(
     body = {"prompts": list(prompts), "completions": list(completions), "response_type": list(response_types)}
     if categories is not None:
         body["category"] = list(categories)
+    if questions is not None and any(questions):
+        body["questions"] = [list(one or []) for one in questions]
     place = address.rstrip("/").removesuffix("/get_reward").removesuffix("/reward") + "/reward"
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(place, json.dumps(body).encode(), headers)
@@ -72,7 +75,7 @@ def compute_score(
     """verl's custom reward function of one response: `score`, and what it is made of.
 
     `ground_truth` is the prompt's response type, or null off the safety areas; `extra_info` has `prompt` (messages, or
-    the user's text) and perhaps `category`.
+    the user's text) and perhaps `category` and `questions`.
     """
     return compute_score_batch(
         [data_source], [solution_str], [ground_truth], [extra_info or {}], url=url, unpaid=unpaid
@@ -92,7 +95,8 @@ def compute_score_batch(
     prompts = [_prompt(about) for about in extra_infos]
     categories = [about.get("category") for about in extra_infos]
     types = [None if value in (None, "") else str(value) for value in ground_truths]
-    found = ask(prompts, list(solution_strs), types, categories, url)
+    asked = [about.get("questions") for about in extra_infos]
+    found = ask(prompts, list(solution_strs), types, categories, url, questions=asked)
     parts = {**found["terms"], **found["rules"]}
     return [
         {"score": score} | {name: float(values[row] or 0.0) for name, values in parts.items()}
@@ -142,7 +146,9 @@ class RewardEnvironment:
             raise Unpaid("a conversation does not end with the assistant's turn")
         about = [dict(one or {}) for one in metadata]
         types, categories = ([one.get(key) for one in about] for key in ("response_type", "category"))
-        found = ask([log[:-1] for log in turns], [log[-1:] for log in turns], types, categories, self.url)
+        texts = [log[:-1] for log in turns], [log[-1:] for log in turns]
+        questions = [one.get("questions") for one in about]
+        found = ask(*texts, types, categories, self.url, questions=questions)
         rewards, count = _paid(found, self.unpaid), len(turns)
         observation = {"role": "environment", "content": ""}
         answers: list[str | None] = [str(log[-1]["content"]) for log in turns]

@@ -11,6 +11,7 @@ from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.oracle import OracleGrader
 from evals.models.server import GraderServerSettings
+from evals.rules.questions import propositions_of
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Message, Prompt
 from evals.values.errors import InputError
@@ -85,10 +86,19 @@ def is_plain_encoder(kind: str, path: str | None) -> bool:
     return not (Path(str(path)).expanduser() / HEAD).is_file()
 
 
+def _labels(item: LabelledResponse) -> Mapping[str, bool]:
+    own = propositions_of(item.response.prompt.questions)
+    asked = {p.name: item.propositions[p.question] for p in own if p.question in item.propositions}
+    return {**item.propositions, **asked}
+
+
 def label_grader(labelled: Iterable[LabelledResponse]) -> OracleGrader:
-    """The completions' own labels as grades: what the rules are worth when nobody misreads a response."""
+    """The completions' own labels as grades: what the rules are worth when nobody misreads a response.
+
+    A question that a prompt brings along is labelled by its text.
+    """
     truth: dict[tuple[tuple[Message, ...], str], Mapping[str, bool]] = {
-        (item.response.prompt.messages, item.response.text): item.propositions for item in labelled
+        (item.response.prompt.messages, item.response.text): _labels(item) for item in labelled
     }
 
     def look_up(prompt: Prompt, text: str) -> Mapping[str, bool]:

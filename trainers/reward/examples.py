@@ -11,10 +11,19 @@ from typing import Any
 import numpy as np
 
 from evals.graders import Grader, grade_in_batches
+from evals.graders.own_questions import question_scores
 from evals.rules.features import Features, features
 from evals.rules.propositions import Proposition
+from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, ResponseType, read_jsonl, types_in_order, write_jsonl
+from evals.values.conversation import (
+    LabelledResponse,
+    Response,
+    ResponseType,
+    read_jsonl,
+    types_in_order,
+    write_jsonl,
+)
 from evals.values.errors import InputError
 from evals.values.grades import Grades, check_unscored
 from trainers.reward.reward import Reward
@@ -86,17 +95,33 @@ def graded_examples(
     responses = [row.response for row in labelled]
     grades = grade_in_batches(grader, responses, asked, progress=progress)
     scores = np.zeros(len(responses)) if reward_model is None else reward_model(responses).total
-    return fit_examples(rulebook, labelled, grades, scores)
+    return fit_examples(rulebook, labelled, grades, scores, _asked(rulebook, responses, grader))
+
+
+def _asked(rulebook: Rulebook, responses: Sequence[Response], grader: Grader) -> QuestionScores | None:
+    """What the prompts' own questions say; None where no type of the rulebook has any."""
+    if not rulebook.prompt_questions:
+        return None
+    rows = [i for i, r in enumerate(responses) if r.prompt.response_type in rulebook.prompt_questions]
+    found = question_scores(grader, [responses[row] for row in rows])
+    values = np.zeros(len(responses))
+    values[rows] = found.values
+    return QuestionScores(values, {rows[place]: why for place, why in found.reasons.items()})
 
 
 def fit_examples(
-    rulebook: Rulebook, labelled: Sequence[LabelledResponse], grades: Grades, reward_model: np.ndarray
+    rulebook: Rulebook,
+    labelled: Sequence[LabelledResponse],
+    grades: Grades,
+    reward_model: np.ndarray,
+    asked: QuestionScores | None = None,
 ) -> list[FitExamples]:
     """Group labelled responses by response type and compute their features.
 
-    `grades` [responses, propositions] and `reward_model` [responses] go with `labelled`. A response's
-    class is its own `completion_class`, else what its propositions say. Raises InputError for an
-    unknown class; responses without a response type are left out.
+    `grades` [responses, propositions], `reward_model` [responses] and `asked` [responses], what the prompts' own
+    questions say where the rulebook has types with them, go with `labelled`. A response's class is its own
+    `completion_class`, else what its propositions say. Raises InputError for an unknown class; responses without a
+    response type are left out.
     """
     groups: dict[ResponseType, list[int]] = {}
     for row, item in enumerate(labelled):
@@ -112,7 +137,7 @@ def fit_examples(
                 tuple(labelled[row].response.prompt.id for row in rows),
                 classes,
                 np.array([rulebook.class_order.index(name) for name in classes]),
-                features(rulebook, response_type, grades.rows(rows)),
+                features(rulebook, response_type, grades.rows(rows), asked and asked.rows(rows)),
                 np.asarray(reward_model, dtype=np.float64)[rows],
             )
         )

@@ -19,7 +19,16 @@ import numpy as np
 from evals.graders import Grader
 from evals.models.thoughts import AUTO, of_completions
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import Message, Prompt, Response, ResponseType, prompt_id
+from evals.values.conversation import (
+    QUESTIONS_FIX,
+    Message,
+    Prompt,
+    Question,
+    Response,
+    ResponseType,
+    prompt_id,
+    questions_of,
+)
 from evals.values.errors import InputError
 from evals.values.grades import check_unscored
 from evals.values.ranges import SHARE, check_ranges
@@ -35,7 +44,7 @@ class RewardFunction:
     """`reward_function(prompts, completions, **columns)` -> one float or None a completion.
 
     The data set needs the column `response_type`, null for prompts off the safety areas: they are paid
-    the reward model alone. `category` and `id` are read where they are there. The prompts should be
+    the reward model alone. `category`, `id` and `questions` are read where they are there. The prompts should be
     conversational; a plain text is read as one user's message.
 
     TRL drops a None from a sum of several functions, as if it were 0. Give it this function alone: other
@@ -98,6 +107,7 @@ class RewardFunction:
         types = [_response_type(value) for value in columns["response_type"]]
         categories = columns.get("category") or [None] * count
         ids = columns.get("id") or [None] * count
+        questions = columns.get("questions") or [None] * count
         finished = self._finished(columns.get("completion_ids"), count)
         responses = []
         for row in range(count):
@@ -110,6 +120,7 @@ class RewardFunction:
                 turns[:-1],
                 types[row],
                 str(categories[row] or "none"),
+                questions=_questions(questions[row]),
             )
             responses.append(self.thoughts.part(turns[-1].content).response(prompt, row, finished[row]))
         return responses
@@ -172,6 +183,13 @@ def _response_type(value: Any) -> ResponseType | None:
         raise InputError(
             f"unknown response type {value!r}", field="response_type", fix=f"use one of {known}, or null"
         ) from None
+
+
+def _questions(value: Any) -> tuple[Question, ...]:
+    try:
+        return questions_of(value or [])
+    except ValueError as error:
+        raise InputError(str(error), field="questions", fix=QUESTIONS_FIX) from None
 
 
 def _log(

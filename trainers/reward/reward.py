@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from evals.graders import Grader
-from evals.rules.features import Features, feature_names, features
+from evals.graders.own_questions import asked_together, question_scores
+from evals.rules.features import CLASS_PREFIX, QUESTIONS, Features, feature_names, features
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response, ResponseType, types_in_order
 from evals.values.errors import InputError
@@ -221,8 +222,8 @@ class RewardModelTerm:
 class RuleBasedTerm:
     """sum_i w_i phi_i with the weights of the response's type; 0 on prompts without a response type.
 
-    Only what the type's weights use is graded. Raises InputError when the weights belong to another
-    rulebook, or lack a response type that is asked for.
+    Only what the type's weights use is graded, the questions that a prompt brings along with it. Raises InputError
+    when the weights belong to another rulebook, or lack a response type that is asked for.
     """
 
     def __init__(self, rulebook: Rulebook, grader: Grader, weights: RewardWeights) -> None:
@@ -234,7 +235,15 @@ class RuleBasedTerm:
         """The grader may begin with what it will be asked."""
         for response_type, rows in _rows_by_type(responses).items():
             asked = [self.rulebook.propositions[name] for name in self.used_propositions(response_type)]
-            self.grader.expect([responses[row] for row in rows], asked)  # type: ignore[attr-defined]
+            some = [responses[row] for row in rows]
+            self.grader.expect(some, asked)  # type: ignore[attr-defined]
+            for group in asked_together(some) if self._asks(response_type) else ():
+                own = [some[row] for row in group.rows]
+                self.grader.expect(own, group.propositions)  # type: ignore[attr-defined]
+
+    def _asks(self, response_type: ResponseType) -> bool:
+        """Whether the prompts' own questions are paid."""
+        return response_type in self.rulebook.prompt_questions and self.weights.uses(response_type, QUESTIONS)
 
     def __call__(self, responses: Sequence[Response]) -> Breakdown:
         total = np.zeros(len(responses))
@@ -252,10 +261,8 @@ class RuleBasedTerm:
     def used_propositions(self, response_type: ResponseType) -> tuple[str, ...]:
         """Propositions whose own weight is not 0; all of the type's as soon as one class weight is not."""
         names = self.rulebook.propositions_for(response_type)
-        if any(
-            self.weights.uses(response_type, n)
-            for n in feature_names(self.rulebook, response_type)[len(names) :]
-        ):
+        classes = (n for n in feature_names(self.rulebook, response_type) if n.startswith(CLASS_PREFIX))
+        if any(self.weights.uses(response_type, name) for name in classes):
             return names
         return tuple(name for name in names if self.weights.uses(response_type, name))
 
@@ -276,12 +283,16 @@ class RuleBasedTerm:
     def _features(self, response_type: ResponseType, responses: Sequence[Response]) -> Features:
         names = self.used_propositions(response_type)
         grades = self.grader.grade(responses, [self.rulebook.propositions[name] for name in names])
+        own = question_scores(self.grader, responses) if self._asks(response_type) else None
         if names == self.rulebook.propositions_for(response_type):
-            return features(self.rulebook, response_type, grades)
+            return features(self.rulebook, response_type, grades, own)
         values = grades.probability.copy()
         reasons: dict[int, str] = {}
         for (row, column), why in sorted(grades.reasons.items()):
             reasons.setdefault(row, f"{names[column]}: {why}")
+        if own is not None:
+            names, values = (*names, QUESTIONS), np.column_stack([values, own.values])
+            reasons = dict(sorted((own.reasons | reasons).items()))
         values[sorted(reasons)] = np.nan
         return Features(names, values, reasons)
 

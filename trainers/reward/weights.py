@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from evals.rules.features import CLASS_PREFIX
+from evals.rules.features import CLASS_PREFIX, QUESTIONS
 from evals.rules.rulebook import Polarity, Rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
@@ -178,8 +178,12 @@ def hinge_rows(
 def weight_bounds(
     names: Sequence[str], rulebook: Rulebook, config: WeightsConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds [features]; polarity bounds the sign where constraints are on."""
+    """Lower and upper bounds [features]; polarity bounds the sign where constraints are on.
+
+    Questions of the prompts' own have people's weights: their scale turns none round.
+    """
     lower, upper = np.full(len(names), -config.max_weight), np.full(len(names), config.max_weight)
+    lower[[name == QUESTIONS for name in names]] = 0.0
     if config.sign_constraints:
         polarity = [rulebook.propositions[n].polarity if n in rulebook.propositions else None for n in names]
         lower[[p is Polarity.GOOD for p in polarity]] = 0.0
@@ -198,6 +202,7 @@ def fixed_weights(names: Sequence[str], rulebook: Rulebook, size: float) -> np.n
     ladder = np.linspace(1.0, -1.0, len(rulebook.class_order)).tolist()
     value = {CLASS_PREFIX + name: step for name, step in zip(rulebook.class_order, ladder, strict=True)}
     value |= {name: sign[p.polarity] for name, p in rulebook.propositions.items()}
+    value[QUESTIONS] = 1.0  # the signs are the questions' own
     return size * np.array([value[name] for name in names])
 
 

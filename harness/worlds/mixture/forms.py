@@ -175,7 +175,8 @@ class RowReader:
         given = None if self.source.columns.get("id", "id") is None else self._said(row, "id")
         given = given if given and given.strip() else None
         id = given if given is not None else prompt_id(messages)
-        return Prompt(id, tuple(messages), kind, category, self._said(row, "topic") or "")
+        questions = row.questions(self._column("questions"))
+        return Prompt(id, tuple(messages), kind, category, self._said(row, "topic") or "", questions)
 
     def _type(self, row: Row) -> ResponseType | None:
         column = self._column("response_type")

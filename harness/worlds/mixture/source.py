@@ -19,6 +19,7 @@ OTHERS = "*"  # in `types`: categories that are not named
 # What a source's columns may be named for.
 COLUMNS = (
     *("prompt", "completion", "chosen", "rejected", "messages", "response_type", "category", "topic", "id"),
+    "questions",
     *("propositions", "completion_class", "first", "second", "votes"),
 )
 LEFT_OUT = "leave_out"  # as a type in `types`: rows of this category are not taken
