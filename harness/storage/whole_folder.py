@@ -42,6 +42,7 @@ DRAWN = (
         "plots/*.png",
         "plots/*.svg",
         "model_card*.md",
+        "eval_results*.yaml",
         "lm_eval/*.json",
         "lm_eval/*/*.json*",
         "every_eval_ever/**/*.json*",

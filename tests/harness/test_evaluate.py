@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import yaml
 from evaluation_world import (
     ANSWER,
     DATA,
@@ -46,6 +47,7 @@ from harness.evaluate.judging import judgements_of
 from harness.evaluate.trust import labelled_sample
 from harness.keys.evaluate import compose_evaluate
 from harness.record.evaluation import Evaluation
+from harness.report.exports.eval_results import eval_results_yaml
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
 from harness.subjects.outcome import AppendLog, Outcome
@@ -161,6 +163,24 @@ def test_the_model_card_is_what_the_hub_reads(tmp_path: Path, suite: Path, caref
     f1 = found["f1", "prompt_file"]
     assert f1.metric_value == pytest.approx(0.8889) and f1.metric_args["n"] == 60
     assert "string_match" in f1.metric_name and f1.dataset_args["prompts"] == 60
+
+
+def test_the_hubs_results_are_those_of_its_data_sets(tmp_path: Path, suite: Path, careful: Path) -> None:
+    """A file of one's own as a benchmark of the hub, or two judges' values of one task."""
+    from huggingface_hub import parse_eval_result_entries
+
+    assert evaluate(tmp_path, suite, f"responses={careful}", "name=own") == 0
+    assert not list((tmp_path / "results/own").glob("eval_results*"))
+    evaluation = Evaluation(tmp_path / "results/own")
+    rows = [row for row in evaluation.folder.metrics if row.metric == "f1"]
+    evaluation.record["suites"]["xstest"] = evaluation.record["suites"]["prompt_file"]
+    asked = [replace(row, suite="xstest") for row in rows]
+    other = [replace(row, judge="another", value=0.0) for row in asked]
+    (entry,) = parse_eval_result_entries(
+        yaml.safe_load(eval_results_yaml(evaluation, "careful", [*rows, *asked, *other]))
+    )
+    assert (entry.dataset_id, entry.task_id) == ("Paul/XSTest", "f1")
+    assert entry.value == pytest.approx(0.8889) and "judge: string_match" in str(entry.notes)
 
 
 def test_lm_eval_reads_the_results(tmp_path: Path, suite: Path, careful: Path) -> None:
@@ -479,6 +499,7 @@ from pathlib import Path
 from evals.judges import StringMatchJudge
 from evals.suites import load_suite
 from harness.evaluate.judging import judgements_of
+from harness.report.exports.eval_results import eval_results_yaml
 from harness.runtime.console import Console
 from harness.subjects.outcome import Outcome
 from harness.evaluate import judging

@@ -11,6 +11,7 @@ from harness.record.run import ResultsFolder
 # Adding an export of results is one file and one line here, or MODULE:ATTRIBUTE: a function of the results folder
 # that gives {file name: text}. Named as text, so that listing them loads nothing.
 EXPORTS: Mapping[str, str] = {
+    "eval_results": "harness.report.exports.eval_results:files",
     "every_eval_ever": "harness.report.exports.every_eval_ever:files",
     "inspect": "harness.report.exports.inspect_log:files",
     "lm_eval": "harness.report.exports.lm_eval_results:files",
@@ -18,6 +19,7 @@ EXPORTS: Mapping[str, str] = {
     "trl": "harness.report.exports.trl_data:files",
 }
 BESIDE = (
+    "eval_results",
     "every_eval_ever",
     "lm_eval",
     "model_card",

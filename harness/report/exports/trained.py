@@ -21,6 +21,7 @@ from harness.findings.verdict import short_verdict
 from harness.findings.wording import method_label, method_table
 from harness.record.evaluation import Evaluation
 from harness.record.run import ResultsFolder
+from harness.report.exports.eval_results import IN_A_REPOSITORY, eval_results_yaml
 from harness.report.exports.model_card import evaluation_section, is_shown
 from harness.storage.disk import writing
 from harness.storage.store import Store
@@ -50,6 +51,7 @@ def hand_out(folder: Path) -> list[Path]:
         for name, place in places.items():
             _link(place, new / name)
             (new / name / CARD).write_text(card(evaluation, config, name), encoding="utf-8")
+            _write_results(evaluation, name, new / name / IN_A_REPOSITORY)
         new.mkdir(exist_ok=True)
         (new / MADE).write_text(made_of, encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
@@ -78,7 +80,7 @@ def _is_settings(file: Path) -> bool:
 def card(evaluation: Evaluation, config: Mapping[str, Any], name: str) -> str:
     """What it is, what it was trained on and by which reward, how it was judged, and what limits that."""
     results, model = evaluation.folder, evaluation.record["models"][name]
-    rows = [row for row in results.metrics if row.method == model["method"] and _is_last(row, model)]
+    rows = [row for row in results.metrics if _is_of(row, model)]
     front: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -94,6 +96,18 @@ def card(evaluation: Evaluation, config: Mapping[str, Any], name: str) -> str:
         f"{_verdict(results)}\n## Limits\n\n" + "".join(f"- {note}\n" for note in results.manifest["notes"]),
     ]
     return "\n".join(parts)
+
+
+def _write_results(evaluation: Evaluation, name: str, path: Path) -> None:
+    """As the hub shows them on the model's page; nothing where no suite is one of the hub's."""
+    rows = [row for row in evaluation.folder.metrics if _is_of(row, evaluation.record["models"][name])]
+    if text := eval_results_yaml(evaluation, name, rows):
+        path.parent.mkdir()
+        path.write_text(text, encoding="utf-8")
+
+
+def _is_of(row: MetricRow, model: Mapping[str, Any]) -> bool:
+    return row.method == model["method"] and _is_last(row, model)
 
 
 def _is_last(row: MetricRow, model: Mapping[str, Any]) -> bool:
