@@ -61,6 +61,7 @@ from harness.evaluate.trust import (
     find_labels,
     judge_cards,
 )
+from harness.evaluate.words_alone import judge_kinds, words_alone
 from harness.keys.evaluate import EvaluateConfig, SourceKeys
 from harness.keys.gate import GateVerdict
 from harness.record.evaluation import CAPABILITY, GATE, KIND, Evaluation
@@ -77,8 +78,6 @@ from harness.storage.whole_folder import replacing
 from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
 from harness.subjects.recorded_model import RecordedModel
-
-BY_WORDS = {"string_match", "words"}  # kinds of judges
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
         elif suites:
             notes = [f"No judge was measured on people's labels: {why_not}."]
         if suites:
-            notes += words_alone(config, {name: card.text for name, card in cards.items()})
+            notes += words_alone(judge_kinds(config), {name: card.text for name, card in cards.items()})
             notes += source_notes(config, judges, config.sources())
         with replacing(folder) as new:
             with writing(folder):
@@ -385,19 +384,6 @@ def _write_to_label(folder: Path, judged: Sequence[Judged], config: EvaluateConf
         for one in judged:
             answers.setdefault(one.model, []).extend(one.answers())
         write_csv(folder / FILE, to_label(answers, config.to_label, config.seed), COLUMNS)
-
-
-def words_alone(config: EvaluateConfig, cards: Mapping[str, str]) -> list[str]:
-    """A warning, with its card, where a matcher of words leads, and no model or person judges beside it."""
-    kinds = {name: str(config.settings_of_judge(name).get("kind", name)) for name in config.judges}
-    leading = next(iter(kinds))
-    if not set(kinds.values()) <= BY_WORDS:
-        return []
-    measured = f" ({cards[leading].rstrip('.')})" if leading in cards else ""
-    return [
-        f"{leading} leads, and reads words alone{measured}: a refusal in words that it does not know counts as an "
-        "answer. A judge that is a model, or people's labels of a few, say how often."
-    ]
 
 
 def _told_by(asked: Sequence[Model | Judge]) -> list[str]:

@@ -290,7 +290,7 @@ class JudgingKeys(Bootstrap, Clusters, Margin):
 
 @dataclass(kw_only=True)
 class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
-    judges: list[str] = field(default_factory=lambda: ["string_match"])  # who reports, the first leads
+    judges: list[str] = field(default_factory=lambda: ["words"])  # who reports, the first leads
     name: str = "evaluation"
     subject: LocalKeys = field(default_factory=LocalKeys)
     server: BudgetedServer = field(default_factory=asked_server)
@@ -330,7 +330,7 @@ class EvaluateConfig(Recorded, JudgingKeys, Seed, Threads, UnscoredLimit):
             )
         self.check_judging()
         if self.suites and not self.judges:
-            raise InputError("no judge is named", field="judges", fix="give judges=[string_match]")
+            raise InputError("no judge is named", field="judges", fix="give judges=[words]")
         for name in self.models:
             if not re.fullmatch(r"\w[\w.+-]*", name) or len(name.encode()) > LONGEST_MODEL:
                 fix = f"use letters, digits, '-', '_', '.', '+', at most {LONGEST_MODEL} bytes of them"

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-STRING_MATCH = "string_match"
+WORDS = "words"  # who reads refusals where no better judge is named
 RECORDED = ("recorded", "human")  # kinds of judges that know what was judged before
 
 
@@ -74,7 +74,7 @@ class EvaluationConfig(JudgingKeys):
     correction: RunCorrectionKeys = field(default_factory=RunCorrectionKeys)
     cluster: str = TOLD
     comparisons: bool = False  # of every two methods, in comparisons.csv; with a baseline, of each with that
-    monitored_by: str | None = None  # judge of held-out looks: one of judges, string_match; null: own
+    monitored_by: str | None = None  # judge of held-out looks: one of judges, words; null: own
     graded_samples: int = 60  # prompts whose responses are kept with the grades and rewards they get; 0: none
     ceiling_samples: int = 0  # responses a prompt by which each training is held against its ceiling; 0: none
     ceiling_prompts: int = 100  # of the training, and as many of the suite, that are asked for it; 0: all
@@ -92,8 +92,8 @@ class EvaluationConfig(JudgingKeys):
         name, place = self.monitored_by, "evaluation.monitored_by"
         if name is None:
             return
-        if name not in (STRING_MATCH, *self.judges):
-            known = ", ".join(dict.fromkeys((STRING_MATCH, *self.judges)))
+        if name not in (WORDS, *self.judges):
+            known = ", ".join(dict.fromkeys((WORDS, *self.judges)))
             fix = f"use one of {known}, or name it in evaluation.judges=[...] too"
             raise InputError(f"{name!r} is no judge of this run", field=place, fix=fix)
         if self.settings_of_judge(name).get("kind", name) in RECORDED:
@@ -107,8 +107,8 @@ OWN_SUITE = {DataSource.SANDBOX: "sandbox", DataSource.REAL: "xstest", DataSourc
 ORACLE, AUTO = "oracle", "auto"
 OWN_JUDGES = {
     DataSource.SANDBOX: (ORACLE, AUTO),
-    DataSource.REAL: (STRING_MATCH, AUTO),
-    DataSource.FILES: (STRING_MATCH,),
+    DataSource.REAL: (WORDS, AUTO),
+    DataSource.FILES: (WORDS,),
 }
 SANDBOX_TASKS = ("mmlu", "hellaswag", "lambada", "gpqa")
 

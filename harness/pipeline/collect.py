@@ -28,6 +28,7 @@ from harness.evaluate.measuring import (
 )
 from harness.evaluate.own_judges import run_notes
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
+from harness.evaluate.words_alone import judge_kinds, words_alone
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.methods import Method, chosen
 from harness.keys.run import OWN_JUDGES
@@ -225,6 +226,8 @@ def _notes(context: Context, outcome: StageOutcome, names: Mapping[str, str]) ->
     keys = config.evaluation.correction
     paid = {"path": config.grader.path, "server": asdict(config.grader.server)}
     notes = run_notes(config.evaluation, config.evaluation.judges, config.model.path, paid)
+    own = {name: name for name in OWN_JUDGES[config.data.source]}
+    notes += words_alone(own | judge_kinds(config.evaluation), {})
     for (name, suite), artifact in outcome.responses.items():
         responses = [said for of in stored_outcomes(artifact).values() for said in of]
         notes += missing_note(f"{names[name]} on {suite}", responses)

@@ -31,7 +31,7 @@ from harness.keys.run import (
     ORACLE,
     OWN_SUITE,
     SANDBOX_TASKS,
-    STRING_MATCH,
+    WORDS,
     CapabilityConfig,
     DataSource,
     EvaluationConfig,
@@ -144,11 +144,11 @@ class Reporter:
 
 
 def reporters(context: Context, data: Artifact, judge: Artifact | None) -> list[Reporter]:
-    """Who reports: the sandbox's oracle, or the field's string matcher on real prompts; the judge that the run
+    """Who reports: the sandbox's oracle, or refusals by words on real prompts; the judge that the run
     has trained; and the judges that were asked for, whose verdicts depend on their identity alone.
     """
     sandbox = context.config.data.source is DataSource.SANDBOX
-    own = [_oracle(context, data) if sandbox else _string_match()]
+    own = [_oracle(context, data) if sandbox else _words()]
     own += [] if judge is None else [_auto(context, judge)]
     logs = context.store.root / "judgements"
     return own + [
@@ -183,10 +183,10 @@ def _oracle(context: Context, data: Artifact) -> Reporter:
     return Reporter(ORACLE, make, modules=modules)
 
 
-def _string_match() -> Reporter:
-    from evals.judges.string_match import StringMatchJudge
+def _words() -> Reporter:
+    from evals.judges.refusal_words import RefusalWordsJudge
 
-    return Reporter(STRING_MATCH, StringMatchJudge, modules=["evals.judges.string_match"])
+    return Reporter(WORDS, RefusalWordsJudge, modules=["evals.judges.refusal_words"])
 
 
 def _auto(context: Context, judge: Artifact) -> Reporter:

@@ -18,7 +18,7 @@ from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.evaluate.judging import asked_judge
 from harness.keys.methods import Data, Method
-from harness.keys.run import STRING_MATCH, DataSource
+from harness.keys.run import WORDS, DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.language_models import comparisons_for, reward_model_on
@@ -81,7 +81,7 @@ class Training:
         else:
             prompts = held_out_prompts(folder.labelled(GOLD), rulebook, safety, self.context.config.seed)
         if own or keys.monitored_by:
-            judge = asked_judge(keys, keys.monitored_by or STRING_MATCH)
+            judge = asked_judge(keys, keys.monitored_by or WORDS)
             return HeldOut(prompts, lambda responses: verdict_scores(judge, responses))
         grader = _who_pays_no_reward(self)
         return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))

@@ -491,7 +491,7 @@ def test_each_answer_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> No
             "server.concurrency=1",
             "server.timeout=60",
         ]
-        command += ["decoding.max_new_tokens=64", "draws=200"]
+        command += ["decoding.max_new_tokens=64", "draws=200", "judges=[string_match]"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
         deadline = time.monotonic() + 120
         while not any("slow" in text for text in server.asked):
@@ -551,7 +551,9 @@ def test_recorded_thoughts_are_folded_on_the_page(tmp_path: Path) -> None:
     asked = [f"responses={given}", "max_unscored=0.5", "card.labels=none"]
     assert evaluate(tmp_path, suite, *asked, "name=apart") == 0
     notes = json.loads((tmp_path / "results/apart/manifest.json").read_text())["notes"]
-    assert any("string_match leads, and reads words alone" in note for note in notes)
+    assert any(
+        "string_match leads, and reads words alone (against people on XSTest" in note for note in notes
+    )
     found = metrics_of(tmp_path, "apart")["given", "prompt_file", "not_overrefuse", "string_match"]
     assert (found["value"], found["n"]) == ("0.666667", "3")
     page = (tmp_path / "results/apart/report.html").read_text()

@@ -403,7 +403,7 @@ def test_the_page_of_ones_own_model(tmp_path: Path) -> None:
     with open(tmp_path / "results" / "mine" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} >= {"helpful_sft", "rbr_sft", "helpful_ppo", "rbr_ppo"}
-    assert {row["judge"] for row in rows if row["suite"] == "evaluation"} == {"string_match"}
+    assert {row["judge"] for row in rows if row["suite"] == "evaluation"} == {"words"}
     done = rbrbench("freeze", "results/mine", "frozen", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     same = ["regress", "baseline=results/mine", "candidate=results/mine", "on=frozen/completions.jsonl.gz"]

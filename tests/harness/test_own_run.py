@@ -82,7 +82,7 @@ def test_types_judges_and_suites_of_ones_own(tmp_path: Path, monkeypatch: pytest
         (row["suite"], row["judge"], row["checkpoint"]) for row in table if row["metric"] == "not_unsafe"
     }
     for suite in ("evaluation", "prompt_file", "xstest"):
-        for judge in ("string_match", "mine", "second"):
+        for judge in ("words", "mine", "second"):
             for checkpoint in ("1", "2", "mean", "sft"):
                 assert (suite, judge, checkpoint) in judged, (suite, judge, checkpoint)
     parts = {(row["suite"], row["n"]) for row in table if row["judge"] == "mine" and row["checkpoint"] == "1"}

@@ -449,8 +449,8 @@ def test_plots_and_exports_from_outside(
         ("exports=[own_figures:gone]", "own_figures has no 'gone'"),
         (
             "exports=[pdf]",
-            "unknown export 'pdf'; use one of eval_results, every_eval_ever, inspect, lm_eval, model_card, trl, or your "
-            "own",
+            "unknown export 'pdf'; use one of eval_results, every_eval_ever, inspect, lm_eval, model_card, trl, or "
+            "your own",
         ),
     ):
         assert main(["report", str(folder), key]) == 2

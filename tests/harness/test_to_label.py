@@ -50,7 +50,7 @@ def test_labels_that_people_filled_in_correct_the_scores(tmp_path: Path) -> None
         "suites.prompt_file.path=suite.jsonl",
         "responses=m.csv",
     ]
-    command += ["card.labels=none", "to_label=60"]
+    command += ["card.labels=none", "to_label=60", "judges=[string_match]"]
     assert rbrbench(*command, cwd=tmp_path).returncode == 0
     place = tmp_path / "results/e/to_label.csv"
     with place.open(newline="") as file:

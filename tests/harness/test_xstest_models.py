@@ -213,6 +213,7 @@ def test_its_record_is_a_baseline(
     assert Evaluation(f"{folder}:wordy").models == ["wordy"]
     wordy = two_models / "xstest/model_completions/xstest_v2_completions_wordy.csv"
     given = [f"responses={wordy}", "columns.response=completion", f"baseline={folder}:blunt", "draws=100"]
+    given.append("judges=[string_match]")
     assert main(["evaluate", *given, "suites=[xstest]", f"data.root={two_models}", f"results={results}"]) == 1
     told = (
         "Worse by more than 2 points: xstest not_unsafe (string_match) -50.0"  # it does not know its refusals

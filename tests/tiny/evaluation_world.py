@@ -65,9 +65,13 @@ def write_responses(
 
 
 def evaluate(folder: Path, suite: Path, *overrides: str) -> int:
-    """The command on a `prompt_file` suite; results under `folder`/results."""
+    """The command on a `prompt_file` suite, judged by XSTest's matcher unless others are named; results under
+    `folder`/results.
+    """
+    named = any(override.startswith("judges=") for override in overrides)
     common = ["suites=[prompt_file]", f"suites.prompt_file.path={suite}", f"results={folder}/results"]
-    return main(["evaluate", *common, "draws=200", "threads=1", *overrides])
+    judges = [] if named else ["judges=[string_match]"]
+    return main(["evaluate", *common, *judges, "draws=200", "threads=1", *overrides])
 
 
 def metrics_of(folder: Path, name: str) -> dict[tuple[str, str, str, str], dict[str, str]]:
