@@ -80,8 +80,11 @@ def _upright(table: Table) -> _Columns:
     return _Columns(names, columns, [False] * len(columns))
 
 
-def _fitting(table: _Columns, width: int) -> Iterator[Drawn]:
-    """The table in as many parts, one below the other, as the terminal's width asks for: no number is broken."""
+def _fitting(table: _Columns, width: int) -> Iterator[Drawn | Text]:
+    """The table in as many parts, one below the other, as the terminal's width asks for: no number is broken.
+
+    Where it has room in one part without its names, these stand on lines of their own, above their numbers.
+    """
     needed = [_needed(column, words) for column, words in zip(table.columns, table.words, strict=True)]
     first = min(max(map(_longest, table.names)), max(width // 3, 1))
     if len(needed) == 1:  # sentences beside one column
@@ -92,10 +95,35 @@ def _fitting(table: _Columns, width: int) -> Iterator[Drawn]:
         if parts[-1] and used + room + GAP > width:
             parts.append([])
         parts[-1].append(place)
+    if len(parts) > 1 and sum(room + GAP for room in needed) <= width:
+        yield from _named_above(table, needed)
+        return
     for part in parts:
         used = sum(needed[i] + GAP for i in part) + GAP
         names = max(first, min(max(map(_longest, table.names)), width - used))
         yield _drawn(table, part, names, needed)
+
+
+def _named_above(table: _Columns, needed: Sequence[int]) -> Iterator[Drawn | Text]:
+    """The head once, then each row's name and, below it, its numbers, in columns of one width."""
+
+    def lines(row: int, style: str = "") -> Drawn:
+        drawn = Drawn(box=None, show_header=False, padding=(0, 1), style=style)
+        for room, words in zip(needed, table.words, strict=True):
+            at_foot = "bottom" if row == 0 else "top"
+            justify = "left" if words else "right"
+            drawn.add_column(width=room, justify=justify, overflow="fold", vertical=at_foot)  # type: ignore[arg-type]
+        drawn.add_row(*(column[row] for column in table.columns))
+        return drawn
+
+    yield Text("")
+    yield Text(f" {table.names[0].plain}", style="bold")
+    yield lines(0, "bold")
+    yield Text(" " + "─" * (sum(room + GAP for room in needed) - 1), style="bright_black")
+    for row, name in enumerate(table.names[1:], 1):
+        yield Text(f" {name.plain}", style=name.style)
+        yield lines(row)
+    yield Text("")
 
 
 def _drawn(table: _Columns, part: Sequence[int], names: int, needed: Sequence[int]) -> Drawn:

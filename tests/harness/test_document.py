@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,31 @@ def test_no_number_breaks_at_80_columns(upright: bool) -> None:
     text = file.getvalue()
     assert all(number in text for row in numbers for number in row) and text.count("(12.3 to 45.6)") == 36
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_main_table_is_one_at_80_columns() -> None:
+    """A model's F1 stood in a table of its own, its name twice and cut anywhere: nobody read across the two."""
+    names = [f"meta-llama-Llama-3.1-70B-Instruct-GPTQ-INT4-the-second-checkpoint-{k}" for k in range(3)]
+    columns = ("Not-Unsafe", "Unsafe not answered", "Not-Overrefuse", "F1")
+    rows = tuple(
+        TableRow(name, tuple(Cell(f"{k}{c}.1", stderr="± 1.4", interval="93.1 to 100.0") for c in range(4)))
+        for k, name in enumerate(names, 1)
+    )
+    tables = tuple(Table(f"a_suite_{j}: judged by granite_guardian_{j}", columns, rows) for j in range(4))
+    made = Document("n", "c", "t", "head", (Section("s", "s", "s", tables),), (), "", ("s",))
+    file = io.StringIO()
+    show(made, Console(file=file, width=80))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("Not-Unsafe" in line and "F1" in line for line in lines) == 4  # one head a table
+    for k, name in enumerate(names, 1):
+        places = [place for place, line in enumerate(lines) if line.strip() == name]
+        assert len(places) == 4
+        assert all(all(f"{k}{c}.1 ± 1.4" in lines[place + 1] for c in range(4)) for place in places)
+    short = replace(tables[0], rows=tuple(replace(row, name="short") for row in rows), columns=columns[:3])
+    file = io.StringIO()
+    show(replace(made, sections=(Section("s", "s", "s", (short,)),)), Console(file=file, width=80))
+    assert any("short" in line and "± 1.4" in line for line in file.getvalue().splitlines())
 
 
 def test_a_figure_without_words_is_refused() -> None:
