@@ -28,6 +28,7 @@ Progress = Callable[[int], None]
 GRADERS: Mapping[str, str] = {
     "language_model": "evals.graders.language_model:build",
     "encoder": "evals.graders.encoder:build",
+    "granite_guardian": "evals.graders.granite_guardian:build",
     "recorded": "evals.graders.recorded:build",
     "server": "evals.graders.server:build",
 }

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 
 from evals.graders import Grader
+from evals.models.spending import Spending
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
@@ -161,6 +163,12 @@ class CachedGrader:
         self._batch_size = batch_size
         self._begun: dict[str, Future[float | Unscored]] = {}
         self.expect = self._expect if hasattr(grader, "begin") else None
+        self.asked, self.seconds = 0, 0.0  # pairs that the cache lacked, and how long they took
+
+    @property
+    def spending(self) -> Spending | None:
+        """What a server was asked for them; None of other graders."""
+        return getattr(self._grader, "spending", None)
 
     def _expect(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> None:
         """Begin to ask, in the background, for what `grade` will be asked for; each answer is kept as it comes."""
@@ -190,6 +198,21 @@ class CachedGrader:
         values = np.array([[self._cache.get(key) for key in row] for row in keys]).reshape(
             len(responses), len(propositions)
         )
+        self.asked += int(np.isnan(values).sum())
+        start = time.perf_counter()
+        try:
+            return self._filled(responses, propositions, keys, values)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _filled(
+        self,
+        responses: Sequence[Response],
+        propositions: Sequence[Proposition],
+        keys: Sequence[Sequence[str]],
+        values: np.ndarray,
+    ) -> Grades:
+        """What is NaN in `values` [responses, propositions] is asked for."""
         if self.expect is not None:
             return self._one_by_one(responses, propositions, keys, values)
         reasons: dict[tuple[int, int], str] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class LanguageModelGrader:
     @property
     def identity(self) -> str:
         """A digest of weights, vocabulary and prompt: what the grades depend on besides their inputs."""
-        digest = hashlib.sha256(repr((asdict(self.prompt), self._min_mass)).encode())
+        digest = hashlib.sha256(repr((self.prompt.settings(), self._min_mass)).encode())
         digest.update(repr(sorted(self._tokenizer.get_vocab().items())).encode())
         digest.update(repr(self._tokenizer.chat_template).encode())
         for key, value in sorted(self._model.state_dict().items()):

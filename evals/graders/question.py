@@ -54,6 +54,7 @@ class GraderPrompt:
     template: str = INSTRUCTION  # has {question}; of question_first {response}, and {conversation} if wished
     as_turn: bool = True  # as a user's turn of the chat template; false: right after the response
     few_shot: bool = True  # with the proposition's examples
+    answer: str = ""  # the beginning of the answer, written for the model: yes or no is what follows it
 
     def __post_init__(self) -> None:
         self.layout = Layout(self.layout)
@@ -68,6 +69,11 @@ class GraderPrompt:
         if not question_first and fields != ["question"]:
             raise _template_error("has fields other than {question}", "remove them, or use question_first")
 
+    def settings(self) -> dict[str, Any]:
+        """Its content, for digests and files: those of prompts that begin no answer are as before there were any."""
+        found = asdict(self)
+        return found if self.answer else {name: value for name, value in found.items() if name != "answer"}
+
 
 # For a small model trained to answer: the bare question after the response, then the answer.
 PLAIN = GraderPrompt(template="{question}", as_turn=False, few_shot=False)
@@ -75,7 +81,7 @@ PLAIN = GraderPrompt(template="{question}", as_turn=False, few_shot=False)
 
 def remember_prompt(model: PreTrainedModel, prompt: GraderPrompt) -> None:
     """Save the prompt with the model's own configuration, so that a grader is asked as it was trained."""
-    model.config.grader_prompt = asdict(prompt) | {"layout": prompt.layout.value}
+    model.config.grader_prompt = prompt.settings() | {"layout": prompt.layout.value}
 
 
 def remembered_prompt(model: PreTrainedModel) -> GraderPrompt:
@@ -182,7 +188,8 @@ class QuestionEncoder:
         slots = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
         if not self._tokenizer.chat_template:
             lines = "\n".join(f"{s['role'].capitalize()}:{s['content']}" for s in slots)
-            return f"{self._bos()}{lines}" + ("\nAssistant:" if generation else "\n")
+            begun = f"\nAssistant:{f' {self._prompt.answer}' if self._prompt.answer else ''}"
+            return f"{self._bos()}{lines}" + (begun if generation else "\n")
         try:
             text: Any = self._tokenizer.apply_chat_template(
                 slots, tokenize=False, add_generation_prompt=generation
@@ -193,7 +200,7 @@ class QuestionEncoder:
                 field="chat_template",
                 fix="use prompts whose roles the grader's template knows",
             ) from None
-        return str(text) + (self._end_of_thought if generation else "")
+        return str(text) + (self._end_of_thought + self._prompt.answer if generation else "")
 
     @property
     def _end_of_thought(self) -> str:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def asked_in(grader: Grader, prompt_template: str | None) -> str:
         return ""
     if prompt.template == prompt_template:
         return _OF_RULEBOOK + _digest(prompt_template)
-    return _OF_GRADER + _digest(asdict(prompt))
+    return _OF_GRADER + _digest(prompt.settings())
 
 
 def write_grades(

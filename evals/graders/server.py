@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
 from typing import Any
 
 from evals.graders import GraderSpec
@@ -23,7 +22,7 @@ from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.answer import reasoning_of, refusal_of, text_of
 from evals.models.chat_server import ChatServer
 from evals.models.server import TEXT, GraderServerSettings
-from evals.models.spending import Meter
+from evals.models.spending import Meter, Spending
 from evals.models.thoughts import PAIRS, UNENDED, of_text
 from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
@@ -65,7 +64,7 @@ class ServerGrader:
         self.name = name
         self.config = config
         self.prompt = prompt or GraderPrompt()
-        if self.prompt.layout is not Layout.RESPONSE_FIRST or not self.prompt.as_turn:
+        if self.prompt.layout is not Layout.RESPONSE_FIRST or not self.prompt.as_turn or self.prompt.answer:
             raise InputError(
                 "a chat server is asked in a turn after the response",
                 field="grader.prompt",
@@ -82,8 +81,13 @@ class ServerGrader:
         """
         config = self.config
         which = (config.model, config.revision or config.url)
-        parts = (*which, config.min_mass, config.top_logprobs, asdict(self.prompt), *config.said())
+        parts = (*which, config.min_mass, config.top_logprobs, self.prompt.settings(), *config.said())
         return f"server:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+
+    @property
+    def spending(self) -> Spending:
+        """What was asked so far, in requests and tokens."""
+        return self._server.spending
 
     @property
     def requests(self) -> int:

@@ -146,7 +146,7 @@ def grader_of(
     rules: Rulebook | None,
 ) -> Grader:
     """The grader that a judge's settings describe. Raises InputError for settings that do not fit."""
-    if chat_template and kind != "language_model":
+    if chat_template and kind not in ("language_model", "granite_guardian"):
         fix = "say server.chat_template, or leave it out"
         raise InputError("is a language model's, of a path", field="chat_template", fix=fix)
     return build_grader(replace(_spec(kind, path, server), chat_template=chat_template or {}), rules)

@@ -32,7 +32,7 @@ from evals.models.pace import Pace, retry_after
 from evals.models.responses_api import as_completion, question
 from evals.models.server import ServerSettings
 from evals.models.server_failure import Hopeless, describe
-from evals.models.spending import Meter
+from evals.models.spending import Meter, Spending
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
 
@@ -158,6 +158,11 @@ class ChatServer:
             return [Unscored(reason)] * len(bodies)
         finally:
             self._give_back(client)
+
+    @property
+    def spending(self) -> Spending:
+        """What it was asked so far."""
+        return self._meter.spending
 
     @property
     def spent(self) -> str:

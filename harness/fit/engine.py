@@ -24,6 +24,7 @@ from harness.fit.data import (
 )
 from harness.keys.compose import rulebook_path
 from harness.keys.fit import FitConfig
+from harness.keys.graders import MODELS
 from harness.record.manifest import Kind, recording
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.runtime.console import Console
@@ -181,7 +182,7 @@ def _notes(
 
 def _use_threads(config: FitConfig) -> None:
     """Only a model needs torch, which takes seconds to load."""
-    if config.grader.kind in ("language_model", "encoder") or config.reward_model.kind == "model":
+    if config.grader.kind in MODELS or config.reward_model.kind == "model":
         from harness.runtime.libraries import quiet_libraries
 
         quiet_libraries(config.threads)

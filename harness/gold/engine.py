@@ -17,6 +17,7 @@ from harness.gold.labels import GoldSplits, LabelCount, count_labels, read_split
 from harness.gold.measure import ENOUGH, compare_with_first, grading_steps, judge_grader
 from harness.keys.compose import rulebook_path
 from harness.keys.gold import RECORDED, GoldConfig
+from harness.keys.graders import MODELS
 from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars, own_threads, set_threads
@@ -68,7 +69,7 @@ def _lesson(config: GoldConfig, rulebook: Rulebook, splits: GoldSplits, console:
 def _use_threads(config: GoldConfig) -> None:
     """Set threads and keep bars off the console, for the graders that are models; torch takes seconds to load."""
     kinds = {choice.kind for choice in config.choices} | {config.teacher.kind}
-    if kinds & {"language_model", "encoder"}:
+    if kinds & {*MODELS}:
         set_threads(config.threads)
         no_progress_bars()
 

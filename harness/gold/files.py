@@ -4,7 +4,8 @@ calibration.csv   a row a grader, proposition and kind of threshold: evals.grade
 reliability.csv   a row a grader and bin of its grades
 hostile.csv       a row a grader and attack
 teacher.csv       where an encoder was taught: harness.gold.agreement.COLUMNS
-manifest.json     `graders`: {name: kind, share of unscored grades, accuracy less the first one's with its interval}
+manifest.json     `graders`: {name: kind, share of unscored grades, accuracy less the first one's with its
+                  interval, and where it was asked here its pace: harness.gold.pace.Pace}
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def _about(result: GoldResult) -> Mapping[str, Any]:
     gap = result.against_first
     against = None if gap is None else {"value": gap.value, "low": gap.low, "high": gap.high}
     about = {"kind": result.kind, "unscored_share": result.grades.unscored_share, "against_first": against}
+    if result.pace is not None and result.pace.asked:
+        about["pace"] = result.pace.as_json()
     return dict(figures(about))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
-from harness.gold.grading import Lesson, grader_spec
+from harness.gold.grading import Lesson, grader_spec, priced
 from harness.gold.labels import GoldSplits
-from harness.keys.gold import GoldConfig, GraderChoice
+from harness.keys.gold import GoldConfig, GoldServer, GraderChoice
 from harness.runtime.console import Console
 from harness.subjects.graders import GRADES, is_plain_encoder, load_grader
 from trainers.supervised.encoder_config import EncoderFitConfig
@@ -44,6 +44,7 @@ class JudgedGrader:
     save: Callable[[Path], None] | None = None
     template: str = ""
     unseen: Grades | None = None
+    server: GoldServer = field(default_factory=GoldServer)
 
 
 def load_graders(
@@ -86,7 +87,7 @@ def _load(
     spec, cache = grader_spec(choice, config, rulebook), Path(config.results) / GRADES
     grader = load_grader(spec, cache, rulebook, config.batch_size)
     template = asked_in(grader, rulebook.prompt_template)
-    return JudgedGrader(choice.name, choice.kind, grader, template=template)
+    return JudgedGrader(choice.name, choice.kind, grader, template=template, server=priced(choice, config))
 
 
 def _fit(choice: GraderChoice, config: GoldConfig, splits: GoldSplits, console: Console) -> JudgedGrader:

@@ -6,7 +6,7 @@ A teacher is asked of completions without labels: that is what an encoder is fit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from evals.values.conversation import LabelledResponse, Response, Row, read_json
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, commonest_reason, is_too_much
 from harness.gold.labels import GoldSplits
-from harness.keys.gold import GoldConfig, GraderChoice
+from harness.keys.gold import GoldConfig, GoldServer, GraderChoice
 from harness.subjects.graders import GRADES, load_grader, spec_of
 
 Advance = Callable[[int], None]
@@ -26,8 +26,16 @@ Advance = Callable[[int], None]
 
 def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:
     """Where the grader lies and how it is asked. Raises InputError for a server that is not named."""
-    keys = choice.chat_template
-    return spec_of(choice.kind, choice.path, config.server, config.asked_by, rulebook, choice.name, keys)
+    keys, server = choice.chat_template, priced(choice, config)
+    return spec_of(choice.kind, choice.path, server, config.asked_by, rulebook, choice.name, keys)
+
+
+def priced(choice: GraderChoice, config: GoldConfig) -> GoldServer:
+    """The server, at the prices of this grader."""
+    asked, answered = choice.prompt_price, choice.completion_price
+    if not asked and not answered:
+        return config.server
+    return replace(config.server, prompt_price=asked, completion_price=answered)
 
 
 def grade_or_stop(

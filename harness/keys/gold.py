@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.models.server import GraderServerSettings
+from evals.models.server import Budgeted, GraderServerSettings
 from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.ranges import Range
@@ -43,6 +43,11 @@ class HostileKeys:
 
 
 @dataclass
+class GoldServer(Budgeted, GraderServerSettings):
+    """Of grader.kind=server, and of every server among `graders`; with prices the table says what grades cost."""
+
+
+@dataclass
 class GraderChoice:
     """One of `graders`."""
 
@@ -50,6 +55,8 @@ class GraderChoice:
     path: str | None = None  # as grader.path; of a server: its name of the model
     chat_template: dict[str, Any] = field(default_factory=dict)  # as grader.chat_template
     name: str = ""  # in tables and files; empty: the last part of the path
+    prompt_price: float = 0.0  # as server.prompt_price, of this one; 0: that of `server`
+    completion_price: float = 0.0  # as server.completion_price, of this one; 0: that of `server`
 
     def __post_init__(self) -> None:
         check_grader(self.kind, self.path, "grader")
@@ -106,7 +113,7 @@ class GoldConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit):
     draws: int = 1000
     batch_size: int = 8  # responses between two writes of the grade cache; changes speed only
     hostile: HostileKeys = field(default_factory=HostileKeys)
-    server: GraderServerSettings = field(default_factory=GraderServerSettings)  # of grader.kind=server
+    server: GoldServer = field(default_factory=GoldServer)  # of grader.kind=server
     encoder: EncoderFitConfig = field(default_factory=EncoderFitConfig)
     teacher: TeacherKeys = field(default_factory=TeacherKeys)
     name: str = "gold"

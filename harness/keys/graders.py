@@ -16,6 +16,11 @@ REWARD_MODELS: Mapping[str, str] = {
     "recorded": "harness.subjects.description:recorded_scores",
     "model": "harness.subjects.description:scoring_model",
 }
+CAUSAL = (
+    "language_model",
+    "granite_guardian",
+)  # kinds that are a causal language model, with its chat template
+MODELS = (*CAUSAL, "encoder")  # kinds that load a model here
 RENAMED = {"grader": "grader.kind", "model": "grader", "server.base_url": "server.url"}  # of gold and fit
 
 
@@ -30,7 +35,9 @@ class AskedBy(Choice):
 class GraderKeys:
     """The grader. One of kind server is described by `server`."""
 
-    kind: str = ""  # language_model, encoder, server, recorded, oracle, or package.module:attribute
+    kind: str = (
+        ""  # language_model, granite_guardian, encoder, server, recorded, oracle, or package.module:attribute
+    )
     path: str | None = None  # folder or hub id; recorded: its file; oracle: the sandbox's world
     chat_template: dict[str, Any] = field(default_factory=dict)  # of a language model: .enable_thinking=false
 
@@ -57,7 +64,7 @@ class RewardModelKeys:
 
 def check_template_keys(kind: str, keys: Mapping[str, Any], place: str) -> None:
     """Raises InputError for keys of a chat template where the grader has none."""
-    if keys and kind != "language_model":
+    if keys and kind not in CAUSAL:
         fix = f"leave it out, or say {place}.kind=language_model"
         if kind == "server":
             fix = f"say server.chat_template, or {place}.server.chat_template in a run"

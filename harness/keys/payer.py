@@ -33,7 +33,7 @@ class PayingEncoder(EncoderFitConfig):
 class PayerKeys(GraderTrainingConfig):
     """`kind` trained: a copy of the base model, fine-tuned on the world's labels as the other settings say."""
 
-    kind: str = TRAINED  # trained, language_model, server, encoder, recorded, or package.module:attribute
+    kind: str = TRAINED  # trained, language_model, granite_guardian, server, encoder, recorded, or own
     path: str | None = None  # of a chosen one: folder or hub id; of a server: its name of the model
     asked_by: AskedBy = AskedBy.MODEL  # a language model: as trained; rulebook: in its template
     chat_template: dict[str, Any] = field(default_factory=dict)  # its keys: .enable_thinking=false

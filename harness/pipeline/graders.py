@@ -16,7 +16,7 @@ from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
-from harness.keys.graders import GRADER_KINDS, AskedBy
+from harness.keys.graders import CAUSAL, GRADER_KINDS, MODELS, AskedBy
 from harness.keys.payer import PayerKeys, PayingServer
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
@@ -68,9 +68,9 @@ def check_payer(config: RunConfig, rulebook: Rulebook) -> None:
     keys = config.grader
     if keys.is_trained:
         return
-    if keys.kind in ("language_model", "encoder"):
+    if keys.kind in MODELS:
         check_place(str(keys.path), "grader.path")
-    if keys.kind == "language_model":
+    if keys.kind in CAUSAL:
         check_folder(str(keys.path))
     if is_plain_encoder(keys.kind, keys.path) and not config.data.gold:
         raise _no_labels()

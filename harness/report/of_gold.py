@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -55,6 +55,12 @@ TAUGHT_SHOWN = Screen(
     ("teacher says true", "agreement", "its commoner verdict", "mean difference"), intervals=False
 )
 OVERVIEW = "Percent, but the Brier score and changes of a grade; 95 % intervals below each value."
+# Of a thousand responses, by the keys of a pace.
+PACES = {
+    "seconds": "seconds for 1,000 responses",
+    "tokens": "tokens for 1,000 responses",
+    "cost": "cost of 1,000 responses",
+}
 SUMMARY_OVERVIEW = "Percent, but Brier score, thresholds and changes of a grade."
 AGREED = (
     "Agreement is the share of completions on which both say true (0.5 or more) or both say false, in percent; mean "
@@ -173,9 +179,39 @@ def _overview(graders: Sequence[_Grader], row: str, title: str, first: bool) -> 
     half = Cell("50.0")  # what any constant answer has by definition
     majority = Cell(_share(number(graders[0].mean(row), "majority"))), half, Cell(), Cell(), half
     against = (f"accuracy − {graders[0].name}",) if len(graders) > 1 else ()
+    paces = _paces(graders) if first else ()
+    width = len(OVERVIEW_COLUMNS) + len(against)
+    rows = [
+        replace(line, cells=(*line.cells, *[Cell()] * (width - len(line.cells)), *cells))
+        for line, cells in zip(rows, _paced(graders, paces), strict=True)
+    ]
     screen = Screen(heading="graders side by side, percent" if first else "", upright=True)
     lines = (*rows, TableRow("majority answer", majority))
-    return Table(title, (*OVERVIEW_COLUMNS, *against), lines, screen=screen)
+    columns = (*OVERVIEW_COLUMNS, *against, *(PACES[name] for name in paces))
+    return Table(title, columns, lines, screen=screen)
+
+
+def _paces(graders: Sequence[_Grader]) -> tuple[str, ...]:
+    """What is known of the cost of any."""
+    return tuple(name for name in PACES if any(math.isfinite(_pace(one, name)) for one in graders))
+
+
+def _paced(graders: Sequence[_Grader], paces: Sequence[str]) -> list[tuple[Cell, ...]]:
+    return [tuple(Cell(_amount(_pace(one, name))) for name in paces) for one in graders]
+
+
+def _pace(grader: _Grader, name: str) -> float:
+    return number(grader.about.get("pace", {}), name)
+
+
+def _amount(value: float) -> str:
+    return (
+        f"{value:,.3g}"
+        if math.isfinite(value) and value < 1000
+        else f"{value:,.0f}"
+        if value < math.inf
+        else NOTHING
+    )
 
 
 def _overview_cells(grader: _Grader, row: str) -> tuple[Cell, ...]:

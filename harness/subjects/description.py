@@ -27,7 +27,7 @@ from evals.values.kinds import check_kind, find_builder, is_outside, kinds_known
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
 from evals.values.settings import renamed, settings_from
 from harness.keys.compose import rulebook_path
-from harness.keys.graders import GRADER_KINDS, REWARD_MODELS
+from harness.keys.graders import CAUSAL, GRADER_KINDS, REWARD_MODELS
 from harness.runtime.libraries import no_progress_bars
 from harness.subjects.recorded_rewards import RecordedScores
 from trainers.reward.reward import Reward, RewardModelTerm
@@ -116,7 +116,7 @@ class _Reader:
         kind = self.kind(body, "grader", GRADER_KINDS)
         if kind == "server":
             return GraderSpec(kind, server=self.server(body))
-        templated = kind == "language_model"
+        templated = kind in CAUSAL
         self.known(body, ("kind", "path", *(["chat_template"] if templated else [])), f"a {kind} grader")
         if is_outside(kind) and "path" not in body:
             return GraderSpec(kind)

@@ -15,7 +15,7 @@ from evals.rules.questions import propositions_of
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Message, Prompt
 from evals.values.errors import InputError
-from harness.keys.graders import GRADER_KINDS, AskedBy
+from harness.keys.graders import GRADER_KINDS, MODELS, AskedBy
 from harness.runtime.libraries import no_progress_bars
 from harness.storage.whole_folder import check_file
 
@@ -33,7 +33,7 @@ def load_grader(spec: GraderSpec, cache: Path, rulebook: Rulebook, batch_size: i
     `batch_size` is the number of responses between two writes of the cache. Raises InputError for what does
     not load.
     """
-    if spec.kind in ("language_model", "encoder"):
+    if spec.kind in MODELS:
         no_progress_bars()
     if spec.kind == "recorded":
         check_file(spec.path)
