@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from evals.values.conversation import Row, read_jsonl
-from evals.values.data_file import MOST_BYTES
+from evals.values.data_file import MOST_BYTES, check_is_file, unreadable
 from evals.values.errors import InputError
 
 Item = TypeVar("Item")
@@ -20,12 +20,16 @@ def read_records(path: Path, parse: Callable[[Row], Item]) -> list[Item]:
     Raises InputError for a file that is missing, empty, damaged or larger than is read at once, and whatever `parse`
     finds.
     """
-    if not _is_parquet(path):
-        return read_jsonl(path, parse)
+    return [parse(row) for row in read_parquet(path)] if _is_parquet(path) else read_jsonl(path, parse)
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of a Parquet file, whatever its name. Raises InputError as `read_records`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
+        check_is_file(path)
         with pq.ParquetFile(path) as file:
             groups = range(file.metadata.num_row_groups)
             size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
@@ -34,13 +38,18 @@ def read_records(path: Path, parse: Callable[[Row], Item]) -> list[Item]:
                     "is too large to be read at once", path=path, fix="give a part of it as JSONL"
                 )
             values = [row for batch in file.iter_batches(1024) for row in batch.to_pylist()]
+    except FileNotFoundError as error:
+        raise unreadable(path, error) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"is a damaged Parquet file ({type(error).__name__})", path=path, fix="fetch it again"
-        ) from None
+        problem = (
+            f"is a damaged Parquet file ({type(error).__name__})"
+            if _is_parquet(path)
+            else "is no Parquet file"
+        )
+        raise InputError(problem, path=path, fix="fetch it again") from None
     if not values:
         raise InputError("the file has no rows", path=path, fix="fetch it again")
-    return [parse(Row(path, line, row)) for line, row in enumerate(values, 1)]
+    return [Row(path, line, row) for line, row in enumerate(values, 1)]
 
 
 def _is_parquet(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The rows of a source: JSONL, JSON, CSV, Parquet, packed or not, a data set's folder, or one on the hub.
 
 Text formats are read by the project's own readers, whose errors name a line and which are bounded against hostile
-files; Parquet by pyarrow; data sets by `datasets`, which runs no code of theirs.
+files, and so is Parquet; data sets by `datasets`, which runs no code of theirs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import is_absent, read_csv
-from evals.values.data_file import MOST_BYTES, open_data, unreadable
+from evals.values.data_file import MOST_BYTES, open_data
 from evals.values.errors import InputError
 from evals.values.json_text import read_json
+from evals.values.parquet_rows import read_parquet
 from harness.worlds.mixture.source import Source
 
 TEXT = "text"  # the column of a JSON list of texts
@@ -106,21 +107,12 @@ def _csv(path: Path) -> list[Row]:
 
 
 def _parquet(path: Path) -> list[Row]:
-    import pyarrow.parquet
-    from pyarrow import ArrowInvalid
-
-    try:
-        records = pyarrow.parquet.read_table(path).to_pylist()
-    except (ArrowInvalid, OSError) as error:
-        raise unreadable(path, error) from None
-    return _present(path, records)
+    return [_present(row) for row in read_parquet(path)]
 
 
-def _present(path: Path, records: list[dict[str, Any]]) -> list[Row]:
-    return [
-        Row(path, number, {k: v for k, v in record.items() if v is not None})
-        for number, record in enumerate(records, start=1)
-    ]
+def _present(row: Row) -> Row:
+    """Without the columns that the row leaves empty: they are as absent as in JSONL."""
+    return Row(row.path, row.line, {k: v for k, v in row.values.items() if v is not None})
 
 
 def _data_set(source: Source) -> list[Row]:
@@ -147,7 +139,7 @@ def _data_set(source: Source) -> list[Row]:
             fix="name a file, a data set's folder, or its name on the hub with its split",
         ) from None
     assert isinstance(found, Dataset)
-    return _present(Path(source.path), found.to_list())
+    return [_present(Row(Path(source.path), line, row)) for line, row in enumerate(found.to_list(), start=1)]
 
 
 READERS: Mapping[str, Callable[[Path], list[Row]]] = {
