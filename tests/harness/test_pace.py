@@ -19,6 +19,7 @@ from evals.values.grades import Grades
 from harness.gold.grading import priced
 from harness.gold.pace import pace_of
 from harness.keys.gold import GoldConfig, GoldLabels, GoldServer, GraderChoice
+from harness.keys.graders import GraderKeys
 from harness.record.run import ResultsFolder
 from harness.report.of_gold import gold_document
 
@@ -61,7 +62,11 @@ def test_only_what_was_asked_counts(tmp_path: Path) -> None:
 
 
 def test_each_grader_has_its_own_price() -> None:
-    config = GoldConfig(gold=GoldLabels(test="x.jsonl"), server=GoldServer(prompt_price=1.0))
+    config = GoldConfig(
+        grader=GraderKeys("recorded", "g.jsonl"),
+        gold=GoldLabels(test="x.jsonl"),
+        server=GoldServer(prompt_price=1.0),
+    )
     dear = GraderChoice("server", "big", prompt_price=5.0, completion_price=15.0)
     assert priced(dear, config).prompt_price == 5.0 and priced(dear, config).completion_price == 15.0
     assert priced(GraderChoice("server", "small"), config).prompt_price == 1.0

@@ -134,7 +134,7 @@ def test_the_reward_pays_them_by_their_own_weights(rules: Callable[[str], Rulebo
         Response(asking("d"), "odd"),
     ]
     paid = term(responses)
-    assert paid.total[:3].tolist() == [0.5 * -2.0, 0.5 * 1.0, 0.0] and np.isnan(paid.total[3])
+    assert paid.total[:3].tolist() == [3.0 + 0.5 * -2.0, 0.5 * 1.0, 0.0] and np.isnan(paid.total[3])
     assert paid.contributions[QUESTIONS][0] == -1.0 and np.isnan(paid.contributions[QUESTIONS][2])
     grader = Reader()
     RuleBasedTerm(rulebook, grader, weights_of(rulebook, refuses=3.0))(responses)
@@ -164,7 +164,7 @@ def test_a_fit_learns_their_scale_alone(rules: Callable[[str], Rulebook], method
             for item in labelled
         ]
         wrong = graded_examples(rulebook, turned, Reader(), list(rulebook.propositions.values()), None)
-        assert fit_weights(wrong, rulebook, config).for_type(HARD)[QUESTIONS] == 0.0
+        assert fit_weights(wrong, rulebook, config).for_type(HARD)[QUESTIONS] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_trainer_gives_them_as_a_column(rules: Callable[[str], Rulebook]) -> None:
