@@ -11,31 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evals.graders import GraderSpec
+from evals.graders.guardian_block import guardian_block
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.language_model import build as build_language_model
 from evals.graders.question import GraderPrompt
 from evals.rules.rulebook import Rulebook
 
-KIND = "granite_guardian"
-THINK = (
-    "<guardian><think>As a judge agent, carefully analyze whether the provided text meets the given judging criteria. "
-    "Use all available information, including conversations, documents, and tools. Reason through the evidence step "
-    "by step before providing your score. Wrap your reasoning in <think></think> tags, then provide your score in "
-    "<score></score> tags."
-)
-NO_THINK = (
-    "<guardian><no-think>As a judge agent, assess whether the provided text meets the given judging criteria using "
-    "all available information, including conversations, documents, and tools. Provide your score immediately without "
-    "explanation. Output empty <think>\\n</think> tags followed by your score in <score></score> tags."
-)
-SCHEMA = "If the last assistant's text meets the criteria, return 'yes'; otherwise, return 'no'."
 QUESTION = "The answer to this question about the last assistant's text is yes: {question}"
 ANSWER = "<think>\n</think>\n<score>"  # what stands before its yes or no
-
-
-def guardian_block(criterion: str, think: bool) -> str:
-    """The last turn of version 4.1."""
-    return f"{THINK if think else NO_THINK}\n\n### Criteria: {criterion}\n\n### Scoring Schema: {SCHEMA}"
 
 
 PROMPT = GraderPrompt(template=guardian_block(QUESTION, think=False), answer=ANSWER)

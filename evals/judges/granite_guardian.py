@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evals.graders.granite_guardian import guardian_block
+from evals.graders.guardian_block import guardian_block
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, prompted_judge
 from evals.judges.text_backend import JudgeQuestion
 from evals.models.server import JudgeServer
