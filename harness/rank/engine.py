@@ -11,14 +11,16 @@ import numpy as np
 
 from evals.models.folder import CONFIG
 from evals.statistics.intervals import Estimate
-from evals.values.errors import UndecidableError
+from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import is_too_much
+from evals.values.located_yaml import load_located_yaml
 from harness.ceiling.rewards import CeilingSource, open_reward
 from harness.gate.rewards import Advance, RewardSide, score, score_recorded
+from harness.keys.fit import ORACLE
 from harness.keys.rank import RankConfig
 from harness.rank.candidates import CandidateSets, read_candidates
 from harness.record.finished_run import RunAddress
-from harness.record.manifest import read_manifest
+from harness.record.manifest import Kind, kind_of, read_manifest
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
 from harness.subjects.description import RewardModelSpec, load_reward_model_term
@@ -35,6 +37,7 @@ from trainers.reward.best_of import (
 )
 from trainers.reward.reward import RULE_BASED, Breakdown
 
+SETTINGS = "config.yaml"  # of a fit
 TIES = "ties"  # the subset, in any letters, that is scored as RewardBench 2 scores it
 MEAN = ""  # in place of a subset: their mean
 TOTAL = ""  # in place of a term: their sum
@@ -99,11 +102,25 @@ def run_rank(config: RankConfig, console: Console) -> RankReport:
 def open_ranked(given: str, config: RankConfig, on: Path) -> CeilingSource:
     """What `open_reward` opens, and the folder or hub name of a one-output classifier."""
     if not is_classifier(given):
+        _check_asks(given)
         return open_reward(given, "rewards", Path(config.results) / GRADES, on)
     from harness.runtime.libraries import quiet_libraries
 
     quiet_libraries(config.threads)
     return CeilingSource(given, None, load_reward_model_term(RewardModelSpec("model", given)))
+
+
+def _check_asks(given: str) -> None:
+    """Raises InputError for a fit whose grades are its completions' own labels: it can grade no other response."""
+    folder = RunAddress.parse(given).folder
+    if not folder.is_dir() or kind_of(folder) is not Kind.FIT or not (folder / SETTINGS).is_file():
+        return
+    grader = load_located_yaml(folder / SETTINGS).get("grader")
+    if isinstance(grader, Mapping) and grader.get("kind") == ORACLE and not grader.get("path"):
+        fix = "fit with a grader: grader.kind=KIND grader.path=PATH"
+        raise InputError(
+            "its grades are labels, which these responses have not", path=folder, field="rewards", fix=fix
+        )
 
 
 def is_classifier(given: str) -> bool:
