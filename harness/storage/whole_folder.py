@@ -34,6 +34,7 @@ DRAWN = (
         "gate.html",
         "xstest.html",
         "ceiling.html",
+        "rank.html",
         "summary.md",
         "gate.md",
         "gate.xml",
