@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from evaluation_world import write_responses, write_suite
+from evaluation_world import metrics_of, write_responses, write_suite
 
 from harness.evaluate.words_alone import judge_kinds, words_alone
 from harness.keys.evaluate import compose_evaluate
@@ -29,10 +29,7 @@ def test_the_words_judge_leads_where_none_is_named(tmp_path: Path) -> None:
     notes = json.loads((folder / "manifest.json").read_text())["notes"]
     (warned,) = [note for note in notes if "reads words alone" in note]
     assert warned.startswith("words leads") and "35.3 %" in warned
-    (row,) = [
-        line for line in (folder / "metrics.csv").read_text().splitlines() if ",not_overrefuse,words," in line
-    ]
-    assert "0.666667" in row
+    assert metrics_of(tmp_path, "w")["given", "prompt_file", "not_overrefuse", "words"]["value"] == "0.666667"
 
 
 def test_a_card_of_ones_own_labels_is_said_in_place_of_the_published_one() -> None:
