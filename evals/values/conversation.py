@@ -192,16 +192,11 @@ def questions_of(found: object) -> tuple[Question, ...]:
 
 
 def _question(number: int, one: object) -> Question:
-    told = one if isinstance(one, Mapping) else {"text": one}
+    told: Mapping[str, Any] = one if isinstance(one, Mapping) else {"text": one}
     text, weight, polarity = told.get("text"), told.get("weight", 1.0), told.get("polarity")
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if (
-        not isinstance(text, str)
-        or not text.strip()
-        or not is_number
-        or not math.isfinite(weight)
-        or not weight
-    ):
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        weight = 0.0
+    if not isinstance(text, str) or not text.strip() or not math.isfinite(weight) or not weight:
         raise ValueError(f"entry {number} is no question")
     if polarity is None:
         return Question(text.strip(), float(weight))
