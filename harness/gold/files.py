@@ -5,7 +5,7 @@ reliability.csv   a row a grader and bin of its grades
 hostile.csv       a row a grader and attack
 teacher.csv       where an encoder was taught: harness.gold.agreement.COLUMNS
 manifest.json     `graders`: {name: kind, share of unscored grades, accuracy less the first one's with its
-                  interval, and where it was asked here its pace: harness.gold.pace.Pace}
+                  interval, and where it was asked here its pace: harness.gold.pace.GradingPace}
 """
 
 from __future__ import annotations

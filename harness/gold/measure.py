@@ -23,7 +23,7 @@ from evals.values.grades import Grades
 from harness.gold.graders import JudgedGrader
 from harness.gold.grading import grade_or_stop
 from harness.gold.labels import GoldSplits, LabelCount
-from harness.gold.pace import Pace, pace_of
+from harness.gold.pace import GradingPace, pace_of
 from harness.keys.gold import RECORDED, GoldConfig
 
 Advance = Callable[[int], None]
@@ -61,7 +61,7 @@ class GoldResult:
     curve: list[ReliabilityPoint]
     movements: list[Movement]
     against_first: Estimate | None = None
-    pace: Pace | None = None
+    pace: GradingPace | None = None
 
     def mean(self, tuned: bool = False, row: str = MEAN) -> Row:
         return next(r for r in (self.tuned if tuned else self.fixed) if r["proposition"] == row)

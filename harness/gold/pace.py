@@ -15,7 +15,7 @@ THOUSAND = 1000
 
 
 @dataclass(frozen=True)
-class Pace:
+class GradingPace:
     """Of `asked` (response, proposition) pairs, `propositions` a response; NaN where nothing was asked or counted.
 
     Grades that the cache had cost nothing here, and are not counted. `cost` is in the currency of the prices.
@@ -30,17 +30,17 @@ class Pace:
         return asdict(self)
 
 
-def pace_of(grader: Grader, propositions: int, server: GoldServer) -> Pace | None:
+def pace_of(grader: Grader, propositions: int, server: GoldServer) -> GradingPace | None:
     """None of a grader whose grades are not asked for here: a file's, and one's own without an identity."""
     if not isinstance(grader, CachedGrader):
         return None
     responses = grader.asked / propositions if propositions else 0.0
     if not responses:
-        return Pace(0, NAN, NAN, NAN)
+        return GradingPace(0, NAN, NAN, NAN)
     spent: Spending | None = grader.spending
     tokens = cost = NAN
     if spent is not None and spent.tokens and not spent.uncounted:
         tokens = spent.tokens / responses * THOUSAND
         paid = spent.cost(server)
         cost = NAN if paid is None else paid / responses * THOUSAND
-    return Pace(grader.asked, grader.seconds / responses * THOUSAND, tokens, cost)
+    return GradingPace(grader.asked, grader.seconds / responses * THOUSAND, tokens, cost)

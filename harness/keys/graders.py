@@ -16,11 +16,9 @@ REWARD_MODELS: Mapping[str, str] = {
     "recorded": "harness.subjects.description:recorded_scores",
     "model": "harness.subjects.description:scoring_model",
 }
-CAUSAL = (
-    "language_model",
-    "granite_guardian",
-)  # kinds that are a causal language model, with its chat template
-MODELS = (*CAUSAL, "encoder")  # kinds that load a model here
+# Kinds that are a causal language model, with its chat template; then all that load a model here.
+CAUSAL = ("language_model", "granite_guardian")
+MODELS = (*CAUSAL, "encoder")
 RENAMED = {"grader": "grader.kind", "model": "grader", "server.base_url": "server.url"}  # of gold and fit
 
 
@@ -35,9 +33,7 @@ class AskedBy(Choice):
 class GraderKeys:
     """The grader. One of kind server is described by `server`."""
 
-    kind: str = (
-        ""  # language_model, granite_guardian, encoder, server, recorded, oracle, or package.module:attribute
-    )
+    kind: str = ""  # language_model, granite_guardian, encoder, server, recorded, oracle, or MODULE:ATTRIBUTE
     path: str | None = None  # folder or hub id; recorded: its file; oracle: the sandbox's world
     chat_template: dict[str, Any] = field(default_factory=dict)  # of a language model: .enable_thinking=false
 

@@ -29,14 +29,10 @@ class RankConfig(Recorded, Bootstrap, Seed, Threads, UnscoredLimit):
     """A reward is a description, a fit, a run (results/RUN:METHOD:SEED), recorded rewards, or the folder or hub name of
     a one-output classifier."""
 
-    rewards: list[str] = field(
-        default_factory=list
-    )  # those that are measured, the first compared with the others
+    rewards: list[str] = field(default_factory=list)  # those that are measured, each against the first
     on: str = ""  # RewardBench 2's file or folder (Parquet or JSONL), or another with its columns
     subsets: list[str] = field(default_factory=list)  # only these, as Safety; empty: all
-    by: str = (
-        "subset"  # the column whose values are counted apart; a part of one: additional_metadata.category
-    )
+    by: str = "subset"  # the column whose values are counted apart, as additional_metadata.category
     types: list[TypeChoice] = field(default_factory=list)  # of rows without one: [{of: Safety, type: TYPE}]
     worst: int = 20  # wrongly ranked prompts kept by id, for each reward
     name: str = "rank"

@@ -147,17 +147,6 @@ def percentiles(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class SubsetScore:
-    """A reward on one subset, or on their mean; `against` is this less another reward's on what both scored."""
-
-    score: Estimate
-    pairs: float
-    chance: float
-    unscored: int
-    against: Estimate | None = None
-
-
 def scores_by_subset(
     parts: Mapping[str, Parts], first: Mapping[str, Parts] | None, draws: int, seed: int
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
