@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -76,12 +76,15 @@ def _chosen(root: _Interval) -> Iterator[PrefixGroup]:
             waiting += reversed(interval.parts)
 
 
-def bundles(groups: Sequence[PrefixGroup], batch_size: int, cost: int) -> Iterator[list[PrefixGroup]]:
+def bundles(
+    groups: Sequence[PrefixGroup], batch_size: int, cost: int, width: Callable[[PrefixGroup], int]
+) -> Iterator[list[PrefixGroup]]:
     """Groups too small for a pass of their own, several a pass, where they save `cost` tokens together.
 
-    Those of a bundle have equally many rows, as endings of a question have, and beginnings of like lengths.
+    Those of a bundle have equally many rows, as endings of a question have, and a like `width`: what their rows
+    are padded to.
     """
-    in_order = sorted(groups, key=lambda group: (group.rows, group.shared))
+    in_order = sorted(groups, key=lambda group: (group.rows, width(group), group.start))
     for rows, alike in groupby(in_order, key=lambda group: group.rows):
         equal, count = list(alike), max(batch_size // rows, 1)
         for start in range(0, len(equal), count):

@@ -2,9 +2,9 @@
 
 MMLU's five examples stand before every question of a subject: some 600 tokens before some 100 of its own. HellaSwag's
 four endings follow one context: many such small groups go into one pass. Only the positions that are scored get
-logits. What is scored is what lm-eval scores, to rounding: of every run the longest request is computed alone too,
-and nothing is shared with a model that answers it differently. benchmarks/mmlu_five_shot.py and
-benchmarks/shared_contexts.py measure the gain.
+logits, of requests that share nothing too: LAMBADA's last words alone, not its passages. What is scored is what
+lm-eval scores, to rounding: of every run the longest request is computed alone too, and lm-eval's own way serves a
+model that answers it differently. benchmarks/mmlu_five_shot.py and benchmarks/shared_contexts.py measure the gain.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def score_shared(
     dtype: torch.dtype | None = None,
     finished: Callable[[int, Answer], None] = lambda place, answer: None,
 ) -> dict[int, Answer]:
-    """{place: answer} of those requests that share a beginning worth sharing; {} where the model does not give
-    the same answers that way. `dtype` is the softmax's, None the logits'; `finished` is told of each.
+    """{place: answer} of those requests that the model can hold; {} where it does not give the same answers that
+    way. `dtype` is the softmax's, None the logits'; `finished` is told of each.
     """
     if not _takes_prefixes(model):
         return {}
@@ -52,7 +52,7 @@ def score_shared(
         if not passes or not scorer.is_exact(passes):
             return {}
         for families in passes:
-            prefixes = scorer.encode([family.prefix for family in families])
+            prefixes = scorer.encode(families)
             for batch in _batches(families, batch_size):
                 of_batch = scorer.answers(batch, prefixes)
                 answers |= of_batch
@@ -63,7 +63,7 @@ def score_shared(
 
 @dataclass(frozen=True)
 class _Family:
-    """Rows, the longest first, of which the first `shared` tokens are the same."""
+    """Rows, the longest first, of which the first `shared` tokens are the same; 0: they have nothing in common."""
 
     shared: int
     rows: list[Row]
@@ -76,10 +76,13 @@ class _Family:
 def _passes(
     requests: Sequence[Request], members: Mapping[Row, Sequence[int]], batch_size: int
 ) -> Iterator[list[_Family]]:
-    """The families of each pass: a large one by itself, or a bundle of small ones."""
+    """The families of each pass: a large one by itself, a bundle of small ones, or all rows that share nothing."""
 
     def grouped(rows: Sequence[Row], cost: int) -> list[PrefixGroup]:
         return shared_groups(rows, [len(row) - _scored(requests, members[row]) for row in rows], cost)
+
+    def longest_end(group: PrefixGroup) -> int:
+        return max(map(len, left[group.start : group.stop])) - group.shared
 
     def family(rows: Sequence[Row], group: PrefixGroup) -> _Family:
         return _Family(group.shared, sorted(rows[group.start : group.stop], key=len, reverse=True))
@@ -91,12 +94,17 @@ def _passes(
             yield [family(rows, group)]
     left = [rows[group.start] for group in groups if not group.shared]
     small = [group for group in grouped(left, 0) if group.shared]
-    for bundle in bundles(small, batch_size, COST):
-        yield [family(left, group) for group in bundle]
+    alone = set(left)
+    for bundle in bundles(small, batch_size, COST, longest_end):
+        families = [family(left, group) for group in bundle]
+        alone.difference_update(row for one in families for row in one.rows)
+        yield families
+    if alone:
+        yield [_Family(0, sorted(alone, key=lambda row: (-len(row), row)))]
 
 
 def _batches(families: Sequence[_Family], batch_size: int) -> Iterator[list[_Family]]:
-    """All of a bundle at once; a large family in parts."""
+    """All of a bundle at once; a large family, and what shares nothing, in parts."""
     if len(families) > 1:
         yield list(families)
         return
@@ -143,23 +151,34 @@ class _Scorer:
     dtype: torch.dtype | None
 
     def is_exact(self, passes: Sequence[Sequence[_Family]]) -> bool:
-        """Whether the longest row gets the same answers on a shared beginning as by itself.
+        """Whether rows get the same answers in a batch, and on a shared beginning, as by themselves.
 
         Positions that depend on the row's length and states that a cache does not hold fail here.
         """
+        kinds = [[one for one in passes if bool(one[0].shared) is shared] for shared in (True, False)]
+        return all(self._is_exact(some) for some in kinds if some)
+
+    def _is_exact(self, passes: Sequence[Sequence[_Family]]) -> bool:
+        """Of the longest row on its shared beginning; of rows that share nothing the shortest beside the longest."""
         longest, others = max(
             ((family, families) for families in passes for family in families),
             key=lambda pair: len(pair[0].rows[0]),
         )
-        tried = [longest, *[family for family in others if family is not longest][:1]]
-        tried = [_Family(family.shared, family.rows[:2]) for family in tried]
-        alone = self.answers([_Family(0, longest.rows[:1])], None)
-        shared = self.answers(tried, self.encode([family.prefix for family in tried]))
-        return all(abs(shared[place][0] - value) <= TOLERANCE for place, (value, _) in alone.items())
+        if longest.shared:
+            tried = [longest, *[family for family in others if family is not longest][:1]]
+            tried = [_Family(family.shared, family.rows[:2]) for family in tried]
+        else:
+            tried = [_Family(0, [longest.rows[0], longest.rows[-1]])]
+        alone = self.answers([_Family(0, tried[0].rows[-1:])], None)
+        together = self.answers(tried, self.encode(tried))
+        return all(abs(together[place][0] - value) <= TOLERANCE for place, (value, _) in alone.items())
 
-    def encode(self, prefixes: Sequence[Row]) -> _Prefixes:
+    def encode(self, families: Sequence[_Family]) -> _Prefixes | None:
+        """Keys and values of their beginnings; None where they have none."""
+        if not families[0].shared:
+            return None
         cache = DynamicCache(config=self.model.config)
-        ids, lengths = pad_left(prefixes, self.pad)
+        ids, lengths = pad_left([family.prefix for family in families], self.pad)
         real = _real(ids, lengths)
         self.model(
             past_key_values=cache, use_cache=True, **self._inputs(ids, real, 0), **keep_last(self.model)
@@ -171,14 +190,13 @@ class _Scorer:
         rows = [row for family in families for row in family.rows]
         ends = [row[family.shared :] for family in families for row in family.rows]
         kept = max(_scored(self.requests, self.members[row]) for row in rows)
-        log_probs = self._log_probs(ends, prefixes, kept)
         return {
-            place: _answer(of_row, self.requests[place][2])
-            for row, of_row in zip(rows, log_probs, strict=True)
+            place: _answer(logits, self.requests[place][2], self.dtype)
+            for row, logits in zip(rows, self._logits(ends, prefixes, kept), strict=True)
             for place in self.members[row]
         }
 
-    def _log_probs(self, ends: Sequence[Row], prefixes: _Prefixes | None, kept: int) -> Tensor:
+    def _logits(self, ends: Sequence[Row], prefixes: _Prefixes | None, kept: int) -> Tensor:
         """[rows, kept, vocabulary] at the last positions; the ends are padded on the left."""
         ids, lengths = pad_left(ends, self.pad)
         before = torch.zeros(len(ends), 0, dtype=torch.bool)
@@ -186,8 +204,8 @@ class _Scorer:
             before = prefixes.seen.repeat_interleave(len(ends) // len(prefixes.seen), dim=0)
         inputs = self._inputs(ids, _real(ids, lengths), before.sum(1, keepdim=True), before)
         cache = {"past_key_values": prefixes.cache, "use_cache": True} if prefixes else {"use_cache": False}
-        logits = self.model(**inputs, **cache, **keep_last(self.model, kept)).logits[:, -kept:]
-        return torch.log_softmax(logits, dim=-1, dtype=self.dtype)
+        logits: Tensor = self.model(**inputs, **cache, **keep_last(self.model, kept)).logits
+        return logits[:, -kept:]
 
     def _inputs(
         self, ids: Tensor, real: Tensor, shared: Tensor | int, before: Tensor | None = None
@@ -212,9 +230,9 @@ def _real(ids: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(ids.shape[1])[None] >= (ids.shape[1] - lengths)[:, None]
 
 
-def _answer(log_probs: Tensor, answer: Sequence[int]) -> Answer:
-    """From the last positions' log-probabilities [positions, vocabulary]."""
-    scored = log_probs[-len(answer) :]
+def _answer(logits: Tensor, answer: Sequence[int], dtype: torch.dtype | None) -> Answer:
+    """From the last positions' logits [positions, vocabulary]; the softmax is of those that are scored alone."""
+    scored = torch.log_softmax(logits[-len(answer) :], dim=-1, dtype=dtype)
     tokens = torch.tensor(answer, device=scored.device)
     total = scored.gather(1, tokens[:, None]).sum()
     return float(total), bool((scored.argmax(-1) == tokens).all())
