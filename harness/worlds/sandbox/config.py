@@ -60,9 +60,7 @@ class SandboxConfig:
     comparisons_human: int = 1200  # comparisons of safety by annotators
     matched_labels: int | None = None  # annotators' for Human-matchRBR; null: grader_labels and gold_labels
     annotators: AnnotatorConfig = field(default_factory=AnnotatorConfig)
-    gold_error: float = (
-        0.0  # of the propositions' labels for the rules (gold_labels, grader_labels), those wrong
-    )
+    gold_error: float = 0.0  # of the labels of propositions that people write for the rules, those wrong
     response_type_error: float = 0.0  # of the safety prompts of RL, those told another response type
     prompts_helpful: int = 800  # RL prompts without a response type
     prompts_safety: int = 1200  # RL prompts with a response type
