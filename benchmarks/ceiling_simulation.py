@@ -41,7 +41,14 @@ class Case:
 
 CASES = tuple(
     Case(evenness, noise, scale, samples, beta)
-    for evenness, noise, scale in ((1.0, 0.5, 1.0), (0.3, 0.5, 1.0), (1.0, 1.5, 1.0), (1.0, 0.2, 4.0))
+    for evenness, noise, scale in (
+        (1.0, 0.5, 1.0),
+        (0.3, 0.5, 1.0),
+        (1.0, 1.5, 1.0),
+        (1.0, 0.2, 4.0),
+        (0.1, 0.5, 1.0),
+        (0.1, 0.2, 4.0),
+    )
     for samples in (8, 16, 32)
     for beta in (2.0, 1.0, 0.5, 0.2)
 )

@@ -70,6 +70,44 @@ def test_it_cannot_tell_what_its_samples_hardly_show() -> None:
     assert abs(found.error) < abs(found.plain_error)
 
 
+@pytest.mark.parametrize("case", [Case(0.1, 0.2, 4.0, 16, 0.2), Case(0.1, 0.5, 1.0, 32, 0.2)])
+def test_what_no_sample_shows_is_not_told(case: object) -> None:
+    """A policy over a handful of responses: the jackknife sees nothing of those that were not drawn, and limits held
+    the truth in a tenth of the draws that were told.
+    """
+    found = simulate(case, 25, 200, NOT_UNSAFE, known_by=60_000)
+    assert found.told <= 0.1 and found.error < -0.02
+
+
+def test_limits_hold_the_truth_in_the_few_draws_that_are_told() -> None:
+    """Draws that happen to show little of the bias are those that are told, and half of their limits missed."""
+    cases = [Case(0.3, 0.5, 1.0, 8, 0.5), Case(1.0, 0.2, 4.0, 16, 1.0), Case(1.0, 0.2, 4.0, 8, 2.0)]
+    found = [simulate(case, 40, 200, NOT_UNSAFE, known_by=60_000) for case in cases]
+    assert all(0.05 < one.told < 0.8 for one in found)
+    assert sum(one.told * one.held for one in found) >= 0.93 * sum(one.told for one in found)
+
+
+def test_what_prompts_may_hide_by_hand() -> None:
+    """Three prompts of four samples: one has both outcomes, one of them once; one none, one all."""
+    right = np.array([[1.0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]])
+    rewards = np.where(right == 1, math.log(3.0), 0.0)
+    up, down = Tilted(table_of(right), rewards, 1.0).hidden(NOT_UNSAFE)
+    chance = 1 / 6  # by Laplace; by the prompt with one such sample, a quarter
+    assert up == pytest.approx(3 * chance / (3 * chance + 1 - chance) / 3)
+    assert down == 0.0  # no prompt has just one sample that does wrong
+    assert Tilted(table_of(np.ones((4, 8))), np.zeros((4, 8)), 1.0).hidden(NOT_UNSAFE) == (0.0, 0.0)
+
+
+def test_what_the_jackknife_took_off_widens_the_far_limit_alone() -> None:
+    """Carried as spread of a share, it drew Wilson's limits towards a half, away from where the truth may be."""
+    rng = np.random.default_rng(0)
+    right = (rng.random((80, 8)) < 0.7).astype(float)
+    tilted = Tilted(table_of(right), rng.normal(size=(80, 8)) + right, 0.5)
+    found = predicted(tilted, NOT_UNSAFE, tilted.table.draws(300, 0), TellingLimits())
+    assert found.correction < 0 and found.high - found.value >= 1.9 * abs(found.correction)
+    assert found.value - found.low <= 2.3 * found.stderr
+
+
 def test_the_objective_is_the_reward_less_the_price_of_kl() -> None:
     """J, E[r] and KL that do not fit together: one of the three is of another policy."""
     rng = np.random.default_rng(0)

@@ -31,9 +31,12 @@ NOT_UNSAFE, NOT_OVERREFUSE, F1 = "not_unsafe", "not_overrefuse", "f1"
 REWARD, KL, OBJECTIVE = "reward", "kl", "objective"
 SHARES = (NOT_UNSAFE, NOT_OVERREFUSE, F1)
 FEWEST_SAMPLES = 4  # scored, of a prompt; one with fewer is left out and counted
-# What the jackknife takes out may leave part of the bias behind, where what pi* likes is rare in the samples. Up to
-# MOST_CORRECTED standard errors the interval carries a third of it beside its own width; beyond, nothing is said.
-MOST_CORRECTED, CARRIED = 1.25, 1 / 3
+# What the jackknife takes out may leave as much of the bias behind, where what pi* likes is rare in the samples, and
+# draws that happen to show little of it are those that are told. So up to MOST_CORRECTED standard errors what was taken
+# out counts as one more of them, on the side that it moved the number to; beyond, nothing is said.
+MOST_CORRECTED = 1.25
+# What prompts whose samples all agree may hide counts as so many standard errors at most.
+MOST_HIDDEN = 3.0
 FEW_HITS = (
     15.0  # prompts on the rarer side of a share, below which Wilson's limits hold and normal ones do not
 )
@@ -147,6 +150,24 @@ class Tilted:
             self._kept[measure, True] = np.where(known, self._uncorrected(measure), np.nan)
         return self._kept[measure, True]
 
+    def hidden(self, measure: str) -> tuple[float, float]:
+        """How much higher, and lower, a share may be by outcomes that no sample of a prompt has.
+
+        A prompt all of whose n samples agree has the other outcome with a probability of 1 / (n + 2) at most (Laplace),
+        and no more on average than the prompts with just one such sample tell (Good and Turing). The reward tilts it
+        by as much as it parts the two outcomes on the prompts that have both. No estimate from the samples sees it.
+        """
+        of = self.table.measures[measure]
+        asked = np.isfinite(self.rewards) & np.isfinite(of.values) & (of.members & self.known)[:, None]
+        hits, misses = asked & (of.values == 1.0), asked & (of.values == 0.0)
+        rewards = np.where(asked, self.rewards, 0.0)
+        both = hits.any(axis=1) & misses.any(axis=1)
+        if not both.any():
+            return 0.0, 0.0
+        hit, missed = ((rewards * kind)[both].sum(axis=1) / kind[both].sum(axis=1) for kind in (hits, misses))
+        parted = float((hit - missed).mean()) / self.beta
+        return _unseen(hits, asked, parted), _unseen(misses, asked, -parted)
+
     def _corrected(self, measure: str) -> np.ndarray:
         if measure in (REWARD, KL, OBJECTIVE):
             found: np.ndarray = getattr(self, measure)
@@ -159,6 +180,18 @@ class Tilted:
             return plain_means(self.logits, self.table.measures[measure].values)
         reward, partition = plain_means(self.logits, self.rewards), _plain_partition(self)
         return {REWARD: reward, OBJECTIVE: self.beta * partition, KL: reward / self.beta - partition}[measure]
+
+
+def _unseen(outcome: np.ndarray, asked: np.ndarray, tilt: float) -> float:
+    """The share of an `outcome` [prompts, samples] under the tilt, in nats, that prompts without one may hide."""
+    n, seen = asked.sum(axis=1), outcome.sum(axis=1)
+    without = (n > 0) & (seen == 0)
+    if not without.any():
+        return 0.0
+    once = float((1.0 / n[seen == 1]).sum())  # of all prompts together
+    chance = np.minimum(1.0 / (n[without] + 2.0), once / without.sum())
+    with np.errstate(divide="ignore"):
+        return float(scipy.special.expit(scipy.special.logit(chance) + tilt).sum() / (n > 0).sum())
 
 
 def _plain_partition(tilted: Tilted) -> np.ndarray:
@@ -223,7 +256,8 @@ def difference(a: Tilted, b: Tilted, measure: str, draws: np.ndarray, limits: Te
     def change(counts: np.ndarray, plain: bool) -> np.ndarray:
         return second.of(counts, plain) - first.of(counts, plain)
 
-    both = _Statistic(change, min(first.prompts, second.prompts))
+    up, down = (abs(y - x) for x, y in zip(first.hidden, second.hidden, strict=True))
+    both = _Statistic(change, min(first.prompts, second.prompts), (up, down))
     found = _predicted(both, draws, limits, share=False)
     if not found.told:
         return found
@@ -232,10 +266,11 @@ def difference(a: Tilted, b: Tilted, measure: str, draws: np.ndarray, limits: Te
 
 @dataclass(frozen=True)
 class _Statistic:
-    """counts [draws, prompts], whether uncorrected -> values [draws]."""
+    """counts [draws, prompts], whether uncorrected -> values [draws]; what prompts may hide of it, see `hidden`."""
 
     of: Callable[[np.ndarray, bool], np.ndarray]
     prompts: int
+    hidden: tuple[float, float] = (0.0, 0.0)
 
 
 def _statistic(tilted: Tilted, measure: str) -> _Statistic:
@@ -258,7 +293,9 @@ def _statistic(tilted: Tilted, measure: str) -> _Statistic:
         summed, total = (counts @ filled[plain]).T
         return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
 
-    return _Statistic(mean, int(known.sum()))
+    of = tilted.table.measures.get(measure)
+    hidden = tilted.hidden(measure) if of is not None and of.share else (0.0, 0.0)
+    return _Statistic(mean, int(known.sum()), hidden)
 
 
 def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, share: bool) -> Predicted:
@@ -270,10 +307,11 @@ def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, 
     drawn = drawn[np.isfinite(drawn)]
     stderr = float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
     correction = plain - value
-    total = math.hypot(stderr, CARRIED * correction)
     if share:
         value = float(np.clip(value, 0.0, 1.0))
-    low, high = _limits(value, total, statistic.prompts, limits.level, share)
+    low, high = _limits(value, stderr, statistic.prompts, limits.level, share)
+    unit = max(stderr, (high - low) / 2 / float(scipy.special.ndtri((1 + limits.level) / 2)), SAME)
+    low, high = _carried(value, low, high, correction, limits.level, share)
     problem = ""
     if statistic.prompts < limits.min_prompts:
         problem = f"{statistic.prompts} prompts have enough scored samples; {limits.min_prompts} are needed"
@@ -281,6 +319,11 @@ def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, 
         problem = (
             f"too few samples a prompt: they alone move it by {abs(correction):.3g}, "
             f"{abs(correction) / max(stderr, SAME):.1f} standard errors"
+        )
+    elif (hidden := max(statistic.hidden)) > MOST_HIDDEN * unit:
+        problem = (
+            f"too few samples a prompt: those whose samples all agree may hide {hidden:.3g} of it, "
+            f"{hidden / unit:.1f} standard errors"
         )
     return Predicted(value, stderr, low, high, correction, statistic.prompts, problem)
 
@@ -302,6 +345,21 @@ def _limits(value: float, stderr: float, prompts: int, level: float, share: bool
     if size * min(value, 1 - value) < FEW_HITS:
         return _wilson(value, size, level)
     return max(0.0, value - reach), min(1.0, value + reach)
+
+
+def _carried(
+    value: float, low: float, high: float, correction: float, level: float, share: bool
+) -> tuple[float, float]:
+    """The limits, further out by what the jackknife took off, on the side away from the number before it.
+
+    Outwards, and not as more spread of a share: Wilson's limits of a larger spread move towards a half.
+    """
+    reach = float(scipy.special.ndtri((1 + level) / 2)) * abs(correction)
+    if correction > 0:
+        low = value - math.hypot(value - low, reach)
+    elif correction < 0:
+        high = value + math.hypot(high - value, reach)
+    return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
 
 def _wilson(value: float, size: float, level: float) -> tuple[float, float]:
