@@ -51,8 +51,10 @@ def kept_below(backbone: Any, count: int, below: Below, ids: Tensor, lengths: Te
     kept = _kept.setdefault(backbone.layers[count - 1], _Kept())
     if ids not in kept.batches:
         with torch.no_grad():
-            by_rows = kept.most and lengths is not None
-            kept.batches[ids] = _by_rows(kept, below, ids, lengths.tolist()) if by_rows else below(ids)
+            if kept.most and lengths is not None:
+                kept.batches[ids] = _by_rows(kept, below, ids, lengths.tolist())
+            else:
+                kept.batches[ids] = below(ids)
     states: Tensor = kept.batches[ids]
     return states
 
