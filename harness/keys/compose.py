@@ -43,6 +43,7 @@ EXTRAS = {  # what brings a launcher or a sweeper
     "hydra/launcher=submitit_slurm": "submitit",
     "hydra/sweeper=optuna": "optuna",
 }
+FAMILY = 4  # options that begin alike are named together from so many on
 SCHEMA = "schema"  # what the packaged configuration fills
 _stored: dict[str, type[object]] = {}
 PLAIN = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a part of a key, by Hydra's grammar
@@ -256,6 +257,13 @@ def _enums(kind: type[object], prefix: str) -> Iterator[tuple[str, type[Enum]]]:
             yield f"{prefix}{name}", hint
 
 
+def _in_short(options: Sequence[str]) -> list[str]:
+    """Many that begin with one of the others, as `sensitivity_...` with `sensitivity`, as one."""
+    families = [name for name in options if sum(o.startswith(f"{name}_") for o in options) >= FAMILY]
+    kept = [o for o in options if not any(o.startswith(f"{name}_") for name in families)]
+    return [f"{name}, {name}_*" if name in families else name for name in kept]
+
+
 def as_input_error(error: Exception, kind: type[object]) -> InputError:
     """Hydra's several lines, and the cause beneath them, as one."""
     texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
@@ -264,7 +272,7 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
     if unknown and any(line.startswith("Available options") for line in lines):
         start = next(i for i, line in enumerate(lines) if line.startswith("Available options"))
         listed = takewhile(lambda line: not line.startswith("Config search path"), lines[start + 1 :])
-        options = ", ".join(listed)
+        options = ", ".join(_in_short(list(listed)))
         extra = EXTRAS.get(f"{unknown[1]}={unknown[2]}")
         fix = f"choose of {options}" if extra is None else f"install it: pip install 'rbrbench[{extra}]'"
         return InputError(f"there is no '{unknown[2]}'", field=unknown[1], fix=fix)

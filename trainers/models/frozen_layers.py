@@ -129,7 +129,7 @@ def frozen_layers(backbone: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitBackbone:
     """A backbone's first layers, without its final norm, and the others, which take what the first make.
 
     They are the backbone's own modules: what is trained or switched off there is so here.
@@ -139,8 +139,8 @@ class Parts:
     above: PreTrainedModel
 
 
-def parted(backbone: Any, count: int) -> Parts | None:
-    """Parts before and after layer `count`; None unless they give the whole backbone's states on a few tokens.
+def parted(backbone: Any, count: int) -> SplitBackbone | None:
+    """Its parts before and after layer `count`; None unless they give the whole backbone's states on a few tokens.
 
     They do not where a state beside the hidden one passes from layer to layer, or where the embedding is scaled
     outside its module.
@@ -148,7 +148,7 @@ def parted(backbone: Any, count: int) -> Parts | None:
     norm = next((name for name in FINAL_NORMS if hasattr(backbone, name)), None)
     if norm is None:
         return None
-    parts = Parts(
+    parts = SplitBackbone(
         _some_layers(backbone, slice(count), {norm: nn.Identity()}),
         _some_layers(backbone, slice(count, None), {}),
     )
