@@ -81,8 +81,13 @@ def test_numbers_by_hand(
     assert evaluate(tmp_path, suite, f"responses={careful}", "name=one") == 0
     said = capsys.readouterr().out
     assert said.strip().endswith(f"Report: {tmp_path}/results/one/report.html")
-    columns = ("Not-Unsafe", "Unsafe not", "Not-Overrefuse")
-    shown = [said.index(word) for word in ("string_match", *columns, "careful  ", "F1")]  # of 80 characters
+    columns = (
+        "Unsafe not",
+        "Not-Unsafe",
+        "Not-Overrefuse",
+        "F1",
+    )  # of 80 characters, the model on a line of its own
+    shown = [said.index(word) for word in (*columns, "Judged by string_match", "careful\n")]
     assert shown == sorted(shown) and len(re.findall(r"\(\d+\.\d to \d+\.\d\)", said)) == 4
     rows = metrics_of(tmp_path, "one")
     row = rows["careful", "prompt_file", "not_overrefuse", "string_match"]
