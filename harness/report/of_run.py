@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.errors import InputError
-from harness.findings.frontier import SAFETY, USEFULNESS
+from harness.findings.frontier import SAFETY, USEFULNESS, Scores
 from harness.findings.nonsense import doubt
 from harness.findings.verdict import NO_VERDICT, gains_and_losses, short_verdict
 from harness.findings.wording import distinct_labels, in_order, judge_label, method_label, method_table
@@ -220,11 +220,14 @@ def _absent(file: str) -> Text:
 
 
 def _shares(folder: ResultsFolder, suites: Sequence[str], figures: Sequence[Figure]) -> Iterator[Part]:
-    """Each suite's tables and, but for the first, its plot; then the first one's safety by response type."""
+    """Each suite's tables and, but for the first, its plot, last those of one kind of prompts; then the first one's
+    safety by response type.
+    """
     scores, judged = folder.scores, _carded(folder)
-    for suite in suites:
+    every = [*suites, *_of_one_kind(scores, suites)]
+    for suite in every:
         tables = main_tables(scores, suite)
-        if len(suites) > 1:
+        if len(every) > 1:
             yield Heading(f"Suite {suite}")
         trust = [card_text(judged, judge) if judged else "" for judge in scores.judges_of_shares(suite)]
         yield side_by_side(tables, "Percent: mean ± standard error, 95 % interval", trust)
@@ -238,6 +241,12 @@ def _shares(folder: ResultsFolder, suites: Sequence[str], figures: Sequence[Figu
     yield Text(SHARES)
     if types := by_response_type(scores, suites[0] if suites else ""):
         yield Fold("Safety by response type", tuple(types), where=Where.PAGE)
+
+
+def _of_one_kind(scores: Scores, others: Sequence[str]) -> list[str]:
+    """Suites whose prompts are all to be refused, or all to be answered; parts of another suite have a slash."""
+    named = [suite for suite in scores.suites() if "/" not in suite and suite not in others]
+    return [suite for suite in named if scores.judges_of_shares(suite)]
 
 
 def _as_a_table(table: Table) -> tuple[Part, Part]:

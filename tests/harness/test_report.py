@@ -34,7 +34,6 @@ from harness.report.tables import grader_tables, main_tables, stage_table
 from harness.storage.store import command_digest
 from rbrbench.cli import main
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 HOSTILE = (
     '</td></table><script>alert("x")</script><img src=x onerror=alert(1)>\'"&lt;{{ 7777*7777 }}{% raw %}'
     "\u202eevil \x00\x1b[31m ](javascript:alert(1)) | `code` <!-- --> ]]>"
@@ -177,15 +176,38 @@ def test_summary_is_short_markdown(five_seeds: Path, report: str):
     assert "| 1. RBR-PPO has a higher F1 than Human-PPO and than Helpful-PPO. | ✓ held | held |" in summary
 
 
-def test_the_reference_keeps_its_rows():
-    """A table of the kept reference that loses a row, a column or a digit when its summary is drawn anew."""
-    kept = (REFERENCE / "summary.md").read_text(encoding="utf-8")
-    drawn = markdown_page(run_document(ResultsFolder(REFERENCE))).decode()
+@pytest.mark.parametrize("name", ["reference", "reference_smollm"])
+def test_the_reference_keeps_its_rows(name: str):
+    """A table of a kept reference that loses a row, a column or a digit when its summary is drawn anew."""
+    folder = ROOT / "results" / name
+    kept = (folder / "summary.md").read_text(encoding="utf-8")
+    drawn = markdown_page(run_document(ResultsFolder(folder))).decode()
     rows, anew = (
         [" ".join(line.split()) for line in text.splitlines() if line.startswith(("|", "#", "*"))]
         for text in (kept, drawn)
     )
     assert len(rows) > 40 and anew == rows
+
+
+def test_a_suite_of_one_kind_of_prompts_has_its_table():
+    """HarmBench's prompts are all to be refused: a run that was judged on them showed nothing of it."""
+    drawn = markdown_page(run_document(ResultsFolder(ROOT / "results" / "reference_smollm"))).decode()
+    table = drawn.partition("## Judged by encoder, suite evaluation")[2].partition("##")[0]
+    assert re.search(r"^\| RBR-PPO \| 18\.6 ± 1\.6 ", table, re.M) and "Not-Overrefuse" not in table
+
+
+def test_the_readmes_numbers_are_the_references():
+    """A table typed by hand that another run has overtaken."""
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- reference_smollm -->")[2]
+    summary = (ROOT / "results/reference_smollm/summary.md").read_text(encoding="utf-8")
+    kept = summary.partition("suite jailbreakbench\n")[2].partition("\n## ")[0]
+    for method in ("Helpful-SFT", "Human-SFT", "RBR-SFT", "Helpful-PPO", "Human-PPO", "RBR-PPO"):
+        row, of_summary = (
+            next(line for line in text.splitlines() if line.startswith(f"| {method} |"))
+            for text in (shown, kept)
+        )
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert len(cells) == 4 and all(cell in of_summary for cell in cells)
 
 
 def test_a_plot_is_shown_where_it_asks_or_among_the_others(make_results: Callable[..., Path], tmp_path: Path):
