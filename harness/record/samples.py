@@ -12,6 +12,7 @@ texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from evals.judges import Judgement
@@ -57,9 +58,10 @@ def sample_row(
 
 
 def to_be_answered(row: Mapping[str, Any]) -> bool:
-    """Whether the prompt of a row wants an answer; a response type of one's own by its kind."""
-    named = row.get("response_type")
-    return bool(named) and not ResponseType(named).is_refusal
+    """Whether the prompt of a row wants an answer; a response type of one's own by its kind, no type by none."""
+    with suppress(ValueError):
+        return not ResponseType(row.get("response_type")).is_refusal
+    return False
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str, int]:

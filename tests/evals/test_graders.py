@@ -27,6 +27,7 @@ from evals.graders import GRADERS, Grader, GraderSpec, build_grader, grade_in_ba
 from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.encoder import EncoderGrader, EncoderHead
 from evals.graders.encoder_features import EncoderFeatures, WordViews
+from evals.graders.granite_guardian import PROMPT as GUARDIAN
 from evals.graders.language_model import (
     NEITHER,
     NOT_FINITE,
@@ -171,6 +172,7 @@ BUILDERS: dict[str, Callable[[pytest.FixtureRequest, Path], Grader]] = {
     "server": build_server,
     "cached": build_cached,
     "question_first": lambda request, folder: lm_grader(prompt=QUESTION_FIRST),
+    "granite_guardian": lambda request, folder: lm_grader(prompt=GUARDIAN),
 }
 QUESTION_FIRST = GraderPrompt(Layout.QUESTION_FIRST, "{question} {conversation} {response} ok", few_shot=True)
 

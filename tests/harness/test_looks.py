@@ -237,6 +237,12 @@ def test_no_label_covers_another_in_any_figure(
     asked = ["ceiling", "reward=reward.yaml", "on=samples.jsonl", "beta=0.2", "draws=100"]
     assert rbrbench(*asked, cwd=tmp_path).returncode in (0, 3)
     worlds["ceiling"] = tmp_path / "results" / "ceiling"
+    swept = {
+        f"{method}[sandbox.gold_error={value}]": (safe, useful - k / 9, 0.5, 0.5)
+        for method, safe, useful in (("rbr_ppo", 0.9, 0.8), ("human_ppo", 0.8, 0.75))
+        for k, value in enumerate((0.014, 0.05, 0.15))
+    }
+    worlds["swept"] = make_results(tmp_path / "swept", (0, 1), swept)
     worlds["crowded"] = crowded(make_results(tmp_path / "crowded", (0,), methods), -1e5)
     seen = set()
     with distinct_labels():

@@ -36,6 +36,7 @@ def test_a_prompt_wants_an_answer_by_the_kind_of_its_type() -> None:
         "answer:partial_help": True,
         "refuse:no_dosage": False,
         "safe_refuse_2": False,
+        "<b>no type</b>": False,
         "": False,
     }
     assert {kind: to_be_answered(row("a", kind, False)) for kind in wants} == wants
