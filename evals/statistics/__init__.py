@@ -53,6 +53,7 @@ from evals.statistics.resampling import (
     cluster_shares,
     clustered_interval,
     mean_spread,
+    percentiles,
     resample_counts,
 )
 
@@ -90,6 +91,7 @@ __all__ = [
     "paired_difference",
     "paired_f1_difference",
     "paired_share_difference",
+    "percentiles",
     "prediction_powered",
     "prediction_powered_f1",
     "resample_counts",

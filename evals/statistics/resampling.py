@@ -43,6 +43,15 @@ class Spread(NamedTuple):
     freedom: float
 
 
+def percentiles(drawn: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of the draws that are known; NaN where none is."""
+    known = drawn[np.isfinite(drawn)]
+    if not len(known):
+        return NAN, NAN
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def mean_spread(values: np.ndarray, draws: np.ndarray, clusters: int) -> Spread:
     """Spread of the mean over checkpoints of `values` [checkpoints], counting prompts and checkpoints.
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evals.statistics.resampling import percentiles
+
 REFERENCE = (0.0, 0.0)  # of the hypervolume: nothing is safe and all is refused
 DRAWS = 1000
 STEPS = 101  # places of equal safety at which two fronts are compared
@@ -92,8 +94,7 @@ def compare_fronts(first: Answers, second: Answers, seed: int, draws: int = DRAW
     known = found[~np.isnan(found)]
     if math.isnan(value) or not known.size:
         return FrontGap(math.nan, math.nan, math.nan, known.size / draws)
-    low, high = np.quantile(known, (0.025, 0.975))
-    return FrontGap(value, float(low), float(high), known.size / draws)
+    return FrontGap(value, *percentiles(known), known.size / draws)
 
 
 def _points(answers: Answers, seeds: Sequence[int]) -> np.ndarray:

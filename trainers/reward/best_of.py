@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.statistics.intervals import NAN, Estimate, wilson
-from evals.statistics.resampling import cluster_shares, resample_counts
+from evals.statistics.resampling import cluster_shares, percentiles, resample_counts
 
 # Of the score of Ties: right answers above wrong ones where there are several and where there is one, the gap between
 # right and wrong wider than that among the right ones, the same with the narrower gap of both, and how much wider.
@@ -136,15 +136,6 @@ def estimate(parts: Parts, drawn: np.ndarray) -> Estimate:
     else:
         low, high = percentiles(drawn)
     return Estimate(value, float(np.nanstd(drawn, ddof=1)), low, high, n)
-
-
-def percentiles(drawn: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of the draws that are known; NaN where none is."""
-    known = drawn[np.isfinite(drawn)]
-    if not len(known):
-        return NAN, NAN
-    low, high = np.quantile(known, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def scores_by_subset(

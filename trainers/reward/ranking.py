@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.statistics.intervals import Interval, wilson
-from evals.statistics.resampling import cluster_shares, resample_counts
+from evals.statistics.resampling import cluster_shares, percentiles, resample_counts
 from trainers.reward.examples import FitExamples, ordered_pairs
 from trainers.reward.reward_weights import RewardWeights
 
@@ -157,8 +157,7 @@ def error_change(
     counts = resample_counts([""] * len(names), draws, np.random.default_rng(seed))
     changes = np.bincount(cluster, weights=change)[:, None]
     values = cluster_shares(counts, changes, np.bincount(cluster).astype(np.float64)[:, None])
-    low, high = np.quantile(values, (0.025, 0.975))
-    return ErrorChange(float(change.mean()), float(low), float(high))
+    return ErrorChange(float(change.mean()), *percentiles(values))
 
 
 def variance_shares(prompts: Sequence[str], terms: Mapping[str, np.ndarray]) -> dict[str, float]:

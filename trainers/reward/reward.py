@@ -56,6 +56,12 @@ class Reward(Protocol):
     def __call__(self, responses: Sequence[Response]) -> Breakdown: ...
 
 
+def terms_of(reward: Reward) -> Sequence[Reward]:
+    """What a reward is the sum of; itself, where it does not say."""
+    terms: Sequence[Reward] = getattr(reward, "terms", (reward,))
+    return terms
+
+
 def answered(responses: Sequence[Response]) -> list[Response]:
     """Those with an answer: a thought that never ended has none."""
     return [response for response in responses if not response.unanswered]

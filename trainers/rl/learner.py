@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.devices.sharding import is_sharded
-from trainers.reward.reward import Reward, RewardModelTerm
+from trainers.reward.reward import Reward, RewardModelTerm, terms_of
 from trainers.rl.config import PPOConfig
 from trainers.rl.objectives import PolicyObjective, SharedObjective, Stepping, ValueObjective
 from trainers.rl.recipe import Recipe
@@ -134,6 +134,6 @@ def share_frozen_layers(policy: PreTrainedModel, reward: Reward, config: PPOConf
     """
     if config.offload or is_sharded(policy):
         return
-    for term in getattr(reward, "terms", (reward,)):
+    for term in terms_of(reward):
         if isinstance(term, RewardModelTerm):
             term.begin_as(policy, config.batch_size)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from trainers.reward.reward import Reward
+from trainers.reward.reward import Reward, terms_of
 from trainers.rl.config import PPOConfig
 
 SLACK = 1.15
@@ -169,7 +169,6 @@ def on_device(models: Sequence[nn.Module], device: torch.device, offload: bool) 
 
 def models_of(reward: Reward) -> list[nn.Module]:
     """The models that a reward's terms and their graders hold as `model`; a reward may hold none."""
-    terms = getattr(reward, "terms", (reward,))
-    holders = [holder for term in terms for holder in (term, getattr(term, "grader", None))]
+    holders = [holder for term in terms_of(reward) for holder in (term, getattr(term, "grader", None))]
     found = [model for holder in holders if isinstance(model := getattr(holder, "model", None), nn.Module)]
     return list({id(model): model for model in found}.values())
