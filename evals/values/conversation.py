@@ -291,9 +291,12 @@ class Row:
         if isinstance(value, str):
             return (Message("user", value),)
         rows = self.get(field, list)
-        if not rows or not all(_is_message(m) for m in rows):
+        faults = (f"entry {n} {fault}" for n, row in enumerate(rows, 1) if (fault := _fault(row)))
+        if (fault := next(faults, "" if rows else "it is empty")) != "":
             raise self.error(
-                field, "is not a list of messages", 'write [{"role": "user", "content": "..."}, ...]'
+                field,
+                f"is not a list of messages: {fault}",
+                'write [{"role": "user", "content": "..."}, ...]',
             )
         return tuple(Message(m["role"], m["content"]) for m in rows)
 
@@ -317,11 +320,11 @@ class Row:
             raise self.error(field, str(error), QUESTIONS_FIX) from None
 
     def name(self, field: str) -> str | None:
-        """A text, or a number as text; None where there is none. Raises InputError for a list or an object."""
+        """A text, or a number as text; None where there is none, or NaN. Raises InputError for a list or an object."""
         value = self.values.get(field)
         if isinstance(value, list | dict):
             raise self.error(field, f"is {type(value).__name__}, not a text", "write one name")
-        return None if value is None else str(value)
+        return None if value is None or value != value else str(value)
 
     def response_type(self) -> ResponseType | None:
         name = self.values.get("response_type")
@@ -362,12 +365,12 @@ class Row:
         return LabelledResponse(response, labels, self.name("completion_class"))
 
 
-def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("role"), str)
-        and isinstance(value.get("content"), str)
-    )
+def _fault(value: Any) -> str:
+    """Why a value is no message; "" of one that is."""
+    if not isinstance(value, dict):
+        return "is no object"
+    lacking = next((key for key in ("role", "content") if not isinstance(value.get(key), str)), "")
+    return f"has no text as {lacking}" if lacking else ""
 
 
 def _rows(path: Path) -> Iterator[Row]:

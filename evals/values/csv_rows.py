@@ -139,11 +139,11 @@ def _parse(
 
 def _check_header(path: Path, header: list[str], columns: Sequence[str], quote: bool) -> list[str]:
     missing = [name for name in columns if name not in header]
+    table = as_table(header[0]) if len(header) == 1 and (missing or not columns) else None
+    if table is not None:
+        fix = "save it with commas between the columns"
+        raise InputError(f"the file is {table[0]}, not CSV", path=path, line=1, fix=fix)
     if missing:
-        table = as_table(header[0]) if len(header) == 1 else None
-        if table is not None:
-            fix = "save it with commas between the columns"
-            raise InputError(f"the file is {table[0]}, not CSV", path=path, line=1, fix=fix)
         found = f"; the file has: {', '.join(header)[:200]}" if quote else ""
         raise InputError(
             f"column is missing{found}",

@@ -50,7 +50,7 @@ def written(path: Path, rows: list[dict[str, object]]) -> Path:
 
 def read(source: Source, kind: type, known: frozenset[str] = frozenset()) -> tuple[list, Counter[str]]:
     left_out: Counter[str] = Counter()
-    return read_rows(rows_of(source), source, kind, known, left_out), left_out
+    return [item for _, item in read_rows(rows_of(source), source, kind, known, left_out)], left_out
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ PAIR = {"prompt": "Name a river.", "chosen": "The Loire.", "rejected": "No."}
             {**SAFETY, "prompt": "long " * 3000},
             "'data.safety_prompts': 1 of 1 prompts are too",
         ),
-        ("safety_prompts", {"prompt": "Hi?"}, "'data.safety_prompts': prompt"),
+        ("safety_prompts", {"prompt": "Hi?"}, "bad.jsonl:1: field 'response_type': the prompt has no"),
         ("safety_prompts", None, "bad.jsonl: the file has no rows"),
         ("helpful_comparisons", {**PAIR, "rejected": "The Loire."}, "'rejected': is the chosen text too"),
         ("helpful_comparisons", {**PAIR, "chosen": ""}, "'chosen': is empty"),

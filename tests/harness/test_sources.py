@@ -98,6 +98,6 @@ def test_a_released_set_loads_whole(name: str) -> None:
     rows = rows_of(source)
     known = frozenset(p for row in rows for p in row.values.get("propositions", ()))
     for kind, expected in EXPECTED[name].items():
-        items = read_rows(rows, source, kind, known, Counter())
+        items = [item for _, item in read_rows(rows, source, kind, known, Counter())]
         kinds = (prompt_of(item).response_type for item in items)
         assert Counter(kind.value if kind else None for kind in kinds) == expected

@@ -1,4 +1,4 @@
-"""The rows of a source: JSONL, JSON, CSV, Parquet, packed or not, a data set's folder, or one on the hub.
+"""The rows of a source: JSONL, JSON, CSV, TSV, Parquet, packed or not, a data set's folder, or one on the hub.
 
 Text formats are read by the project's own readers, whose errors name a line and which are bounded against hostile
 files, and so is Parquet; data sets by `datasets`, which runs no code of theirs.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import is_absent, read_csv
-from evals.values.data_file import MOST_BYTES, open_data
+from evals.values.data_file import MOST_BYTES, lines_of, open_data
 from evals.values.errors import InputError
-from evals.values.json_text import read_json
+from evals.values.json_text import parse_json, read_json
 from evals.values.parquet_rows import read_parquet
-from harness.worlds.mixture.source import Source
+from harness.worlds.mixture.source import DEFAULT_SPLIT, Source
 
 TEXT = "text"  # the column of a JSON list of texts
 LEVELS = ("category", "subcategory", "subsubcategory")  # columns of the keys that texts are nested under
@@ -27,6 +28,7 @@ DATASET = "dataset"
 def rows_of(source: Source) -> list[Row]:
     """Every row, its place known. Raises InputError where there is no such file or data set, or it has no rows."""
     if source.format != DATASET and (found := _files(source.path)):
+        _check_is_whole(source)
         rows = [row for path in found for row in _reader(source, path)(path)]
     else:
         rows = _data_set(source)
@@ -41,6 +43,15 @@ def files_of(source: Source) -> list[Path]:
         return found
     folder = Path(source.path).expanduser()
     return sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+
+
+def _check_is_whole(source: Source) -> None:
+    """Raises InputError where a file is asked for what data sets have."""
+    asked = {"split": source.split != DEFAULT_SPLIT, "subset": source.subset, "revision": source.revision}
+    if given := next((name for name, is_given in asked.items() if is_given), None):
+        problem = f"is {getattr(source, given)!r}, and the source is a file, which has none"
+        fix = "leave it out, name the file of that part, or say format: dataset"
+        raise InputError(problem, path=source.path, field=given, fix=fix)
 
 
 def _files(path: str) -> list[Path]:
@@ -69,15 +80,26 @@ def _jsonl(path: Path) -> list[Row]:
 
 
 def _json(path: Path) -> list[Row]:
-    """A list of objects or of texts, or texts nested under categories; several objects, one a line, as JSONL."""
-    with open_data(path) as file:
-        head = file.read(4096).lstrip()
-    if head.startswith(b"{") and b"}\n{" in head.replace(b"\r", b""):
+    """A list of objects or of texts, or texts nested under categories; objects one a line, as JSONL."""
+    if _has_an_object_a_line(path):
         return _jsonl(path)
     return [
         Row(path, number, values)
         for number, values in enumerate(_objects(path, read_json(path, most=MOST_BYTES)), start=1)
     ]
+
+
+def _has_an_object_a_line(path: Path) -> bool:
+    """Whether the first line is an object alone, and no object of lists: these are categories."""
+    with open_data(path) as file:
+        first = next((line for line in lines_of(path, file) if line.strip()), b"").strip()
+    if not (first.startswith(b"{") and first.endswith(b"}")):
+        return False
+    try:
+        value = parse_json(first)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not all(isinstance(of, list | dict) for of in value.values())
 
 
 def _objects(path: Path, value: Any, keys: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
@@ -97,9 +119,9 @@ def _objects(path: Path, value: Any, keys: tuple[str, ...] = ()) -> Iterator[Map
         raise InputError("is no list of rows", path=path, fix="write its rows as JSONL")
 
 
-def _csv(path: Path) -> list[Row]:
+def _csv(path: Path, delimiter: str = ",") -> list[Row]:
     """Cells are text; one that holds nothing is absent."""
-    rows = read_csv(path, (), quote_header=False)
+    rows = read_csv(path, (), str.strip, quote_header=False, delimiter=delimiter)
     return [
         Row(row.path, row.line, {k: v for k, v in row.values.items() if not is_absent(str(v))})
         for row in rows
@@ -112,7 +134,7 @@ def _parquet(path: Path) -> list[Row]:
 
 def _present(row: Row) -> Row:
     """Without the columns that the row leaves empty: they are as absent as in JSONL."""
-    return Row(row.path, row.line, {k: v for k, v in row.values.items() if v is not None})
+    return Row(row.path, row.line, {k: v for k, v in row.values.items() if v is not None and v == v})
 
 
 def _data_set(source: Source) -> list[Row]:
@@ -147,5 +169,6 @@ READERS: Mapping[str, Callable[[Path], list[Row]]] = {
     "ndjson": _jsonl,
     "json": _json,
     "csv": _csv,
+    "tsv": partial(_csv, delimiter="\t"),
     "parquet": _parquet,
 }

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from evals.values.conversation import (
@@ -25,12 +24,12 @@ from evals.values.conversation import (
     prompt_id,
 )
 from evals.values.errors import InputError
-from harness.worlds.mixture.source import LEFT_OUT, Source, type_called, types_by_name
-from harness.worlds.sources.hh_rlhf import parse_transcript
+from harness.worlds.mixture.columns import check_columns, passes, with_nested
+from harness.worlds.mixture.labels import labels_in
+from harness.worlds.mixture.source import LEFT_OUT, OTHERS, Source, type_called, types_by_name
+from harness.worlds.mixture.turns import asked, context_of, is_empty, messages_in
 
 Item = TypeVar("Item", Prompt, Demonstration, Comparison, LabelledResponse)
-TRANSCRIPT = ("Human:", "\n\nHuman:")
-ROLES = ("system", "user", "assistant")
 FIRST, SECOND, VOTES = "first", "second", "votes"  # of a pair that annotators voted on: 1, 2, or 0 for a tie
 
 
@@ -40,11 +39,15 @@ class NotTaken(Exception):
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows of one source; `known` are the rulebook's propositions, for labels, and `types` its response types."""
+    """Reads rows of one source; `known` are the rulebook's propositions, for labels, and `types` its response types.
+
+    `typed`: every prompt needs a response type.
+    """
 
     source: Source
     known: frozenset[str] = frozenset()
     types: Mapping[str, ResponseType] = field(default_factory=types_by_name)
+    typed: bool = False
 
     def prompt(self, row: Row) -> Prompt:
         messages = self._messages(row, "prompt") or self._messages(row, "messages")
@@ -71,7 +74,8 @@ class RowReader:
             if whole[-1].role != "assistant":
                 raise row.error("messages", "does not end with the assistant", "end it with its turn")
             return self._prompt(row, whole[:-1]), whole[-1].content
-        return self._prompt(row, self._need(row, "prompt")), self._text(row, "completion")
+        context, text = self._reply(row, "completion", self._asked(row))
+        return self._prompt(row, context), text
 
     def comparison(self, row: Row) -> Comparison:
         if self._column(FIRST) in row.values:
@@ -89,16 +93,13 @@ class RowReader:
 
         A response that is empty may be labelled, as those of models are.
         """
-        given = row.get(self._column("propositions"), dict)
-        labels = {str(name): value for name, value in given.items() if value is not None}
-        for name, value in labels.items():
-            if not isinstance(value, bool):
-                raise row.error(f"propositions.{name}", "is not true or false", "write true or false")
+        completion_class = self._said(row, "completion_class")
+        labels = labels_in(row, self.source.columns.get("propositions", "propositions"), completion_class)
+        for name in labels:
             if name not in self.known:
                 fix = "add it to the rulebook, or remove the label"
                 raise row.error(f"propositions.{name}", "unknown proposition", fix)
-        response = Response(*self._answered(row))
-        return LabelledResponse(response, labels, row.name("completion_class"))
+        return LabelledResponse(Response(*self._answered(row)), labels, completion_class)
 
     # --- parts of a row -----------------------------------------------------------------------
 
@@ -117,16 +118,7 @@ class RowReader:
             return (Message("user", "\n\n".join(part for part in parts if part)),) if parts else None
         if given not in row.values:
             return None
-        if isinstance(text := row.values[given], str) and text.startswith(TRANSCRIPT):
-            return parse_transcript(row, given)
-        if not isinstance(text, str | list):
-            said = f"is {type(text).__name__}, neither a text nor a list of messages"
-            raise row.error(given, said, "write it as a text")
-        messages = row.messages(given)
-        if unknown := next((m.role for m in messages if m.role not in ROLES), None):
-            raise row.error(given, f"has a turn of {unknown[:40]!r}", f"use the roles {', '.join(ROLES)}")
-        _check_order(row, given, messages)
-        return messages
+        return messages_in(row, given)
 
     def _need(self, row: Row, name: str) -> tuple[Message, ...]:
         messages = self._messages(row, name)
@@ -134,23 +126,29 @@ class RowReader:
             raise self._lacks(row, name)
         return messages
 
-    def _text(self, row: Row, name: str) -> str:
-        """A reply: a text, or the last of messages, which must be the assistant's."""
+    def _asked(self, row: Row) -> tuple[Message, ...]:
+        return asked(self._need(row, "prompt"))
+
+    def _reply(self, row: Row, name: str, prompt: tuple[Message, ...]) -> tuple[tuple[Message, ...], str]:
+        """(what it follows, the reply): a text, or the last of messages, which must be the assistant's."""
         messages, column = self._need(row, name), self._column(name)
-        if isinstance(row.values.get(column), list) and messages[-1].role != "assistant":
+        is_text = (
+            len(messages) == 1 and isinstance(row.values.get(column), str) and messages[0].role == "user"
+        )
+        if not is_text and messages[-1].role != "assistant":
             raise row.error(column, "does not end with the assistant", "end it with its turn")
-        return messages[-1].content
+        return context_of(row, column, prompt, messages), messages[-1].content
 
     def _lacks(self, row: Row, name: str) -> InputError:
         found = ", ".join(map(str, row.values))[:200] if all(len(str(k)) < 60 for k in row.values) else ""
         return row.error(
             self._column(name),
             f"is missing; the row has {found}" if found else "is missing",
-            f"name its column: columns: {{{name}: COLUMN}}",
+            f"name its column: columns: {{{name}: COLUMN}}, or say skip_bad: true where single rows have none",
         )
 
     def _filled(self, row: Row, column: str, text: str) -> str:
-        if not text.strip():
+        if is_empty(text):
             raise row.error(column, "is empty", "write it, remove the row, or say skip_bad: true")
         return text
 
@@ -164,31 +162,48 @@ class RowReader:
         if next(message.role for message in messages if message.role != "system") != "user":
             fix = "begin it with the user's turn, or say skip_bad: true"
             raise row.error(column, "begins with the assistant's turn", fix)
-        system = self.source.system
-        if system is not None and messages[0].role != "system":
+        system = self._system(row)
+        if system and messages[0].role != "system":
             messages = (Message("system", system), *messages)
-        category = self.source.category or self._said(row, "category") or "none"
-        kind = self.source.type_of(category, self._type(row), self.types)
-        if kind == LEFT_OUT:
-            raise NotTaken(f"category {category}")
-        assert kind is None or isinstance(kind, ResponseType)
+        category = self.category(row)
+        kind = self._kind(row, category)
         given = None if self.source.columns.get("id", "id") is None else self._said(row, "id")
         given = given if given and given.strip() else None
         id = given if given is not None else prompt_id(messages)
         questions = row.questions(self._column("questions"))
         return Prompt(id, tuple(messages), kind, category, self._said(row, "topic") or "", questions)
 
+    def category(self, row: Row) -> str:
+        return self.source.category or (self._said(row, "category") or "").strip() or "none"
+
+    def _system(self, row: Row) -> str:
+        """Of the column that the source names, else the source's own; "" where there is none."""
+        own = self._said(row, "system") if "system" in self.source.columns else None
+        return own if own and not is_empty(own) else self.source.system or ""
+
+    def _kind(self, row: Row, category: str) -> ResponseType | None:
+        """Raises NotTaken for a category that is left out, and InputError for none where one is needed."""
+        kind = self.source.type_of(category, self._type(row), self.types)
+        if kind == LEFT_OUT:
+            raise NotTaken(f"category {category}")
+        assert kind is None or isinstance(kind, ResponseType)
+        if kind is None and self.typed:
+            of = f", and `types` has none for its category {category[:60]!r}" if self.source.types else ""
+            fix = "say response_type: TYPE for the source, a column for it, or types: {CATEGORY: TYPE}"
+            raise row.error(self._column("response_type"), f"the prompt has no response type{of}", fix)
+        return kind
+
     def _type(self, row: Row) -> ResponseType | None:
         column = self._column("response_type")
         if column not in row.values or ("response_type" in self.source.columns and self.source.types):
             return None
-        if (name := row.values[column]) is None:
+        if (name := row.name(column)) is None:
             return None
         try:
-            return type_called(str(name), self.types)
+            return type_called(name, self.types)
         except ValueError:
             fix = f"use one of {', '.join(self.types)}; types of your own stand in the rulebook"
-            raise row.error(column, f"unknown response type {str(name)[:60]!r}", fix) from None
+            raise row.error(column, f"unknown response type {name[:60]!r}", fix) from None
 
     def _said(self, row: Row, name: str) -> str | None:
         return row.name(self._column(name))
@@ -196,10 +211,9 @@ class RowReader:
     # --- pairs --------------------------------------------------------------------------------
 
     def _pair(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
+        if self._messages(row, "prompt") is not None:
+            return self._replies(row, ("chosen", "rejected"))
         chosen, rejected = self._need(row, "chosen"), self._need(row, "rejected")
-        prompt = self._messages(row, "prompt")
-        if prompt is not None:
-            return prompt, self._text(row, "chosen"), self._text(row, "rejected")
         if len(chosen) < 2 or chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
             fix = "give a column prompt, or both conversations whole: columns: {prompt: COLUMN}"
             raise row.error(self._column("prompt"), "is missing, and chosen holds no conversation", fix)
@@ -207,6 +221,14 @@ class RowReader:
             fix = "pair replies to one prompt"
             raise row.error(self._column("rejected"), "its conversation differs from that of chosen", fix)
         return chosen[:-1], chosen[-1].content, rejected[-1].content
+
+    def _replies(self, row: Row, names: tuple[str, str]) -> tuple[tuple[Message, ...], str, str]:
+        """(what both follow, each). Raises InputError where they follow different conversations."""
+        (context, one), (of_other, other) = (self._reply(row, name, self._asked(row)) for name in names)
+        if context != of_other:
+            said = f"its conversation differs from that of {names[0]}"
+            raise row.error(self._column(names[1]), said, "pair replies to one prompt")
+        return context, one, other
 
     def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
         """The response that most annotators prefer is chosen; a tie is not taken."""
@@ -218,21 +240,10 @@ class RowReader:
         unknown = next((vote for vote in votes if vote not in ("0", "1", "2")), None)
         if unknown is not None:
             raise row.error(names[0], f"is {unknown[:40]!r}", "write 1, 2, or 0 for a tie")
-        pair = self._text(row, FIRST), self._text(row, SECOND)
+        prompt, one, other = self._replies(row, (FIRST, SECOND))
         if votes["1"] == votes["2"]:
             raise NotTaken("annotators do not agree on one")
-        return self._need(row, "prompt"), *(pair if votes["1"] > votes["2"] else pair[::-1])
-
-
-def _check_order(row: Row, column: str, messages: Sequence[Message]) -> None:
-    """Raises InputError for turns in an order that a model's template may refuse, or that say nothing of a reply."""
-    for before, after in pairwise(messages):
-        if after.role == "system":
-            fix = "put it at the head of the conversation, or say skip_bad: true"
-            raise row.error(column, "has a system turn that is not the first", fix)
-        if before.role == after.role:
-            fix = "join them, remove the row, or say skip_bad: true"
-            raise row.error(column, f"has two turns of the {after.role} in a row", fix)
+        return prompt, *((one, other) if votes["1"] > votes["2"] else (other, one))
 
 
 READ: Mapping[type, str] = {
@@ -250,22 +261,25 @@ def read_rows(
     known: frozenset[str],
     left_out: Counter[str],
     types: Mapping[str, ResponseType] | None = None,
-) -> list[Item]:
-    """The rows as values of `kind`; `left_out` counts those that are not taken, by reason.
+    typed: bool = False,
+) -> list[tuple[Row, Item]]:
+    """The rows that are taken, each with its value of `kind`; `left_out` counts the others, by reason.
 
-    Raises InputError, naming file, row, field and fix, for the first that is none, unless the source says skip_bad.
+    Raises InputError, naming file, row, field and fix, for the first that is none, unless the source says skip_bad,
+    and for settings that fit no row.
     """
-    form = RowReader(source, known, types_by_name() if types is None else types)
+    form = RowReader(source, known, types_by_name() if types is None else types, typed)
     read: Callable[[Row], Any] = getattr(form, READ[kind])
-    items: list[Item] = []
-    rows = _with_nested(rows, source)
-    _check_columns(rows, source)
+    items: list[tuple[Row, Item]] = []
+    rows = with_nested(rows, source)
+    check_columns(rows, source)
+    _check_categories(rows, form)
     for row in rows:
-        if not _passes(row, source):
+        if not passes(row, source):
             left_out["does not pass the filter"] += 1
             continue
         try:
-            items.append(read(row))
+            items.append((row, read(row)))
         except NotTaken as reason:
             left_out[str(reason)] += 1
         except InputError as error:
@@ -275,49 +289,13 @@ def read_rows(
     return items
 
 
-def _with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
-    """The rows with the columns that the source names by the way to them: `prompt.text` of {prompt: {text: ...}}."""
-    named = _named(source)
-    dotted = [name for name in dict.fromkeys([*named, *map(str, source.filter)]) if "." in name]
-    if not dotted:
-        return rows
-    found = [{name: value for name in dotted if (value := _inside(row, name)) is not None} for row in rows]
-    return [replace(row, values={**row.values, **more}) for row, more in zip(rows, found, strict=True)]
-
-
-def _inside(row: Row, name: str) -> Any:
-    """None where the way ends; a column that bears the whole name goes before."""
-    if name in row.values:
-        return row.values[name]
-    value: Any = row.values
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _named(source: Source) -> list[str]:
-    """The columns that the source names for something."""
-    given = [c for c in source.columns.values() if c is not None]
-    return [name for c in given for name in ([c] if isinstance(c, str) else c)]
-
-
-def _check_columns(rows: Sequence[Row], source: Source) -> None:
-    """A column that some row has is known: the others' cells are empty. Raises InputError for one that none has."""
-    for name in dict.fromkeys([*_named(source), *map(str, source.filter)]):
-        if rows and not any(name in row.values for row in rows):
-            does = "filters by it" if name in source.filter else "names it in columns"
-            has = ", ".join(str(key)[:40] for key in rows[0].values)[:200]
-            said = f"no row has such a column, and the source {does}; the first has {has}"
-            raise rows[0].error(name[:60], said, "name a column of the file")
-
-
-def _passes(row: Row, source: Source) -> bool:
-    for column, wanted in source.filter.items():
-        values = wanted if isinstance(wanted, list) else [wanted]
-        if column not in row.values or str(row.values[column]) not in map(_written, values):
-            return False
-    return True
-
-
-def _written(value: object) -> str:
-    return str(value)
+def _check_categories(rows: Sequence[Row], form: RowReader) -> None:
+    """A category that `types` misspells would be one of the others. Raises InputError for one that no row has."""
+    named = [str(name) for name in form.source.types if name != OTHERS]
+    if len(named) == len(form.source.types):
+        return  # without the others, a misspelt one leaves its rows without a type
+    found = Counter(map(form.category, rows))
+    if lacking := next((name for name in named if name not in found), None):
+        said = f"no row is of this category, and `{OTHERS}` takes what is not named; the most frequent are "
+        said += ", ".join(name[:40] for name, _ in found.most_common(5))[:200]
+        raise rows[0].error(f"types.{lacking[:60]}", said, "write it as the rows do, or remove it")

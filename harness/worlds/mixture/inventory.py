@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from evals.models.chat import ResponseEncoder
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse
 from harness.worlds.mixture.overlap import repeated
-from harness.worlds.mixture.parts import PARTS, Loaded
+from harness.worlds.mixture.parts import PARTS, Loaded, RowPlace
 from harness.worlds.mixture.world import Mixture
 from harness.worlds.sources.fit import prompt_of
 
@@ -76,10 +77,10 @@ def _groups(loaded: Loaded) -> list[dict[str, Any]]:
     """Rows by source, response type and category, the sources in their order, then by count."""
     labels = list(loaded.counts)
     counted: Counter[tuple[int, str, str]] = Counter()
-    for item, origin in zip(loaded.items, loaded.origins, strict=True):
+    for item, place in zip(loaded.items, loaded.places, strict=True):
         prompt = prompt_of(item)
         kind = prompt.response_type.value if prompt.response_type else NO_TYPE
-        counted[origin, kind, prompt.category] += 1
+        counted[place.source, kind, prompt.category] += 1
     ordered = sorted(counted.items(), key=lambda pair: (pair[0][0], pair[0][1], -pair[1], pair[0][2]))
     return [
         {"source": labels[origin], "response_type": kind, "category": category, "rows": rows}
@@ -118,5 +119,6 @@ def of_files(rows: Mapping[str, Sequence[Any]], label: str) -> Mixture:
     parts = {}
     for part, items in rows.items():
         counts = {label: {"rows": len(items), "taken": len(items)}}
-        parts[part] = Loaded(list(items), origins=[0] * len(items), counts=counts)
+        places = [RowPlace(0, Path(label), line) for line in range(1, len(items) + 1)]
+        parts[part] = Loaded(list(items), places=places, counts=counts)
     return Mixture(parts)

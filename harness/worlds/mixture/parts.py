@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
-from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt, ResponseType
+from evals.values.conversation import (
+    Comparison,
+    Demonstration,
+    LabelledResponse,
+    Prompt,
+    ResponseType,
+    Row,
+)
 from evals.values.errors import InputError
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.source import Source, placed, source_of, types_by_name
 from harness.worlds.sources.fit import prompt_of
 from harness.worlds.sources.sample import sample
+
+HELPFUL = "helpful"  # what the names of parts begin with whose prompts have no response type
 
 
 class Lists(Protocol):
@@ -80,14 +90,28 @@ PARTS: Mapping[str, Part] = {
 }
 
 
+@dataclass(frozen=True)
+class RowPlace:
+    """Where a row stood: which of a part's sources, and the line of its file."""
+
+    source: int
+    path: Path
+    line: int
+
+
 @dataclass
 class Loaded:
     """Rows of one part, with where each came from; `counts` by source: rows, taken, and what was left out."""
 
     items: list[Any] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    origins: list[int] = field(default_factory=list)  # of each item: which of `sources`
+    places: list[RowPlace] = field(default_factory=list)  # of each item
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Of the items those of these numbers, in this order."""
+        self.items = [self.items[i] for i in numbers]
+        self.places = [self.places[i] for i in numbers]
 
 
 def sources_of(lists: Lists, part: str) -> list[Source]:
@@ -114,20 +138,21 @@ def load_part(
         with placed(f"data.{part}[{number}]"):
             source.check_types(types)
         rows = rows_of(source)
-        items = read_rows(rows, source, what.kind, frozenset(known), left_out, types)
-        items = _typed(items, what, part, source)
+        taken = read_rows(rows, source, what.kind, frozenset(known), left_out, types, what.typed)
+        if part.startswith(HELPFUL):
+            taken = [(row, _untyped(item)) for row, item in taken]
         if what.kind is Prompt:
-            items = _distinct(items, loaded.items, source, left_out)
-        if not items:
+            taken = _distinct(taken, loaded.items, source, left_out)
+        if not taken:
             problem = f"none of its {len(rows)} rows is taken ({_reasons(left_out)})"
             raise InputError(
                 problem, path=source.path, field=f"data.{part}[{number}]", fix="mend its settings"
             )
-        drawn = _drawn(items, source, seed)
-        left_out["beyond the limit"] += len(items) - len(drawn)
-        loaded.items += drawn
+        drawn = _drawn(taken, source, seed)
+        left_out["beyond the limit"] += len(taken) - len(drawn)
+        loaded.items += [item for _, item in drawn]
         loaded.sources.append(source)
-        loaded.origins += [number] * len(drawn)
+        loaded.places += [RowPlace(number, row.path, row.line) for row, _ in drawn]
         label = source.label if source.label not in loaded.counts else f"{source.label} {number}"
         loaded.counts[label] = {
             "rows": len(rows),
@@ -138,48 +163,27 @@ def load_part(
 
 
 def _distinct(
-    items: Sequence[Prompt], before: Sequence[Prompt], source: Source, left_out: Counter[str]
-) -> list[Prompt]:
+    taken: Sequence[tuple[Row, Prompt]], before: Sequence[Prompt], source: Source, left_out: Counter[str]
+) -> list[tuple[Row, Prompt]]:
     """Each prompt once, and no two of a part with one id: a later source's repeated id bears the source's name.
 
     Raises InputError where a source itself gives one id to two prompts.
     """
     seen = {prompt.id: prompt for prompt in before}
-    mine: dict[str, Prompt] = {}
-    for prompt in items:
+    mine: dict[str, tuple[Row, Prompt]] = {}
+    for row, prompt in taken:
         if prompt.id in seen and seen[prompt.id].messages != prompt.messages:
             prompt = replace(prompt, id=f"{source.label}-{prompt.id}")
-        known = seen.get(prompt.id) or mine.get(prompt.id)
+        known = seen.get(prompt.id) or mine.get(prompt.id, (row, None))[1]
         if known is None:
-            mine[prompt.id] = prompt
+            mine[prompt.id] = row, prompt
         elif known.messages == prompt.messages:
             agrees = known.response_type is prompt.response_type
             left_out[f"repeats an earlier prompt{'' if agrees else ' of another response type'}"] += 1
         else:
-            raise InputError(
-                f"two prompts have the id {prompt.id[:60]!r}",
-                path=source.path,
-                field="id",
-                fix="give each its own, or columns: {id: null} makes ids of the texts",
-            )
+            fix = "give each its own, or columns: {id: null} makes ids of the texts"
+            raise row.error("id", f"two prompts have the id {prompt.id[:60]!r}", fix)
     return list(mine.values())
-
-
-def _typed(items: Sequence[Any], what: Part, part: str, source: Source) -> list[Any]:
-    """Parts of helpful rows have no response type; parts of safety rows need one. Raises InputError."""
-    if what.typed:
-        lacking = next((item for item in items if prompt_of(item).response_type is None), None)
-        if lacking is not None:
-            raise InputError(
-                f"prompt {prompt_of(lacking).id!r} has no response type",
-                path=source.path,
-                field=f"data.{part}",
-                fix="say response_type: TYPE for the source, a column for it, or types: {CATEGORY: TYPE}",
-            )
-        return list(items)
-    if part.startswith("helpful"):
-        return [_untyped(item) for item in items]
-    return list(items)
 
 
 def _untyped(item: Any) -> Any:

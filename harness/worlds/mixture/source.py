@@ -15,13 +15,15 @@ from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import settings_from
 
 SOURCES = CONF / "sources"
+DEFAULT_SPLIT = "train"
 OTHERS = "*"  # in `types`: categories that are not named
 # What a source's columns may be named for.
 COLUMNS = (
     *("prompt", "completion", "chosen", "rejected", "messages", "response_type", "category", "topic", "id"),
-    "questions",
+    *("system", "questions"),
     *("propositions", "completion_class", "first", "second", "votes"),
 )
+YAML = (".yaml", ".yml")
 LEFT_OUT = "leave_out"  # as a type in `types`: rows of this category are not taken
 
 
@@ -31,14 +33,14 @@ class Source:
 
     path: str  # a file, several as a pattern (*.csv), a data set's folder, or its name on the hub
     name: str = ""  # in counts; empty: the last part of the path
-    format: str = ""  # jsonl, json, csv, parquet or dataset; empty: as the name ends
+    format: str = ""  # jsonl, json, csv, tsv, parquet or dataset; empty: as the name ends
     subset: str | None = None  # of a data set that has several
-    split: str = "train"  # of a data set
+    split: str = DEFAULT_SPLIT  # of a data set
     revision: str | None = None  # of a data set on the hub
     columns: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {prompt: question, ...}; {id: null}: made
     response_type: str | None = None  # of every row
     category: str | None = None  # of every row
-    types: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {category: response type}; * for the others
+    types: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {category: response type}, or a file of them; * for the others
     system: str | None = None  # a system turn before every prompt that has none
     filter: dict = field(default_factory=dict)  # type: ignore[type-arg]  # {column: value or values}
     limit: int | None = None  # rows at most, drawn by seed
@@ -122,7 +124,7 @@ def source_of(item: object, place: str, root: str | None) -> Source:
     begin from such a file: `{use: NAME, limit: 100}`. Raises InputError, naming `place`.
     """
     with placed(place):
-        found = _given(item, place)
+        found = _given(item, place, root)
     return replace(found, path=_placed(found.path, root))
 
 
@@ -140,17 +142,25 @@ def placed(place: str) -> Iterator[None]:
         ) from None
 
 
-def _given(item: object, place: str) -> Source:
+def _given(item: object, place: str, root: str | None) -> Source:
     if isinstance(item, str):
         known = SOURCES / f"{item}.yaml"
-        if item.endswith((".yaml", ".yml")):
-            return settings_from(Source, _settings(Path(item)), place)
-        return settings_from(Source, _settings(known), place) if known.is_file() else Source(item)
+        if item.endswith(YAML):
+            return _from_settings(_settings(Path(_placed(item, root))), place, root)
+        return _from_settings(_settings(known), place, root) if known.is_file() else Source(item)
     if isinstance(item, Mapping):
         given = dict(item)
         begin = given.pop("use", None)
-        return settings_from(Source, {**(_described(begin, place) if begin else {}), **given}, place)
+        return _from_settings({**(_described(begin, place) if begin else {}), **given}, place, root)
     raise InputError(f"is {item!r}", field=place, fix="give a path, or {path: PATH, ...}")
+
+
+def _from_settings(given: dict[str, Any], place: str, root: str | None) -> Source:
+    """The source; `types` may be a file of them, which several sources share."""
+    types = given.get("types")
+    if isinstance(types, str):
+        given["types"] = dict(load_located_yaml(_placed(types, root)))
+    return settings_from(Source, given, place)
 
 
 def _described(name: object, place: str) -> dict[str, Any]:

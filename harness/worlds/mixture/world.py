@@ -20,7 +20,7 @@ from evals.values.conversation import LabelledResponse, Prompt
 from evals.values.errors import InputError
 from harness.worlds.folder import WorldFolder
 from harness.worlds.mixture.overlap import Overlap
-from harness.worlds.mixture.parts import PARTS, Lists, Loaded, given_parts, load_part
+from harness.worlds.mixture.parts import PARTS, Lists, Loaded, RowPlace, given_parts, load_part
 from harness.worlds.sources.fit import prompt_of
 
 if TYPE_CHECKING:
@@ -79,36 +79,31 @@ def read_parts(lists: Lists, seed: int, rulebook: Rulebook) -> Mixture:
     for part, loaded in mixture.parts.items():
         if PARTS[part].kind is LabelledResponse:
             loaded.items = [_classed(item, rulebook) for item in loaded.items]
-            for item, origin in zip(loaded.items, loaded.origins, strict=True):
-                _check_class(item, rulebook, part, loaded.sources[origin].path)
+            for item, place in zip(loaded.items, loaded.places, strict=True):
+                _check_class(item, rulebook, part, place)
     return mixture
 
 
-def _check_class(item: LabelledResponse, rulebook: Rulebook, part: str, path: str) -> None:
+def _check_class(item: LabelledResponse, rulebook: Rulebook, part: str, place: RowPlace) -> None:
     """A gold row has a label; what weights are fitted on has a class, of the rulebook's. Raises InputError."""
     prompt, name = item.response.prompt, item.completion_class
     if name is not None and name not in rulebook.class_order:
         problem = f"prompt {prompt.id!r} has the completion class {name[:60]!r}, which the rulebook has not"
-        raise InputError(
-            problem, path=path, field=f"data.{part}", fix=f"use one of {', '.join(rulebook.class_order)}"
-        )
+        raise _at(place, part, problem, f"use one of {', '.join(rulebook.class_order)}")
     if part == GOLD and not item.propositions:
-        raise InputError(
-            f"prompt {prompt.id!r} has no label",
-            path=path,
-            field=f"data.{part}",
-            fix="label a proposition of it, or remove the row",
-        )
+        fix = "label a proposition of it, or remove the row"
+        raise _at(place, part, f"prompt {prompt.id!r} has no label", fix)
     if name is None and part == COMPLETIONS:
         assert prompt.response_type is not None
         used = rulebook.propositions_for(prompt.response_type)
         lacking = [proposition for proposition in used if proposition not in item.propositions]
-        raise InputError(
-            f"prompt {prompt.id!r} has no completion class, and no label of {lacking[0]}",
-            path=path,
-            field=f"data.{part}",
-            fix=f"label all propositions of {prompt.response_type.label}, or name the class: completion_class",
-        )
+        problem = f"prompt {prompt.id!r} has no completion class, and no label of {lacking[0]}"
+        fix = f"label all propositions of {prompt.response_type.label}, or name the class: completion_class"
+        raise _at(place, part, problem, fix)
+
+
+def _at(place: RowPlace, part: str, problem: str, fix: str) -> InputError:
+    return InputError(problem, path=place.path, line=place.line, field=f"data.{part}", fix=fix)
 
 
 def _without_overlaps(mixture: Mixture, suites: Sequence[Suite]) -> None:
@@ -121,13 +116,18 @@ def _without_overlaps(mixture: Mixture, suites: Sequence[Suite]) -> None:
         kept: list[int] = []
         for number, item in enumerate(loaded.items):
             prompt = prompt_of(item)
-            if (found := overlap.how(prompt.text)) is None:
+            if (found := _asks(prompt, overlap)) is None:
                 kept.append(number)
                 continue
             mixture.left_out.setdefault(part, Counter())[f"overlaps: {found[0]}"] += 1
             mixture.overlaps.append({"part": part, "prompt": prompt.id, "how": found[0], "with": found[1]})
-        loaded.items = [loaded.items[i] for i in kept]
-        loaded.origins = [loaded.origins[i] for i in kept]
+        loaded.keep(kept)
+
+
+def _asks(prompt: Prompt, overlap: Overlap) -> tuple[str, str] | None:
+    """The last of the user's turns that overlaps: a conversation may go on about what an evaluation asks."""
+    turns = (message.content for message in reversed(prompt.messages) if message.role == "user")
+    return next((found for turn in turns if (found := overlap.how(turn))), None)
 
 
 def _classed(item: LabelledResponse, rulebook: Rulebook) -> LabelledResponse:
@@ -153,15 +153,16 @@ def fit_prompts(mixture: Mixture, room: Room) -> None:
         if long and (not room.drop or part == EVALUATION):
             first = mixture.items(part)[long[0]]
             fix = "shorten them, give the model more context, or lower max_new_tokens"
-            raise InputError(
+            raise _at(
+                mixture.parts[part].places[long[0]],
+                part,
                 f"{len(long)} of {len(lengths)} prompts are too long; the first, {first.id!r}, has "
                 f"{lengths[long[0]]} tokens, the room is {room.prompt}",
-                field=f"data.{part}",
-                fix=fix if part == EVALUATION else f"{fix}; or leave them out: data.too_long=drop",
+                fix if part == EVALUATION else f"{fix}; or leave them out: data.too_long=drop",
             )
         if long:
             mixture.left_out.setdefault(part, Counter())["too long"] += len(long)
-            mixture.parts[part].items = [p for i, p in enumerate(mixture.items(part)) if i not in set(long)]
+            mixture.parts[part].keep([i for i, length in enumerate(lengths) if length <= room.prompt])
 
 
 def write_mixture(

@@ -1,0 +1,49 @@
+"""Labels of propositions as rows hold them: an object, one written as JSON or as pairs, or a column for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evals.values.conversation import Row
+from evals.values.json_text import parse_json
+
+TRUTH: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}  # of a cell, in lower case
+
+
+def labels_in(row: Row, columns: str | Sequence[str], completion_class: str | None) -> dict[str, bool]:
+    """{proposition: whether it holds}; what is null or empty has no label.
+
+    A list of columns has a column for each proposition, called as the rulebook calls it. A row whose completion class
+    is known needs none. Raises InputError for what is no truth.
+    """
+    if not isinstance(columns, str):
+        return {name: _truth(row, name) for name in columns if row.values.get(name) is not None}
+    if columns not in row.values and completion_class is not None:
+        return {}
+    labels = {str(name): value for name, value in _pairs(row, columns).items() if value is not None}
+    for name, value in labels.items():
+        if not isinstance(value, bool):
+            raise row.error(f"propositions.{name}", "is not true or false", "write true or false")
+    return labels
+
+
+def _pairs(row: Row, column: str) -> Mapping[Any, Any]:
+    value = row.values.get(column)
+    if isinstance(value, str):
+        try:
+            value = parse_json(value)
+        except ValueError:
+            fix = 'write {"PROPOSITION": true, ...}, or name a column for each: columns: {propositions: [NAME, ...]}'
+            raise row.error(column, "is a text that is no JSON object", fix) from None
+    if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return dict(value)  # a Parquet map
+    return value if isinstance(value, Mapping) else row.get(column, dict)
+
+
+def _truth(row: Row, column: str) -> bool:
+    """Of a cell, which a table may hold as text or as a number."""
+    found = TRUTH.get(str(row.values[column]).strip().lower().removesuffix(".0"))
+    if found is None:
+        raise row.error(column, "is not true or false", "write true or false, or leave it empty")
+    return found
