@@ -25,6 +25,7 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     "vocab.json",
 )
+BESIDE = "adapter"  # inside a model's folder: the folder of the adapter that is folded into the model
 LARGEST_JSON = 500_000_000  # bytes
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "*.spm", "tekken.json")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")

@@ -7,7 +7,8 @@ File schemas (one JSON object a line; `prompt` and the completions are lists of
 - demonstrations: `prompt, completion`
 - comparisons:    `prompt, chosen, rejected`
 - labelled:       `prompt, completion, response_type, category?, propositions` as in the released
-                  RBR gold files, plus `completion_class?` for synthetic comparisons.
+                  RBR gold files, plus `completion_class?` for synthetic comparisons, and `finished: false`
+                  of a completion that was cut.
 """
 
 from __future__ import annotations
@@ -151,8 +152,11 @@ class Response:
 
 @dataclass(frozen=True)
 class Demonstration:
+    """A response to learn; one that the length limit cut (`finished` False) is learnt without its end."""
+
     prompt: Prompt
     text: str
+    finished: bool = True
 
 
 @dataclass(frozen=True)
@@ -361,7 +365,12 @@ class Row:
             raise self.error(
                 f"propositions.{missing[0]}", "is missing", "label every proposition of the rulebook"
             )
-        response = Response(self.prompt(), self.completion("completion"))
+        finished = self.values.get("finished", True)
+        if not isinstance(finished, bool):
+            raise self.error(
+                "finished", "is not true or false", "write true, or false of a response that was cut"
+            )
+        response = Response(self.prompt(), self.completion("completion"), finished=finished)
         return LabelledResponse(response, labels, self.name("completion_class"))
 
 
@@ -443,6 +452,7 @@ def labelled_as_json(item: LabelledResponse) -> dict[str, Any]:
         "completion": _assistant(item.response.text),
         "propositions": dict(item.propositions),
     }
+    row |= {} if item.response.finished else {"finished": False}
     return row if item.completion_class is None else row | {"completion_class": item.completion_class}
 
 

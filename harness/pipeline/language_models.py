@@ -172,7 +172,7 @@ def demonstrations_for(
     if kind is Data.RBR and completions is not None:
         synthetic = WorldFolder(completions.path).labelled(SYNTHETIC)
         ideal = [row.response for row in synthetic if row.completion_class == best]
-        return rows + [Demonstration(r.prompt, r.text) for r in ideal]
+        return rows + [Demonstration(r.prompt, r.text, r.finished) for r in ideal]
     return rows
 
 

@@ -135,3 +135,17 @@ def test_released_names_gzip_and_prompts_without_id(tmp_path: Path) -> None:
 
 def test_user_prompt_is_one_turn() -> None:
     assert user_prompt("a", "hello").messages == (Message("user", "hello"),)
+
+
+def test_a_cut_completion_stays_one_in_its_file(tmp_path: Path) -> None:
+    """A completion that the limit cut was read back as a whole one, and its end learnt and scored."""
+    rows = [
+        LabelledResponse(Response(user_prompt("1", "a?"), text, finished=ended), {}, "ideal")
+        for text, ended in (("whole", True), ("half a", False))
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", map(labelled_as_json, rows))
+    assert read_labelled(tmp_path / "rows.jsonl") == rows
+    assert ["finished" in labelled_as_json(row) for row in rows] == [False, True]
+    write_jsonl(tmp_path / "bad.jsonl", [{**labelled_as_json(rows[0]), "finished": "no"}])
+    with pytest.raises(InputError, match="'finished': is not true or false"):
+        read_labelled(tmp_path / "bad.jsonl")

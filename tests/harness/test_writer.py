@@ -16,7 +16,7 @@ from tiny_servers import in_a_thread
 
 from evals.rules.rulebook import load_rulebook
 from evals.rules.wanted import bad_traits, request_for, wanted_completions
-from evals.values.conversation import LabelledResponse, ResponseType, user_prompt
+from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
 from harness.keys.methods import Data
@@ -131,6 +131,15 @@ def test_each_class_is_asked_for_again_and_labelled_by_what_it_is(tmp_path: Path
         new = Counter(server.asked) - asked
         # One more try of what declined, and those that had no answer, from the first of their tries on.
         assert sum(1 for body in new if "logprobs" not in body and "bank note" in body) == 1
+
+
+def test_a_cut_completion_is_a_demonstration_without_its_end(tmp_path: Path) -> None:
+    """RBR-SFT learnt to stop where `writer.max_new_tokens` had cut an ideal completion."""
+    cut = Response(user_prompt("1", "a?", ResponseType.COMPLY), "Half a", finished=False)
+    WorldFolder(tmp_path).write(SYNTHETIC, [LabelledResponse(cut, {}, "ideal")])
+    here = Artifact(tmp_path, "", "completions", True, 0.0, 0.0, {})
+    (shown,) = demonstrations_for(here, Data.RBR, here)
+    assert (shown.text, shown.finished) == ("Half a", False)
 
 
 def test_a_writer_that_is_gone_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +12,17 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from evals.models.folder import BESIDE
+from evals.models.load import save_model
 from evals.values.errors import InputError
 from trainers.devices.sharding import is_sharded, whole_tensors
+
+PREFIX = "base_model.model."  # of the names in peft's files
 
 
 def adapter(
@@ -52,6 +59,14 @@ def linear_names(model: nn.Module, last: int) -> list[str]:
 def merged(model: Any) -> PreTrainedModel:
     """The plain model, with its adapter folded in, so that every later stage loads it alike."""
     return model.merge_and_unload() if isinstance(model, PeftModel) else model
+
+
+def save_merged(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """As `evals.models.load.save_model`; where peft trained an adapter, this is folded in and stands beside."""
+    found = adapter_weights(model.get_base_model()) if isinstance(model, PeftModel) else {}
+    if found:
+        save_adapter(model.get_base_model(), path, found)
+    save_model(merged(model), tokenizer, path)
 
 
 # --- adapters inside a plain model -------------------------------------------------------------
@@ -100,10 +115,10 @@ def plain_weights(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
 
     Whole ones of a model that is split over processes; every process has to ask, with `keep` or without.
     """
-    # Tied weights once: put together they would share nothing any more.
-    stored = _parameters_and_buffers(model) if is_sharded(model) else model.state_dict()
     weights = {
-        name.replace(".base_layer.", "."): value for name, value in stored.items() if ".lora_" not in name
+        name.replace(".base_layer.", "."): value
+        for name, value in _stored(model).items()
+        if ".lora_" not in name
     }
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
@@ -111,6 +126,23 @@ def plain_weights(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
             weight, delta = layer.get_base_layer().weight, layer.get_delta_weight(layer.active_adapters[0])
             weights[f"{name}.weight"] = (weight.float() + delta.float()).to(weight.dtype)
     return whole_tensors(weights, keep)
+
+
+@torch.no_grad()
+def adapter_weights(model: nn.Module, keep: bool = True) -> dict[str, Tensor]:
+    """The adapter alone, by the names of peft's files; {} where there is none. Asked as `plain_weights`."""
+    lora = {name: value for name, value in _stored(model).items() if ".lora_" in name}
+    return whole_tensors({f"{PREFIX}{_without_its_name(name)}": value for name, value in lora.items()}, keep)
+
+
+def _without_its_name(name: str) -> str:
+    """`q_proj.lora_A.default.weight` is `q_proj.lora_A.weight` in a file."""
+    return re.sub(r"(\.lora_\w+)\.[^.]+(?=\.|$)", r"\1", name, count=1)
+
+
+def _stored(model: nn.Module) -> dict[str, Tensor]:
+    # Tied weights once: put together they would share nothing any more.
+    return _parameters_and_buffers(model) if is_sharded(model) else model.state_dict()
 
 
 def _parameters_and_buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -125,12 +157,28 @@ def save_plain(
     tokenizer: PreTrainedTokenizerBase,
     path: Path,
     weights: dict[str, Tensor] | None = None,
+    adapter: dict[str, Tensor] | None = None,
 ) -> None:
-    """As `evals.models.load.save_model`; adapters are folded into what is written, not into the model.
+    """As `evals.models.load.save_model`; adapters are folded into what is written, not into the model, and beside it.
 
-    `weights`: those of `plain_weights`, where they are at hand.
+    `weights` and `adapter`: those of `plain_weights` and `adapter_weights`, where they are at hand.
     """
     if weights is None and has_adapter(model):
-        weights = plain_weights(model)
+        weights, adapter = plain_weights(model), adapter_weights(model)
+    if adapter:
+        save_adapter(model, path, adapter)
     model.save_pretrained(str(path), safe_serialization=True, state_dict=weights)
     tokenizer.save_pretrained(str(path))
+
+
+def save_adapter(model: PreTrainedModel, path: Path, weights: dict[str, Tensor]) -> None:
+    """The adapter in peft's format as `path/adapter`, for the model that its training began from."""
+    folder, config = path / BESIDE, copy.copy(model.peft_config["default"])
+    folder.mkdir(parents=True)
+    if not isinstance(config.target_modules, str):
+        config.target_modules = sorted(config.target_modules)  # of a set: the same bytes each time
+    config.task_type, config.inference_mode, config.base_model_name_or_path = "CAUSAL_LM", True, None
+    config.save_pretrained(str(folder))
+    save_file(
+        {name: value.contiguous() for name, value in weights.items()}, folder / "adapter_model.safetensors"
+    )

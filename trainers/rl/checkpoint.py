@@ -34,7 +34,7 @@ from evals.values.json_text import parse_json, read_json_object
 from trainers.devices.optimizer import optimizer_tensors, set_optimizer_tensors
 from trainers.devices.processes import Processes
 from trainers.devices.sharding import part_of, whole_tensors
-from trainers.models.adapters import plain_weights, save_plain
+from trainers.models.adapters import adapter_weights, plain_weights, save_plain
 from trainers.rl.alarm import KL_FACTOR, MAX_ROLLBACKS
 from trainers.rl.config import PPOConfig
 from trainers.rl.learner import Learner
@@ -135,9 +135,13 @@ class RunFolder:
 
     def _write_model(self, model: PreTrainedModel, name: str) -> None:
         main = self._processes.is_main
-        weights = plain_weights(model, keep=main) if self._processes.shards else None
+        split = self._processes.shards
+        weights = plain_weights(model, keep=main) if split else None
+        adapter = adapter_weights(model, keep=main) if split else None
         if main:
-            write_folder(self.path / name, lambda folder: save_plain(model, self._tokenizer, folder, weights))
+            write_folder(
+                self.path / name, lambda folder: save_plain(model, self._tokenizer, folder, weights, adapter)
+            )
 
     def _write_state(self, learner: Learner) -> None:
         randomness = self._processes.gather(random_state())

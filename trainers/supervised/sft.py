@@ -11,10 +11,10 @@ from trl import SFTConfig as TRLConfig
 from trl import SFTTrainer
 
 from evals.models.chat import ResponseEncoder
-from evals.models.load import prompt_token_ids, save_model
+from evals.models.load import prompt_token_ids
 from evals.values.conversation import Demonstration
 from evals.values.errors import InputError
-from trainers.models.adapters import adapter, merged
+from trainers.models.adapters import adapter, save_merged
 from trainers.supervised.bounded_steps import BoundedSFTTrainer
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
 from trainers.supervised.sft_config import SFTConfig as SFTConfig
@@ -62,15 +62,20 @@ def sft(
         trainer.tokens_at_once = config.tokens_at_once
     quieten(trainer)
     result = trainer.train()
-    save_model(merged(trainer.model), tokenizer, out)
+    save_merged(trainer.model, tokenizer, out)
     return {"loss": float(result.training_loss), "demonstrations": float(len(rows)), "cut": float(cut)}
 
 
 def demonstration_rows(
     tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
 ) -> list[dict[str, list[int]]]:
-    """Each conversation as token ids, and a mask that is 1 on the response, by TRL's names."""
-    responses = ResponseEncoder(tokenizer)([item.text for item in demonstrations])
+    """Each conversation as token ids, and a mask that is 1 on the response, by TRL's names.
+
+    A response that was cut has no end of its turn: learnt with one, a model would stop in the middle of a sentence.
+    """
+    responses = ResponseEncoder(tokenizer)(
+        [item.text for item in demonstrations], [item.finished for item in demonstrations]
+    )
     rows = []
     for item, response in zip(demonstrations, responses, strict=True):
         prompt = prompt_token_ids(tokenizer, item.prompt.messages)
