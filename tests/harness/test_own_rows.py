@@ -188,6 +188,8 @@ def test_json_with_an_object_a_line_and_tables_by_other_signs(tmp_path: Path) ->
     lines = [json.dumps({"prompt": "long " * 2000}), "", json.dumps({"prompt": "b?"})]
     assert len(read(Source(text(tmp_path / "l.json", "\n".join(lines))), Prompt)) == 2
     assert len(read(Source(text(tmp_path / "o.json", '{"prompt": "a?"}')), Prompt)) == 1
+    talks = [json.dumps({"chosen": [U, A], "rejected": [U, {**A, "content": str(n)}]}) for n in range(2)]
+    assert len(read(Source(text(tmp_path / "c.json", "\n".join(talks))), Comparison)) == 2
     nested = read(Source(text(tmp_path / "n.json", '{"x": ["a?"]}'), columns={"prompt": "text"}), Prompt)
     assert [p.category for p in nested] == ["x"]
     (tabs,) = read(Source(text(tmp_path / "t.tsv", "prompt\t category\nHi?\tx\n")), Prompt)

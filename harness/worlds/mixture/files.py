@@ -7,6 +7,7 @@ files, and so is Parquet; data sets by `datasets`, which runs no code of theirs.
 from __future__ import annotations
 
 import glob
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -90,16 +91,18 @@ def _json(path: Path) -> list[Row]:
 
 
 def _has_an_object_a_line(path: Path) -> bool:
-    """Whether the first line is an object alone, and no object of lists: these are categories."""
+    """Whether the first line is a whole object and others follow, or it has more than lists, as categories have."""
     with open_data(path) as file:
-        first = next((line for line in lines_of(path, file) if line.strip()), b"").strip()
+        filled = (line.strip() for line in lines_of(path, file) if line.strip())
+        first, *more = [*itertools.islice(filled, 2)] or [b""]
     if not (first.startswith(b"{") and first.endswith(b"}")):
         return False
     try:
         value = parse_json(first)
     except ValueError:
         return False
-    return isinstance(value, dict) and not all(isinstance(of, list | dict) for of in value.values())
+    is_row = isinstance(value, dict) and not all(isinstance(of, list | dict) for of in value.values())
+    return is_row or bool(more)
 
 
 def _objects(path: Path, value: Any, keys: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:

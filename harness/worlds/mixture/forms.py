@@ -8,7 +8,8 @@ them: transcripts of Human and Assistant, two responses with votes of annotators
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -289,12 +290,19 @@ def read_rows(
     return items
 
 
+def _categories(rows: Sequence[Row], form: RowReader) -> Iterator[str]:
+    """Of the rows that have one; the others are told when they are read."""
+    for row in rows:
+        with suppress(InputError):
+            yield form.category(row)
+
+
 def _check_categories(rows: Sequence[Row], form: RowReader) -> None:
     """A category that `types` misspells would be one of the others. Raises InputError for one that no row has."""
     named = [str(name) for name in form.source.types if name != OTHERS]
     if len(named) == len(form.source.types):
         return  # without the others, a misspelt one leaves its rows without a type
-    found = Counter(map(form.category, rows))
+    found = Counter(_categories(rows, form))
     if lacking := next((name for name in named if name not in found), None):
         said = f"no row is of this category, and `{OTHERS}` takes what is not named; the most frequent are "
         said += ", ".join(name[:40] for name, _ in found.most_common(5))[:200]
