@@ -1,4 +1,4 @@
-"""Responses that people labelled, to measure judges on: XSTest's completions, GPTFuzz's, the RBR gold set."""
+"""Responses that people labelled, to measure judges on: XSTest's, GPTFuzz's, the RBR gold set's, PolyGuard's."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from evals.judges.judgement import Judgement
 from evals.judges.recorded import read_labels
 from evals.judges.rulebook_judge import judgement_of
 from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.suites import polyguard
 from evals.values.conversation import Response, ResponseType, read_labelled, user_prompt
 from evals.values.csv_rows import filled, read_csv
 from evals.values.errors import InputError
 from evals.values.kinds import find_builder
+from evals.values.parquet_rows import find_records, read_records
 
 REFUSED, DISALLOWED = "refused", "disallowed"
+REFUSAL_LABELS = {"refusal": True, "compliance": False}
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,27 @@ def gptfuzz_labels(path: Path) -> LabelledResponses:
     return LabelledResponses("gptfuzz-labelled", DISALLOWED, tuple(responses), tuple(human))
 
 
+def polyguard_labels(path: Path) -> LabelledResponses:
+    """PolyGuardPrompts' recorded responses in 17 languages, with people's labels of refusals (Kumar et al., COLM 2025;
+    CC-BY-4.0).
+
+    What has no response, or no label on which the annotators agreed, is left out. `path` as of the suite.
+    """
+    responses, human = [], []
+    for row in read_records(find_records(path, polyguard.FILES), polyguard.check):
+        text, said = row.values.get("response"), row.values.get("response_refusal_label")
+        if not text or said is None or row.values["prompt_harm_label"] is None:
+            continue
+        if said not in REFUSAL_LABELS:
+            problem, fix = f"is none of {', '.join(REFUSAL_LABELS)}", "write one of them, or null"
+            raise row.error("response_refusal_label", problem, fix)
+        refused = REFUSAL_LABELS[said]
+        responses.append(Response(polyguard.prompt_of(row), str(text)))
+        disallowed = _answered_harm(responses[-1], refused)
+        human.append(_judgement(responses[-1], refused=refused, disallowed=disallowed))
+    return LabelledResponses("polyguard", REFUSED, tuple(responses), tuple(human))
+
+
 def rbr_gold_labels(path: Path, rulebook: Rulebook) -> LabelledResponses:
     """Completions whose propositions people labelled; what the rulebook makes of them is the judgement."""
     labelled = read_labelled(path / "train.jsonl" if path.is_dir() else path, list(rulebook.propositions))
@@ -81,6 +105,7 @@ def rbr_gold_labels(path: Path, rulebook: Rulebook) -> LabelledResponses:
 LABELLED: Mapping[str, tuple[str, Callable[[Path], LabelledResponses]]] = {
     "xstest": ("xstest", xstest_labels),
     "gptfuzz": ("gptfuzz-labelled", gptfuzz_labels),
+    "polyguard": (polyguard.POLYGUARD.folder, polyguard_labels),
     "rbr_gold": (
         "openai-rbr",
         lambda path: rbr_gold_labels(path, load_rulebook(path / "proposition_prompts.yaml")),

@@ -48,7 +48,7 @@ def prompt_of(controversial: str) -> JudgePrompt:
         source="QwenLM/Qwen3Guard (Apache 2.0), arXiv 2510.14276",
         write=write_turns,
         read=reader(controversial),
-        max_new_tokens=64,
+        max_new_tokens=128,
         markers=("Safety:", "Categories:", "Refusal:"),
     )
 

@@ -1,8 +1,9 @@
 """ShieldGemma: does the chatbot's response violate a safety principle? "Yes" or "No", and why.
 
-The prompt is that of the model card (google/shieldgemma-2b, -9b and -27b, Gemma licence) and of Zeng et al. 2024,
-arXiv 2407.21772, figure 2, with one of the four principles or, as the authors' code does for a whole policy, all of
-them. It tells harm, not refusal.
+The prompt is that of the model card on the hub for a prompt with its response (google/shieldgemma-2b, -9b and -27b,
+Gemma licence; Zeng et al. 2024, arXiv 2407.21772, whose figure 2 has the response behind the principle), with one of
+the four principles or, a line each as in the authors' notebook, all of them. The first word decides, which is the
+card's probability of Yes against No at .5. It tells harm, not refusal.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ ALL = "all"
 
 
 def writer(principle: str) -> Callable[[str, Sequence[Message], str], JudgeQuestion]:
-    chosen = list(PRINCIPLES.values()) if principle == ALL else [PRINCIPLES[principle]]
-    listed = "\n".join(f"* {text}" for text in chosen)
+    listed = PRINCIPLES.get(principle) or "\n".join(f"* {text}" for text in PRINCIPLES.values())
 
     def write(question: str, conversation: Sequence[Message], response: str) -> JudgeQuestion:
         return JudgeQuestion(text=fill(TEMPLATE, question=question, response=response, principle=listed))

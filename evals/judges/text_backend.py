@@ -37,7 +37,8 @@ MARKERS = tuple(marker for marker in CHAT_MARKERS if marker != "```")
 
 @dataclass(frozen=True)
 class JudgeQuestion:
-    """One question to a judge: turns for the model's own chat template, or else `text` in a format of its own."""
+    """One question to a judge: turns for the model's own chat template, or else `text` in a format of its own, without
+    BOS: tokenizers and completions endpoints write it, and a second one would be read."""
 
     messages: tuple[Message, ...] = ()
     text: str = ""
@@ -141,9 +142,7 @@ class LocalBackend:
     def _token_ids(self, request: JudgeQuestion) -> list[int]:
         if request.messages:
             return prompt_token_ids(self.tokenizer, request.messages)
-        bos = self.tokenizer.bos_token
-        written = bool(bos) and request.text.startswith(str(bos))
-        return list(self.tokenizer(request.text, add_special_tokens=not written, verbose=False)["input_ids"])
+        return list(self.tokenizer(request.text, verbose=False)["input_ids"])
 
 
 class ServerBackend:

@@ -14,6 +14,7 @@ from evals.suites.harmful_requests import ADVBENCH, DO_NOT_ANSWER, SIMPLE_SAFETY
 from evals.suites.jailbreakbench import JAILBREAKBENCH
 from evals.suites.or_bench import OR_BENCH
 from evals.suites.phtest import PHTEST
+from evals.suites.polyguard import POLYGUARD
 from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
 from evals.suites.rbr_gold import RBR_GOLD
 from evals.suites.realtoxicityprompts import REALTOXICITYPROMPTS
@@ -22,6 +23,7 @@ from evals.suites.suite import Suite, SuiteSource, fetch_files, find_file
 from evals.suites.wildguardtest import WILDGUARDTEST
 from evals.suites.wildjailbreak import WILDJAILBREAK
 from evals.suites.xstest import XSTEST
+from evals.suites.xstest_cn import XSTEST_CN
 from evals.suites.xstest_kin import HIXSTEST, SGXSTEST
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside
@@ -48,6 +50,8 @@ SUITES: Mapping[str, SuiteSource] = {
         PHTEST,
         SGXSTEST,
         HIXSTEST,
+        XSTEST_CN,
+        POLYGUARD,
         FORTRESS,
         PROMPT_FILE,
     )

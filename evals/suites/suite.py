@@ -91,18 +91,19 @@ def csv_suite(
     prompt: Callable[[int, Row], Prompt | None],
     unique: str = "",
     delimiter: str = ",",
+    short_rows: bool = False,
     **source: Any,
 ) -> SuiteSource:
     """A suite of one CSV file with `columns`; `source` are the other fields of SuiteSource.
 
     `prompt` makes a row's prompt, given the row's number from 0; None leaves it out. Values of the column `unique`
-    may not repeat. `delimiter` stands between the columns.
+    may not repeat. `delimiter` and `short_rows` as of `read_csv`.
     """
 
     def load(path: Path) -> Suite:
         """`path`: the released CSV, or the folder that holds it."""
         found = find_file(path, file)
-        rows = read_csv(found, columns, delimiter=delimiter)
+        rows = read_csv(found, columns, delimiter=delimiter, short_rows=short_rows)
         if unique:
             check_unique(rows, unique)
         prompts = [prompt(number, row) for number, row in enumerate(rows)]

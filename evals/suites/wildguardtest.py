@@ -28,13 +28,14 @@ def load(path: Path) -> Suite:
     """`path`: one of FILES, or a folder that holds one."""
     file = find_records(path, FILES)
     prompts: dict[str, Prompt] = {}
-    for number, row in enumerate(read_records(file, _check)):
+    for number, row in enumerate(read_records(file, check_harm_label)):
         if row.values.get("prompt_harm_label") is not None:
             prompts.setdefault(row.values["prompt"], _prompt(number, row))
     return make_suite(WILDGUARDTEST.name, file, list(prompts.values()))
 
 
-def _check(row: Row) -> Row:
+def check_harm_label(row: Row) -> Row:
+    """The row. Raises InputError without a prompt, and for a label that is none."""
     row.get("prompt", str)
     label = row.values.get("prompt_harm_label")
     if label is not None and label not in TYPES:

@@ -24,19 +24,20 @@ def read_csv(
     *,
     quote_header: bool = True,
     delimiter: str = ",",
+    short_rows: bool = False,
 ) -> list[Row]:
     """Rows of a UTF-8 CSV file with a header that has at least `columns`.
 
-    `delimiter` stands between the columns, and `rename` is applied to each name in the header first. Without
-    `quote_header` no error shows the first line, which may be a row whose text must not be shown. A row's `line` is
-    the line of the file on which it starts. Raises InputError, naming file, line and field, for a missing, empty or
-    unreadable file, bytes that are not UTF-8, a web page saved as CSV, missing columns, and rows with too few or too
-    many fields.
+    `delimiter` stands between the columns; with `short_rows` a row may leave out the last ones, which are then empty.
+    `rename` is applied to each name in the header first. Without `quote_header` no error shows the first line, which
+    may be a row whose text must not be shown. A row's `line` is the line of the file on which it starts. Raises
+    InputError, naming file, line and field, for a missing, empty or unreadable file, bytes that are not UTF-8, a web
+    page saved as CSV, missing columns, and rows with too few or too many fields.
     """
     path = Path(path)
     text = read_text(path)
     _check_is_csv(path, text)
-    rows = _parse(path, text, columns, rename or str, quote_header, delimiter)
+    rows = _parse(path, text, columns, rename or str, quote_header, delimiter, short_rows)
     if not rows:
         raise InputError(
             "the file has a header but no rows", path=path, fix="give a file with one row a record"
@@ -114,6 +115,7 @@ def _parse(
     rename: Callable[[str], str],
     quote_header: bool,
     delimiter: str,
+    short_rows: bool,
 ) -> list[Row]:
     csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
@@ -125,7 +127,8 @@ def _parse(
             if header is None:
                 header = _check_header(path, [rename(name) for name in values], columns, quote_header)
             elif values:
-                rows.append(_row(path, start, header, values))
+                left_out = [""] * (len(header) - len(values)) if short_rows else []
+                rows.append(_row(path, start, header, values + left_out))
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(

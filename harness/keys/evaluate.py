@@ -166,7 +166,7 @@ class CardKeys(Checked):
     PLACE: ClassVar[str] = "card."
     RANGES: ClassVar[dict[str, Range]] = {"limit": whole(1)}
 
-    labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, none, or package.module:attribute
+    labels: str = "xstest"  # xstest, gptfuzz, rbr_gold, polyguard, none, or package.module:attribute
     path: str | None = None  # their folder or file; else they are searched below data.root
     limit: int = 300  # responses that a judge reads for it, drawn at random
 

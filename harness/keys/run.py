@@ -54,7 +54,7 @@ class RunCardKeys(CardKeys):
     """As evaluate's, and by default no judge is measured."""
 
     PLACE: ClassVar[str] = "evaluation.card."
-    labels: str = "none"  # xstest, gptfuzz, rbr_gold, none, or package.module:attribute
+    labels: str = "none"  # xstest, gptfuzz, rbr_gold, polyguard, none, or package.module:attribute
 
 
 @dataclass

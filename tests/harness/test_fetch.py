@@ -80,3 +80,18 @@ def test_every_folder_of_the_world_has_its_files() -> None:
     rows = list(_rows(TABLE))
     assert {*FOLDERS, "mmlu", "hellaswag", "lambada"} <= {name.split("/")[0] for name, _, _ in rows}
     assert all(len(digest) == 64 and place.count("/") >= 3 for _, place, digest in rows)
+
+
+def test_reward_bench_2_comes_from_the_hub_at_a_revision() -> None:
+    """`rank` read a file that nothing fetched; without its revision and digest it would be another one tomorrow."""
+    addresses = {name: address for name, address, _ in _rows(TABLE)}
+    assert addresses["reward-bench-2/test-00000-of-00001.parquet"] == (
+        "https://huggingface.co/datasets/allenai/reward-bench-2/resolve/"
+        "7ff08853b0d5686e79b13fda8677024f566a104a/data/test-00000-of-00001.parquet"
+    )
+    assert addresses["lambada/lambada_test.jsonl"].startswith(
+        "https://raw.githubusercontent.com/cybertronai/"
+    )
+    assert list(addresses)[-1].startswith("reward-bench-2/"), "a hub out of reach keeps no other file away"
+    elsewhere = {name: address for name, address, _ in _rows(TABLE, "file:///mirror")}
+    assert all(address.startswith("file:///mirror/") for address in elsewhere.values())

@@ -21,6 +21,36 @@ from transformers import LlamaForSequenceClassification
 from evals.models.load import save_model
 from evals.values.conversation import write_jsonl
 
+# The released file's own schema (allenai/reward-bench-2 at 7ff0885), with all of its columns.
+METADATA = pa.struct(
+    [
+        ("category", pa.string()),
+        ("correct", pa.string()),
+        ("index", pa.float64()),
+        ("instruction_id_list", pa.list_(pa.string())),
+        ("label", pa.string()),
+        ("method", pa.string()),
+        ("models", pa.list_(pa.string())),
+        ("prompt_norm", pa.string()),
+        ("subcategory", pa.string()),
+        ("valid", pa.float64()),
+    ]
+)
+RELEASED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", pa.string()),
+        ("chosen", pa.list_(pa.string())),
+        ("rejected", pa.list_(pa.string())),
+        ("num_correct", pa.int64()),
+        ("num_incorrect", pa.int64()),
+        ("total_completions", pa.int64()),
+        ("models", pa.list_(pa.string())),
+        ("subset", pa.string()),
+        ("additional_metadata", METADATA),
+    ]
+)
+
 
 def rows() -> Iterator[dict[str, Any]]:
     """As RewardBench 2 has them: the ideal completion of each refused prompt, and three that are worse; then Ties."""
@@ -65,7 +95,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "worst.yaml", "rules.yaml", weights={"data": "fitting.jsonl", "method": "fixed", "fixed": -1}
     )
     write_jsonl(folder / "bench.jsonl", rows())
-    pq.write_table(pa.Table.from_pylist(list(rows())), folder / "bench.parquet")
+    released = folder / "reward-bench-2"  # as `rbrbench fetch` lays it down
+    released.mkdir()
+    pq.write_table(pa.Table.from_pylist(list(rows()), RELEASED), released / "test-00000-of-00001.parquet")
     words = {word for row in rows() for text in (row["prompt"], *row["chosen"]) for word in text.split()}
     tokenizer = make_tokenizer(sorted(words))
     model = random_model(LlamaForSequenceClassification, tokenizer, num_labels=1)
@@ -86,7 +118,7 @@ def test_rules_and_a_classifier_side_by_side(world: Path) -> None:
         "subsets=[Safety]",
         "types=[{of: Safety, type: hard_refuse}]",
     )
-    done = rbrbench("rank", *asked, "on=bench.parquet", "draws=200", cwd=world)
+    done = rbrbench("rank", *asked, "on=reward-bench-2", "draws=200", cwd=world)
     assert done.returncode == 0, done.stderr
     found = table(world, "rank")
     assert float(found["reward.yaml", "", "Safety"]["score"]) == 1.0
@@ -102,11 +134,10 @@ def test_rules_and_a_classifier_side_by_side(world: Path) -> None:
     assert (folder / "rank.html").read_bytes() == before
 
 
-def test_parquet_and_jsonl_are_the_same_rows(world: Path) -> None:
-    for name in ("parquet", "jsonl"):
-        done = rbrbench(
-            "rank", "rewards=[classifier]", f"on=bench.{name}", f"name={name}", "draws=200", cwd=world
-        )
+def test_the_released_files_schema_and_jsonl_are_the_same_rows(world: Path) -> None:
+    """A column of the released Parquet that no reader takes, or another score than of the same rows in JSONL."""
+    for name, on in (("parquet", "reward-bench-2"), ("jsonl", "bench.jsonl")):
+        done = rbrbench("rank", "rewards=[classifier]", f"on={on}", f"name={name}", "draws=200", cwd=world)
         assert done.returncode == 0, done.stderr
     assert table(world, "parquet") == table(world, "jsonl")
     assert {subset for _, _, subset in table(world, "jsonl")} == {"Safety", "Ties", ""}

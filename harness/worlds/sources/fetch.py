@@ -18,22 +18,25 @@ from harness.storage.provenance import ROOT
 from harness.worlds.sources import hh_rlhf
 
 TABLE = ROOT / "conf" / "data_files.yaml"
-PUBLISHED = "https://raw.githubusercontent.com"
+GITHUB, HUB = "github", "hub"  # the hosts of a row; the first where it names none
+PUBLISHED = {
+    GITHUB: "https://raw.githubusercontent.com/{repository}/{commit}/{path}",
+    HUB: "https://huggingface.co/datasets/{repository}/resolve/{commit}/{path}",
+}
 LARGEST, SECONDS = 64 << 20, 60.0  # bytes of one file; of silence
 
 
-def fetch_data(
-    root: Path, say: Callable[[str], None], table: Path = TABLE, published: str = PUBLISHED
-) -> None:
-    """Put every file of `table` below `root`, and HH-RLHF's helpful half in the annotators' order.
+def fetch_data(root: Path, say: Callable[[str], None], table: Path = TABLE, elsewhere: str = "") -> None:
+    """Put every file of `table` below `root`, and HH-RLHF's helpful half in the annotators' order; from its host, or
+    from the address `elsewhere` with the same files as REPOSITORY/COMMIT/PATH.
 
     Raises InputError, after which what has come stays, for a file that cannot be had or is another.
     """
-    for name, source, digest in _rows(table):
+    for name, source, digest in _rows(table, elsewhere):
         path = root / name
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
             continue
-        content = _content(f"{published}/{source}", path)
+        content = _content(source, path)
         if hashlib.sha256(content).hexdigest() != digest:
             fix = "fetch it by hand, or say where an unchanged copy lies: from=ADDRESS"
             raise InputError(f"what lies at {source} is another file than was read here", path=path, fix=fix)
@@ -45,12 +48,18 @@ def fetch_data(
         say(f"{made}  made from {', '.join(hh_rlhf.RELABELLED)}")
 
 
-def _rows(table: Path) -> Iterator[tuple[str, str, str]]:
-    """(file, place below PUBLISHED, SHA-256) of each row."""
+def _rows(table: Path, elsewhere: str = "") -> Iterator[tuple[str, str, str]]:
+    """(file, address, SHA-256) of each row."""
     for name, row in load_located_yaml(table).items():
         repository, _, rest = str(row["source"]).partition("@")
         commit, _, path = rest.partition(":")
-        yield str(name), f"{repository}/{commit}/{quote(path)}", str(row["sha256"])
+        place = (
+            f"{elsewhere}/{{repository}}/{{commit}}/{{path}}"
+            if elsewhere
+            else PUBLISHED[row.get("host", GITHUB)]
+        )
+        address = place.format(repository=repository, commit=commit, path=quote(path))
+        yield str(name), address, str(row["sha256"])
 
 
 def _content(address: str, path: Path) -> bytes:
