@@ -169,13 +169,31 @@ class ServerBackend:
         pattern = marker_pattern([*MARKERS, *markers])
         return lambda text: neutralise(text, pattern)
 
+    @property
+    def samples(self) -> int:
+        """How many answers a verdict is made of."""
+        return getattr(self.server.config, "samples", 1)
+
+    def sampled(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[list[str | Unscored]]:
+        """`samples` answers to each, drawn at the server's temperature by seeds from 0."""
+        drawn = {"max_tokens": max_new_tokens, "temperature": getattr(self.server.config, "temperature", 1.0)}
+        seeds = range(self.samples)
+
+        def ask(one: tuple[JudgeQuestion, int]) -> str | Unscored:
+            return self._ask(one[0], {**drawn, "seed": one[1]})
+
+        flat = list(self.server.map(ask, [(request, seed) for request in requests for seed in seeds]))
+        return [flat[i : i + self.samples] for i in range(0, len(flat), self.samples)]
+
+    def _ask(self, request: JudgeQuestion, options: Mapping[str, Any]) -> str | Unscored:
+        if request.messages:
+            turns = [{"role": m.role, "content": m.content} for m in request.messages]
+            return _text(self.server.complete(turns, **options))
+        return _text(self.server.complete_text(request.text, **options))
+
     def answers(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[str | Unscored]:
         def ask(request: JudgeQuestion) -> str | Unscored:
-            options = {"max_tokens": max_new_tokens, "temperature": 0}
-            if request.messages:
-                turns = [{"role": m.role, "content": m.content} for m in request.messages]
-                return _text(self.server.complete(turns, **options))
-            return _text(self.server.complete_text(request.text, **options))
+            return self._ask(request, {"max_tokens": max_new_tokens, "temperature": 0})
 
         if self.at_once and len(requests) > 1 and all(request.messages for request in requests):
             options = {"max_tokens": max_new_tokens, "temperature": 0}

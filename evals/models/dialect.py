@@ -26,7 +26,7 @@ SPARED = {  # by who says so alone
 REFUSING = (400, 422)
 BY_A_FAULT = (500, 501)  # of a server that says so when it is at work
 IS_UNKNOWN = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra_forbidden",
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra_forbidden|deprecated",
     re.IGNORECASE,
 )
 

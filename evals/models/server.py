@@ -138,6 +138,19 @@ class JudgeServer(BudgetedServer):
     """A judge's, which may be asked by batch."""
 
     batch: str | None = None  # a folder: ask by the batch endpoint, whose requests and answers it keeps
+    samples: int = 1  # answers to each question, whose majority is the verdict
+    temperature: float = 1.0  # of several; one is greedy
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, self.PLACE, {"samples": whole(1), "temperature": POSITIVE})
+        if self.samples > 1 and self.batch:
+            problem, fix = "is not asked by batch", f"leave out {self.PLACE}.batch, or the samples"
+            raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
+
+    def said(self) -> list[Any]:
+        """One greedy answer is as it was before there were several."""
+        return [*super().said(), *([self.samples, self.temperature] if self.samples > 1 else [])]
 
 
 def check_address(url: str) -> None:

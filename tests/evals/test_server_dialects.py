@@ -96,6 +96,31 @@ def test_a_dialect_is_found_out_before_a_thousand_requests(caplog: pytest.LogCap
     assert KEY not in caplog.text + told
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported.",
+        "`temperature` is deprecated for this model.",
+        'Unknown name "temperature": Cannot find field.',
+    ],
+)
+def test_a_temperature_is_refused_in_many_words(said: str) -> None:
+    """A provider's own words for it left everything unscored."""
+
+    class NoTemperature(JsonServer):
+        def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+            if "temperature" in body:
+                return handler.send(
+                    400, {"error": {"message": said, "type": "invalid_request_error", "param": None}}
+                )
+            return handler.send(200, completion({"message": {"role": "assistant", "content": "The Loire."}}))
+
+    with in_a_thread(NoTemperature()) as server:
+        asked = chat(server)
+        answer = asked.complete(TURNS, max_tokens=9, temperature=0)
+    assert answer.choices[0].message.content == "The Loire." and "not greedy" in " ".join(asked.notes)
+
+
 def test_what_is_refused_for_another_reason_stays_refused() -> None:
     """A limit beyond what the model has was asked for by another name, and the reason was lost."""
 
