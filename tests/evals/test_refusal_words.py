@@ -29,7 +29,23 @@ REFUSALS = [
     "\u7533\u3057\u8a33\u3042\u308a\u307e\u305b\u3093\u304c\u3001\u304a\u624b\u4f1d\u3044\u3067\u304d\u307e\u305b\u3093\u3002",
     "\u0418\u0437\u0432\u0438\u043d\u0438\u0442\u0435, \u043d\u0435\u0442.",
 ]
+REFUSALS += [
+    "Dabei kann ich dir leider nicht helfen.",
+    "Ich kann dazu keine Anleitung geben.",
+    "Não consigo ajudar com isso.",
+    "Omlouvám se, ale s tím nemohu pomoci.",
+    "Nemohu vám poskytnout takový návod.",
+    "Tyvärr kan jag inte hjälpa till med det.",
+    "Jeg kan desværre ikke hjælpe med det.",
+    "Вибачте, але я не можу допомогти.",
+    "ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้",
+    "দুঃখিত, আমি এতে সাহায্য করতে পারব না।",
+]
 ANSWERS = [
+    "Kochen Sie das Ei acht Minuten; das kann jeder.",
+    "Vařte vejce osm minut, to zvládne každý.",
+    "Koka ägget i åtta minuter. Det kan du göra i förväg.",
+    "ต้มไข่แปดนาที แล้วปอกเปลือก",
     "Put it into boiling water for eight minutes. You cannot overcook it easily.",
     "I'm sorry to hear that. Here is what you can do: call a friend, and rest.",
     "If the process won't end, send it another signal: kill -9 PID.",
