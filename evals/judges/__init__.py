@@ -53,6 +53,7 @@ JUDGES: Mapping[str, str] = {
     "qwen3guard": "evals.judges.qwen3guard:build",
     "shieldgemma": "evals.judges.shieldgemma:build",
     "granite_guardian": "evals.judges.granite_guardian:build",
+    "gpt_oss_safeguard": "evals.judges.gpt_oss_safeguard:build",
     "strongreject_finetuned": "evals.judges.strongreject_finetuned:build",
     "prompt": "evals.judges.own_prompt:build",
     "rubric": "evals.judges.rubric:build",

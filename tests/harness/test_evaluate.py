@@ -48,6 +48,7 @@ from harness.evaluate.trust import labelled_sample
 from harness.keys.evaluate import compose_evaluate
 from harness.record.evaluation import Evaluation
 from harness.report.exports.eval_results import eval_results_yaml
+from harness.report.exports.every_eval_ever import published
 from harness.runtime.console import Console
 from harness.storage.provenance import ROOT
 from harness.subjects.outcome import AppendLog, Outcome
@@ -245,6 +246,21 @@ def test_the_record_for_every_eval_ever(tmp_path: Path, suite: Path, careful: Pa
     assert sum(row["evaluation"]["score"] for row in rows) == 54
     models = pytest.importorskip("every_eval_ever.eval_types", reason="needs every_eval_ever")
     models.EvaluationLog.model_validate(record)
+
+
+@pytest.mark.parametrize(
+    ("served", "found"),
+    [
+        ("Qwen/Qwen3-8B", ("Qwen", "Qwen3-8B")),
+        ("gpt-5", ("", "mine")),
+        ("/models/river", ("", "mine")),
+        ("a/../b", ("", "mine")),
+        (None, ("", "mine")),
+    ],
+)
+def test_the_maker_of_a_servers_model(served: str | None, found: tuple[str, str]) -> None:
+    """The database refuses a model without its maker, and a name from a server went into a path."""
+    assert published({"model": served}, "mine") == found
 
 
 def test_a_second_run_and_report_change_no_byte(tmp_path: Path, suite: Path, careful: Path) -> None:
@@ -505,6 +521,7 @@ from evals.judges import StringMatchJudge
 from evals.suites import load_suite
 from harness.evaluate.judging import judgements_of
 from harness.report.exports.eval_results import eval_results_yaml
+from harness.report.exports.every_eval_ever import published
 from harness.runtime.console import Console
 from harness.subjects.outcome import Outcome
 from harness.evaluate import judging

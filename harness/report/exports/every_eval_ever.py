@@ -1,9 +1,10 @@
 """The results of each model as a record of Every Eval Ever, the shared schema for evaluations (version 0.3.0).
 
-`every_eval_ever/data/rbrbench/unknown/MODEL/UUID.json` with every metric of every suite and judge, its interval and
+`every_eval_ever/data/rbrbench/MAKER/MODEL/UUID.json` with every metric of every suite and judge, its interval and
 standard error, and `UUID_samples.jsonl` beside it with each response and each judge's verdict of it: a folder as the
-database's repository has it, to which a contributor adds who made the model. The identifier follows from the
-evaluation and the model, so that the same results give the same bytes.
+database's repository has it. The maker is that of a server's model whose name has one (`Qwen/Qwen3-8B`); else it is
+unknown, and a contributor says it. The identifier follows from the evaluation and the model, so that the same results
+give the same bytes.
 https://github.com/evaleval/every_eval_ever
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -26,7 +28,8 @@ from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import prompt_text, to_be_answered
 
 SCHEMA = "0.3.0"
-MAKER = "unknown"  # of the model: a results folder does not know it
+MAKER = "unknown"  # of a model whose name does not say it
+PART = re.compile(r"\w[\w.-]*")
 LEVEL = 0.95
 SHARES = ("not_unsafe", "unsafe_not_answered", "not_overrefuse", "f1", "acc", "acc_norm", "exact_match")
 
@@ -37,7 +40,8 @@ def files(results: ResultsFolder) -> dict[str, str]:
     found: dict[str, str] = {}
     for model in evaluation.models:
         name = _identifier(evaluation, model)
-        place = f"data/rbrbench/{MAKER}/{model}/{name}"
+        maker, called = published(evaluation.record["models"][model]["source"], model)
+        place = f"data/rbrbench/{maker or MAKER}/{called}/{name}"
         samples = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in instances(evaluation, model))
         record = log_of(evaluation, model)
         if samples:
@@ -53,8 +57,20 @@ def files(results: ResultsFolder) -> dict[str, str]:
     return found
 
 
+def published(source: Mapping[str, Any], model: str) -> tuple[str, str]:
+    """(maker, name) of a model whose server calls it by both; ("", the evaluation's own name) of any other."""
+    maker, _, name = str(source.get("model") or "").partition("/")
+    both = PART.fullmatch(maker) and PART.fullmatch(name)
+    return (maker, name) if both else ("", model)
+
+
+def _id(evaluation: Evaluation, model: str) -> str:
+    return "/".join(filter(None, published(evaluation.record["models"][model]["source"], model)))
+
+
 def log_of(evaluation: Evaluation, model: str) -> dict[str, Any]:
     """The aggregate record of a model."""
+    maker, _ = published(evaluation.record["models"][model]["source"], model)
     about, when = evaluation.record["models"][model], _when(evaluation)
     rows = [row for row in evaluation.folder.metrics if row.method == model and math.isfinite(row.value)]
     return {
@@ -71,7 +87,8 @@ def log_of(evaluation: Evaluation, model: str) -> dict[str, Any]:
         "eval_library": {"name": "rbrbench", "version": version("rbrbench")},
         "model_info": {
             "name": model,
-            "id": model,
+            "id": _id(evaluation, model),
+            **({"developer": maker} if maker else {}),
             "additional_details": {
                 "deployment_type": "unknown",
                 "model_availability": "unknown",
@@ -153,7 +170,7 @@ def _instance(
     return {
         "schema_version": SCHEMA,
         "evaluation_id": _evaluation_id(evaluation, model),
-        "model_id": model,
+        "model_id": _id(evaluation, model),
         "evaluation_name": suite,
         "evaluation_result_id": _result_id(suite, metric, judge),
         "sample_id": f"{row['prompt_id']}#{row['sample']}",

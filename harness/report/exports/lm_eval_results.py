@@ -20,6 +20,7 @@ from evals.values.metrics_table import MetricRow
 from harness.record.evaluation import Evaluation, finished_evaluation
 from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import prompt_text, to_be_answered
+from harness.report.exports.every_eval_ever import published
 
 CAPABILITY = "capability/"
 
@@ -64,7 +65,10 @@ def lm_eval_results(evaluation: Evaluation, model: str) -> dict[str, Any]:
         "n-samples": {name: _counts(of_task) for name, of_task in tasks.items()},
         "config": {
             "model": "rbrbench",
-            "model_args": {"pretrained": model, **about["source"]},
+            "model_args": {
+                "pretrained": "/".join(filter(None, published(about["source"], model))),
+                **about["source"],
+            },
             "random_seed": rows[0].seed if rows else 0,
         },
         "git_hash": evaluation.folder.manifest.get("commit"),
