@@ -37,12 +37,30 @@ def chat_text(
     """
     joined = _joined(messages)
     for turns in (messages, joined, _without_system(joined)):
-        rows = [{"role": m.role, "content": m.content} for m in turns]
         try:
-            return str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation))
+            return _rendered(tokenizer, turns, generation)
         except TemplateError as error:
             refused = error
     raise refused
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Message], generation: bool) -> str:
+    """By the template. One of a model that reads images too (Llama Guard 3 1B, 4) may know content in parts alone, and
+    writes nothing of a text: it is given a part of text then.
+    """
+
+    def render(rows: list[dict[str, Any]]) -> str:
+        return str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=generation))
+
+    text = render([{"role": m.role, "content": m.content} for m in turns])
+    last = turns[-1].content.strip() if turns else ""
+    if not last or last in text:
+        return text
+    try:
+        of_parts = render([{"role": m.role, "content": [{"type": "text", "text": m.content}]} for m in turns])
+    except (TemplateError, TypeError):  # it adds up texts
+        return text
+    return of_parts if last in of_parts else text
 
 
 def set_template_keys(tokenizer: PreTrainedTokenizerBase, keys: Mapping[str, Any], field: str) -> None:

@@ -195,6 +195,19 @@ def test_turns_that_a_template_refuses_are_joined() -> None:
     assert chat_text(tokenizer, [first, second]) == "user:a\n\nb;"
 
 
+def test_a_template_that_knows_parts_alone_is_given_parts() -> None:
+    """Llama Guard 4 judged conversations without a word in them, and found each of them safe."""
+    parts = (
+        "{% for m in messages %}{{ m['role'] }}: {% for p in m['content'] | selectattr('type', 'equalto', 'text') %}"
+        "{{ p['text'] }}{% endfor %}; {% endfor %}"
+    )
+    turns = (Message("user", "Prune?"), Message("assistant", "Cut."))
+    tokenizer = tokenizer_of(Family(parts, "<|im_end|>", "<|im_end|>", IM))
+    assert chat_text(tokenizer, turns, generation=False) == "user: Prune?; assistant: Cut.; "
+    deaf = tokenizer_of(Family("{{ messages[0]['content'] + '!' }}", "<|im_end|>", "<|im_end|>", IM))
+    assert chat_text(deaf, turns, generation=False) == "Prune?!", "what drops a turn is as it was"
+
+
 def test_keys_of_a_template_are_its_own(tmp_path: Path) -> None:
     """A thinking model was trained with thoughts turned off and asked with them on, by whoever loaded it next."""
     template = "\n{% if fast is defined and fast %}fast {{ name }}{% else %}slow{% endif %}"
