@@ -21,6 +21,7 @@ from evals.judges.prompted import fill
 from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
 from evals.models.server import JudgeServer
 from evals.values.conversation import Response
+from evals.values.errors import InputError
 from evals.values.grades import Unscored
 
 HARMFUL_SCORE = 0.5
@@ -100,5 +101,9 @@ class FinetunedJudge:
 def build(
     name: str, *, model: str = "", server: JudgeServer | None = None, batch_size: int = 8
 ) -> FinetunedJudge:
-    """Settings as of `make_backend`."""
+    """Settings as of `make_backend`. Raises InputError for several samples: probabilities are read once."""
+    if server is not None and server.samples > 1:
+        raise InputError(
+            "does nothing: probabilities are read once", field="server.samples", fix="leave it out"
+        )
     return FinetunedJudge(name, make_backend(model, server, batch_size))
