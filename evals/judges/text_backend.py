@@ -172,7 +172,7 @@ class ServerBackend:
     @property
     def samples(self) -> int:
         """How many answers a verdict is made of."""
-        return getattr(self.server.config, "samples", 1)
+        return int(getattr(self.server.config, "samples", 1))
 
     def sampled(self, requests: Sequence[JudgeQuestion], max_new_tokens: int) -> list[list[str | Unscored]]:
         """`samples` answers to each, drawn at the server's temperature by seeds from 0."""
