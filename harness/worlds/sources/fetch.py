@@ -53,12 +53,12 @@ def _rows(table: Path, elsewhere: str = "") -> Iterator[tuple[str, str, str]]:
     for name, row in load_located_yaml(table).items():
         repository, _, rest = str(row["source"]).partition("@")
         commit, _, path = rest.partition(":")
-        place = (
-            f"{elsewhere}/{{repository}}/{{commit}}/{{path}}"
+        parts = {"repository": repository, "commit": commit, "path": quote(path)}
+        address = (
+            "/".join([elsewhere, *parts.values()])
             if elsewhere
-            else PUBLISHED[row.get("host", GITHUB)]
+            else PUBLISHED[row.get("host", GITHUB)].format(**parts)
         )
-        address = place.format(repository=repository, commit=commit, path=quote(path))
         yield str(name), address, str(row["sha256"])
 
 
