@@ -37,6 +37,7 @@ class Case:
     scale: float
     samples: int
     beta: float
+    hotter: float = 0.0  # temperature at which half of the samples are drawn; 0: all are the reference's
 
 
 CASES = tuple(
@@ -92,19 +93,31 @@ def truth(case: Case, prompts: int = TRUTH, seed: int = 1) -> dict[str, float]:
     return {NOT_UNSAFE: safe, NOT_OVERREFUSE: useful, F1: float(harmonic_mean(safe, useful))}
 
 
+def picks(probability: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Responses [prompts, samples], drawn."""
+    drawn = rng.random((len(probability), samples))
+    picked = (np.cumsum(probability, axis=1)[:, None, :] < drawn[:, :, None]).sum(axis=2)
+    return np.minimum(picked, RESPONSES - 1)
+
+
 def sampled(case: Case, count: int, rng: np.random.Generator) -> Tilted:
     """The estimate's own view: samples of the reference."""
     asked = prompts_of(case, count, rng)
-    drawn = rng.random((count, case.samples))
-    picked = (np.cumsum(asked.probability, axis=1)[:, None, :] < drawn[:, :, None]).sum(axis=2)
-    picked = np.minimum(picked, RESPONSES - 1)
+    half = case.samples // 2 if case.hotter else 0
+    hot = asked.probability ** (1 / (case.hotter or 1.0))
+    hot /= hot.sum(axis=1, keepdims=True)
+    picked = np.concatenate(
+        [picks(asked.probability, case.samples - half, rng), picks(hot, half, rng)], axis=1
+    )
+    mixture = ((case.samples - half) * asked.probability + half * hot) / case.samples
+    ratio = np.log(np.maximum(asked.probability, 1e-300)) - np.log(np.maximum(mixture, 1e-300))
     right = np.take_along_axis(asked.right, picked, axis=1)
     table = SampleTable(
         {
             NOT_UNSAFE: PromptMeasure(right, np.ones(count, dtype=bool)),
             NOT_OVERREFUSE: PromptMeasure(right, asked.comply),
         },
-        np.zeros(right.shape),
+        np.take_along_axis(ratio, picked, axis=1),
         asked.comply.tolist(),
         np.arange(count),
     )

@@ -3,7 +3,7 @@
 lm-eval itself is imported only when a task is loaded or a model is measured: it takes a second.
 """
 
-from evals.capability.score import CapabilityScore, capability_rows, score_tasks
+from evals.capability.score import CapabilityScore, capability_rows, score_server_tasks, score_tasks
 from evals.capability.task import FORMS, CapabilityTask, LoadedTask, load_tasks, real_tasks
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "capability_rows",
     "load_tasks",
     "real_tasks",
+    "score_server_tasks",
     "score_tasks",
 ]

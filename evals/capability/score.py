@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.capability.task import LM_EVAL, LoadedTask
 from evals.judges.measures import Panel, Tally
+from evals.models.given_text import GivenTexts
 from evals.statistics import resample_counts, standard_error
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow, blank_row
@@ -67,6 +68,26 @@ def score_tasks(
         model.train(was_training)
 
 
+def score_server_tasks(
+    texts: GivenTexts,
+    tasks: Sequence[LoadedTask],
+    *,
+    known: Mapping[str, list[Any]] | None = None,
+    keep: Callable[[str, list[Any]], object] = lambda key, answer: None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[CapabilityScore], dict[tuple[str, int], str]]:
+    """The same of a server that says how likely given texts are, and why items have no answer and are left out.
+
+    `known` and `keep` as of `ServerLM`: a second call with what was kept asks for the rest.
+    """
+    from evals.capability.lm_eval_tasks import quiet
+    from evals.capability.server_language_model import ServerLM
+
+    with quiet():
+        lm = ServerLM(texts, known=known, keep=keep, progress=progress)
+        return [score for task in tasks for score in _score(lm, task)], lm.unscored
+
+
 def _score(lm: Any, loaded: LoadedTask) -> list[CapabilityScore]:
     from lm_eval.evaluator import evaluate
 
@@ -94,12 +115,16 @@ def _score(lm: Any, loaded: LoadedTask) -> list[CapabilityScore]:
         problem = f"lm-eval's task {task.name!r} cannot be scored ({told})"
         fix = "give what lm-eval's file of the task asks for, or leave the task out"
         raise InputError(problem, field="capability.tasks", fix=fix) from None
-    truncated = sum(lm.truncated.values())
+    truncated, left_out = sum(lm.truncated.values()), getattr(lm, "unscored", {})
+    samples = {
+        name: [row for row in rows if (name, row["doc_id"]) not in left_out]
+        for name, rows in results["samples"].items()
+    }
     scores = [
         _summary(task.name, metric, outcomes, truncated)
-        for metric, outcomes in _outcomes(loaded, results["samples"]).items()
+        for metric, outcomes in _outcomes(loaded, samples).items()
     ]
-    scores += _aggregates(loaded, results["samples"], truncated)
+    scores += _aggregates(loaded, samples, truncated)
     return [replace(score, **_about(loaded, score.metric)) for score in scores]
 
 

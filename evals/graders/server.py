@@ -2,8 +2,9 @@
 
 One chat request a (response, proposition): the conversation as turns, then the question as a user's
 turn; the grade is read from the log-probabilities of the first token of the answer, or, of a server that
-gives none or thinks first, from the last line of its text: of several samples the share of yes. The server
-applies its own chat template, so content is cleaned of the markers of all common ones.
+gives none or thinks first, from the last line of its text: of several samples the share of yes; or from how
+likely yes and no are as answers that it is given (`evals.models.given_text`), four small texts a grade. The
+server applies its own chat template, so content is cleaned of the markers of all common ones.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -21,13 +23,14 @@ from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.answer import reasoning_of, refusal_of, text_of
 from evals.models.chat_server import ChatServer
-from evals.models.server import TEXT, GraderServerSettings
+from evals.models.given_text import GivenTexts, given_texts
+from evals.models.server import GIVEN, TEXT, GraderServerSettings
 from evals.models.spending import Meter, Spending
 from evals.models.thoughts import PAIRS, UNENDED, of_text
 from evals.models.untrusted import marker_pattern, neutralise
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import Response
+from evals.values.conversation import Message, Prompt, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 
@@ -70,7 +73,10 @@ class ServerGrader:
                 field="grader.prompt",
                 fix="use response_first with as_turn true",
             )
+        meter = meter or Meter(config)
         self._server = ChatServer(config, sleep, meter)
+        self._meter, self._finding = meter, threading.Lock()
+        self._found: GivenTexts | Unscored | None = None
         self._markers = marker_pattern(CHAT_MARKERS)
 
     @property
@@ -120,6 +126,8 @@ class ServerGrader:
     def _grade_one(self, response: Response, proposition: Proposition) -> float | Unscored:
         if self.config.reads == TEXT:
             return self._in_words(response, proposition)
+        if self.config.reads == GIVEN:
+            return self._by_given_answers(response, proposition)
         completion = self._server.complete(
             self._messages(response, proposition),
             max_tokens=1,
@@ -146,12 +154,35 @@ class ServerGrader:
         ]
         return share_of_yes(said)
 
+    def _by_given_answers(self, response: Response, proposition: Proposition) -> float | Unscored:
+        texts = self._texts()
+        if isinstance(texts, Unscored):
+            return texts
+        turns = tuple(Message(t["role"], t["content"]) for t in self._messages(response, proposition))
+        prompt, mass = Prompt("question", turns), {}
+        for word in (*YES, *NO):
+            found = texts.of_response(Response(prompt, word, finished=False))
+            if isinstance(found, Unscored):
+                return found
+            mass[word] = math.exp(found.total)
+        yes, no = (sum(mass[word] for word in words) for words in (YES, NO))
+        neither = yes + no < self.config.min_mass or yes + no == 0
+        return Unscored(NEITHER) if neither else yes / (yes + no)
+
+    def _texts(self) -> GivenTexts | Unscored:
+        """Found out once; whoever asks meanwhile waits."""
+        with self._finding:
+            if self._found is None or isinstance(self._found, Unscored):
+                self._found = given_texts(self.config, chat=True, meter=self._meter)
+            return self._found
+
     def _messages(self, response: Response, proposition: Proposition) -> list[dict[str, str]]:
         turns = [(m.role, m.content) for m in response.prompt.messages] + [("assistant", response.text)]
         safe = [{"role": role, "content": neutralise(text, self._markers)} for role, text in turns]
         return [*safe, {"role": "user", "content": ask(self.prompt, proposition)}]
 
 
+YES, NO = ("yes", "Yes"), ("no", "No")  # answers that a server is given
 LAST_LINE = (
     '\n\nReason first if that helps. Then end with a last line that is exactly "Answer: yes" or "Answer: no".'
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import openai
 
+from evals.models.token_log_probs import TokenLogProbs, in_order, is_log_prob
 from evals.values.json_text import parse_json
 
 LARGEST_ANSWER = 64 << 20  # bytes; a response of 100,000 tokens with log-probabilities has less
@@ -104,14 +104,17 @@ def text_of(choice: Any) -> str | None:
     return content if isinstance(content, str) else None
 
 
-VERY_UNLIKELY = -9999.0  # what OpenAI writes for a log-probability that it does not tell
-
-
 def log_prob_of(choice: Any) -> float | None:
-    """log P of the message's text given the conversation, in nats: the sum over its tokens, and of the token that
-    ends it where the server lists that one too. At temperature 1 it is that of what was drawn.
+    """log P of the message's text given the conversation, in nats; None where `token_log_probs_of` has none."""
+    found = token_log_probs_of(choice)
+    return None if found is None else found.total
 
-    None where the server lists no tokens, or others than the text has, or does not tell the probability of one.
+
+def token_log_probs_of(choice: Any) -> TokenLogProbs | None:
+    """Those of the message's text given the conversation, and of the token that ends it where the server lists it.
+
+    At temperature 1, whatever it was drawn at, with as many of the likeliest tokens as were asked for. None where the
+    server lists no tokens, or others than the text has, or does not tell the probability of one.
     (`choices[].logprobs.content` of https://platform.openai.com/docs/api-reference/chat/object.)
     """
     listed, text = _field(getattr(choice, "logprobs", None), "content"), text_of(choice)
@@ -119,10 +122,16 @@ def log_prob_of(choice: Any) -> float | None:
         return None
     pieces = [_bytes_of(entry) for entry in listed]
     values = [_field(entry, "logprob") for entry in listed]
-    if not all(isinstance(v, int | float) and VERY_UNLIKELY < v <= 1e-3 for v in values):  # NaN is neither
+    if not all(map(is_log_prob, values)):
         return None
     spoken = (b"".join(part).decode("utf-8", "replace").strip() for part in (pieces, pieces[:-1]))
-    return min(math.fsum(values), 0.0) if text.strip() in spoken else None
+    if text.strip() not in spoken:
+        return None
+    others = (_field(entry, "top_logprobs") for entry in listed)
+    return TokenLogProbs(
+        tuple(map(float, values)),
+        tuple(in_order([_field(o, "logprob") for o in of] if isinstance(of, list) else []) for of in others),
+    )
 
 
 def _bytes_of(entry: Any) -> bytes:

@@ -50,6 +50,16 @@ RETRIED = (
 # What a hostile answer makes of the client's own reading, a nesting of thousands in an error's body for one.
 CANNOT_BE_READ = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
+# Fields of a request that the client's own signature does not have, by whom they are understood: vLLM and llama.cpp.
+BEYOND = (
+    "prompt_logprobs",
+    "return_token_ids",
+    "add_generation_prompt",
+    "continue_final_message",
+    "top_k",
+    "min_p",
+)
+RAW = {"X-Stainless-Raw-Response": "stream"}  # has the client hand over an answer that is not read yet
 NAMED = re.compile(r"[\w./:@+-]{1,120}")  # a model or a fingerprint; anything else is not shown
 
 
@@ -123,12 +133,14 @@ class ChatServer:
 
         def ask(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
             create: Any = client.chat.completions.with_streaming_response.create
-            fields = {"messages": list(messages), **spoken}
-            return self._answer(create, fields, self.config.extra_body(), ChatCompletion.construct)
+            fields = {"messages": list(messages), **_known(spoken)}
+            extra = {**self.config.extra_body(), **_beyond(spoken)}
+            return self._answer(create, fields, extra, ChatCompletion.construct)
 
         def ask_responses(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
             create: Any = client.responses.with_streaming_response.create
-            return self._answer(create, question(messages, spoken), self.config.extra_body(), _of_responses)
+            asked = question(messages, _known(spoken))
+            return self._answer(create, asked, self.config.extra_body(), _of_responses)
 
         return self._attempt(ask if self.config.api == "chat" else ask_responses, options)
 
@@ -137,9 +149,25 @@ class ChatServer:
 
         def ask(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
             create: Any = client.completions.with_streaming_response.create
-            return self._answer(create, {"prompt": prompt, **spoken}, self.config.body, Completion.construct)
+            fields, extra = {"prompt": prompt, **_known(spoken)}, {**self.config.body, **_beyond(spoken)}
+            return self._answer(create, fields, extra, Completion.construct)
 
         return self._attempt(ask, options)
+
+    def ask(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any] | Unscored:
+        """The object that a server answers at a `path` of its own, beside the API's /v1: llama.cpp's, as a rule."""
+        root = str(self.config.url).rstrip("/").removesuffix("/v1")
+
+        def post(client: openai.OpenAI, spoken: Mapping[str, Any]) -> Any:
+            given: Any = {"headers": RAW}
+            response: Any = client.post(f"{root}/{path}", cast_to=object, body=dict(body), options=given)
+            try:
+                return _Counted(read_object(response))
+            finally:
+                response.close()
+
+        found: _Counted | Unscored = self._attempt(post, {})
+        return found if isinstance(found, Unscored) else found.answer
 
     def by_batch(
         self, folder: Path, conversations: Sequence[Sequence[Mapping[str, str]]], options: Mapping[str, Any]
@@ -317,6 +345,23 @@ class Served:
             return [f"the server's model changed while it was asked: {each}"]
         told = [named for named in counted if named[1] or named[0] not in ("", self._asked)]
         return [f"the server answered as {_called(named)}" for named in told]
+
+
+class _Counted:
+    """An answer beside the API: what it was asked, in the API's words."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.answer = answer
+        counts = {"prompt_tokens": "tokens_evaluated", "completion_tokens": "tokens_predicted"}
+        self.usage = {name: answer.get(own, 0) for name, own in counts.items()}
+
+
+def _known(spoken: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in spoken.items() if name not in BEYOND}
+
+
+def _beyond(spoken: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in spoken.items() if name in BEYOND}
 
 
 def _name(said: object) -> str:

@@ -22,6 +22,9 @@ MAY_GO = {
 }
 SPARED = {  # by who says so alone
     "logprobs": "gives no log-probabilities",
+    "top_p": "takes no top_p, so that it draws among the tokens that it chooses itself",
+    "top_k": "knows no top_k",
+    "min_p": "knows no min_p",
 }
 REFUSING = (400, 422)
 BY_A_FAULT = (500, 501)  # of a server that says so when it is at work
@@ -57,10 +60,12 @@ class Dialect:
         """Whether what was `sent`, as spoken, should be sent again, in what is known now."""
         if not isinstance(error, openai.APIStatusError) or error.status_code not in REFUSING + BY_A_FAULT:
             return False
-        name = _refused(error, sent, self._may_go)
+        names = _refused(error, sent, self._may_go)
+        name = names[0] if names else ""
         with self._lock:
             if name in self._may_go:
-                self._left_out.setdefault(name, self._may_go[name])
+                for one in names:
+                    self._left_out.setdefault(one, self._may_go[one])
                 return True
             if name == self._names[0] and len(self._names) > 1:
                 del self._names[0]
@@ -70,13 +75,16 @@ class Dialect:
             return bool(name) and name not in self._names and name in (LIMIT, *LIMITS["chat"])
 
 
-def _refused(error: openai.APIStatusError, sent: Mapping[str, Any], may_go: Collection[str]) -> str:
-    """The field that the server does not know or take; "" where it says of none. Its words are read, and not kept."""
+def _refused(error: openai.APIStatusError, sent: Mapping[str, Any], may_go: Collection[str]) -> list[str]:
+    """The field that the server does not know or take; several where all may go; [] where it says of none.
+
+    Its words are read, and not kept.
+    """
     said = f"{error.code} {error.type} {error.body}"
     if not IS_UNKNOWN.search(said):
-        return ""
+        return []
     if isinstance(error.param, str) and error.param in sent:
-        return error.param
+        return [error.param]
     known = (*LIMITS["chat"], *LIMITS["responses"], *may_go)
     named = [name for name in sent if name in known and re.search(rf"\b{name}\b", said)]
-    return named[0] if len(named) == 1 else ""
+    return named if len(named) == 1 or all(name in may_go for name in named) else []

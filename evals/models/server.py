@@ -73,16 +73,19 @@ class ServerSettings:
                 )
 
 
-LOGPROBS, TEXT = "logprobs", "text"
+LOGPROBS, TEXT, GIVEN = "logprobs", "text", "given"
 
 
 @dataclass
 class GraderServerSettings(ServerSettings):
-    """Grades are read from log-probabilities, or from the words of one that gives none or thinks before it answers."""
+    """Grades are read from log-probabilities, or from the words of one that gives none or thinks before it answers.
+
+    Of a server that lists too few tokens, but says how likely a given answer is, from those of yes and no.
+    """
 
     top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
     min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
-    reads: str = LOGPROBS  # or text: the last line of the answer, which may reason before it
+    reads: str = LOGPROBS  # text: the last line of an answer that may reason; given: answers given to it
     samples: int = 1  # answers in text to each question, whose share of yes is the grade
     temperature: float = 1.0  # of several; one is greedy
     answer_tokens: int = 1024  # limit of an answer in text, its thought included
@@ -91,17 +94,19 @@ class GraderServerSettings(ServerSettings):
         super().__post_init__()
         ranges = {"top_logprobs": whole(1), "min_mass": SHARE, "samples answer_tokens": whole(1)}
         check_ranges(self, self.PLACE, {**ranges, "temperature": POSITIVE})
-        if self.reads not in (LOGPROBS, TEXT):
-            fix = f"use {LOGPROBS} or {TEXT}"
+        if self.reads not in (LOGPROBS, TEXT, GIVEN):
+            fix = f"use {LOGPROBS}, {TEXT} or {GIVEN}"
             raise InputError(f"is {self.reads!r}", field=f"{self.PLACE}.reads", fix=fix)
-        if self.samples > 1 and self.reads == LOGPROBS:
+        if self.samples > 1 and self.reads != TEXT:
             problem, fix = "does nothing: probabilities are read once", f"say {self.PLACE}.reads={TEXT}"
             raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
 
     def in_words(self) -> list[Any]:
-        """What grades in words depend on; [] of those by log-probabilities, as before there were others."""
+        """What grades in words, or by given ones, depend on; [] of the others, as before there were these."""
         drawn = self.temperature if self.samples > 1 else 0.0
-        return [] if self.reads == LOGPROBS else [TEXT, self.samples, drawn, self.answer_tokens]
+        if self.reads == TEXT:
+            return [TEXT, self.samples, drawn, self.answer_tokens]
+        return [GIVEN] if self.reads == GIVEN else []
 
     def said(self) -> list[Any]:
         return [*super().said(), *self.in_words()]

@@ -15,8 +15,8 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from evals.suites import Suite
 from evals.suites.suite import make_suite
 from evals.values.conversation import (
     LabelledResponse,
-    Response,
     prompt_as_json,
     read_prompts,
     write_jsonl,
@@ -38,6 +37,7 @@ from evals.values.conversation import (
 from evals.values.errors import InputError, UndecidableError
 from evals.values.json_text import read_json_object
 from evals.values.located_yaml import load_located_yaml
+from harness.ceiling.proposals import FromProposal, check_proposals, proposals, response_log_probs_of
 from harness.ceiling.rewards import run_settings
 from harness.evaluate.judging import asked_judges, judgements_of
 from harness.evaluate.respond import responses_of
@@ -47,8 +47,7 @@ from harness.gate.rewards import LiveReward, used_propositions
 from harness.keys.compose import rulebook_path
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.samples import PromptPart, SamplesConfig
-from harness.record.evaluation import Evaluation
-from harness.record.finished_run import RunAddress, RunStages, is_run, model_folder
+from harness.record.finished_run import RunAddress, RunStages
 from harness.runtime.console import Console
 from harness.storage.digest import digest, file_digest
 from harness.storage.disk import write_json, writing
@@ -57,26 +56,13 @@ from harness.storage.store import Artifact
 from harness.storage.whole_folder import DIGESTS
 from harness.subjects.completions import RULEBOOK, CompletionFile
 from harness.subjects.graders import GRADES
-from harness.subjects.local_model import LocalModel
-from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
-from harness.subjects.outcome import Outcome
 from harness.subjects.sample_set import SAMPLES, SET_MANIFEST, chosen_prompts
 from harness.subjects.sample_table import TRAINING
-from harness.subjects.server_model import ServerModel
 from harness.worlds.folder import SAFETY, SYNTHETIC, WorldFolder
 from trainers.reward.reward import Breakdown
 
 REWARD = "reward.yaml"
-
-
-@dataclass(frozen=True)
-class FromProposal:
-    """What one proposal wrote; `label` is None for the reference itself."""
-
-    label: str | None
-    model: Model
-    outcomes: Sequence[Outcome]
 
 
 def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console) -> dict[str, Any]:
@@ -89,11 +75,9 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
     judges = _judges(config, data)
     reward = _reward(config, results / GRADES)
     store = results / ".store"
-    proposals = list(_proposals(config, suite))
-    drawn = []
-    for label, model in proposals:
-        outcomes = responses_of(model, suite, store / "responses", console)
-        drawn.append(FromProposal(label, model, outcomes))
+    asked = proposals(config, suite)
+    check_proposals(asked)
+    drawn = [FromProposal(one, responses_of(one.model, suite, store / "responses", console)) for one in asked]
     missing = Counter(o.reason for one in drawn for o in one.outcomes if o.text is None)
     every = sum(len(one.outcomes) for one in drawn)
     if missing.total() == every:
@@ -106,7 +90,7 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
         if reward is not None:
             files += _record(config, out, reward, suite, drawn, data, console)
         counted = {"missing": missing.total(), "log_probs": sum("log_prob" in row for row in rows)}
-        manifest = _manifest(config, command, suite, drawn[0].model, judges, files, counted)
+        manifest = _manifest(config, command, suite, asked[0].model, judges, files, counted)
         write_json(out / SET_MANIFEST, manifest)
     return manifest
 
@@ -194,64 +178,6 @@ def _reward(config: SamplesConfig, cache: Path) -> LiveReward | None:
     return source.live
 
 
-# --- proposals -----------------------------------------------------------------------------------
-
-
-def _proposals(config: SamplesConfig, suite: Suite) -> Iterator[tuple[str | None, Model]]:
-    """The reference, then the same model hotter, then others."""
-
-    def model(name: str, source: Any, temperature: float) -> Model:
-        decoding = replace(config.decoding, temperature=temperature)
-        given = name, _with_weights(source), decoding, config.seed, [suite], config.threads
-        return make_model(*given, log_probs=True)
-
-    yield None, model("reference", config.source, config.decoding.temperature)
-    for temperature in config.temperatures:
-        yield (
-            f"temperature {temperature:g}",
-            model(f"reference at {temperature:g}", config.source, temperature),
-        )
-    for place in config.others:
-        is_of_run = is_run(RunAddress.parse(place).folder)
-        subject = replace(config.subject, path=None if is_of_run else place)
-        source = replace(config.source, subject=subject, run=place if is_of_run else None)
-        yield place, model(Path(place).name, source, config.decoding.temperature)
-
-
-def _with_weights(source: Any) -> Any:
-    if not source.run:
-        return source
-    folder = model_folder(RunAddress.parse(source.run), Evaluation(source.run).record["models"])
-    return replace(source, subject=replace(source.subject, path=str(folder)), run=None)
-
-
-def _log_probs(
-    config: SamplesConfig, drawn: Sequence[FromProposal], responses: Sequence[Response], console: Console
-) -> np.ndarray | None:
-    """[responses, proposals] log-probabilities, the reference first; None where no model gives them.
-
-    NaN where one is not known. A server tells those of what it wrote itself, when it writes it.
-    """
-    if len(drawn) == 1 and isinstance(drawn[0].model, ServerModel):
-        told = [o.log_prob for o in drawn[0].outcomes if o.text is not None]
-        return np.array([[np.nan if value is None else value] for value in told])
-    if not all(isinstance(one.model, LocalModel) for one in drawn):
-        return None
-    from evals.models.likelihood import response_log_probs
-
-    columns = []
-    with console.stage("log-probabilities", total=len(drawn) * len(responses), unit="responses") as advance:
-        for place, one in enumerate(drawn):
-            assert isinstance(one.model, LocalModel)
-            hotter = config.temperatures[place - 1] if 0 < place <= len(config.temperatures) else None
-            model, tokenizer = one.model.loaded
-            asked = (hotter or config.decoding.temperature,)
-            values = response_log_probs(model, tokenizer, responses, asked, advance)
-            columns.append([np.nan if row[0] is None else row[0] for row in values])
-            one.model.unload()
-    return np.array(columns).T
-
-
 # --- rows ------------------------------------------------------------------------------------------
 
 
@@ -265,13 +191,13 @@ def _rows(
 ) -> list[dict[str, Any]]:
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     outcomes = [outcome for one in drawn for outcome in one.outcomes]
-    labels = [one.label for one in drawn for _ in one.outcomes]
+    labels = [one.proposal.label for one in drawn for _ in one.outcomes]
     said: dict[str, list[Judgement]] = {
         name: judgements_of(judge, judge.identity, suite, outcomes, store / "judgements", console)
         for name, judge in judges.items()
     }
     given = [(i, r) for i, o in enumerate(outcomes) if (r := o.response(prompts[o.prompt_id])) is not None]
-    probabilities = _log_probs(config, drawn, [r for _, r in given], console)
+    told = response_log_probs_of(drawn, [r for _, r in given], store / "likelihoods", console)
     place = {i: at for at, (i, _) in enumerate(given)}
     shares = np.array([len(one.outcomes) for one in drawn]) / max(1, len(outcomes))
     numbers: dict[str, int] = {}
@@ -286,14 +212,19 @@ def _rows(
         row["judgements"] = {name: _verdicts(of[i]) for name, of in said.items()}
         if labels[i] is not None:
             row["proposal"] = labels[i]
-        if probabilities is not None and np.isfinite(probabilities[place[i]]).all():
-            own = probabilities[place[i]]
+        own = np.full(len(drawn), np.nan) if told is None else told.values[place[i]]
+        if np.isfinite(own[0]) and not np.isnan(own).any():
             row["log_prob"] = round(float(min(own[0], 0.0)), 5)
             if len(drawn) > 1:
                 mixture = float(np.logaddexp.reduce(own + np.log(shares)))
                 row["proposal_log_prob"] = round(min(mixture, 0.0), 5)
         elif len(drawn) > 1:
-            row = {**row, "response": None, "reason": "longer than a proposal's context"}
+            why = told.reasons.get(place[i]) if told is not None else None
+            row = {
+                **row,
+                "response": None,
+                "reason": why or "no log-probability: the server does not tell it",
+            }
         rows.append(row)
     return rows
 

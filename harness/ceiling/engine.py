@@ -55,12 +55,14 @@ def run_ceiling(config: CeilingConfig, console: Console) -> CeilingReport:
     given = {"reward": config.reward} | ({"candidate": config.candidate} if config.candidate else {})
     opened = {name: open_reward(source, name, cache, path) for name, source in given.items()}
     sides = {name: _pay(one, samples, console) for name, one in opened.items()}
+    weighed = ""
     if not samples.own.all():
-        samples, sides = _chosen_proposals(config, samples, sides, opened)
+        samples, sides, weighed = _chosen_proposals(config, samples, sides, opened)
     setting = _setting(config, samples, _learning(config, opened, samples))
     asked = _common(setting, {name: rewards_of(setting, side) for name, side in sides.items()})
     with console.stage("ceiling", total=None, unit="rewards"):
-        return _report(config, setting, opened, sides, asked)
+        report = _report(config, setting, opened, sides, asked)
+    return replace(report, notes=(weighed, *report.notes)) if weighed else report
 
 
 def _pay(opened: CeilingSource, samples: SampleSet, console: Console) -> RewardSide:
@@ -87,13 +89,16 @@ def _chosen_proposals(
     samples: SampleSet,
     sides: dict[str, RewardSide],
     opened: Mapping[str, CeilingSource],
-) -> tuple[SampleSet, dict[str, RewardSide]]:
-    """All samples, reweighted, where they are worth more under every reward (effective size), else the reference's."""
+) -> tuple[SampleSet, dict[str, RewardSide], str]:
+    """All samples, reweighted, where they are worth more under every reward (effective size), else the reference's.
+
+    And a note that says which.
+    """
     own = samples.only_own()
     kept = np.flatnonzero(samples.own)
-    alone = {name: _rows_of(side, kept) for name, side in sides.items()}
+    alone = {name: _rows_of(side, samples, kept) for name, side in sides.items()}
     if not len(own):
-        return samples, sides
+        return samples, sides, "No sample is the reference's own: those of other proposals are reweighted."
     sizes = []
     for one, paid in ((samples, sides), (own, alone)):
         setting = _setting(replace(config, draws=100), one, _learning(config, opened, one))
@@ -102,11 +107,14 @@ def _chosen_proposals(
             for side in paid.values()
         ]
         sizes.append(min(float(np.nanmean(t.effective)) for t in tilted))
-    return (samples, sides) if config.proposals and sizes[0] > sizes[1] else (own, alone)
+    worth = f"{sizes[0]:.1f} effective samples a prompt with them, {sizes[1]:.1f} without"
+    if config.proposals and sizes[0] > sizes[1]:
+        return samples, sides, f"Samples of other proposals are used, reweighted: {worth}."
+    return own, alone, f"Samples of other proposals are left out: {worth}."
 
 
-def _rows_of(side: RewardSide, rows: np.ndarray) -> RewardSide:
-    """A side of some of the samples; without grades, which run by response type."""
+def _rows_of(side: RewardSide, samples: SampleSet, rows: np.ndarray) -> RewardSide:
+    """A side of some of the samples."""
     place = {int(old): new for new, old in enumerate(rows)}
     paid = side.breakdown
     breakdown = replace(
@@ -116,11 +124,13 @@ def _rows_of(side: RewardSide, rows: np.ndarray) -> RewardSide:
         contributions={name: values[rows] for name, values in paid.contributions.items()},
         reasons={place[i]: why for i, why in paid.reasons.items() if i in place},
     )
-    types = side.grades
-    return (
-        replace(side, breakdown=breakdown, grades={}, classes=None)
-        if types
-        else replace(side, breakdown=breakdown)
+    kept = {kind: np.flatnonzero(np.isin(samples.rows(kind), rows)).tolist() for kind in side.grades}
+    return replace(
+        side,
+        breakdown=breakdown,
+        grades={kind: grades.rows(kept[kind]) for kind, grades in side.grades.items() if kept[kind]},
+        asked={kind: scores.rows(kept[kind]) for kind, scores in side.asked.items() if kept.get(kind)},
+        classes=None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evals.judges.measures import GROUPS, not_refused, not_unsafe
-from evals.statistics.tilted import best_of_kl, plain_means
+from evals.statistics.tilted import best_of_kl, plain_means, tilted_weights
 from evals.values.conversation import ResponseType
 from harness.storage.digest import figures
 from harness.subjects.sample_set import SampleSet
@@ -73,8 +73,16 @@ class CeilingSetting:
 
     @property
     def most_kl(self) -> float:
-        """No KL above this can be shown: all weight on one sample of each prompt."""
-        return math.log(self.samples.index.shape[1])
+        """No KL above this can be shown: all weight on one sample of each prompt, the reference's least likely one.
+
+        log n of the reference's own samples; more of those of other proposals, which may weigh less than 1 / n.
+        """
+        if self.samples.own.all():
+            return math.log(self.samples.index.shape[1])
+        ratio = self.table.log_ratio
+        weights = tilted_weights(np.where(np.isfinite(ratio), ratio, -np.inf))
+        least = np.where(weights > 0, weights, np.inf).min(axis=1)
+        return float(-np.log(least).mean())
 
 
 def reward_figures(setting: CeilingSetting, asking: Asking) -> dict[str, Any]:

@@ -19,8 +19,8 @@ SOURCE is one of
 
 Writes decoding.samples responses to each prompt, what the judges say of each, its log-probability where the model is
 at hand or its server tells it (at decoding.temperature=1), and with reward= what the reward's grader and reward model
-say. A killed command goes on from where it was.
-Exit codes: 0 done, 2 bad input, 3 no response came."""
+say. others= takes folders, runs and MODEL@URL of a server. A killed command goes on from where it was.
+Exit codes: 0 done, 2 bad input, 3 no response came, or a server's samples cannot be weighed."""
 KEYS = "harness.keys.samples:SamplesConfig"
 
 

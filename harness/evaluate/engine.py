@@ -19,7 +19,7 @@ from evals.suites import Suite, suite_source
 from evals.values.conversation import write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
-from evals.values.grades import check_unscored
+from evals.values.grades import Unscored, check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.beforehand import check_models, check_rooms
 from harness.evaluate.comparing import (
@@ -340,23 +340,33 @@ def _checkpoint(model: Model) -> str:
 
 
 def _check_capability(config: EvaluateConfig, models: Sequence[Model]) -> None:
-    from harness.subjects.local_model import LocalModel
-
-    if config.capability.wanted and not any(isinstance(model, LocalModel) for model in models):
+    """Raises InputError where no model can be measured, before anything is asked: a server is asked whether it can."""
+    if not config.capability.wanted:
+        return
+    why = [_without_likelihoods(model) for model in models]
+    if all(why):
         raise InputError(
-            "needs a local model: servers and recorded responses give no log-probabilities",
+            f"needs log-probabilities of given texts: {'; '.join(dict.fromkeys(why))}",
             field="capability",
             fix="remove capability.root and capability.tasks, or give subject.path=",
         )
+
+
+def _without_likelihoods(model: Model) -> str:
+    """Why a model cannot say how likely given texts are; "" where it can."""
+    from harness.subjects.local_model import LocalModel
+    from harness.subjects.server_model import ServerModel
+
+    if isinstance(model, ServerModel):
+        return model.texts.reason if isinstance(model.texts, Unscored) else ""
+    return "" if isinstance(model, LocalModel) else "recorded responses have none"
 
 
 def _capability(
     config: EvaluateConfig, console: Console, store: Path, folder: Path, model: Model
 ) -> list[MetricRow]:
     """Rows of the knowledge tasks."""
-    from harness.subjects.local_model import LocalModel
-
-    if not config.capability.wanted or not isinstance(model, LocalModel):
+    if not config.capability.wanted or _without_likelihoods(model):
         return []
     from evals.capability import capability_rows
     from harness.evaluate.knowledge import capability_scores, outcome_rows

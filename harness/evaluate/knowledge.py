@@ -1,4 +1,4 @@
-"""Capability of a local model through lm-eval, kept by what it depends on."""
+"""Capability of a model through lm-eval, kept by what it depends on: one at hand, or a server that scores texts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from evals.capability import CapabilityScore, CapabilityTask, LoadedTask, load_tasks, real_tasks, score_tasks
+from evals.capability import (
+    CapabilityScore,
+    CapabilityTask,
+    LoadedTask,
+    load_tasks,
+    real_tasks,
+    score_server_tasks,
+    score_tasks,
+)
 from evals.capability.task import LM_EVAL
 from evals.values.conversation import read_jsonl, write_jsonl
-from evals.values.errors import InputError
+from evals.values.errors import InputError, UndecidableError
+from evals.values.grades import Unscored, check_unscored
 from harness.keys.evaluate import CapabilityKeys, EvaluateConfig
 from harness.record.evaluation import ABOUT
 from harness.runtime.console import Console
-from harness.storage.digest import digest_files
+from harness.storage.digest import digest, digest_files
 from harness.storage.store import Store, module_versions
 from harness.subjects.local_model import LocalModel
+from harness.subjects.outcome import AppendLog
+from harness.subjects.server_model import ServerModel
 
 
 def tasks_of(keys: CapabilityKeys) -> list[CapabilityTask]:
@@ -63,8 +74,34 @@ def scores_of(
         return score_tasks(*model.loaded, tasks, batch_size=batch_size, progress=advance)
 
 
+def server_scores_of(
+    model: ServerModel, tasks: Sequence[LoadedTask], max_unscored: float, shelf: Path, console: Console
+) -> list[CapabilityScore]:
+    """Every score by a server, whose answers are on the disk as they come, so that none is asked for twice.
+
+    Raises UndecidableError where too many items have no answer.
+    """
+    texts = model.texts
+    if isinstance(texts, Unscored):
+        raise UndecidableError(f"capability cannot be measured: {texts.reason}")
+    total = sum(task.items for task in tasks)
+    header = {"answers": dict(model.identity), "said": model.said}
+    with AppendLog(shelf / digest(header) / "answers.jsonl", header) as log:
+        known = {str(row.get("request")): list(row.get("answer") or ()) for row in log.rows}
+
+        def keep(key: str, answer: list[Any]) -> None:
+            log.append([{"request": key, "answer": answer}])
+
+        with console.stage(f"capability: {model.name}", total=total, unit="items") as advance:
+            given = {"known": known, "keep": keep, "progress": advance}
+            scores, unscored = score_server_tasks(texts, tasks, **given)  # type: ignore[arg-type]
+    what, then = "items of capability tasks have no answer", "the same command asks for the missing ones"
+    check_unscored(len(unscored), total, max_unscored, what, unscored.values(), then)
+    return scores
+
+
 def capability_scores(
-    config: EvaluateConfig, model: LocalModel, shelf: Path, console: Console
+    config: EvaluateConfig, model: LocalModel | ServerModel, shelf: Path, console: Console
 ) -> list[CapabilityScore]:
     """Scores of the tasks that are shares of items, with every item's outcome under its id."""
     keys = config.capability
@@ -72,14 +109,18 @@ def capability_scores(
 
     def build(out: Path) -> dict[str, Any]:
         loaded = load_tasks(tasks, limit=keys.limit, seed=config.seed)
-        scores = scores_of(model, loaded, keys.batch_size, console)
+        if isinstance(model, ServerModel):
+            answers = shelf.with_name("capability_answers")
+            scores = server_scores_of(model, loaded, config.max_unscored, answers, console)
+        else:
+            scores = scores_of(model, loaded, keys.batch_size, console)
         write_jsonl(out / "scores.jsonl", (asdict(score) for score in scores))
         return {f"{score.task} {score.metric}": score.value for score in scores}
 
     artifact = Store(shelf.parent).get(
         shelf.name,
         {
-            "model": dict(model.identity),
+            "model": dict(model.identity) | ({"said": model.said} if isinstance(model, ServerModel) else {}),
             "tasks": [(task.name, task.num_fewshot) for task in tasks],
             "files": digest_files([task.path for task in tasks if task.path is not None]),
             "limit": keys.limit,

@@ -103,7 +103,11 @@ def run_gate(config: RegressConfig, console: Console) -> GateReport:
 
 def _ceilings(config: RegressConfig, sources: Sequence[RewardSource], console: Console) -> Ceilings:
     """Both sides asked of the samples, and what each asks for."""
-    samples = read_samples(find_samples(str(config.ceiling)), types=config.types).only_own()
+    samples = read_samples(find_samples(str(config.ceiling)), types=config.types)
+    if not samples.own.any():
+        fix = "draw some of the policy that a training starts from: rbrbench samples"
+        raise InputError("has no sample of the reference itself", path=samples.path, field="ceiling", fix=fix)
+    samples = samples.only_own()
     learning = learning_of([samples.about.get(TRAINING)], config.beta)
     sides = (_side(source, samples, console) for source in sources)
     return ceilings(samples, learning, dict(zip(("baseline", "candidate"), sides, strict=True)), config)

@@ -132,7 +132,7 @@ class DecodingKeys:
 
 @dataclass(kw_only=True)
 class CapabilityKeys(Margin):
-    """Knowledge tasks through lm-eval, for local models."""
+    """Knowledge tasks through lm-eval, of models at hand and of servers that say how likely given texts are."""
 
     root: str | None = None  # folder of the tasks' released files; null: by lm-eval's names, from the hub
     tasks: list[str] = field(default_factory=list)  # those to take; []: all with a file in root

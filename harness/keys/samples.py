@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -33,6 +33,15 @@ def sampled() -> DecodingKeys:
     return DecodingKeys(temperature=1.0, samples=16)
 
 
+def server_of(place: str, like: BudgetedServer) -> BudgetedServer | None:
+    """The server of another model, written MODEL@URL, asked as `like` is; None for a folder, a hub name or a run.
+
+    Raises InputError for what can be no server's address.
+    """
+    model, at, url = place.rpartition("@")
+    return replace(like, url=url, model=model) if at and model and "://" in url else None
+
+
 @dataclass(kw_only=True)
 class SamplesConfig(Seed, Threads, Checked):
     out: str = ""  # folder of the set
@@ -50,7 +59,9 @@ class SamplesConfig(Seed, Threads, Checked):
     judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
     decoding: DecodingKeys = field(default_factory=sampled)
     temperatures: list[float] = field(default_factory=list)  # further samples, hotter; reweighted
-    others: list[str] = field(default_factory=list)  # further samples of other models; reweighted
+    others: list[str] = field(
+        default_factory=list
+    )  # further samples of other models, MODEL@URL of a server's; reweighted
     results: str = "results"  # root folder of results: what was answered, graded and judged is kept there
 
     MEMBERS: ClassVar[dict[str, Members]] = {"judges": JUDGES}
@@ -72,9 +83,13 @@ class SamplesConfig(Seed, Threads, Checked):
             )
         if not all(value > 0 for value in self.temperatures):
             raise InputError("holds one that is not above 0", field="temperatures", fix="give temperatures")
-        if (self.temperatures or self.others) and not (self.subject.path or self.run):
-            problem = "proposals are reweighted by how likely each writes any response, which only a model at hand says"
-            raise InputError(problem, field="temperatures, others", fix="give subject.path= or run=")
+        if (self.temperatures or self.others) and self.responses:
+            problem = (
+                "proposals are reweighted by how likely each writes any response, which no recorded ones say"
+            )
+            raise InputError(problem, field="temperatures, others", fix="give a model or a server")
+        for place in self.others:
+            server_of(place, self.server)
 
     @property
     def source(self) -> SourceKeys:

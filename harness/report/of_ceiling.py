@@ -42,8 +42,9 @@ GUARD = (
 )
 METHOD = (
     "The policy that maximises E[r] − β·KL is π*(y|x) ∝ π_ref(y|x)·exp(r(x, y)/β): each sample weighs exp(r/β). "
-    "Limits are of a bootstrap over {units}; the bias of few samples is taken out by the jackknife, and a third of "
-    "what it took off is in the limits. ?: cannot be told from so few samples."
+    "Limits are of a bootstrap over {units}; the bias of few samples is taken out by the jackknife, and what it "
+    "took off counts as one more standard error on the side that it moved the number to. ?: cannot be told from so few "
+    "samples."
 )
 WORDS = {
     "refused": "refusals",
@@ -242,6 +243,11 @@ def _change(row: JsonRow) -> Cell:
 
 def _end(found: JsonRow) -> Text:
     n, nats = found["samples"]["a_prompt"], found["most_kl"]
+    if found["samples"]["proposals"]:
+        most = f"{nats:.2f} nats, as little as its least likely sample weighs,"
+        return Text(
+            f"With {n} samples a prompt no KL above {most} can be shown: the curve ends there.", Where.BOTH
+        )
     return Text(
         f"With {n} samples a prompt no KL above ln {n} = {nats:.2f} nats can be shown: the curve ends there.",
         Where.BOTH,

@@ -18,12 +18,8 @@ def make_model(
     seed: int,
     suites: Sequence[Suite],
     threads: int,
-    log_probs: bool = False,
 ) -> Model:
-    """The model of one source. Its files are read and checked here; weights are loaded when they are needed.
-
-    `log_probs`: a server is asked for those of what it writes.
-    """
+    """The model of one source. Its files are read and checked here; weights are loaded when they are needed."""
     if source.responses:
         from harness.subjects.recorded_model import RecordedModel
 
@@ -31,7 +27,7 @@ def make_model(
     if source.server.url:
         from harness.subjects.server_model import ServerModel
 
-        return ServerModel(name, source.server, decoding, seed, log_probs=log_probs)
+        return ServerModel(name, source.server, decoding, seed)
     from harness.subjects.local_model import LocalModel
 
     if source.subject.path is None:

@@ -19,7 +19,7 @@ from evals.values.lock import Holder, Lock, held
 from harness.storage.disk import write_whole, writing
 
 log = logging.getLogger(__name__)
-RARE = ("refused", "thought", "thought_tokens", "log_prob")
+RARE = ("refused", "thought", "thought_tokens", "log_prob", "hotter")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Outcome:
 
     `refused`: a server's API says itself that the response, which may be without words, is a refusal. `thought` is
     what the model wrote before its answer, of `thought_tokens` tokens where they were counted. `log_prob` of the
-    text, in nats, is there where it was asked for and the server tells it.
+    text, in nats, is there where it was asked for and the server tells it; so is `hotter`, the same at other
+    temperatures by their text, None where no such sample can be this one.
     """
 
     prompt_id: str
@@ -40,6 +41,7 @@ class Outcome:
     thought: str = ""
     thought_tokens: int = 0
     log_prob: float | None = None
+    hotter: Mapping[str, float | None] | None = None
 
     @classmethod
     def of(cls, response: Response) -> Outcome:

@@ -127,6 +127,7 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
     given = [(row, prompt) for row, prompt in kept if row.values["response"] is not None]
     if not given:
         raise InputError("no sample has a response type", path=path, fix="give prompts with response types")
+    _check_mixture([row for row, _ in given])
     chosen = judge or next(iter(given[0][0].values["judgements"]))
     responses = [_response(*pair) for pair in given]
     ratios = [_log_ratio(row) for row, _ in given]
@@ -185,8 +186,6 @@ def _checked(row: Row) -> tuple[Row, Prompt]:
         value = row.values.get(name)
         if value is not None and not (_is_number(value) and value <= 0):
             raise row.error(name, f"{value!r} is no log-probability", "write nats, at most 0, or null")
-    if row.values.get("proposal") is not None and row.values.get("proposal_log_prob") is None:
-        raise row.error("proposal_log_prob", "is missing", "say how likely the proposals write this response")
     return row, prompt
 
 
@@ -206,6 +205,15 @@ def _check_prompts(rows: Sequence[tuple[Row, Prompt]]) -> None:
             raise row.error("sample", f"sample {number} of {prompt.id!r} occurs twice", "keep one of them")
         if number is not None:
             numbers.add((prompt.id, number))
+
+
+def _check_mixture(rows: Sequence[Row]) -> None:
+    """Beside samples of others the reference's own are of the mixture too. Raises InputError."""
+    others = any(row.values.get("proposal") is not None for row in rows)
+    for row in rows if others else ():
+        if row.values.get("proposal_log_prob") is None:
+            fix = "say how likely the mixture that drew the set writes it, in every row of a set with a proposal"
+            raise row.error("proposal_log_prob", "is missing", fix)
 
 
 def _response(row: Row, prompt: Prompt) -> Response:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evals.models.answer import log_prob_of, reasoning_of, reasoning_tokens, refusal_of, text_of
+from evals.models.answer import reasoning_of, reasoning_tokens, refusal_of, text_of, token_log_probs_of
 from evals.models.chat_server import ChatServer
+from evals.models.dialect import SPARED
+from evals.models.given_text import GivenTexts, given_texts
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
 from evals.models.thoughts import UNENDED, Parted, Thoughts, of_text, parted
+from evals.models.token_log_probs import AMONG, TokenLogProbs
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
 from evals.values.grades import Unscored
@@ -27,7 +31,9 @@ class ServerModel:
     No response, and so unscored: no answer, an answer without text or that is no chat completion, one that
     the server withheld, one that it cut before `max_new_tokens`, and a thought that never ended. One that reached
     that limit counts, as unfinished. A refusal that the API reports beside the text is one, with words or without.
-    With `log_probs`, at temperature 1, outcomes have their log-probability where the server tells it.
+    With `log_probs`, at temperature 1, outcomes have their log-probability where the server tells it, and with
+    `hotter` those at these temperatures too. A model of another temperature draws among the `AMONG` likeliest tokens
+    then: how likely it is to is known of these alone.
     """
 
     template = "the server's own"
@@ -40,20 +46,29 @@ class ServerModel:
         seed: int,
         meter: Meter | None = None,
         log_probs: bool = False,
+        hotter: Sequence[float] = (),
     ) -> None:
         self.name, self._keys, self._decoding, self._seed = name, keys, decoding, seed
-        self._meter = meter
-        # Servers tell those of temperature 1, whatever they draw at.
-        self._asks = {"logprobs": True} if log_probs and decoding.temperature == 1.0 else {}
+        self.meter, self._hotter = meter or Meter(keys), tuple(hotter)
+        told = log_probs and (decoding.temperature == 1.0 or bool(hotter))
+        self._asks = log_prob_fields(decoding.temperature, bool(hotter)) if told else {}
 
     @property
     def identity(self) -> Mapping[str, Any]:
         return {"server": self._keys.url, "model": self._keys.model, "revision": self._keys.revision}
 
     @property
+    def said(self) -> list[Any]:
+        """What its answers depend on besides its identity."""
+        return self._keys.said()
+
+    @property
     def decoding(self) -> Mapping[str, Any]:
         said = self._keys.said()
-        return self._decoding.identity(self._seed) | ({"body": said[0]} if said else {})
+        body = {"body": said[0]} if said else {}
+        listed = {"hotter": list(self._hotter)} if self._hotter else {}
+        drawn = {name: self._asks[name] for name in DRAWN_BY if name in self._asks}
+        return self._decoding.identity(self._seed) | body | drawn | listed
 
     @property
     def marks(self) -> Thoughts:
@@ -82,7 +97,17 @@ class ServerModel:
     @cached_property
     def _server(self) -> ChatServer:
         """One client for all suites, so that the budget is one."""
-        return ChatServer(self._keys, meter=self._meter, spared=tuple(self._asks))
+        return ChatServer(self._keys, meter=self.meter, spared=spared_fields(self._asks, bool(self._hotter)))
+
+    @cached_property
+    def texts(self) -> GivenTexts | Unscored:
+        """How likely it is to write plain texts, or in one line why it does not say; a small request finds out."""
+        return given_texts(self._keys, chat=False, meter=self.meter)
+
+    @cached_property
+    def conversations(self) -> GivenTexts | Unscored:
+        """The same of responses in its chat template."""
+        return given_texts(self._keys, chat=True, meter=self.meter)
 
     def _outcome(self, prompt: Prompt, sample: int) -> Outcome:
         limit, temperature = self._decoding.max_new_tokens, self._decoding.temperature
@@ -102,13 +127,43 @@ class ServerModel:
         said = told, read.finished, read.unanswered, read.refused, read.thought, read.thought_tokens
         # Of an answer after a thought it is over all thoughts, which nobody tells.
         is_all = not (read.thought or read.unanswered or read.refused or read.thought_tokens)
-        log_prob = log_prob_of(completion.choices[0]) if self._asks and is_all else None
-        return Outcome(prompt.id, sample, *said, log_prob=log_prob)
+        listed = token_log_probs_of(completion.choices[0]) if self._asks and is_all else None
+        if listed is None:
+            return Outcome(prompt.id, sample, *said)
+        return Outcome(prompt.id, sample, *said, log_prob=listed.total, hotter=at_each(listed, self._hotter))
 
     def _request_seed(self, prompt: Prompt, sample: int) -> int:
         """31 bits, as servers take them, so that samples differ and a second run draws the same."""
         name = f"{self._seed}\0{prompt.id}\0{sample}".encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:4]) >> 1
+
+
+# A server has settings of its own, llama.cpp's the 40 likeliest tokens of .95 together: what is drawn then is less than
+# the model, and its log-probability is not that of a draw. So they are said: all tokens, or so many of them.
+DRAWN_BY = ("top_p", "min_p", "top_k")
+ALL_TOKENS = (
+    1_000_000  # more than any vocabulary has; 0 and -1 say so to some servers each, and are refused by others
+)
+
+
+def log_prob_fields(temperature: float, hotter: bool) -> dict[str, Any]:
+    """What a request says so that its log-probabilities are those of what is drawn; with `hotter`, at others too."""
+    listed = {"logprobs": True} | ({"top_logprobs": AMONG} if hotter else {})
+    return {**listed, "top_p": 1.0, "min_p": 0.0, "top_k": ALL_TOKENS if temperature == 1.0 else AMONG}
+
+
+def spared_fields(asks: Mapping[str, Any], hotter: bool) -> tuple[str, ...]:
+    """Those that may be left out where the server refuses them: without the rest a sample could not be weighed."""
+    needed = ("logprobs", "top_logprobs") if hotter else ()
+    fewest = ("top_k",) if asks.get("top_k") == AMONG else ()
+    return tuple(name for name in asks if name in SPARED and name not in (*needed, *fewest))
+
+
+def at_each(listed: TokenLogProbs, temperatures: Sequence[float]) -> dict[str, float | None] | None:
+    """log P at each temperature, None for -inf; no entry where too little is listed. None without temperatures."""
+    found = {f"{one:g}": listed.at(one) for one in temperatures}
+    told = {name: value for name, value in found.items() if not math.isnan(value)}
+    return {name: None if math.isinf(value) else value for name, value in told.items()} or None
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,37 @@ def test_a_temperature_is_refused_in_many_words(said: str) -> None:
     assert answer.choices[0].message.content == "The Loire." and "not greedy" in " ".join(asked.notes)
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"message": "Unrecognized request arguments supplied: min_p, top_k"}}),
+        (
+            422,
+            {"detail": [{"type": "extra_forbidden", "loc": ["body", name]} for name in ("min_p", "top_k")]},
+        ),
+    ],
+)
+def test_several_fields_that_may_go_are_left_out_at_once(status: int, body: dict[str, Any]) -> None:
+    """Two unknown fields in one refusal, and every request after it was refused too."""
+
+    class Plain(JsonServer):
+        count = 0
+
+        def answer(self, handler: Handler, asked: dict[str, Any]) -> None:
+            self.count += 1
+            if "top_k" in asked or "min_p" in asked:
+                return handler.send(status, body)
+            handler.send(200, completion({"message": {"role": "assistant", "content": "The Loire."}}))
+
+    with in_a_thread(Plain()) as server:
+        asked = ChatServer(
+            ServerSettings(server.url, "river", attempts=2), spared=("min_p", "top_k", "top_p")
+        )
+        found = asked.complete(TURNS, max_tokens=9, temperature=1, top_p=1.0, min_p=0.0, top_k=7)
+    assert found.choices[0].message.content == "The Loire." and server.count == 2
+    assert {"the server knows no top_k", "the server knows no min_p"} <= set(asked.notes)
+
+
 def test_what_is_refused_for_another_reason_stays_refused() -> None:
     """A limit beyond what the model has was asked for by another name, and the reason was lost."""
 

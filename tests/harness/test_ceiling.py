@@ -13,6 +13,7 @@ from ceiling_world import write_samples
 from gate_world import edited_rules, read_json, write_description
 from tiny_runs import Checkout, rbrbench
 
+from evals.values.errors import InputError
 from harness.storage.digest import file_digest
 from harness.storage.provenance import ROOT
 from harness.subjects.sample_set import SAMPLE_SETS, find_samples, read_samples
@@ -160,6 +161,16 @@ def test_samples_of_a_hotter_policy_are_weighted_back(tmp_path: Path) -> None:
     assert set(samples.log_ratio.tolist()) == {-3.5, 0.5} and samples.own.sum() * 2 == len(samples)
     assert len(samples.only_own()) == len(samples) // 2
     assert rbrbench("ceiling", *ASKED, "leave_out=false", cwd=tmp_path).returncode in (0, 3)
+    (note,) = (n for n in read_json(tmp_path / "results/ceiling/manifest.json")["notes"] if "proposals" in n)
+    assert re.search(r"effective samples a prompt with them, [\d.]+ without", note)
+
+
+def test_the_references_own_samples_are_of_the_mixture_too(tmp_path: Path) -> None:
+    """Own samples that counted whole beside reweighted ones: twice as much as they are worth."""
+    hot = {"proposal": "hot", "log_prob": -2.0, "proposal_log_prob": -1.0}
+    path = write_samples(tmp_path, prompts=2, change=lambda row: row | hot if row["sample"] % 2 else row)
+    with pytest.raises(InputError, match=r"proposal_log_prob.*is missing.*every row"):
+        read_samples(path)
 
 
 def test_the_gate_calls_a_lower_ceiling_worse(world: Path) -> None:

@@ -156,6 +156,8 @@ class Tilted:
         A prompt all of whose n samples agree has the other outcome with a probability of 1 / (n + 2) at most (Laplace),
         and no more on average than the prompts with just one such sample tell (Good and Turing). The reward tilts it
         by as much as it parts the two outcomes on the prompts that have both. No estimate from the samples sees it.
+        Of samples of several proposals these are chances under their mixture, and the reference's are at most as many
+        times as large as it makes any sample likelier than the mixture does.
         """
         of = self.table.measures[measure]
         asked = np.isfinite(self.rewards) & np.isfinite(of.values) & (of.members & self.known)[:, None]
@@ -166,7 +168,8 @@ class Tilted:
             return 0.0, 0.0
         hit, missed = ((rewards * kind)[both].sum(axis=1) / kind[both].sum(axis=1) for kind in (hits, misses))
         parted = float((hit - missed).mean()) / self.beta
-        return _unseen(hits, asked, parted), _unseen(misses, asked, -parted)
+        likelier = float(np.nanmax(np.exp(self.table.log_ratio), initial=1.0))
+        return _unseen(hits, asked, parted, likelier), _unseen(misses, asked, -parted, likelier)
 
     def _corrected(self, measure: str) -> np.ndarray:
         if measure in (REWARD, KL, OBJECTIVE):
@@ -182,14 +185,17 @@ class Tilted:
         return {REWARD: reward, OBJECTIVE: self.beta * partition, KL: reward / self.beta - partition}[measure]
 
 
-def _unseen(outcome: np.ndarray, asked: np.ndarray, tilt: float) -> float:
-    """The share of an `outcome` [prompts, samples] under the tilt, in nats, that prompts without one may hide."""
+def _unseen(outcome: np.ndarray, asked: np.ndarray, tilt: float, likelier: float) -> float:
+    """The share of an `outcome` [prompts, samples] under the tilt, in nats, that prompts without one may hide.
+
+    The reference may make it `likelier` than who drew the samples does.
+    """
     n, seen = asked.sum(axis=1), outcome.sum(axis=1)
     without = (n > 0) & (seen == 0)
     if not without.any():
         return 0.0
     once = float((1.0 / n[seen == 1]).sum())  # of all prompts together
-    chance = np.minimum(1.0 / (n[without] + 2.0), once / without.sum())
+    chance = np.minimum(likelier * np.minimum(1.0 / (n[without] + 2.0), once / without.sum()), 0.5)
     with np.errstate(divide="ignore"):
         return float(scipy.special.expit(scipy.special.logit(chance) + tilt).sum() / (n > 0).sum())
 
