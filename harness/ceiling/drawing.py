@@ -37,8 +37,9 @@ from evals.values.conversation import (
 from evals.values.errors import InputError, UndecidableError
 from evals.values.json_text import read_json_object
 from evals.values.located_yaml import load_located_yaml
-from harness.ceiling.proposals import FromProposal, check_proposals, proposals, response_log_probs_of
+from harness.ceiling.proposals import FromProposal, check_proposals, proposals
 from harness.ceiling.rewards import run_settings
+from harness.ceiling.weighing import response_log_probs_of
 from harness.evaluate.judging import asked_judges, judgements_of
 from harness.evaluate.respond import responses_of
 from harness.gate.freeze import FITTING, FITTING_PROMPTS, RECORDED, first_prompts, said_rows, without_class

@@ -1,41 +1,36 @@
-"""Who draws the samples of a set, and how likely each of them is to write any of the responses.
+"""Who draws the samples of a set, and whether they can be weighed.
 
-Models at hand say it of any text. A server lists the likeliest tokens at each place, so that its samples at a higher
-temperature are drawn among those alone (`evals.models.token_log_probs`); of what another model wrote it tells where
-`evals.models.given_text` finds a way. A small request finds out, before a response is asked for.
+A server lists the likeliest tokens at each place, so that its samples at a higher temperature are drawn among those
+alone (`evals.models.token_log_probs`); of what another model wrote it tells where `evals.models.given_text` finds a
+way. A small request finds out, before a response is asked for.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from evals.models.answer import token_log_probs_of
 from evals.models.chat_server import ChatServer
 from evals.models.given_text import AS_TURN, GivenTexts
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
-from evals.models.token_log_probs import AMONG, TokenLogProbs
+from evals.models.token_log_probs import AMONG
 from evals.suites import Suite
-from evals.values.conversation import Response, messages_as_json
-from evals.values.errors import InputError, UndecidableError
+from evals.values.conversation import messages_as_json
+from evals.values.errors import InputError
 from evals.values.grades import Unscored
 from harness.keys.evaluate import SourceKeys
 from harness.keys.samples import SamplesConfig, server_of
 from harness.record.evaluation import Evaluation
 from harness.record.finished_run import RunAddress, is_run, model_folder
-from harness.runtime.console import Console
 from harness.storage.digest import digest
-from harness.subjects.local_model import LocalModel
 from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
-from harness.subjects.outcome import AppendLog, Outcome
-from harness.subjects.server_model import ServerModel, at_each, log_prob_fields, spared_fields
+from harness.subjects.outcome import Outcome
+from harness.subjects.server_model import ServerModel, log_prob_fields, spared_fields
 
 TEMPERATURES = "temperatures, others"  # the keys that name proposals
 
@@ -56,17 +51,6 @@ class FromProposal:
 
     proposal: Proposal
     outcomes: Sequence[Outcome]
-
-
-@dataclass(frozen=True)
-class ResponseLogProbs:
-    """`values` [responses, proposals], the reference first, NaN where one is not known; `reasons` say why by row."""
-
-    values: np.ndarray
-    reasons: dict[int, str] = field(default_factory=dict)
-
-
-# --- who draws ---------------------------------------------------------------------------------------
 
 
 def proposals(config: SamplesConfig, suite: Suite) -> list[Proposal]:
@@ -135,13 +119,13 @@ def check_proposals(asked: Sequence[Proposal]) -> None:
     servers = [one for one in asked if one.server is not None]
     if len(asked) < 2 or not servers:
         return
-    if _told_as_drawn(asked):
+    if told_as_drawn(asked):
         for one in asked[:2]:  # the reference and one that is hotter: the others differ from it in a number
             if reason := _told_of(one):
                 _refuse(one, reason)
         return
-    for one in {_key(one): one for one in reversed(servers)}.values():
-        found = _scorer(one)
+    for one in {key_of(one): one for one in reversed(servers)}.values():
+        found = scorer_of(one)
         if isinstance(found, Unscored):
             _refuse(one, found.reason)
 
@@ -154,12 +138,12 @@ def _refuse(one: Proposal, reason: str) -> None:
     )
 
 
-def _told_as_drawn(asked: Sequence[Proposal]) -> bool:
+def told_as_drawn(asked: Sequence[Proposal]) -> bool:
     """Whether all are one server's model: then each sample's listed tokens say how likely all of them are."""
-    return len({_key(one) for one in asked}) == 1 and asked[0].server is not None
+    return len({key_of(one) for one in asked}) == 1 and asked[0].server is not None
 
 
-def _key(one: Proposal) -> str:
+def key_of(one: Proposal) -> str:
     return digest({"model": dict(one.model.identity), "place": one.server.url if one.server else ""})
 
 
@@ -181,128 +165,6 @@ def _told_of(one: Proposal) -> str:
     return ""
 
 
-def _scorer(one: Proposal) -> GivenTexts | Unscored:
+def scorer_of(one: Proposal) -> GivenTexts | Unscored:
     assert isinstance(one.model, ServerModel)
     return one.model.conversations
-
-
-# --- how likely ----------------------------------------------------------------------------------------
-
-
-def response_log_probs_of(
-    drawn: Sequence[FromProposal], responses: Sequence[Response], store: Path, console: Console
-) -> ResponseLogProbs | None:
-    """Of each response under each proposal; None where no model tells any. `store` keeps what servers were asked.
-
-    Raises UndecidableError where a server draws other tokens than it was told to.
-    """
-    asked = [one.proposal for one in drawn]
-    if all(one.server is not None for one in asked) and (len(asked) == 1 or _told_as_drawn(asked)):
-        outcomes = [o for one in drawn for o in one.outcomes if o.text is not None]
-        found = ResponseLogProbs(np.array([[_told(o, one) for one in asked] for o in outcomes]))
-    elif all(one.server is not None or isinstance(one.model, LocalModel) for one in asked):
-        found = _scored(asked, responses, store, console)
-    else:
-        return None
-    _check_drawn(drawn, found.values)
-    return found
-
-
-def _told(outcome: Outcome, one: Proposal) -> float:
-    """By what the server listed when it wrote the response."""
-    if one.temperature == 1.0:
-        return math.nan if outcome.log_prob is None else outcome.log_prob
-    at = outcome.hotter or {}
-    value = at.get(f"{one.temperature:g}", math.nan)
-    return -math.inf if value is None else value
-
-
-def _scored(
-    asked: Sequence[Proposal], responses: Sequence[Response], store: Path, console: Console
-) -> ResponseLogProbs:
-    """By each model's reading of all responses; a model that is there at several temperatures reads them once."""
-    by_model: dict[str, list[Proposal]] = {}
-    for one in asked:
-        by_model.setdefault(_key(one), []).append(one)
-    columns: dict[int, list[float]] = {}
-    reasons: dict[int, str] = {}
-    total = len(by_model) * len(responses)
-    with console.stage("log-probabilities", total=total, unit="responses") as advance:
-        for of_model in by_model.values():
-            at = tuple(one.temperature for one in of_model)
-            read = _by_server if of_model[0].server is not None else _at_hand
-            values, why = read(of_model[0], at, responses, store, advance)
-            reasons = why | reasons
-            columns |= {id(one): [row[place] for row in values] for place, one in enumerate(of_model)}
-    return ResponseLogProbs(np.array([columns[id(one)] for one in asked]).T, reasons)
-
-
-def _at_hand(
-    one: Proposal, temperatures: Sequence[float], responses: Sequence[Response], store: Path, advance: Any
-) -> tuple[list[list[float]], dict[int, str]]:
-    from evals.models.likelihood import response_log_probs
-
-    assert isinstance(one.model, LocalModel)
-    model, tokenizer = one.model.loaded
-    rows = response_log_probs(model, tokenizer, responses, temperatures, advance)
-    one.model.unload()
-    too_long = {i: "longer than a proposal's context" for i, row in enumerate(rows) if row[0] is None}
-    return [[math.nan if value is None else value for value in row] for row in rows], too_long
-
-
-def _by_server(
-    one: Proposal, temperatures: Sequence[float], responses: Sequence[Response], store: Path, advance: Any
-) -> tuple[list[list[float]], dict[int, str]]:
-    """What is known already is not asked again."""
-    assert one.server is not None
-    names = [f"{temperature:g}" for temperature in temperatures]
-    header = {"likelihoods": dict(one.model.identity), "said": one.server.said(), "at": names}
-    ids = [
-        digest({"prompt": messages_as_json(r.prompt.messages), "text": r.text, "ended": r.finished})
-        for r in responses
-    ]
-    with AppendLog(store / digest(header) / "likelihoods.jsonl", header) as log:
-        known = {row.get("response"): row.get("at") for row in log.rows}
-        missing = {id: response for id, response in zip(ids, responses, strict=True) if id not in known}
-        advance(len(responses) - len(missing))
-        scorer = _scorer(one) if missing else None
-        if isinstance(scorer, Unscored):
-            raise UndecidableError(f"no response can be weighed: {scorer.reason}")
-        listed = AMONG if any(value != 1.0 for value in temperatures) else 1
-        why: dict[str, str] = {}
-        told = scorer.of_responses(missing.values(), listed) if scorer is not None else iter(())
-        for id, found in zip(missing, told, strict=True):
-            advance(1)
-            if isinstance(found, TokenLogProbs):
-                known[id] = at_each(found, temperatures)
-                log.append([{"response": id, "at": known[id]}])
-            else:
-                why[id] = found.reason
-    rows = [_row(known.get(id), names) for id in ids]
-    return rows, {i: f"no log-probability: {why[id]}" for i, id in enumerate(ids) if id in why}
-
-
-def _id_of(response: Response) -> str:
-    prompt = messages_as_json(response.prompt.messages)
-    return digest({"prompt": prompt, "text": response.text, "finished": response.finished})
-
-
-def _row(at: Any, names: Sequence[str]) -> list[float]:
-    told = at if isinstance(at, dict) else {}
-    values = [told.get(name, math.nan) for name in names]
-    return [-math.inf if value is None else float(value) for value in values]
-
-
-def _check_drawn(drawn: Sequence[FromProposal], values: np.ndarray) -> None:
-    """A server that does not know `top_k` draws any token, and what it drew cannot be weighed."""
-    row = 0
-    for place, one in enumerate(drawn):
-        count = sum(outcome.text is not None for outcome in one.outcomes)
-        beyond = int(np.isneginf(values[row : row + count, place]).sum())
-        if beyond:
-            server = one.proposal.server.url if one.proposal.server is not None else one.proposal.label
-            problem = f"{beyond} of {count} samples of {one.proposal.label} hold tokens beyond the {AMONG} likeliest"
-            raise UndecidableError(
-                f"{problem}: {server} draws others than it is told to (top_k), and they cannot be weighed"
-            )
-        row += count
