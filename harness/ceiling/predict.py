@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from trainers.reward.ceiling import (
     REWARD,
     SHARES,
     Predicted,
+    PromptMeasure,
     SampleTable,
     TellingLimits,
     Tilted,
@@ -46,6 +47,7 @@ from trainers.reward.ceiling import (
 POINT = (*SHARES, HARD_STYLE, SOFT_STYLE, REFUSED, WORDS, REWARD, KL, OBJECTIVE)
 COMPARED = (*SHARES, HARD_STYLE, SOFT_STYLE)
 GROUPED = tuple(NOT_UNSAFE + suffix for suffix in GROUPS if suffix)
+PAID = "paid"  # what the reference's own responses are paid
 GRID = tuple(2.0**step for step in range(-3, 6))  # times the run's beta
 FINE = 4  # points of the drawn curve between two of the grid
 
@@ -105,12 +107,17 @@ def reward_figures(setting: CeilingSetting, asking: Asking) -> dict[str, Any]:
 def point(setting: CeilingSetting, at: Tilted) -> dict[str, Any]:
     """Every measure of the policy that the reward asks for, and of the reference beside it."""
     rows = {name: as_row(predicted(at, name, setting.draws, setting.limits)) for name in (*POINT, *GROUPED)}
-    flat = Tilted(setting.table, np.where(np.isfinite(at.rewards), 0.0, np.nan), 1.0)
+    everyone = np.ones(len(at.rewards), dtype=bool)
+    paid = {PAID: PromptMeasure(at.rewards, everyone, share=False)}
+    table = replace(setting.table, measures={**setting.table.measures, **paid})
+    flat = Tilted(table, np.where(np.isfinite(at.rewards), 0.0, np.nan), 1.0)
     reference = {
         name: as_row(predicted(flat, name, setting.draws, setting.limits))
-        for name in (*POINT, *GROUPED)
+        for name in (*POINT, *GROUPED, PAID)
         if name not in (REWARD, KL, OBJECTIVE)
     }
+    # Its KL is none, so that what it is paid is its objective too.
+    reference[REWARD] = reference[OBJECTIVE] = reference.pop(PAID)
     return {"beta": at.beta, "shown_kl": at.shown_kl, "measures": rows, "reference": reference}
 
 

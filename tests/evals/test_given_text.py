@@ -31,7 +31,7 @@ from evals.values.grades import Unscored
 from harness.worlds.sandbox.generate import word_tokenizer
 from trainers.models.sizes import ModelConfig, new_causal_lm
 
-WORDS = "the a today please well then cake soup boat can you bake it Name days of week. . Monday, Tuesday, The are"
+WORDS = "Thursday the a today please well then cake soup boat can you bake it Name days of week. . Monday, Tuesday, The are"
 Local = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 PAIRS = [("bake the", " cake today"), ("bake the", " soup"), ("can you bake it then", " well well the boat")]
 
@@ -251,7 +251,7 @@ def test_a_hotter_text_by_hand() -> None:
 def llama(local: Local, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its own server, of the package xllamacpp."""
     if missing := [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+        pytest.skip(f"not installed: {', '.join(missing)}; pip install -e .[llama]")
     import xllamacpp
 
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"

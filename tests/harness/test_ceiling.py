@@ -50,6 +50,19 @@ def test_a_reward_asks_for_more_than_its_reference(world: Path) -> None:
     assert found["comparison"]["turned"][0]["before"] > 0.5 > found["comparison"]["turned"][0]["after"]
 
 
+def test_the_references_own_reward_stands_beside(world: Path) -> None:
+    """A reward under the ceiling, and nothing that it could be held against."""
+    at = figures(world)["rewards"]["reward"]["point"]
+    own, asked = at["reference"], at["measures"]
+    assert (
+        own["reward"]["value"]
+        == own["objective"]["value"]
+        < asked["objective"]["value"]
+        < asked["reward"]["value"]
+    )
+    assert own["reward"]["low"] < own["reward"]["value"] < own["reward"]["high"] and "paid" not in own
+
+
 def test_the_curve_goes_from_the_reference_to_the_best_of_all_samples(world: Path) -> None:
     """Best-of-one is the reference; a dear nat changes nothing."""
     of = figures(world)["rewards"]["reward"]
