@@ -31,7 +31,9 @@ from evals.values.grades import Unscored
 from harness.worlds.sandbox.generate import word_tokenizer
 from trainers.models.sizes import ModelConfig, new_causal_lm
 
-WORDS = "Thursday the a today please well then cake soup boat can you bake it Name days of week. . Monday, Tuesday, The are"
+WORDS = (
+    "Thursday the a today please well then cake soup boat can you bake it days of week Monday, Tuesday, are"
+)
 Local = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 PAIRS = [("bake the", " cake today"), ("bake the", " soup"), ("can you bake it then", " well well the boat")]
 

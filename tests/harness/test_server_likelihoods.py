@@ -27,7 +27,7 @@ from harness.worlds.sandbox.generate import word_tokenizer
 from rbrbench.cli import main
 from trainers.models.sizes import ModelConfig, new_causal_lm
 
-WORDS = "Thursday one two three four I'm sorry cannot cake soup boat Name the days of week. well then please today bake can you"
+WORDS = "Thursday one two three four I'm sorry cannot cake soup boat the days of week. well then please today bake can"
 Local = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
@@ -183,7 +183,8 @@ def test_capability_of_a_server_is_that_of_its_model(tmp_path: Path, dialect: st
     for part in reference:
         part.save_pretrained(model)
     asked = [
-        f"suites=[{suite}]",
+        "suites=[prompt_file]",
+        f"suites.prompt_file.path={suite}",
         "judges=[string_match]",
         f"capability.root={root}",
         "decoding.max_new_tokens=3",
