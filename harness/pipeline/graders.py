@@ -16,6 +16,7 @@ from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
+from evals.values.kinds import code_of, find_kind, is_outside
 from harness.keys.graders import CAUSAL, GRADER_KINDS, MODELS, AskedBy
 from harness.keys.payer import PayerKeys, PayingServer
 from harness.keys.run import RunConfig
@@ -93,7 +94,7 @@ def chosen_grader(context: Context) -> Artifact:
         GRADER,
         build,
         config={
-            "kind": keys.kind,
+            "kind": grader_kind(keys.kind),
             "content": content_of(str(keys.path)),
             "asked_by": keys.asked_by,
             "rulebook": context.rulebook.digest,
@@ -111,6 +112,14 @@ def chosen_grader(context: Context) -> Artifact:
         inputs={},
         modules=["evals.graders"],
     )
+
+
+def grader_kind(kind: str) -> str:
+    """What a stage's key says of a grader's kind: one of your own is its code too. Raises InputError."""
+    if not is_outside(kind):
+        return kind
+    find_kind("grader", kind, GRADER_KINDS, "grader.kind")
+    return f"{kind} {code_of(kind)}"
 
 
 def fitted_encoder(context: Context, data: Artifact) -> Artifact:
@@ -173,11 +182,14 @@ def named_grader(described: Mapping[str, Any], rulebook: Rulebook, meter: Meter 
     return build_grader(replace(spec, meter=meter, chat_template=keys), rulebook, GRADER_KINDS)
 
 
-def load_grader(artifact: Artifact, rulebook: Rulebook) -> Grader:
-    """The model in the artifact, or the grader that it describes."""
+def load_grader(artifact: Artifact, rulebook: Rulebook, lies_at: str | None = None) -> Grader:
+    """The model in the artifact, or the grader that it describes.
+
+    `lies_at`: where the described one is today; its stage is found by content, and knows where it was then.
+    """
     if (artifact.path / DESCRIPTION).is_file():
         described = read_json_object(artifact.path / DESCRIPTION)
-        path = str(artifact.path) if described["path"] == HERE else described["path"]
+        path = str(artifact.path) if described["path"] == HERE else lies_at or described["path"]
         return named_grader({**described, "path": path}, rulebook)
     return build_grader(GraderSpec("language_model", str(artifact.path), name=artifact.stage))
 
@@ -187,7 +199,7 @@ def asked_grader(context: Context, artifact: Artifact) -> Grader:
     keys = context.config.grader
     if artifact.stage == GRADER and keys.kind == "server":
         return _paid_server(context)
-    grader = load_grader(artifact, context.rulebook)
+    grader = load_grader(artifact, context.rulebook, keys.path)
     if not (artifact.path / DESCRIPTION).is_file() or not getattr(grader, "identity", None):
         return grader
     return CachedGrader(grader, _cache(context))

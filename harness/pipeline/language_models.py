@@ -20,7 +20,7 @@ from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Advance, Context
 from harness.pipeline.reward_model_term import write_zero
-from harness.storage.digest import digest_model, model_files
+from harness.storage.digest import digest_files, digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, SYNTHETIC, WorldFolder
 from trainers.models.sizes import ModelConfig, given_tokenizer, new_causal_lm, new_reward_model
@@ -100,8 +100,11 @@ def given_base(context: Context) -> Artifact:
 
 
 def content_of(path: str) -> str:
-    """A digest of a local model's files; a hub name stands for itself."""
-    return digest_model(Path(path)) if model_files(Path(path)) else path
+    """A digest of a local model's files, or of another file or folder; a hub name stands for itself."""
+    place = Path(path).expanduser()
+    if model_files(place):
+        return digest_model(place)
+    return digest_files([place]) if place.exists() else path
 
 
 def template_keys(model: ModelConfig | PayerKeys) -> dict[str, Any]:

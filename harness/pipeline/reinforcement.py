@@ -52,7 +52,7 @@ def reinforce(
     settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
     if config.renewal.every:
         inputs["base"] = base
-        settings["renewal"] = asdict(config.renewal)
+        settings["renewal"] = asdict(config.renewal) | {"labels": named_labels(config)}
     if name := config.evaluation.monitored_by:
         settings["monitored_by"] = asked_judge(config.evaluation, name).identity
     if method.safety_prompts and not config.rl_prompts.as_they_are:
@@ -91,6 +91,12 @@ def reinforce(
     if config.renewal.every and config.renewal.labels:
         check_labels(Path(config.renewal.labels), work.artifact.path)
     return work.artifact
+
+
+def named_labels(config: RunConfig) -> str | None:
+    """The folder of people's comparisons by its name alone: what it holds is written on the way, and kept by digest."""
+    labels = config.renewal.labels
+    return None if labels is None else Path(labels).resolve().name
 
 
 def modules_of(config: RunConfig) -> list[str]:

@@ -8,14 +8,13 @@ from typing import Any
 from evals.models.folder import context_of
 from evals.rules.rulebook import Rulebook
 from harness.evaluate.judging import asked_suites
-from harness.keys.data import DataConfig, DataSource, TooLong
+from harness.keys.data import DataSource, TooLong
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of, template_keys
-from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import WorldFolder
-from harness.worlds.mixture.files import files_of
+from harness.worlds.mixture.files import identity_of
 from harness.worlds.mixture.parts import given_parts, sources_of
 from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, read_parts, write_mixture
 from harness.worlds.sandbox.generate import write_sandbox
@@ -83,8 +82,7 @@ def _mixture(context: Context) -> Artifact:
         "data",
         build,
         config={
-            "sources": {part: sources_of(data, part) for part in given_parts(data)},
-            "files": digest_files(files_of_parts(data)),
+            "sources": {p: list(map(identity_of, sources_of(data, p))) for p in given_parts(data)},
             "settings": [data.held_out, data.test_share, data.too_long],
             "longest": config.longest_response,
             "rulebook": context.rulebook.digest,
@@ -108,10 +106,6 @@ def room_for(config: RunConfig) -> Room:
     tokenizer = given_tokenizer(config.model)
     context = min(config.model.context, context_of(str(config.model.path)) or config.model.context)
     return Room(tokenizer, context - config.longest_response - 1, config.data.too_long is TooLong.DROP)
-
-
-def files_of_parts(data: DataConfig) -> list[Path]:
-    return sorted({f for part in given_parts(data) for s in sources_of(data, part) for f in files_of(s)})
 
 
 MAKERS = {DataSource.SANDBOX: _sandbox, DataSource.REAL: _real, DataSource.FILES: _mixture}

@@ -16,6 +16,7 @@ from evals.values.json_text import read_json_object
 
 BLOCK = 1 << 20  # bytes
 ADAPTER = "adapter_config.json"  # of a folder that holds an adapter, not a whole model
+BASE = "base_model_name_or_path"  # of such a configuration
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 
 
@@ -60,17 +61,20 @@ def model_files(folder: Path) -> list[Path]:
 def digest_model(folder: Path) -> str:
     """16 hexadecimal digits of a model's files: the same model in another folder is the same model.
 
-    An adapter is the model that its base makes it: the base's files count too.
+    An adapter is the model that its base makes it: the base's files count, and not where they lie.
     """
-    files = {file.name: digest_files([file]) for file in model_files(folder)}
+    files: dict[str, object] = {file.name: digest_files([file]) for file in model_files(folder)}
     base = _base_of_adapter(folder)
-    return digest(files | ({"base": digest_model(base)} if base is not None else {}))
+    if base is None:
+        return digest(files)
+    said = {k: v for k, v in read_json_object(folder / ADAPTER).items() if k != BASE}
+    return digest(files | {ADAPTER: said, "base": digest_model(base)})
 
 
 def _base_of_adapter(folder: Path) -> Path | None:
     """The local folder of the model that an adapter belongs to; None where there is none here."""
     try:
-        named = read_json_object(folder / ADAPTER).get("base_model_name_or_path")
+        named = read_json_object(folder / ADAPTER).get(BASE)
     except InputError:
         return None
     base = Path(str(named))

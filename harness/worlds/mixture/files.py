@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from evals.values.data_file import MOST_BYTES, lines_of, open_data
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, read_json
 from evals.values.parquet_rows import read_parquet
+from harness.storage.digest import digest_files, file_digest
 from harness.worlds.mixture.source import DEFAULT_SPLIT, Source
 
 TEXT = "text"  # the column of a JSON list of texts
@@ -38,12 +40,21 @@ def rows_of(source: Source) -> list[Row]:
     return rows
 
 
-def files_of(source: Source) -> list[Path]:
-    """The local files that the source's rows depend on; none of a data set on the hub."""
+def identity_of(source: Source) -> dict[str, Any]:
+    """What the source's rows depend on: its settings, and what its files hold, wherever they lie.
+
+    What results call the source counts too. A data set on the hub stands for itself. Raises InputError.
+    """
+    settings = {f.name: getattr(source, f.name) for f in fields(source) if f.name not in ("path", "name")}
+    return {**settings, "label": source.label, "rows": _content(source)}
+
+
+def _content(source: Source) -> object:
+    """Of text files the contents in their order, each with how it is read; of a folder that of all of its files."""
     if source.format != DATASET and (found := _files(source.path)):
-        return found
+        return [[_ending(source, path), file_digest(path)] for path in found]
     folder = Path(source.path).expanduser()
-    return sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+    return digest_files([folder]) if folder.is_dir() else source.path
 
 
 def _check_is_whole(source: Source) -> None:
@@ -65,7 +76,7 @@ def _files(path: str) -> list[Path]:
 
 
 def _reader(source: Source, path: Path) -> Callable[[Path], list[Row]]:
-    ending = source.format or path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    ending = _ending(source, path)
     if ending not in READERS:
         raise InputError(
             f"nothing is known of files that end in .{ending}",
@@ -74,6 +85,10 @@ def _reader(source: Source, path: Path) -> Callable[[Path], list[Row]]:
             fix=f"say which it is: format={', '.join(sorted(set(READERS)))}",
         )
     return READERS[ending]
+
+
+def _ending(source: Source, path: Path) -> str:
+    return source.format or path.name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
 def _jsonl(path: Path) -> list[Row]:
