@@ -39,15 +39,24 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from harness.evaluate.engine import evaluate
+    """Of several processes that a launcher started each does its part, and the first writes the record."""
     from harness.keys.evaluate import compose_evaluate
+    from harness.runtime.own_gpu import take_gpu
+    from harness.runtime.place import started_place
+
+    config, place = compose_evaluate(arguments), started_place()
+    if place is not None and place.local_count > 1:
+        take_gpu(of_a_sweep=False)
+    from harness.evaluate.engine import evaluate
     from harness.report.exports import write_exports
     from harness.report.of_evaluation import write_evaluation_report
     from harness.report.terminal import show
     from harness.runtime.console import Console, Terminal
 
-    console = Console()
-    finished = evaluate(compose_evaluate(arguments), arguments, console)
+    console = Console(live=False, prefix=f"[{place.rank}] ") if place and place.rank else Console()
+    finished = evaluate(config, arguments, console, place)
+    if finished is None:
+        return 0
     folder = finished.evaluation.folder.path
     write_exports(folder)
     with console.stage("plots and report", total=None, unit="files"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -54,6 +55,7 @@ from harness.evaluate.requirements import (
     write_requirements,
 )
 from harness.evaluate.respond import responses_of
+from harness.evaluate.shares import Shares
 from harness.evaluate.trust import (
     corrected_metric_rows,
     correction_notes,
@@ -70,14 +72,20 @@ from harness.record.manifest import Kind
 from harness.record.to_label import COLUMNS, FILE, Written, to_label
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
+from harness.runtime.place import Place
 from harness.storage.digest import digest, figures
 from harness.storage.disk import locked, write_json, writing
 from harness.storage.provenance import git_commit
-from harness.storage.store import MANIFEST, claim_results
+from harness.storage.store import MANIFEST, check_results, claim_results
 from harness.storage.whole_folder import replacing
 from harness.subjects.make_model import make_model
 from harness.subjects.model import Model
 from harness.subjects.recorded_model import RecordedModel
+
+if TYPE_CHECKING:  # it loads lm-eval's tasks
+    from evals.capability.score import CapabilityScore
+
+JudgePair = Callable[[Model, Suite], Judged]
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,12 @@ class Finished:
 
 
 @own_threads()
-def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -> Finished:
+def evaluate(
+    config: EvaluateConfig, command: Sequence[str], console: Console, place: Place | None = None
+) -> Finished | None:
     """Write the record of an evaluation; `command` is what it was asked by. Draws nothing.
 
+    With a `place` among several processes it first does its part; all but the first do nothing else, and give None.
     Raises InputError and UndecidableError as one line each.
     """
     baseline = Evaluation(config.baseline) if config.baseline else None
@@ -112,12 +123,21 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
     check_rooms(judges, suites, config.max_unscored, config.correction.by)
     labels, why_not = find_labels(config.card, config.data.root)
     record = evaluation_record(config, models, suites, judges)
-    folder = Path(config.results) / config.name
-    claim_results(folder, digest({"evaluate": config.identity()}))
+    folder, owner = Path(config.results) / config.name, digest({"evaluate": config.identity()})
+    store = Path(config.results) / ".store"
+    judged: JudgePair = partial(_judge_suite, config, console, store, record, judges)
+    if place is not None:
+        check_results(folder, owner)
+        check_models(models, suites, store / "responses")
+        shares = Shares(place, store / "shares", judged)
+        _do_part(config, console, store, shares, models, suites)
+        if place.rank:
+            return None
+        judged = shares.judged
+    claim_results(folder, owner)
     with ExitStack() as stack:
         with writing(folder):
             stack.enter_context(locked(folder / ".lock"))
-        store = Path(config.results) / ".store"
         check_models(models, suites, store / "responses")
         cards, notes = {}, []
         if labels is not None and suites:
@@ -131,9 +151,25 @@ def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -
         with replacing(folder) as new:
             with writing(folder):
                 write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})
-            asked = models, suites, judges, baseline, required
+            asked = models, suites, judges, judged, baseline, required
             finished = _write_all(config, console, new, record, *asked, list(command), notes)
         return replace(finished, evaluation=Evaluation(folder))
+
+
+def _do_part(
+    config: EvaluateConfig,
+    console: Console,
+    store: Path,
+    shares: Shares,
+    models: Sequence[Model],
+    suites: Sequence[Suite],
+) -> None:
+    """What this process has of the pairs, and of the models whose capability is measured."""
+    shares.work(models, suites)
+    for model in models[shares.place.rank :: shares.place.count]:
+        _capability_scores(config, console, store, model)
+        if hasattr(model, "unload"):
+            model.unload()
 
 
 def _with_weights(source: SourceKeys) -> SourceKeys:
@@ -153,6 +189,7 @@ def _write_all(
     models: Sequence[Model],
     suites: Sequence[Suite],
     judges: Mapping[str, Judge],
+    judge_pair: JudgePair,
     baseline: Evaluation | None,
     required: Sequence[Requirement],
     command: Sequence[str],
@@ -161,7 +198,7 @@ def _write_all(
     store = Path(config.results) / ".store"
     judged, rows = [], []
     for model in models:
-        of_model = [_judge_suite(config, console, store, record, model, suite, judges) for suite in suites]
+        of_model = [judge_pair(model, suite) for suite in suites]
         for one in of_model:
             checkpoint = _checkpoint(model)
             rows += metric_rows(
@@ -313,9 +350,9 @@ def _judge_suite(
     console: Console,
     store: Path,
     record: Mapping[str, Any],
+    judges: Mapping[str, Judge],
     model: Model,
     suite: Suite,
-    judges: Mapping[str, Judge],
 ) -> Judged:
     if isinstance(model, RecordedModel):
         outcomes = list(model.outcomes[suite.name])  # the file itself is the store
@@ -362,16 +399,27 @@ def _without_likelihoods(model: Model) -> str:
     return "" if isinstance(model, LocalModel) else "recorded responses have none"
 
 
+def _capability_scores(
+    config: EvaluateConfig, console: Console, store: Path, model: Model
+) -> list[CapabilityScore] | None:
+    """None where none are asked for, or the model does not say how likely given texts are."""
+    if not config.capability.wanted or _without_likelihoods(model):
+        return None
+    from harness.evaluate.knowledge import capability_scores
+
+    return capability_scores(config, model, store / "capability", console)
+
+
 def _capability(
     config: EvaluateConfig, console: Console, store: Path, folder: Path, model: Model
 ) -> list[MetricRow]:
     """Rows of the knowledge tasks."""
-    if not config.capability.wanted or _without_likelihoods(model):
+    scores = _capability_scores(config, console, store, model)
+    if scores is None:
         return []
     from evals.capability import capability_rows
-    from harness.evaluate.knowledge import capability_scores, outcome_rows
+    from harness.evaluate.knowledge import outcome_rows
 
-    scores = capability_scores(config, model, store / "capability", console)
     with writing(folder):
         (folder / CAPABILITY).mkdir(exist_ok=True)
         write_jsonl(folder / CAPABILITY / f"{model.name}.jsonl", outcome_rows(scores))

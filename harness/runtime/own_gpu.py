@@ -20,8 +20,10 @@ def visible_gpus() -> list[str]:
     return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
 
 
-def take_gpu() -> str | None:
+def take_gpu(*, of_a_sweep: bool = True) -> str | None:
     """The one that this process has from now on; None where there are fewer than two to choose from.
+
+    `of_a_sweep`: joblib's launcher started the process, and not another one.
 
     To be called before CUDA is used. Raises InputError where other processes have them all.
     """
@@ -39,5 +41,7 @@ def take_gpu() -> str | None:
         _held.append(descriptor)
         os.environ[VISIBLE] = name
         return name
-    problem = f"more jobs at once than the {len(names)} GPUs here"
-    raise InputError(problem, field="hydra.launcher.n_jobs", fix=f"give hydra.launcher.n_jobs={len(names)}")
+    problem, key = f"more jobs at once than the {len(names)} GPUs here", "hydra.launcher.n_jobs"
+    if not of_a_sweep:
+        raise InputError(problem, fix=f"start {len(names)} processes on this machine")
+    raise InputError(problem, field=key, fix=f"give {key}={len(names)}")

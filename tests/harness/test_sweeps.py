@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 
 import pytest
+import yaml
 from hydra._internal.hydra import Hydra
 from tiny_runs import Done, rbrbench, rbrbench_process
 
@@ -23,6 +29,10 @@ from harness.storage.provenance import ROOT
 
 SHORT = ["run", "experiment=smoke", "threads=1", "methods=[helpful_sft]", "capability.tasks=[]"]
 SHORT += ["evaluation.graded_samples=0"]
+HAS_OPTUNA = find_spec("hydra_plugins.hydra_optuna_sweeper") is not None
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is not installed; tests/extras/run ray does"
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,28 +77,76 @@ def test_a_sweep_in_a_file_of_ones_own_runs_without_a_flag(finished: Path) -> No
     assert "responses: helpful_sft" in (finished / "hydras/0/run.log").read_text()
 
 
+@pytest.fixture
+def ray_cluster(tmp_path: Path) -> Iterator[str]:
+    """The address of a cluster of one node, which ends with the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = Path(sys.executable).with_name("ray")
+    asked = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
+    asked += ["--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
+    node = subprocess.Popen([program, *asked], stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        asked = [str(program), "health-check", f"--address={address}"]
+        while subprocess.run(asked, capture_output=True, check=False).returncode:
+            assert node.poll() is None, "Ray did not start"
+            time.sleep(1)
+        yield address
+    finally:
+        node.terminate()
+        node.wait(60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",
     [
         ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
         ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
+        pytest.param(["hydra/launcher=ray", "hydra.launcher.num_cpus=1"], marks=needs_ray),
+        pytest.param(["hydra/launcher=ray", "hydra.launcher.address=auto"], marks=needs_ray),
     ],
-    ids=["joblib", "submitit"],
+    ids=["joblib", "submitit", "ray", "ray_cluster"],
 )
 def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
-    finished: Path, launcher: list[str], request: pytest.FixtureRequest
+    finished: Path,
+    launcher: list[str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`hydra/launcher=joblib` was refused; the jobs of one sweep never ran at once."""
     sweep = [*SHORT, "-m", "evaluation.max_new_tokens=6,7"]
     alone = rbrbench(*sweep, "name=alone", cwd=finished)
     name = request.node.callspec.id
+    if name == "ray_cluster":
+        monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue(name))
     done = rbrbench_process(*sweep, f"name={name}", *launcher, cwd=finished)
     assert (alone.returncode, done.returncode) == (0, 0), done.stderr[-3000:]
     for file in ("metrics.csv", "training.jsonl", "samples/helpful_sft[evaluation.max_new_tokens=6].jsonl"):
         assert (finished / "results" / name / file).read_bytes() == (
             finished / "results/alone" / file
         ).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_OPTUNA, reason="Optuna's sweeper is not installed; tests/extras/run optuna does")
+def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
+    """Its jobs are not known beforehand, and a search that is given again draws what it drew before."""
+    search = [*SHORT, "-m", "name=search", "objective=[helpful_sft:f1]", "hydra/sweeper=optuna"]
+    search += ["hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"]
+    search += ["hydra.sweeper.direction=maximize", "evaluation.max_new_tokens=choice(5,6,7)"]
+    search += ["hydra.sweep.dir=searched"]
+    done = rbrbench_process(*search, cwd=finished)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with open(finished / "results/search/metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["metric"], row["judge"]) == ("f1", "oracle")]
+    found = {row["method"]: float(row["value"]) for row in rows if row["suite"] == "sandbox"}
+    assert found and all(name.startswith("helpful_sft[evaluation.max_new_tokens=") for name in found)
+    best = yaml.safe_load((finished / "searched/optimization_results.yaml").read_text())
+    assert best["best_value"] == pytest.approx(max(found.values()), abs=1e-6)
+    again = rbrbench_process(*search, cwd=finished)
+    assert again.returncode == 0 and " computed in " not in again.stderr, again.stderr[-3000:]
 
 
 # --- flags -------------------------------------------------------------------------------------
@@ -109,7 +167,11 @@ def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
             ["-m", "hydra/launcher=rocket", "seed=1,2"],
             "field 'hydra/launcher': there is no 'rocket'; choose of",
         ),
-        (["-m", "hydra/sweeper=optuna", "seed=1,2"], "install it: pip install 'rbrbench[optuna]'"),
+        pytest.param(
+            ["-m", "hydra/sweeper=optuna", "seed=1,2"],
+            "install it: pip install 'rbrbench[optuna]'",
+            marks=pytest.mark.skipif(HAS_OPTUNA, reason="Optuna's sweeper is installed"),
+        ),
         (["objective=[rbr_ppo]"], "field 'objective': is 'rbr_ppo'; write METHOD:METRIC, such as rbr_ppo:f1"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["-m", "data=a.yaml,b.yaml"], "field 'data': files are not swept; put each into a folder"),
