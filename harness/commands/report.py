@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.values.errors import InputError
 from harness.commands import wrong_usage
 
 SUMMARY = "  report FOLDER     redraw page, summary and plots of any command's results from what is stored"
@@ -28,8 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     folder, config = Path(arguments[0]), compose_command("report", ReportConfig, arguments[1:])
     for kind in config.exports:
         find_export(kind)  # before anything is written
-    for line in _missing(folder):
+    missing = _missing(folder)
+    for line in missing:
         print(line)
+    if missing and not (folder / "manifest.json").is_file():
+        raise InputError("no job of the sweep has ended", path=folder, fix="wait, or give its command again")
     with own_plots(config.plots):
         print(f"Report: {redraw(folder)}")
     for path in write_exports(folder, config.exports):

@@ -109,10 +109,10 @@ def check_jobs(
 
     `owner`: the digest of whose results these are, where it is not that of `configs`.
     """
+    folder = folder_of(configs)
     for config in map(fitting, configs):
         check_capability(config)
         check_evaluation(config)
-    folder = Path(configs[0].results) / configs[0].name
     check_distinct(combinations, configs)
     # Claimed when there is something to write: a run that fails leaves its name free.
     check_results(folder, owner or owner_of(configs))
@@ -136,6 +136,18 @@ def compute(
 def owner_of(configs: Sequence[RunConfig]) -> str:
     """The digest of whose results a folder has."""
     return digest([content_of(config) for config in configs])
+
+
+def folder_of(configs: Sequence[RunConfig]) -> Path:
+    """Where the results lie of a run, or of all jobs of a sweep. Raises InputError where these name several places."""
+    for key in ("name", "results"):
+        found = list(dict.fromkeys(str(getattr(config, key)) for config in configs))
+        if len(found) > 1:
+            problem = (
+                f"the jobs of the sweep have several ({', '.join(found[:3])}), and their results lie in one"
+            )
+            raise InputError(problem, field=key, fix=f"give one: {key}={found[0]}")
+    return Path(configs[0].results) / configs[0].name
 
 
 def check_rules(config: RunConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import copytree, ignore_patterns
@@ -39,10 +40,13 @@ class Forked:
         self.code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
+            code = 1
             try:
-                os._exit(self._run(folder, keys))
-            finally:  # whatever is raised ends here, and not in the test
-                os._exit(1)
+                code = self._run(folder, keys)
+            except BaseException:  # whatever is raised ends here, and not in the test
+                traceback.print_exc()
+            finally:
+                os._exit(code)
 
     @staticmethod
     def _run(folder: Path, keys: Sequence[str]) -> int:

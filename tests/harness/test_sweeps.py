@@ -174,6 +174,8 @@ def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
         ),
         (["objective=[rbr_ppo]"], "field 'objective': is 'rbr_ppo'; write METHOD:METRIC, such as rbr_ppo:f1"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["-m", "experiment=smoke,alarm"], "field 'name': the jobs of the sweep have several (smoke, alarm)"),
+        (["-m", "seed=1,2", "results=a,b"], "field 'results': the jobs of the sweep have several (a, b)"),
         (["-m", "data=a.yaml,b.yaml"], "field 'data': files are not swept; put each into a folder"),
     ],
 )
@@ -271,6 +273,16 @@ def test_a_line_tells_of_all_jobs_and_the_time_left(tmp_path: Path) -> None:
     line = progress(sweep, took)
     assert line.startswith("sweep: 1 of 5 jobs done, 2 running (13 stages), 1 failed, 1 waiting; ")
     assert line.endswith(" h 30 min left") or " left" in line
+
+
+def test_a_sweep_of_which_nothing_has_ended_says_how_far_it_is(tmp_path: Path) -> None:
+    """The folder of a sweep that had just begun was said to be none that a command had made."""
+    sweep = planned(tmp_path, 2)
+    sweep.say(sweep.jobs[0], state=RUNNING, stages=3, began=0.0)
+    done = rbrbench("report", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2 and "no job of the sweep has ended; wait, or " in done.stderr
+    assert done.stdout.splitlines()[0].startswith("missing: seed 0 (3 stages done, last heard of ")
+    assert done.stdout.splitlines()[1] == "missing: seed 1 (not begun)"
 
 
 def test_a_plan_counts_what_its_own_jobs_have_made_alone(tmp_path: Path) -> None:
