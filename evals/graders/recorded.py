@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ class RecordedGrader:
         self.name = name or next(
             (str(r.values["grader"]) for r, *_ in rows if "grader" in r.values), "recorded"
         )
+
+    @cached_property
+    def made_of(self) -> str:
+        """The name, and a digest of all that the file says: of a judge by these grades, what is kept of it."""
+        grades = sorted((repr(key), sorted(map(repr, found.items()))) for key, found in self._grades.items())
+        return f"{self.name} {_digest([grades, sorted(self.questions.items()), self.template])}"
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
         """Grades [responses, propositions]; what the file lacks is unscored."""

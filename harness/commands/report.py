@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     from harness.report.exports import find_export, write_exports
     from harness.report.plots import own_plots
     from harness.report.redraw import redraw
+    from harness.storage.store import MANIFEST
 
     folder, config = Path(arguments[0]), compose_command("report", ReportConfig, arguments[1:])
     for kind in config.exports:
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     missing = _missing(folder)
     for line in missing:
         print(line)
-    if missing and not (folder / "manifest.json").is_file():
+    if missing and not (folder / MANIFEST).is_file():
         raise InputError("no job of the sweep has ended", path=folder, fix="wait, or give its command again")
     with own_plots(config.plots):
         print(f"Report: {redraw(folder)}")

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_world import own_world
+from own_world import RULES, own_world
 from tiny_runs import rbrbench
 
+from evals.graders.recorded import RecordedGrader
+from evals.judges.rulebook_judge import RulebookJudge
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Prompt, Response, user_prompt
 from harness.keys.run import RunConfig, compose_run
@@ -157,6 +159,17 @@ def test_what_a_chosen_grader_says_is_part_of_its_key(
             )  # it is the key that is asked
             keys.append(key("grader.kind=recorded", f"grader.path={path}"))
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_judge_by_recorded_grades_is_what_they_say(tmp_path: Path) -> None:
+    """Grades that were mended under the same path: the verdicts by the old ones were given again."""
+    (tmp_path / "rules.yaml").write_text(RULES)
+    rulebook, found = load_rulebook(tmp_path / "rules.yaml"), []
+    for name, grade in (("one", 1.0), ("moved", 1.0), ("mended", 0.0)):
+        row = {"prompt": [{"role": "user", "content": "?"}], "response": "HEY", "grades": {"shouts": grade}}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        found.append(RulebookJudge(rulebook, RecordedGrader(tmp_path / f"{name}.jsonl")).identity)
+    assert found[0] == found[1] != found[2]
 
 
 def test_an_adapter_counts_wherever_its_base_lies(world: tuple[Path, list[str]], tmp_path: Path) -> None:
