@@ -47,14 +47,14 @@ def main(arguments: Sequence[str]) -> int:
     config, place = compose_evaluate(arguments), started_place()
     if place is not None and place.local_count > 1:
         take_gpu(of_a_sweep=False)
-    from harness.evaluate.engine import evaluate
+    from harness.evaluate.engine import evaluate_in_place
     from harness.report.exports import write_exports
     from harness.report.of_evaluation import write_evaluation_report
     from harness.report.terminal import show
     from harness.runtime.console import Console, Terminal
 
     console = Console(live=False, prefix=f"[{place.rank}] ") if place and place.rank else Console()
-    finished = evaluate(config, arguments, console, place)
+    finished = evaluate_in_place(config, arguments, console, place)
     if finished is None:
         return 0
     folder = finished.evaluation.folder.path

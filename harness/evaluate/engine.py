@@ -98,15 +98,21 @@ class Finished:
     unscored: UndecidableError | None  # too much of it is
 
 
-@own_threads()
-def evaluate(
-    config: EvaluateConfig, command: Sequence[str], console: Console, place: Place | None = None
-) -> Finished | None:
+def evaluate(config: EvaluateConfig, command: Sequence[str], console: Console) -> Finished:
     """Write the record of an evaluation; `command` is what it was asked by. Draws nothing.
 
-    With a `place` among several processes it first does its part; all but the first do nothing else, and give None.
     Raises InputError and UndecidableError as one line each.
     """
+    finished = evaluate_in_place(config, command, console, None)
+    assert finished is not None
+    return finished
+
+
+@own_threads()
+def evaluate_in_place(
+    config: EvaluateConfig, command: Sequence[str], console: Console, place: Place | None
+) -> Finished | None:
+    """The same; with a `place` among several processes after its part, and None in all but the first."""
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = asked_suites(config, config.data.root)
     for suite in suites:
