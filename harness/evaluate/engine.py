@@ -135,8 +135,8 @@ def evaluate_in_place(
     if place is not None:
         check_results(folder, owner)
         check_models(models, suites, store / "responses")
-        shares = Shares(place, store / "shares", judged)
-        _do_part(config, console, store, shares, models, suites)
+        shares = Shares(place, store / "shares", judged, partial(_capability_scores, config, console, store))
+        shares.work(models, suites)
         if place.rank:
             return None
         judged = shares.judged
@@ -160,22 +160,6 @@ def evaluate_in_place(
             asked = models, suites, judges, judged, baseline, required
             finished = _write_all(config, console, new, record, *asked, list(command), notes)
         return replace(finished, evaluation=Evaluation(folder))
-
-
-def _do_part(
-    config: EvaluateConfig,
-    console: Console,
-    store: Path,
-    shares: Shares,
-    models: Sequence[Model],
-    suites: Sequence[Suite],
-) -> None:
-    """What this process has of the pairs, and of the models whose capability is measured."""
-    shares.work(models, suites)
-    for model in models[shares.place.rank :: shares.place.count]:
-        _capability_scores(config, console, store, model)
-        if hasattr(model, "unload"):
-            model.unload()
 
 
 def _with_weights(source: SourceKeys) -> SourceKeys:

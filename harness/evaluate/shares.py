@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 from evals.suites import Suite
@@ -24,22 +23,28 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Shares:
-    """`judge` asks a model for a suite and judges it, or finds that; `shelf` is the folder of the pairs' locks."""
+    """`judge` asks a model for a suite and judges it, or finds that, and `measure` measures a model's capability.
+
+    `shelf` is the folder of the pairs' locks.
+    """
 
     place: Place
     shelf: Path
     judge: Callable[[Model, Suite], Judged]
+    measure: Callable[[Model], object]
     made: dict[tuple[str, str], Judged] = field(default_factory=dict)
 
     def work(self, models: Sequence[Model], suites: Sequence[Suite]) -> None:
-        """This process's part: as many pairs as the others have, those of one model one after another."""
+        """This process's part: as many pairs as the others have, model by model, and some of the models."""
         pairs = [(model, suite) for model in models for suite in suites]
-        first, last = (
-            rank * len(pairs) // self.place.count for rank in (self.place.rank, self.place.rank + 1)
-        )
-        for _, of_model in groupby(pairs[first:last], key=lambda pair: pair[0].name):
-            for model, suite in of_model:
+        rank, count = self.place.rank, self.place.count
+        mine = pairs[rank * len(pairs) // count : (rank + 1) * len(pairs) // count]
+        measured = {model.name for model in models[rank::count]}
+        for model in models:
+            for suite in (suite for one, suite in mine if one is model):
                 self.judged(model, suite)
+            if model.name in measured:
+                self.measure(model)
             if hasattr(model, "unload"):
                 model.unload()
 

@@ -51,6 +51,7 @@ def test_every_pair_is_somebodys_part(tmp_path: Path, count: int) -> None:
     """Of three pairs and two processes, one was nobody's."""
     models = [RecordedModel(name, {"recorded": name}, {}) for name in "abc"]
     done: list[str] = []
+    measured: list[RecordedModel] = []
 
     def judge(model: RecordedModel, suite: Suite) -> Judged:
         done.append(model.name)
@@ -59,7 +60,7 @@ def test_every_pair_is_somebodys_part(tmp_path: Path, count: int) -> None:
     suite = Suite("s", (), ())
     for rank in range(count):
         place = Place(rank, count, rank, count, "", "")
-        shares = Shares(place, tmp_path, judge)  # type: ignore[arg-type]
+        shares = Shares(place, tmp_path, judge, measured.append)  # type: ignore[arg-type]
         shares.work(models, [suite])  # type: ignore[arg-type]
         shares.work(models, [suite])  # type: ignore[arg-type]
-    assert sorted(done) == [*"abc"]
+    assert sorted(done) == [*"abc"] and {model.name for model in measured} == {*"abc"}
