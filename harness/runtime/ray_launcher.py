@@ -52,7 +52,8 @@ class RayLauncher(Launcher):
     ):
         memory = {} if memory_gb is None else {"memory": int(memory_gb * 2**30)}
         self._of_a_job = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, **memory}
-        self._init: dict[str, Any] = {"address": address, "ignore_reinit_error": True}
+        # Without an address Ray would take any cluster that it finds on this machine.
+        self._init: dict[str, Any] = {"address": address or "local", "ignore_reinit_error": True}
         self._init |= {str(key): value for key, value in init.items()}
         self._setup: tuple[HydraContext, TaskFunction, DictConfig] | None = None
 

@@ -86,7 +86,8 @@ def ray_cluster(tmp_path: Path) -> Iterator[str]:
     program = Path(sys.executable).with_name("ray")
     asked = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
     asked += ["--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
-    node = subprocess.Popen([program, *asked], stdout=subprocess.DEVNULL, start_new_session=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    node = subprocess.Popen([program, *asked], env=environment, stdout=subprocess.DEVNULL)
     try:
         asked = [str(program), "health-check", f"--address={address}"]
         while subprocess.run(asked, capture_output=True, check=False).returncode:
