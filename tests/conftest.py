@@ -34,6 +34,7 @@ LONG = (
     "trainers/test_ppo_processes.py",  # needs none
     "harness/test_run_processes.py",
     "harness/test_sweeps.py",
+    "harness/test_killed_sweeps.py",
     "harness/test_reinforcement.py",
     "trainers/test_ppo.py",
     "harness/test_run_sweeps.py",
