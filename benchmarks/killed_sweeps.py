@@ -92,7 +92,7 @@ def kill(sweep: Sweep, victim: str, rng: random.Random) -> str:
 
 
 def end_session(leader: int) -> None:
-    """End what a dead launcher left: joblib's workers finish their job, and wait for another that never comes."""
+    """End what a launcher left: joblib's workers finish their job, and wait for another that never comes."""
     for number in session(leader):
         try:
             os.kill(number, signal.SIGKILL)
@@ -155,16 +155,17 @@ def disturbed(
     while not is_time() and sweep.poll() is None:
         time.sleep(0.02)
     victim = kill(sweep, victim, rng) if sweep.poll() is None else "nothing, it had ended"
-    before = finished(folder)
+    before, again = finished(folder), start(folder, keys)
     try:
-        if start(folder, keys).wait():
+        if again.wait():
             return victim, [(folder / "said.txt").read_text()[-1500:]]
     finally:
         end_session(sweep.pid)
+        end_session(again.pid)
     after, found = finished(folder), contents(folder)
-    again = [f"{stage} was computed again" for stage, made in before.items() if after.get(stage) != made]
+    twice = [f"{stage} was computed again" for stage, made in before.items() if after.get(stage) != made]
     names = sorted(found.keys() | expected.keys())
-    return victim, again + [f"{name} differs" for name in names if found.get(name) != expected.get(name)]
+    return victim, twice + [f"{name} differs" for name in names if found.get(name) != expected.get(name)]
 
 
 def later(seconds: float) -> Callable[[], bool]:
