@@ -141,7 +141,7 @@ def _check_type(rulebook: Rulebook, response_type: ResponseType, steps: Steps) -
     conditions = rulebook.conditions_for(response_type)
     where = response_type.value
     for first, second in combinations(conditions, 2):
-        if _contradict(conditions[first], conditions[second]):
+        if contradict(conditions[first], conditions[second]):
             continue
         example = find_truth([(conditions[first], True), (conditions[second], True)], steps)
         if example is not None:
@@ -174,7 +174,7 @@ def _check_type(rulebook: Rulebook, response_type: ResponseType, steps: Steps) -
             )
 
 
-def _contradict(first: Condition, second: Condition) -> bool:
+def contradict(first: Condition, second: Condition) -> bool:
     """Whether one wants a proposition true that the other wants false: the common case, told without a search."""
     return any(second.literals.get(name, wanted) is not wanted for name, wanted in first.literals.items())
 

@@ -17,6 +17,7 @@ from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
 from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
 from harness.keys.payer import PayerKeys
+from harness.keys.renewal import RenewalKeys
 from harness.keys.rl_prompts import RLPromptKeys
 from harness.keys.shared import Margin, Recorded, Seed, Threads
 from harness.keys.writer import SERVER, WriterKeys
@@ -27,7 +28,6 @@ from harness.worlds.sources import RealConfig
 from trainers.models.model_config import ModelConfig
 from trainers.reward.weights_config import WeightsConfig
 from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
-from trainers.rl.renewal_config import RenewalConfig
 from trainers.rl.trackers import check_trackers
 from trainers.supervised.pretrain_config import PretrainConfig
 from trainers.supervised.reward_model_config import RewardModelConfig
@@ -158,7 +158,9 @@ class RunConfig(Recorded, Seed, Threads):
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
     trpo: TRPOConfig = field(default_factory=TRPOConfig)  # what TRPO has beside those of ppo
     rl_prompts: RLPromptKeys = field(default_factory=RLPromptKeys)  # that the policy answers in training
-    renewal: RenewalConfig = field(default_factory=RenewalConfig)  # of the reward model during PPO
+    renewal: RenewalKeys = field(
+        default_factory=RenewalKeys
+    )  # of the reward model, and the grader, during PPO
     vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; null: the trainer does
     processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
     launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate
@@ -258,6 +260,7 @@ class RunConfig(Recorded, Seed, Threads):
         recipe.check(self.ppo, self.processes)
         asked = {
             "renewal.every": self.renewal.every > 0,
+            "renewal.grader": self.renewal.grader.is_asked,
             "vllm": self.vllm is not None,
             "processes": self.processes > 1,
         }
@@ -276,6 +279,25 @@ class RunConfig(Recorded, Seed, Threads):
                 field="renewal.labels",
                 fix="give the folder that people write comparisons-UPDATE.jsonl into",
             )
+        grader = self.renewal.grader
+        grader.check_asked(self.grader.kind, is_sandbox=self.data.source is DataSource.SANDBOX)
+        if grader.is_asked and not any(method.rule_based for method in chosen(self.methods)):
+            problem = "does nothing: no method is paid by rules"
+            raise InputError(
+                problem, field="renewal.grader", fix="leave it out, or name one, such as rbr_ppo"
+            )
+        if grader.on_alarm:
+            self._check_alarm()
+
+    def _check_alarm(self) -> None:
+        """Whether anybody looks at single propositions on the way."""
+        place = "renewal.grader.on_alarm"
+        if not self.ppo.monitor_every:
+            fix = "say ppo.monitor_every=N, or renewal.grader.every"
+            raise InputError("waits for an alarm, and nobody looks", field=place, fix=fix)
+        if self.data.source is DataSource.FILES or self.evaluation.monitored_by is not None:
+            problem = "waits for an alarm of propositions, and the judge of held-out looks tells none"
+            raise InputError(problem, field=place, fix="take renewal.grader.every=N")
 
     def _check_launch(self) -> None:
         """What several processes do not go with, before hours of stages that need one alone."""
@@ -290,6 +312,7 @@ class RunConfig(Recorded, Seed, Threads):
         splits = kind == "FSDP"
         lacking = {
             "renewal.every": (self.renewal.every > 0, "a reward model is trained by one process"),
+            "renewal.grader": (self.renewal.grader.is_asked, "a grader is trained by one process"),
             "ppo.batch_size": (self.ppo.batch_size < self.processes, "each process needs a response"),
             "ppo.shared_trunk": (splits and self.ppo.shared_trunk, "models are split over processes"),
             "ppo.offload": (splits and self.ppo.offload, "models are split over processes"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.graders import Grader, GraderSpec, build_grader
 from evals.graders.cache import CachedGrader, GradeCache
@@ -29,7 +29,10 @@ from harness.subjects.graders import GRADES, is_plain_encoder, spec_of
 from harness.subjects.local_model import check_place
 from harness.worlds.folder import GOLD, WorldFolder
 
-GRADER, JUDGE = "grader", "judge"
+if TYPE_CHECKING:
+    from evals.graders.encoder import EncoderGrader
+
+GRADER, JUDGE, TEACHER = "grader", "judge", "teacher"
 UNSEEN = "unseen.json"  # of a grader that was fitted to the labels that measure it
 HERE = "."  # the path of a grader that lies in its stage's own folder
 FOLDS = 5  # of the prompts of the labels that an encoder is fitted to
@@ -67,15 +70,39 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
 def check_payer(config: RunConfig, rulebook: Rulebook) -> None:
     """Raises InputError, before the first stage, for a chosen grader that cannot be asked as the keys say."""
     keys = config.grader
+    _check_teacher(config, rulebook)
     if keys.is_trained:
         return
     if keys.kind in MODELS:
         check_place(str(keys.path), "grader.path")
     if keys.kind in CAUSAL:
         check_folder(str(keys.path))
-    if is_plain_encoder(keys.kind, keys.path) and not config.data.gold:
+    is_plain = is_plain_encoder(keys.kind, keys.path)
+    if is_plain and not config.data.gold:
         raise _no_labels()
+    if config.renewal.grader.is_asked and keys.kind == "encoder" and not is_plain:
+        raise InputError(
+            "is an encoder whose first labels are not at hand, and renewal.grader would make it forget them",
+            field="grader.path",
+            fix="name the plain encoder and data.gold=[FILE], or leave renewal.grader out",
+        )
     _ = spec_of(keys.kind, keys.path, keys.server, keys.asked_by, rulebook, GRADER)
+
+
+def _check_teacher(config: RunConfig, rulebook: Rulebook) -> None:
+    """The same of a teacher who labels for renewals of the grader."""
+    teacher = config.renewal.grader.teacher
+    if not config.renewal.grader.is_asked or not teacher.kind:
+        return
+    if teacher.kind in MODELS:
+        check_place(str(teacher.path), "renewal.grader.teacher.path")
+    if is_plain_encoder(teacher.kind, teacher.path):
+        raise InputError(
+            "is an encoder that nothing was fitted to",
+            field="renewal.grader.teacher.path",
+            fix="give the folder that rbrbench gold left of a fitted one",
+        )
+    _ = spec_of(teacher.kind, teacher.path, teacher.server, teacher.asked_by, rulebook, TEACHER)
 
 
 def chosen_grader(context: Context) -> Artifact:
@@ -144,17 +171,10 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
             whole = fit_head(encoded, labels, names, keys.encoder, GRADER)
             seed = context.config.seed
             crossed = cross_fit(encoded, labels, names, keys.encoder, FOLDS, seed, GRADER, lambda _: None)
-        whole.answering(propositions).save(out)
+        write_fitted(whole.answering(propositions), keys, out)
         unseen = crossed.grade_encoded(encoded)
         rows = [[None if p != p else p for p in row] for row in unseen.probability.tolist()]
         write_json(out / UNSEEN, {"propositions": names, "grades": rows})
-        described: dict[str, Any] = {
-            "kind": keys.kind,
-            "path": HERE,
-            "asked_by": keys.asked_by.value,
-            "server": {},
-        }
-        write_json(out / DESCRIPTION, described)
         return {"responses": len(labelled)}
 
     if not WorldFolder(data.path).has(GOLD):
@@ -171,6 +191,13 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
         modules=["trainers.supervised.encoder_grader"],
         packages=["scipy"],
     )
+
+
+def write_fitted(grader: EncoderGrader, keys: PayerKeys, out: Path) -> None:
+    """An encoder with a head, and its description, as `load_grader` reads them."""
+    grader.save(out)
+    described = {"kind": keys.kind, "path": HERE, "asked_by": keys.asked_by.value, "server": {}}
+    write_json(out / DESCRIPTION, described)
 
 
 def named_grader(described: Mapping[str, Any], rulebook: Rulebook, meter: Meter | None = None) -> Grader:

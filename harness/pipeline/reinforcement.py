@@ -11,13 +11,15 @@ from harness.evaluate.judging import asked_judge
 from harness.keys.methods import Method
 from harness.keys.run import DataSource, RunConfig
 from harness.pipeline.context import Context
+from harness.pipeline.grader_renewal import folder_name, labels_identity
 from harness.pipeline.language_models import adapters_of
-from harness.pipeline.training import Origins, Training, check_labels, train_policy
+from harness.pipeline.training import Origins, Training, check_grader_labels, check_labels, train_policy
 from harness.pipeline.worker import train_in_processes
 from harness.runtime.launch import launch_digest
 from harness.storage.store import Artifact
 from trainers.reward.terms import term_identity
 from trainers.rl.alarm import TEXTS
+from trainers.rl.grader_renewal import GRADER_LABELS
 from trainers.rl.recipe import module_of, recipe_of
 
 # They change memory, speed or how much a kill loses, never the result.
@@ -52,7 +54,10 @@ def reinforce(
     settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
     if config.renewal.every:
         inputs["base"] = base
-        settings["renewal"] = asdict(config.renewal) | {"labels": named_labels(config)}
+        settings["renewal"] = config.renewal.of_reward_model | {"labels": folder_name(config.renewal.labels)}
+    renews_grader = config.renewal.grader.is_asked and method.rule_based
+    if renews_grader:
+        settings["renewal_grader"] = labels_identity(context) | {"training": grader_training(config)}
     if name := config.evaluation.monitored_by:
         settings["monitored_by"] = asked_judge(config.evaluation, name).identity
     if method.safety_prompts and not config.rl_prompts.as_they_are:
@@ -74,8 +79,9 @@ def reinforce(
             **own,
         },
         inputs=inputs,
-        modules=modules_of(config),
-        glue=[__name__, "harness.pipeline.training"],
+        modules=modules_of(config) + (grader_modules(config) if renews_grader else []),
+        glue=[__name__, "harness.pipeline.training"]
+        + (["harness.pipeline.grader_renewal"] if renews_grader else []),
         resumable=True,
     ) as work:
         if work.missing:
@@ -90,13 +96,22 @@ def reinforce(
             work.results = _outcome(work.folder) | cost
     if config.renewal.every and config.renewal.labels:
         check_labels(Path(config.renewal.labels), work.artifact.path)
+    if renews_grader and config.renewal.grader.labels:
+        check_grader_labels(Path(config.renewal.grader.labels), work.artifact.path)
     return work.artifact
 
 
-def named_labels(config: RunConfig) -> str | None:
-    """The folder of people's comparisons by its name alone: what it holds is written on the way, and kept by digest."""
-    labels = config.renewal.labels
-    return None if labels is None else Path(labels).resolve().name
+def grader_training(config: RunConfig) -> Any:
+    """How a renewed grader learns."""
+    return asdict(config.grader.training if config.grader.is_trained else config.grader.encoder)
+
+
+def grader_modules(config: RunConfig) -> list[str]:
+    """What a training that renews its grader depends on beside `modules_of`."""
+    learns = "grader" if config.grader.is_trained else "encoder_grader"
+    is_sandbox = config.data.source is DataSource.SANDBOX
+    labels = ["harness.worlds.sandbox.mistakes"] if is_sandbox else []
+    return ["trainers.rl.grader_renewal", f"trainers.supervised.{learns}", *labels]
 
 
 def modules_of(config: RunConfig) -> list[str]:
@@ -119,7 +134,9 @@ def _outcome(out: Path) -> dict[str, Any]:
     """For the stage's line: how far it came, and in how many looks at held-out responses an alarm was up."""
     rows = read_jsonl(out / "metrics.jsonl", lambda row: row.values)
     looked = [any(row.get(alarm) for alarm in TEXTS) for row in rows if TEXTS.keys() & row.keys()]
-    return {"updates": rows[-1]["update"]} | ({"alarms": int(sum(looked))} if looked else {})
+    labels = [row[GRADER_LABELS] for row in rows if row.get(GRADER_LABELS)]
+    told = {"updates": rows[-1]["update"]} | ({"alarms": int(sum(looked))} if looked else {})
+    return told | ({"grader_renewals": len(labels), "grader_labels": sum(labels)} if labels else {})
 
 
 def checkpoints_of(method: Method, artifact: Artifact) -> dict[str, Path]:

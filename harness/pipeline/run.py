@@ -339,6 +339,8 @@ def content_of(config: RunConfig) -> dict[str, object]:
     for name in ("gold_error", "response_type_error"):
         if not values["sandbox"][name]:
             del values["sandbox"][name]
+    if not config.renewal.grader.is_asked:
+        del values["renewal"]["grader"]
     if config.evaluation.monitored_by is None:
         del values["evaluation"]["monitored_by"]
     if not config.evaluation.ceiling_samples:

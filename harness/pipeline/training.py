@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.graders import Grader
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.models.sampling import Decoding
-from evals.values.conversation import Comparison, Prompt, ResponseType
+from evals.values.conversation import Comparison, LabelledResponse, Prompt, Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.evaluate.judging import asked_judge
@@ -29,14 +29,16 @@ from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
-from trainers.reward.reward import Reward
+from trainers.reward.reward import Reward, RewardModelTerm
 from trainers.rl.config import PPOConfig
+from trainers.rl.grader_renewal import GraderLabel
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
 from trainers.rl.recipe import recipe_of
-from trainers.rl.renewal import Label, Pair, RewardRenewals, labels_from_files
+from trainers.rl.renewal import Label, Pair, Renewals, RewardRenewals, labels_from_files
 from trainers.rl.rollout import Sampler
 
 USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
+USED_GRADER_LABELS = "grader_labels.json"  # likewise of the labels that they wrote for the grader
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ class Training:
         grader = _who_pays_no_reward(self)
         return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))
 
-    def reward(self, reward_model: Artifact | None = None) -> Reward:
-        """With another reward model than the first, where one is given."""
+    def reward(self, reward_model: Path | None = None, grader: Path | None = None) -> Reward:
+        """With another reward model or grader than the first, where its folder is given."""
         origins = self.origins
-        chosen = reward_model or origins.reward_model
-        return reward_for(self.context, self.method, origins.data, chosen, origins.grader, origins.weights)
+        model, asked = origins.reward_model, origins.grader
+        if reward_model is not None:
+            model = replace(model, path=reward_model)
+        if grader is not None and asked is not None:
+            asked = replace(asked, path=grader)
+        return reward_for(self.context, self.method, origins.data, model, asked, origins.weights)
 
     def prompts(self) -> list[Prompt]:
         """Helpful prompts, and the safety prompts of methods that have them."""
@@ -154,7 +160,7 @@ def train_policy(training: Training) -> None:
         Options(
             training.advance,
             training.held_out,
-            renewals(training) if config.renewal.every else None,
+            renewals(training),
             _sampler(training),
             config.trackers,
         ),
@@ -182,7 +188,26 @@ def _sampler(training: Training) -> Sampler | None:
     return VLLMSampler(address, training.tokenizer()) if address else None
 
 
-def renewals(training: Training) -> RewardRenewals:
+def renewals(training: Training) -> Renewals | None:
+    """What is trained anew on the way: the reward model, the grader, or nothing."""
+    from harness.pipeline.grader_renewal import grader_renewals
+
+    keys = training.context.config.renewal
+    parts = {}
+    if keys.every:
+        parts["reward_model"] = reward_model_renewals(training)
+    if keys.grader.is_asked and training.method.rule_based:
+        parts["grader"] = grader_renewals(
+            training, lambda written, folder: graded(written, folder, training.out)
+        )
+    if not parts:
+        return None
+    return Renewals(
+        list(parts.values()), lambda folders: training.reward(**dict(zip(parts, folders, strict=True)))
+    )
+
+
+def reward_model_renewals(training: Training) -> RewardRenewals:
     """New reward models on the way, from the annotators of the sandbox or from comparisons in files."""
     context, config = training.context, training.context.config
     tokenizer, kind = training.tokenizer(), training.method.reward_model
@@ -191,8 +216,8 @@ def renewals(training: Training) -> RewardRenewals:
     def train(comparisons: Sequence[Comparison], out: Path) -> object:
         return reward_model_on(config, training.origins.base, tokenizer, comparisons, out)
 
-    def at(folder: Path) -> Artifact:
-        return replace(training.origins.reward_model, path=folder)
+    def load(folder: Path) -> RewardModelTerm:
+        return reward_model_term(training.origins.data, replace(training.origins.reward_model, path=folder))
 
     labels = config.renewal.labels
     return RewardRenewals(
@@ -204,8 +229,7 @@ def renewals(training: Training) -> RewardRenewals:
         training.out,
         people(Path(labels), training.out) if labels else annotators(context, training.origins.data, kind),
         train,
-        lambda folder: reward_model_term(training.origins.data, at(folder)),
-        lambda folder: training.reward(at(folder)),
+        load,
         training.origins.reward_model.path,
     )
 
@@ -220,28 +244,50 @@ def people(labels: Path, out: Path) -> Label:
 
     def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
         comparisons = written(update, pairs)
-        name = f"comparisons-{update}.jsonl"
-        write_json(out / USED_LABELS, _used_labels(out) | {name: digest_files([labels / name])})
+        _keep_used(labels / f"comparisons-{update}.jsonl", out / USED_LABELS)
         return comparisons
+
+    return label
+
+
+def graded(written: GraderLabel, labels: Path, out: Path) -> GraderLabel:
+    """Labels that people wrote for the grader, kept likewise, for `check_grader_labels`."""
+    check_grader_labels(labels, out)
+
+    def label(update: int, responses: Sequence[Response]) -> list[LabelledResponse]:
+        rows = written(update, responses)
+        _keep_used(labels / f"labels-{update}.jsonl", out / USED_GRADER_LABELS)
+        return rows
 
     return label
 
 
 def check_labels(labels: Path, out: Path) -> None:
     """Raises InputError for a file that was trained on in `out` and says something else now."""
-    for name, used in _used_labels(out).items():
+    _check_used(labels, out / USED_LABELS, "renewal.labels")
+
+
+def check_grader_labels(labels: Path, out: Path) -> None:
+    _check_used(labels, out / USED_GRADER_LABELS, "renewal.grader.labels")
+
+
+def _check_used(labels: Path, record: Path, field: str) -> None:
+    for name, used in _used(record).items():
         if not (labels / name).is_file() or digest_files([labels / name]) != used:
             raise InputError(
                 "is not what the stored training used",
                 path=labels / name,
-                field="renewal.labels",
+                field=field,
                 fix="put the old file back, or give the new ones in a folder of another name",
             )
 
 
-def _used_labels(out: Path) -> dict[str, str]:
-    path = out / USED_LABELS
-    return read_json_object(path) if path.is_file() else {}
+def _keep_used(file: Path, record: Path) -> None:
+    write_json(record, _used(record) | {file.name: digest_files([file])})
+
+
+def _used(record: Path) -> dict[str, str]:
+    return read_json_object(record) if record.is_file() else {}
 
 
 def annotators(context: Context, data: Artifact, kind: Data = Data.HUMAN) -> Label:

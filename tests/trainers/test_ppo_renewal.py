@@ -22,6 +22,7 @@ from trainers.rl.renewal import (
     Label,
     Pair,
     RenewalConfig,
+    Renewals,
     RewardRenewals,
     accuracy,
     labels_from_files,
@@ -68,8 +69,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def renewals(out: Path, first: Path, label: Label = by_last_word) -> RewardRenewals:
-    return RewardRenewals(
+def renewals(out: Path, first: Path, label: Label = by_last_word) -> Renewals:
+    part = RewardRenewals(
         RenewalConfig(every=2, pairs=24),
         PROMPTS,
         first_comparisons(),
@@ -79,9 +80,9 @@ def renewals(out: Path, first: Path, label: Label = by_last_word) -> RewardRenew
         label,
         train,
         load,
-        load,
         first,
     )
+    return Renewals([part], lambda folders: load(folders[0] or first))
 
 
 def run(out: Path, first: Path, label: Label = by_last_word, reward: Any = None) -> list[dict[str, Any]]:

@@ -82,13 +82,20 @@ def problem(example: FitExamples, config: WeightsConfig) -> tuple[np.ndarray, np
     return hinge_rows(example, better, worse, config)
 
 
-def highs(rows: np.ndarray, offsets: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> float:
-    """The optimum of the same problem by a linear-programming library."""
+def highs(
+    rows: np.ndarray, offsets: np.ndarray, lower: np.ndarray, upper: np.ndarray, ladder: float | None = None
+) -> float:
+    """The optimum of the same problem by a linear-programming library; each class leads the next by `ladder`."""
     n, d = rows.shape
+    left, right = [sparse.hstack([sparse.csr_matrix(-rows), -sparse.eye(n)])], [-offsets]
+    if ladder is not None:
+        steps = np.array([[0.0, 0.0, -1.0, 1.0, 0.0], [0.0, 0.0, 0.0, -1.0, 1.0]])
+        left.append(sparse.hstack([sparse.csr_matrix(steps), sparse.csr_matrix((2, n))]))
+        right.append(np.full(2, -ladder))
     found = linprog(
         np.r_[np.zeros(d), np.full(n, 1.0 / n)],
-        A_ub=sparse.hstack([sparse.csr_matrix(-rows), -sparse.eye(n)]),
-        b_ub=-offsets,
+        A_ub=sparse.vstack(left),
+        b_ub=np.concatenate(right),
         bounds=[*zip(lower, upper, strict=True), *[(0, None)] * n],
         method="highs",
     )
@@ -153,7 +160,7 @@ def test_the_fit_reaches_the_optimum_of_a_linear_program(noise: float, signs: bo
     lower, upper = np.full(5, -1000.0), np.full(5, 1000.0)
     if signs:
         lower[0], upper[1] = 0.0, 0.0
-    best = highs(rows, offsets, lower, upper)
+    best = highs(rows, offsets, lower, upper, config.margin / 2 if signs else None)
     assert report.objective == pytest.approx(best, rel=1e-6, abs=1e-9)
     assert report.gap is not None and report.gap <= 1e-6
     assert mean_hinge(rows, offsets, weights.vector(COMPLY, NAMES)) == pytest.approx(report.objective)
@@ -267,6 +274,34 @@ def test_a_bad_proposition_may_not_earn_reward(rules: Rulebook) -> None:
     bound = fit_weights([upside_down], rules, WeightsConfig(l2=1e-3, sign_constraints=True)).for_type(COMPLY)
     assert free["rude"] > 0.1 and free["kind"] < -0.1
     assert bound["rude"] <= 0.0 and bound["kind"] >= 0.0
+
+
+@pytest.mark.parametrize("l2", [0.0, 1e-3])
+def test_a_better_class_earns_more_by_the_rules_alone(l2: float, rules: Rulebook) -> None:
+    """Guards: a reward model that knows the order, and a fit that leaves it to that and pays the worse class more."""
+    data = examples(noise=0.1)
+    knowing = replace(data, reward_model=-20.0 * data.rank.astype(float))
+    upside_down = replace(data, rank=2 - data.rank, classes=tuple(ORDER[2 - r] for r in data.rank))
+    for group in (data, knowing, upside_down):
+        config = WeightsConfig(l2=l2, sign_constraints=True, margin=0.6, holdout=0.0)
+        fitted = fit_weights([group], rules, config)
+        best, middle, worst = fitted.vector(COMPLY, NAMES)[2:]
+        assert best - middle >= 0.3 - 1e-6 and middle - worst >= 0.3 - 1e-6
+        report = fitted.fits[COMPLY]
+        assert report.gap is not None and report.gap <= 1e-6
+
+
+def test_inequalities_hold_exactly_and_cost_what_they_must() -> None:
+    """Guards: a penalty that is paid where it should bind, or that counts into the objective."""
+    rows, offsets, box = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1.0, 1.0]), np.full(2, 10.0)
+    # Free, w = (1, 1) has no loss. With w_0 - w_1 >= 3 at l2 = 1: w = (1, -2) + t (1, 1), t by hand below.
+    answer = minimise_hinge(
+        rows, offsets, l2=1.0, lower=-box, upper=box, inequalities=(np.array([[1.0, -1.0]]), np.array([3.0]))
+    )
+    # mean hinge + |w|^2 / 2 with w = (s, s - 3): 1 <= s: (4 - s) / 2 + (2 s^2 - 6 s + 9) / 2, smallest at 7 / 4.
+    assert answer.weights == pytest.approx([1.75, -1.25], abs=1e-3)
+    assert answer.objective == pytest.approx(2.25 / 2 + (1.75**2 + 1.25**2) / 2, rel=1e-6)
+    assert answer.gap <= 1e-6 and answer.weights[0] - answer.weights[1] >= 3.0 - 1e-6
 
 
 def test_fixed_weights_take_their_signs_from_the_rulebook(rules: Rulebook) -> None:

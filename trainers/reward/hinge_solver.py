@@ -12,6 +12,9 @@ The certificate is a lower bound of the optimum. For any multipliers alpha in [0
     r = mean_i alpha_i a_i,
 
 is one, whatever led to alpha: it does not depend on the method having worked.
+
+Inequalities beyond the box, c_k . w >= d_k, are rows of one more hinge that is steep enough to hold them exactly: an
+exact penalty (Nocedal and Wright 2006, section 17.2), whose lower bound is one of the constrained problem too.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ CHUNK = 4096  # rows of one product: they stay in the processor's cache
 MAX_ITERATIONS = 200
 ABSOLUTE = 1e-9  # a mean hinge below this counts as zero: the data are separable
 TINY_L2 = (1e-6, 1e-9)  # in units of 1 / rows
+STEEP = 10.0  # how much more a broken inequality costs than it could gain
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,38 @@ def minimise_hinge(
     lower: np.ndarray,
     upper: np.ndarray,
     tolerance: float = 1e-7,
+    inequalities: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Optimum:
     """`rows` a [rows, features], `offsets` b [rows], box [features]; finite, lower < upper.
+
+    `inequalities` are c [inequalities, features] and d [inequalities], and can hold inside the box.
 
     Without L2 the optimum may be a whole face (any long enough w separates separable data). The
     answer is then its point of smallest norm: a small enough L2 term leaves the optimum of a
     piecewise linear function unchanged (Friedlander and Tseng, SIAM J. Optim. 18, 2007), and
     whether it was small enough is checked against the bound of the problem without it.
     """
+    if inequalities is not None and len(inequalities[0]):
+        steep = _with_inequalities(rows, offsets, *inequalities)
+        found = minimise_hinge(*steep, l2=l2, lower=lower, upper=upper, tolerance=tolerance)
+        hinge = mean_hinge(rows, offsets, found.weights)
+        objective = hinge + l2 / 2.0 * float(found.weights @ found.weights)
+        return replace(found, objective=objective, hinge=hinge)
     problem = rows, offsets, lower.astype(np.float64), upper.astype(np.float64), tolerance
     # One BLAS thread: the products are small, and sums do not depend on the number of cores.
     # Multipliers of rows far from the hinge vanish and may overflow a quotient: such a step has room enough.
     with threadpool_limits(limits=1, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         return _interior_point(*problem, l2)[0] if l2 > 0.0 else _least_optimum(*problem)
+
+
+def _with_inequalities(
+    rows: np.ndarray, offsets: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows whose mean hinge is that of `rows` plus the steep price of each inequality that is broken."""
+    total = len(rows) + len(left)
+    share = total / len(rows)
+    price = STEEP * total * len(left) * max(1.0, float(np.abs(rows).max()))
+    return np.vstack([rows * share, left * price]), np.concatenate([offsets * share, right * price])
 
 
 def _least_optimum(

@@ -4,6 +4,7 @@ The objective is the paper's (arXiv 2411.01111): over ordered pairs of responses
 
     mean max(0, margin + R(worse) - R(better)) + l2 / 2 |w|^2,   R = reward model + w . features
 
+and with sign constraints the weights also keep what the rulebook says of each proposition and of the classes' order.
 It is convex, and is solved to its optimum with a certificate (`trainers.reward.hinge_solver`). Prompts,
 never pairs, are split into a fitting and a held-out part.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 
+from evals.rules.directions import polarities
 from evals.rules.features import CLASS_PREFIX, QUESTIONS
 from evals.rules.rulebook import Polarity, Rulebook
 from evals.values.conversation import ResponseType
@@ -115,9 +118,15 @@ def _linear(pairs: _Pairs, rulebook: Rulebook, config: WeightsConfig) -> Optimum
     names = pairs.examples.features.names
     if config.method is FitMethod.FIXED:
         return _fixed(pairs.rows, pairs.offsets, names, rulebook, config)
-    lower, upper = weight_bounds(names, rulebook, config)
+    lower, upper = weight_bounds(names, rulebook, pairs.examples.response_type, config)
     answer = minimise_hinge(
-        pairs.rows, pairs.offsets, l2=config.l2, lower=lower, upper=upper, tolerance=TOLERANCE
+        pairs.rows,
+        pairs.offsets,
+        l2=config.l2,
+        lower=lower,
+        upper=upper,
+        tolerance=TOLERANCE,
+        inequalities=class_ladder(names, config) if config.sign_constraints else None,
     )
     if answer.gap > CERTIFIED_GAP:
         raise InputError(
@@ -176,19 +185,36 @@ def hinge_rows(
 
 
 def weight_bounds(
-    names: Sequence[str], rulebook: Rulebook, config: WeightsConfig
+    names: Sequence[str], rulebook: Rulebook, response_type: ResponseType, config: WeightsConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bounds [features]; polarity bounds the sign where constraints are on.
+    """Lower and upper bounds [features]; a proposition's polarity bounds the sign where constraints are on.
 
+    That of the response type: a reward model that already prefers full answers to partial ones leaves the fit nothing
+    to learn from these pairs, and the fit then spends the weight of what makes an answer full on other pairs.
     Questions of the prompts' own have people's weights: their scale turns none round.
     """
     lower, upper = np.full(len(names), -config.max_weight), np.full(len(names), config.max_weight)
     lower[[name == QUESTIONS for name in names]] = 0.0
     if config.sign_constraints:
-        polarity = [rulebook.propositions[n].polarity if n in rulebook.propositions else None for n in names]
+        known = polarities(rulebook, response_type)
+        polarity = [known.get(name) for name in names]
         lower[[p is Polarity.GOOD for p in polarity]] = 0.0
         upper[[p is Polarity.BAD for p in polarity]] = 0.0
     return lower, upper
+
+
+def class_ladder(names: Sequence[str], config: WeightsConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Where signs are constrained, left [classes - 1, features] . w >= right: each class leads the next worse one.
+
+    From the best class to the worst the weights rise by the margin, so that the rules by themselves pay the better
+    class more: the loss asks for that of the sum with the reward model alone.
+    """
+    classes = [column for column, name in enumerate(names) if name.startswith(CLASS_PREFIX)]
+    left = np.zeros((max(len(classes) - 1, 0), len(names)))
+    for row, (better, worse) in enumerate(pairwise(classes)):
+        left[row, better], left[row, worse] = 1.0, -1.0
+    step = min(config.margin, config.max_weight) / max(len(left), 1)
+    return left, np.full(len(left), step)
 
 
 def fixed_weights(names: Sequence[str], rulebook: Rulebook, size: float) -> np.ndarray:

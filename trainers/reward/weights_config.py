@@ -29,7 +29,7 @@ class WeightsConfig:
     l2: float = 1e-3  # strength of the penalty on the weights
     margin: float = 1.0  # reward by which the better response should lead
     margins: dict[str, float] = field(default_factory=dict)  # +weights.margins={ideal/WORSE_CLASS:2.0}
-    sign_constraints: bool = False  # bad propositions may not earn reward, good ones may not cost any
+    sign_constraints: bool = False  # bad may not earn, good may not cost, and a better class earns more
     max_weight: float = 1000.0  # bound on each weight's size; keeps separable data finite
     holdout: float = 0.2  # share of prompts kept from fitting
     seed: int = field(default=0, metadata={"omegaconf_ignore": True})  # the run's; no key of its own

@@ -32,7 +32,7 @@ from trainers.devices.side_by_side import side_by_side
 from trainers.models.adapters import has_adapter
 from trainers.reward.reward import Breakdown, Reward, pay, paying_grades
 from trainers.rl import formulas
-from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, ROLLBACKS, check_start, crossed_limit
+from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, PARTING_ALARM, ROLLBACKS, check_start, crossed_limit
 from trainers.rl.checkpoint import RunFolder, random_state, set_random_state, stop_signal
 from trainers.rl.config import KLController, PPOConfig
 from trainers.rl.learner import Learner, share_frozen_layers
@@ -65,8 +65,13 @@ class RewardRenewal(Protocol):
         """The reward that the update after `update` is graded by; None: the one that training began with."""
         ...
 
-    def after(self, update: int, policy: PreTrainedModel) -> tuple[Reward, dict[str, Any]] | None:
-        """A new reward after `update`, and metrics of it; None where none is due. The same for the same policy."""
+    def after(
+        self, update: int, policy: PreTrainedModel, parted: bool
+    ) -> tuple[Reward, dict[str, Any]] | None:
+        """A new reward after `update`, and metrics of it; None where none is due. The same for the same policy.
+
+        `parted`: the alarm is up that payer and judge part on a proposition.
+        """
         ...
 
 
@@ -185,7 +190,7 @@ def train(
                 paid = run.reward_in_force(reward)
                 continue
             metrics |= run.look_at_held_out(paid, folder.rows, metrics, clock)
-            paid, told = run.renewed(paid, clock)
+            paid, told = run.renewed(paid, metrics, clock)
             metrics |= told
             if limit is not None:
                 metrics[LIMIT] = limit
@@ -366,14 +371,16 @@ class _Run:
         renewal = self.options.renewal
         return (renewal and renewal.in_force(self.learner.update)) or first
 
-    def renewed(self, paid: Reward, clock: PhaseClock) -> tuple[Reward, dict[str, Any]]:
+    def renewed(
+        self, paid: Reward, metrics: Mapping[str, Any], clock: PhaseClock
+    ) -> tuple[Reward, dict[str, Any]]:
         """The reward from here on: a new one in updates where one is due, with what is to be told of it."""
         renewal, learner = self.options.renewal, self.learner
         if renewal is None or learner.update == self.config.updates:
             return paid, {}
         kept = random_state()
         with clock.phase("renew"):
-            renewed = renewal.after(learner.update, learner.policy)
+            renewed = renewal.after(learner.update, learner.policy, bool(metrics.get(PARTING_ALARM)))
         set_random_state(kept)
         return renewed or (paid, {})
 
@@ -423,7 +430,7 @@ def _check_processes(config: PPOConfig, processes: Processes, options: Options) 
     """Raises InputError for what several processes, or models that are split over them, do not go with."""
     if options.renewal is not None and processes.count > 1:
         raise InputError(
-            f"there are {processes.count} processes, and a reward model is trained by one",
+            f"there are {processes.count} processes, and reward models and graders are trained by one",
             field="renewal",
             fix="start one process, or leave renewal out",
         )

@@ -73,7 +73,7 @@ class Recipe:
 # Of a critic-free algorithm.
 CRITIC_FREE_LACKS = frozenset(
     "ppo.minibatches ppo.kl_controller ppo.stop_kl ppo.kl_limit ppo.entropy_floor ppo.shared_trunk "
-    "ppo.offload renewal.every vllm".split()
+    "ppo.offload renewal.every renewal.grader vllm".split()
 )
 
 

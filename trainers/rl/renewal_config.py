@@ -1,4 +1,4 @@
-"""When the reward model is trained anew, and by whose comparisons."""
+"""When the reward model and the grader are trained anew, and by whose labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evals.values.ranges import check_ranges, whole
 
-LEAST = 8  # comparisons; with fewer, from a policy that says one thing only, nothing is trained
+LEAST = 8  # comparisons, or responses to label; with fewer nothing is trained
 
 
 @dataclass
@@ -19,3 +19,22 @@ class RenewalConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, "renewal", {"every": whole(0), "pairs": whole(LEAST)})
+
+
+@dataclass
+class GraderRenewalConfig:
+    """When the grader that pays is trained anew on labelled responses of the policy."""
+
+    every: int = 0  # updates between two renewals of the grader; 0: none at set times
+    on_alarm: bool = False  # once, at the first look at which payer and judge part on a proposition
+    responses: int = 256  # of the policy that are labelled each time
+    budget: int = 1024  # of labelled responses of one training, all renewals together
+    labels: str | None = None  # folder of people's labels-UPDATE.jsonl; null: the sandbox's, or a teacher
+
+    def __post_init__(self) -> None:
+        wanted = {"every": whole(0), "responses budget": whole(LEAST)}
+        check_ranges(self, "renewal.grader", wanted)
+
+    @property
+    def is_asked(self) -> bool:
+        return self.every > 0 or self.on_alarm
