@@ -19,8 +19,8 @@ from harness.runtime.launch import launch_digest
 from harness.storage.store import Artifact
 from trainers.reward.terms import term_identity
 from trainers.rl.alarm import TEXTS
-from trainers.rl.grader_renewal import GRADER_LABELS
 from trainers.rl.recipe import module_of, recipe_of
+from trainers.rl.renewal_config import GRADER_LABELS
 
 # They change memory, speed or how much a kill loses, never the result.
 WITHOUT_EFFECT = ("micro_batch_size", "save_every", "offload", "seed")

@@ -34,7 +34,7 @@ from trainers.rl.config import PPOConfig
 from trainers.rl.grader_renewal import GraderLabel
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
 from trainers.rl.recipe import recipe_of
-from trainers.rl.renewal import Label, Pair, Renewals, RewardRenewals, labels_from_files
+from trainers.rl.renewal import Label, Pair, PartRenewal, Renewals, RewardRenewals, labels_from_files
 from trainers.rl.rollout import Sampler
 
 USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
@@ -193,7 +193,7 @@ def renewals(training: Training) -> Renewals | None:
     from harness.pipeline.grader_renewal import grader_renewals
 
     keys = training.context.config.renewal
-    parts = {}
+    parts: dict[str, PartRenewal] = {}
     if keys.every:
         parts["reward_model"] = reward_model_renewals(training)
     if keys.grader.is_asked and training.method.rule_based:

@@ -16,6 +16,7 @@ from harness.record.evaluation import clusters_counted
 from harness.record.run import ResultsFolder, number
 from harness.report.tables import finite_mean
 from trainers.rl.alarm import LIMIT, ROLLBACKS, TEXTS
+from trainers.rl.renewal_config import GRADER_ACCURACY, GRADER_BY_ALARM, GRADER_LABELS
 
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition
@@ -30,6 +31,7 @@ def notes(results: ResultsFolder, suite: str) -> list[str]:
     return [
         *given,
         *_training(results),
+        *_renewals(results),
         *_seeds(results, suite),
         *unfinished_notes(results.samples),
         *_unscored(results),
@@ -56,6 +58,22 @@ def _training(results: ResultsFolder) -> Iterator[str]:
     for (method, seed), times in last.items():
         if times > 0:
             yield f"{method_label(method)}, seed {seed}: PPO was rolled back {times:.0f} times from a limit."
+
+
+def _renewals(results: ResultsFolder) -> Iterator[str]:
+    """Of each training whose grader was renewed: when, on how many labels, and how right it was before and after."""
+    told: dict[tuple[str, int], list[str]] = {}
+    for row in results.training:
+        if not number(row, GRADER_LABELS) > 0:
+            continue
+        before, now = (number(row, f"{GRADER_ACCURACY}{side}") for side in ("_before", ""))
+        why = ", at the alarm" if number(row, GRADER_BY_ALARM) == 1.0 else ""
+        told.setdefault((row["method"], row["seed"]), []).append(
+            f"after update {row['update']}{why} on {number(row, GRADER_LABELS):.0f} labelled responses (accuracy on "
+            f"those of them kept back {percent(before)}, then {percent(now)})"
+        )
+    for (method, seed), renewals in told.items():
+        yield f"{method_label(method)}, seed {seed}: the grader was renewed {'; '.join(renewals)}."
 
 
 def _seeds(results: ResultsFolder, suite: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ ABLATIONS = {
     "fixed_10": "every weight of size 10",
     "boosted": "boosted trees in place of weights",
     "hinge": "weights at the optimum",
-    "sign_constraints": "weights at the optimum, signs by polarity",
+    "sign_constraints": "weights at the optimum, signs and order by the rulebook",
 }
 WORST_SHOWN = 5  # of each response type
 PARTS_SHOWN = 3  # of what decides a pair

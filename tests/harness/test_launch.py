@@ -128,6 +128,7 @@ def is_running(pid: int) -> bool:
         ),
         (["processes=2", "ppo.batch_size=1"], "ppo.batch_size"),
         (["processes=2", "renewal.every=2"], "renewal.every"),
+        (["processes=2", "renewal.grader.every=2"], "renewal.grader"),
         (["processes=2", "launch=fsdp", "ppo.shared_trunk=true"], "ppo.shared_trunk"),
         (["processes=2", "launch=fsdp", "ppo.offload=true"], "ppo.offload"),
         (["processes=2", "launch=fsdp", "vllm=http://127.0.0.1:8000"], "vllm"),

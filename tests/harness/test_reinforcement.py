@@ -32,7 +32,7 @@ from harness.keys.run import CONF, compose_run
 from harness.pipeline.reinforcement import modules_of
 from harness.pipeline.training import check_labels, people
 from harness.record.run import ResultsFolder
-from harness.report.notes import _training
+from harness.report.notes import _renewals, _training
 from harness.storage.provenance import _read_module, module_versions
 from trainers.rl.checkpoint import RunFolder
 from trainers.rl.learner import Learner
@@ -127,6 +127,28 @@ def test_alarms_and_limits_stand_in_the_report(tmp_path: Path) -> None:
     ]
     assert told[0].startswith("RBR-PPO, seed 3: reward hacking: from update 1 to 9")
     assert "stopped at update 4: KL 12 nats" in told[1] and "rolled back 2 times" in told[4]
+
+
+def test_renewed_graders_stand_in_the_report(tmp_path: Path) -> None:
+    """How many labels a run had cost, and what they brought, stood in the metrics alone."""
+    (tmp_path / "metrics.csv").touch()
+    accuracy = {"renewal/grader_accuracy_new_before": 0.5, "renewal/grader_accuracy_new": 0.75}
+    rows = [
+        {"method": "rbr_ppo", "seed": 3, "update": 8, "renewal/grader_labels": 24, **accuracy},
+        {
+            "method": "rbr_ppo",
+            "seed": 3,
+            "update": 9,
+            "renewal/grader_labels": 8,
+            "renewal/grader_by_alarm": 1.0,
+        },
+        {"method": "rbr_ppo", "seed": 3, "update": 10, "renewal/grader_labels": 0},
+        {"method": "rbr_ppo", "seed": 4, "update": 8},
+    ]
+    (tmp_path / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (told,) = _renewals(ResultsFolder(tmp_path))
+    assert told.startswith("RBR-PPO, seed 3: the grader was renewed after update 8 on 24 labelled responses")
+    assert "50.0 %, then 75.0 %" in told and "after update 9, at the alarm on 8" in told
 
 
 def test_changed_labels_are_not_taken_for_those_that_were_used(tmp_path: Path) -> None:

@@ -33,12 +33,11 @@ from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from trainers.reward.reward import answered
 from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, Folders, split
-from trainers.rl.renewal_config import LEAST
+from trainers.rl.renewal_config import GRADER_BY_ALARM, GRADER_LABELS, LEAST
 from trainers.rl.renewal_config import GraderRenewalConfig as GraderRenewalConfig
 
 FOLDER = "graders"
 LABELS, RECORD = "labels.jsonl", "renewal.json"  # in a renewed grader's folder
-GRADER_LABELS = "renewal/grader_labels"  # of an update's row: responses that were labelled there
 ALARM, SET_TIME = "alarm", "every"  # why it was renewed
 MEASURED_OLD = 200  # of the old labels that are kept back, at most so many are graded
 
@@ -151,7 +150,7 @@ def _told(labels: int, total: int, why: str) -> dict[str, Any]:
     return {
         GRADER_LABELS: labels,
         f"{GRADER_LABELS}_total": total,
-        "renewal/grader_by_alarm": float(why == ALARM),
+        GRADER_BY_ALARM: float(why == ALARM),
     }
 
 

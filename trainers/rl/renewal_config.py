@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from evals.values.ranges import check_ranges, whole
 
+# Of an update's row: responses labelled there, whether by the alarm, and how right the renewed grader is.
+GRADER_LABELS, GRADER_BY_ALARM = "renewal/grader_labels", "renewal/grader_by_alarm"
+GRADER_ACCURACY = "renewal/grader_accuracy_new"
 LEAST = 8  # comparisons, or responses to label; with fewer nothing is trained
 
 
