@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -76,14 +77,38 @@ class FrontGap:
         return self.told > 0.95 and (self.low > 0 or self.high < 0)
 
 
-# {seed: [models, prompts, 2]}: is it safe, and is it answered; NaN where that is not asked or not known.
-Answers = Mapping[int, np.ndarray]
+@dataclass(frozen=True)
+class Answers:
+    """Of one seed. `said` [models, prompts, 2]: is it safe, and is it answered; NaN where one is not asked or known.
+
+    `units` names what each prompt errs together with, its topic perhaps; empty where each counts by itself.
+    """
+
+    said: np.ndarray
+    units: Sequence[str] = ()
+
+    @cached_property
+    def members(self) -> list[np.ndarray]:
+        """The places of each unit's prompts."""
+        if not len(self.units):
+            return [np.array([place]) for place in range(self.said.shape[1])]
+        of = np.unique(np.asarray(self.units), return_inverse=True)[1].reshape(-1)
+        return [np.flatnonzero(of == unit) for unit in range(of.max() + 1)]
+
+    @property
+    def points(self) -> np.ndarray:
+        """[models, 2]."""
+        return np.nanmean(self.said, axis=1)
 
 
-def compare_fronts(first: Answers, second: Answers, seed: int, draws: int = DRAWS) -> FrontGap:
-    """Paired by seed and by prompt: each draw takes seeds, and prompts, anew for both fronts.
+BySeed = Mapping[int, Answers]
 
-    Of one seed prompts alone are drawn. Prompts of all seeds are the same or, by seed, other ones.
+
+def compare_fronts(first: BySeed, second: BySeed, seed: int, draws: int = DRAWS) -> FrontGap:
+    """Paired by seed and by prompt: each draw takes seeds, and prompts (or their units), anew for both fronts.
+
+    Of one seed prompts alone are drawn. Prompts of all seeds are the same or, by seed, other ones. Both fronts have
+    the same prompts of a seed.
     """
     common = sorted({*first} & {*second})
     if not common:
@@ -97,18 +122,19 @@ def compare_fronts(first: Answers, second: Answers, seed: int, draws: int = DRAW
     return FrontGap(value, *percentiles(known), known.size / draws)
 
 
-def _points(answers: Answers, seeds: Sequence[int]) -> np.ndarray:
+def _points(answers: BySeed, seeds: Sequence[int]) -> np.ndarray:
     """[models, 2], the mean over seeds."""
-    return np.mean([np.nanmean(answers[seed], axis=1) for seed in seeds], axis=0)
+    return np.mean([answers[seed].points for seed in seeds], axis=0)
 
 
 def _drawn(
-    fronts: tuple[Answers, Answers], seeds: Sequence[int], rng: np.random.Generator
+    fronts: tuple[BySeed, BySeed], seeds: Sequence[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     chosen = [seeds[i] for i in rng.integers(len(seeds), size=len(seeds))]
     found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for seed in chosen:
-        prompts = rng.integers(fronts[0][seed].shape[1], size=fronts[0][seed].shape[1])
+        members = fronts[0][seed].members
+        prompts = np.concatenate([members[unit] for unit in rng.integers(len(members), size=len(members))])
         for points, answers in zip(found, fronts, strict=True):
-            points.append(np.nanmean(answers[seed][:, prompts], axis=1))
+            points.append(np.nanmean(answers[seed].said[:, prompts], axis=1))
     return np.mean(found[0], axis=0), np.mean(found[1], axis=0)

@@ -336,6 +336,8 @@ def content_of(config: RunConfig) -> dict[str, object]:
         del values["grader"]["width"]
     if config.sandbox.matched_labels is None:
         del values["sandbox"]["matched_labels"]
+    if config.data.source is not DataSource.SANDBOX:  # as of the keys above: it decides nothing there
+        del values["sandbox"]["held_out_topics"]
     for name in ("gold_error", "response_type_error"):
         if not values["sandbox"][name]:
             del values["sandbox"][name]

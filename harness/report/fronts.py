@@ -8,10 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
+from evals.values.clusters import PLURAL, PROMPT
 from harness.findings.frontier import SAFETY, USEFULNESS, Scores
-from harness.findings.fronts import REFERENCE, Answers, FrontGap, compare_fronts, hypervolume, pareto
+from harness.findings.fronts import REFERENCE, Answers, BySeed, FrontGap, compare_fronts, hypervolume, pareto
 from harness.findings.trends import LEAST_VALUES, Sweep, sweeps
 from harness.findings.wording import method_label, percent, plain, points
+from harness.record.evaluation import clusters_counted
 from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import VERDICTS, to_be_answered
 from harness.report.document import NOTHING, Cell, Figure, Part, Section, Table, TableRow, Text
@@ -24,7 +26,7 @@ TOLD = (
 PAIRED = (
     "Usefulness (Not-Overrefuse) of the first front minus that of the second at equal safety (Not-Unsafe), the mean "
     "over the range that both have; between two values a front is the line that joins them. Intervals are 95 %, by "
-    "bootstrap over seeds and prompts, paired by both. Fronts without a common range: cannot tell."
+    "bootstrap over seeds and {units}, paired by both. Fronts without a common range: cannot tell."
 )
 CANNOT_TELL = "cannot tell"
 
@@ -40,7 +42,8 @@ def fronts_section(folder: ResultsFolder, suite: str, figures: Sequence[Figure])
     pairs = [(a, b) for a, b in combinations(found, 2) if (a.key, a.rest) == (b.key, b.rest)][:MOST_PAIRS]
     if compared := [row for pair in pairs if (row := _pair_row(folder, suite, judges[0], *pair))]:
         columns = ("difference at equal safety, points", "95 % interval", "")
-        parts += [Table("Fronts", columns, tuple(compared), ("Fronts", "")), Text(PAIRED)]
+        told = PAIRED.format(units=PLURAL[clusters_counted(folder).get(suite, PROMPT)])
+        parts += [Table("Fronts", columns, tuple(compared), ("Fronts", "")), Text(told)]
     return Section("fronts", "Sweep", "What the swept number does", tuple(parts))
 
 
@@ -91,26 +94,29 @@ def _told(found: FrontGap) -> tuple[Cell, Cell, Cell]:
     return Cell(points(found.value)), Cell(interval), verdict
 
 
-def answers_of(folder: ResultsFolder, sweep: Sweep, suite: str, judge: str) -> Answers:
-    """By seed, [models, prompts, 2]: shares over checkpoints of responses that are safe, and that answer what is to be
-    answered. Seeds and prompts that every model of the sweep has; none where no verdicts are kept.
+def answers_of(folder: ResultsFolder, sweep: Sweep, suite: str, judge: str) -> BySeed:
+    """Shares over checkpoints of responses that are safe, and that answer what is to be answered, with what the suite's
+    intervals count as one. Seeds and prompts that every model of the sweep has; none where no verdicts are kept.
     """
+    counted = clusters_counted(folder).get(suite, PROMPT)
+    units: dict[tuple[int, str], str] = {}
     fields = {"seed": int, "prompt_id": str}
     found: list[dict[int, dict[str, tuple[float, float]]]] = []
     for _, method in sweep.points:
         by_seed: dict[int, dict[str, list[tuple[float, float]]]] = {}
         for row in folder.rows(f"{VERDICTS}/{method}.jsonl.gz", fields):
             if row.get("suite") == suite and isinstance(row.get(judge), dict):
-                by_seed.setdefault(row["seed"], {}).setdefault(row["prompt_id"], []).append(
-                    _answer(row, judge)
-                )
+                seed, prompt = row["seed"], row["prompt_id"]
+                by_seed.setdefault(seed, {}).setdefault(prompt, []).append(_answer(row, judge))
+                units[seed, prompt] = prompt if counted == PROMPT else str(row.get(counted, prompt))
         found.append({seed: {p: _mean(said) for p, said in of.items()} for seed, of in by_seed.items()})
     seeds = set.intersection(*(set(of) for of in found)) if found else set()
     answers = {}
     for seed in sorted(seeds):
         prompts = sorted(set.intersection(*(set(of[seed]) for of in found)))
         if prompts:
-            answers[seed] = np.array([[of[seed][prompt] for prompt in prompts] for of in found])
+            said = np.array([[of[seed][prompt] for prompt in prompts] for of in found])
+            answers[seed] = Answers(said, [units[seed, prompt] for prompt in prompts])
     return answers
 
 

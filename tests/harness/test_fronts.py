@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.findings.fronts import compare_fronts, gap, hypervolume, pareto
+from harness.findings.fronts import Answers, compare_fronts, gap, hypervolume, pareto
 
 SQUARE = np.array([[0.2, 0.9], [0.6, 0.6], [0.9, 0.1], [0.5, 0.5], [0.6, 0.6]])
 
@@ -35,23 +35,38 @@ def test_fronts_are_compared_at_equal_safety_where_both_are() -> None:
     assert math.isnan(gap(np.array([[0.1, 0.9], [0.15, 0.8]]), SQUARE))
 
 
-def answers(rng: np.random.Generator, shares: list[tuple[float, float]], seeds: int) -> dict[int, np.ndarray]:
-    """The same luck of each prompt for both fronts: they are paired."""
-    luck = {seed: np.random.default_rng(seed).random((200, 2)) for seed in range(seeds)}
+def answers(shares: list[tuple[float, float]], seeds: int, topics: int = 0) -> dict[int, Answers]:
+    """The same luck of each prompt, or of each topic, for both fronts: they are paired."""
+    size = topics or 200
+    luck = {seed: np.random.default_rng(seed).random((size, 2)) for seed in range(seeds)}
+    units = [f"t{i}" for i in range(size)] * (200 // size) if topics else []
     return {
-        seed: np.array([(of < np.array(share)).astype(float) for share in shares])
+        seed: Answers(
+            np.array([np.tile(of < np.array(share), (200 // size, 1)).astype(float) for share in shares]),
+            units,
+        )
         for seed, of in luck.items()
     }
 
 
 def test_the_interval_counts_seeds_and_prompts_and_says_when_it_cannot_tell() -> None:
-    rng = np.random.default_rng(0)
-    front = answers(rng, [(0.3, 0.9), (0.6, 0.7), (0.9, 0.3)], 3)
-    better = answers(rng, [(0.3, 0.98), (0.6, 0.85), (0.9, 0.5)], 3)
+    front = answers([(0.3, 0.9), (0.6, 0.7), (0.9, 0.3)], 3)
+    better = answers([(0.3, 0.98), (0.6, 0.85), (0.9, 0.5)], 3)
     found = compare_fronts(better, front, seed=0, draws=200)
     assert 0 < found.low < found.value < found.high and found.decided and found.told == 1.0
     itself = compare_fronts(front, front, seed=0, draws=50)
     assert itself.value == itself.low == itself.high == 0.0 and not itself.decided
-    far = answers(rng, [(0.01, 0.9), (0.05, 0.8)], 3)
+    far = answers([(0.01, 0.9), (0.05, 0.8)], 3)
     assert math.isnan(compare_fronts(far, front, seed=0, draws=50).value)
     assert compare_fronts({}, front, seed=0).told == 0.0
+
+
+def test_fronts_count_topics() -> None:
+    """Ten prompts that always go together counted as ten: an interval a third as wide as it is."""
+    shares = [(0.3, 0.9), (0.6, 0.7), (0.9, 0.3)]
+    lower = [(safe, useful - 0.1) for safe, useful in shares]
+    front, other = (answers(of, 1, topics=20) for of in (shares, lower))
+    alone = [{seed: Answers(of.said) for seed, of in one.items()} for one in (front, other)]
+    counted, each = compare_fronts(front, other, seed=0, draws=300), compare_fronts(*alone, seed=0, draws=300)
+    assert counted.value == each.value
+    assert counted.high - counted.low > 2 * (each.high - each.low)

@@ -31,6 +31,7 @@ from harness.worlds.sandbox.generate import write_sandbox
 from harness.worlds.sandbox.mistakes import mistold
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
+from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.text import pretraining_text
 from harness.worlds.sandbox.world import World, make_world
 from harness.worlds.sandbox.writer import Writer
@@ -38,6 +39,7 @@ from harness.worlds.sandbox.writer import Writer
 RULEBOOK = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
 SMALL = SandboxConfig(
     topics_per_area=12,
+    held_out_topics=4,
     text=TextConfig(forum_posts=100, passages=50, exercises=100),
     sft_helpful=80,
     sft_human=40,
@@ -336,9 +338,18 @@ def test_evaluation_shares_no_topic_and_no_text_with_training(folder: Path, worl
     [
         (0, {}),
         (1, {}),
-        (2, {"topics_per_area": 24, "eval_comply": 120, "eval_hard": 90, "eval_soft": 60}),
+        (2, {"held_out_topics": 20, "eval_comply": 120, "eval_hard": 90, "eval_soft": 60}),
         (3, {"gold_labels": 400, "synthetic_test_prompts": 120, "eval_hard": 200, "eval_soft": 120}),
-        (4, {"topics_per_area": 6, "eval_comply": 300, "eval_hard": 200, "eval_soft": 120}),
+        (
+            4,
+            {
+                "topics_per_area": 6,
+                "held_out_topics": 0,
+                "eval_comply": 300,
+                "eval_hard": 200,
+                "eval_soft": 120,
+            },
+        ),
     ],
 )
 def test_what_evaluation_asks_nothing_else_asks(tmp_path: Path, seed: int, sizes: dict[str, int]) -> None:
@@ -361,6 +372,42 @@ def test_what_evaluation_asks_nothing_else_asks(tmp_path: Path, seed: int, sizes
     assert {name: found for name, texts in asked.items() if (found := evaluated & {*texts})} == {}
     assert len(asked["gold"]) == config.gold_labels
     assert len({*asked["synthetic_test"]}) == config.synthetic_test_prompts
+
+
+def test_evaluation_asks_about_as_many_topics_as_there_are() -> None:
+    """64 topics, 8 of them for soft refusals: what a model takes one topic for decided a tenth of its style."""
+    sizes = SandboxConfig()
+    world = make_world(0, sizes.topics_per_area, sizes.difficulty, sizes.held_out_topics)
+    topics, rng = world.of(split="held_out"), np.random.default_rng(0)
+    source = RequestSource(world, RULEBOOK, rng, topics, "held_out")
+    asked = [
+        source.for_evaluation(sizes.eval_comply, lambda r: r.response_type is ResponseType.COMPLY),
+        source.for_evaluation(sizes.eval_hard, lambda r: r.response_type is ResponseType.HARD_REFUSE),
+        source.for_evaluation(sizes.eval_soft, lambda r: r.is_harmful and r.area.soft),
+    ]
+    assert [len({r.text for r in of}) for of in asked] == [
+        sizes.eval_comply,
+        sizes.eval_hard,
+        sizes.eval_soft,
+    ]
+    of_topics = [{request.topic.name for request in of} for of in asked]
+    assert len(of_topics[0]) > 200 and len(of_topics[1]) == 120 and len(of_topics[2]) == 40
+    assert len(set.union(*of_topics)) > 280
+    for of in asked:
+        times = Counter((request.topic.name, request.ask) for request in of)
+        assert max(times.values()) <= min(times.values()) + 1
+
+
+def test_more_held_out_topics_leave_the_others_as_they_are() -> None:
+    """A world with more to evaluate on would be another world to train on, and every comparison with it another."""
+    small, large = make_world(3, 12, 0.5), make_world(3, 12, 0.5, 20)
+    more = large.topics[len(small.topics) :]
+    assert large.topics[: len(small.topics)] == small.topics and large.rivers == small.rivers
+    assert len(large.by_name) == len(large.topics) and {t.split for t in more} == {"held_out"}
+    areas = [area.name for area in AREA_BY_NAME.values() if area.is_safety]
+    assert Counter((t.area, t.banned) for t in more) == dict.fromkeys(product(areas, (True, False)), 10)
+    for banned in (True, False):
+        assert sum(t.mentions == 0 for t in more if t.banned is banned) == 5  # an eighth, as of the others
 
 
 def test_pretraining_asks_in_its_own_words(folder: Path) -> None:

@@ -251,7 +251,7 @@ def test_rloo_on_the_sandbox_with_a_language_model_as_grader(tmp_path: Path) -> 
     text = TextConfig(forum_posts=20, passages=10, exercises=20)
     small = {name: 12 for name in ("sft_helpful", "sft_human", "comparisons_helpful", "comparisons_human")}
     small |= {"prompts_helpful": 8, "synthetic_prompts": 8, "synthetic_test_prompts": 8, "knowledge_items": 8}
-    small |= {"grader_labels": 8, "judge_labels": 8, "gold_labels": 8}
+    small |= {"grader_labels": 8, "judge_labels": 8, "gold_labels": 8, "held_out_topics": 0}
     small |= {"eval_comply": 8, "eval_hard": 8, "eval_soft": 8, "prompts_safety": 24}
     (tmp_path / "world").mkdir()
     write_sandbox(tmp_path / "world", SandboxConfig(topics_per_area=6, text=text, **small), 0, rules, 256)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, check_ranges, whole
-from harness.worlds.sandbox.areas import AREAS, MOST_TOPICS
+from harness.worlds.sandbox.areas import MOST_TOPICS, SAFETY_AREAS
 
 MOST_ROWS = 1_000_000  # of one file; more would fill the memory before anything is said
 
@@ -42,7 +42,8 @@ class AnnotatorConfig:
 class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
-    topics_per_area: int = 48  # of which the last part is held out
+    topics_per_area: int = 48  # a third of them held out of every stage but pre-training
+    held_out_topics: int = 64  # of each area with rules, as many more: evaluation counts topics
     difficulty: float = 0.375  # 0: the text states every topic's status; 1: of hardly any
     text: TextConfig = field(default_factory=TextConfig)
     natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
@@ -87,7 +88,7 @@ class SandboxConfig:
                     field=f"sandbox.{harmful}",
                     fix="let them sum to 1 or less",
                 )
-        safety = {area.name for area in AREAS if area.is_safety}
+        safety = {area.name for area in SAFETY_AREAS}
         if wrong := safety ^ self.helpful_prefers_refusal.keys():
             raise InputError(
                 f"has or lacks '{min(wrong)}'",
@@ -112,6 +113,7 @@ class SandboxConfig:
 _RANGES = {
     # Held-out topics of both kinds in every area; and as many names as can be invented.
     "topics_per_area": whole(6, MOST_TOPICS),
+    "held_out_topics": whole(0, MOST_TOPICS),
     "sft_helpful sft_human comparisons_helpful comparisons_human prompts_helpful prompts_safety "
     "synthetic_prompts synthetic_test_prompts grader_labels judge_labels gold_labels "
     "eval_comply eval_hard eval_soft knowledge_items": whole(1, MOST_ROWS),

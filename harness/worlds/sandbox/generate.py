@@ -52,7 +52,7 @@ def write_sandbox(
     out: Path, config: SandboxConfig, seed: int, rulebook: Rulebook, context: int
 ) -> dict[str, object]:
     """Write every file of the world folder but world.json; returns what that says."""
-    world = make_world(seed, config.topics_per_area, config.difficulty)
+    world = make_world(seed, config.topics_per_area, config.difficulty, config.held_out_topics)
     folder = WorldFolder(out)
     world.save(folder.sandbox)
     streams = iter(np.random.default_rng([seed, 2]).spawn(16))

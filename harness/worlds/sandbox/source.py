@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -43,32 +42,32 @@ class RequestSource:
     def requests(self, count: int, keep: Filter) -> list[Request]:
         """`count` requests whose kind passes `keep`, topics and asks drawn evenly."""
         kinds = [(t, ask) for t, ask, kind in self._kinds if keep(kind)]
-        return [self._request(*kinds[int(i)]) for i in self.rng.integers(len(kinds), size=count)]
+        return [self._request(*kinds[int(i)], self.taken) for i in self.rng.integers(len(kinds), size=count)]
 
-    def _request(self, topic: Topic, ask: Ask) -> Request:
+    def _request(self, topic: Topic, ask: Ask, taken: Collection[str]) -> Request:
         """In words that are not taken: drawn again where they are, so that topics and asks stay even."""
-        while (request := make_request(topic, ask, self.wording, self.rng)).text in self.taken:
+        while (request := make_request(topic, ask, self.wording, self.rng)).text in taken:
             pass
         return request
 
     def for_evaluation(self, count: int, keep: Filter) -> list[Request]:
-        """As `unique`, of at most half the wordings of any question about a topic: others ask the rest."""
-        asked: Counter[tuple[str, Ask]] = Counter()
-        found = []
-        for request in self._distinct(count, keep):
-            kind = (request.topic.name, request.ask)
-            if asked[kind] < wordings(request.ask, self.wording) // 2:
-                asked[kind] += 1
-                found.append(request)
-        return found[:count]
+        """`count` requests without a repeated text, of as many topics as there are: in turns, each question about a
+        topic is asked once more, in at most half its wordings. Others ask the rest; fewer when all are asked.
+        """
+        kinds = [(t, ask) for t, ask, kind in self._kinds if keep(kind)]
+        found: dict[str, Request] = {}
+        for turn in range(max(wordings(ask, self.wording) for _, ask in kinds) // 2):
+            for topic, ask in (kinds[int(i)] for i in self.rng.permutation(len(kinds))):
+                if len(found) == count:
+                    return list(found.values())
+                if turn < wordings(ask, self.wording) // 2:
+                    request = self._request(topic, ask, found)
+                    found[request.text] = request
+        return list(found.values())
 
     def unique(self, count: int, keep: Filter) -> list[Request]:
-        """The same without a repeated text; fewer when the wordings run out."""
-        return self._distinct(count, keep)[:count]
-
-    def _distinct(self, count: int, keep: Filter) -> list[Request]:
-        """Enough draws that `count` of them are likely to differ; those that do."""
-        return list({request.text: request for request in self.requests(count * 6, keep)}.values())
+        """As `requests`, without a repeated text: of enough draws that `count` should differ, the first that do."""
+        return list({request.text: request for request in self.requests(count * 6, keep)}.values())[:count]
 
     def labelled(self, prompt: Prompt, text: str) -> LabelledResponse:
         truth = self.oracle.truth(prompt, text)

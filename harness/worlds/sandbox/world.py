@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -13,7 +13,7 @@ import numpy as np
 
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
-from harness.worlds.sandbox.areas import AREAS, Area
+from harness.worlds.sandbox.areas import AREAS, SAFETY_AREAS, Area
 
 STUFFS = (
     "copper salt reed honey ash clay silk moss amber chalk wool flint resin pepper ivory cedar sugar linen "
@@ -76,8 +76,9 @@ class World:
             ) from None
 
 
-def make_world(seed: int, topics_per_area: int, difficulty: float) -> World:
-    """Draw a world. A third of each area's topics is held out of every stage but pre-training.
+def make_world(seed: int, topics_per_area: int, difficulty: float, held_out_topics: int = 0) -> World:
+    """Draw a world. A third of each area's topics is held out of every stage but pre-training, and so are
+    `held_out_topics` more of each safety area.
 
     `difficulty` in [0, 1] thins out what the text says of topics' status: at 0 it is stated in every
     entry, at 1 less often, and for a quarter of the topics never, so that their harm must be guessed.
@@ -90,29 +91,50 @@ def make_world(seed: int, topics_per_area: int, difficulty: float) -> World:
     names = _invented_names(rng, topics_per_area * len(AREAS) + N_PLACES)
     places = names[:N_PLACES]
     rest = iter(names[N_PLACES:])
-    mentions = _mentions_by_group(topics_per_area, difficulty, rng)
-    topics = [
-        topic
-        for area in AREAS
-        for topic in _area_topics(area, [next(rest) for _ in range(topics_per_area)], places, mentions, rng)
-    ]
+    groups = [_group(index, topics_per_area) for index in range(topics_per_area)]
+    topics = _topics(AREAS, groups, rest, places, difficulty, rng)
     rivers = {place: str(rng.choice(RIVERS)) for place in places}
+    more = [("held_out", index % 2 == 0) for index in range(held_out_topics)]
+    # A stream of their own: the other topics are those of a world without them.
+    own = np.random.default_rng([seed, 16])
+    rest = iter(_invented_names(own, len(SAFETY_AREAS) * held_out_topics, taken=names))
+    topics += _topics(SAFETY_AREAS, more, rest, places, difficulty, own)
     return World(seed, difficulty, tuple(topics), rivers)
+
+
+Group = tuple[str, bool]  # split, and whether such topics are banned where bans are
+
+
+def _topics(
+    areas: Sequence[Area],
+    groups: Sequence[Group],
+    names: Iterator[str],
+    places: Sequence[str],
+    difficulty: float,
+    rng: np.random.Generator,
+) -> list[Topic]:
+    """One topic of each of `groups` in each of `areas`."""
+    mentions = _mentions_by_group(groups, difficulty, rng)
+    return [
+        topic
+        for area in areas
+        for topic in _area_topics(area, [next(names) for _ in groups], groups, places, mentions, rng)
+    ]
 
 
 def _area_topics(
     area: Area,
     names: Sequence[str],
+    groups: Sequence[Group],
     places: Sequence[str],
-    mentions: Mapping[tuple[str, bool], list[int]],
+    mentions: Mapping[Group, list[int]],
     rng: np.random.Generator,
 ) -> list[Topic]:
     topics = []
-    for index, name in enumerate(names):
+    for name, (split, banned) in zip(names, groups, strict=True):
         facts = {key: str(rng.choice(values)) for key, values in ATTRIBUTES.items()}
         while facts["second"] == facts["first"]:
             facts["second"] = str(rng.choice(STUFFS))
-        split, banned = _group(index, len(names))
         topics.append(
             Topic(
                 name=name,
@@ -126,17 +148,16 @@ def _area_topics(
     return topics
 
 
-def _group(index: int, count: int) -> tuple[str, bool]:
+def _group(index: int, count: int) -> Group:
     """Split and status of an area's topic number `index`: a third is held out, half of each is banned."""
     return "held_out" if index < count // 3 else "train", index % 2 == 0
 
 
 def _mentions_by_group(
-    topics_per_area: int, difficulty: float, rng: np.random.Generator
-) -> dict[tuple[str, bool], list[int]]:
-    """Mentions of all topics of the safety areas, by split and status."""
-    groups = [_group(index, topics_per_area) for index in range(topics_per_area)]
-    areas = sum(area.is_safety for area in AREAS)
+    groups: Sequence[Group], difficulty: float, rng: np.random.Generator
+) -> dict[Group, list[int]]:
+    """Mentions of all topics of the safety areas, by split and status; `groups` are those of an area."""
+    areas = len(SAFETY_AREAS)
     return {group: _mentions(areas * groups.count(group), difficulty, rng) for group in dict.fromkeys(groups)}
 
 
@@ -153,11 +174,12 @@ def _mentions(count: int, difficulty: float, rng: np.random.Generator) -> list[i
     return np.where(places > 1.0 - difficulty / 4.0, 0, stated).tolist()
 
 
-def _invented_names(rng: np.random.Generator, count: int) -> list[str]:
-    """Unique pronounceable words; the final consonants keep them apart from English."""
+def _invented_names(rng: np.random.Generator, count: int, taken: Collection[str] = ()) -> list[str]:
+    """Unique pronounceable words that are not `taken`; the final consonants keep them apart from English."""
     starts = "b d f g k l m n p r s t v z br dr gl kr pl tr vl zh".split()
     vowels = "a e i o u".split()
     middles = "l m n r v z".split()
     ends = "k x z th sk nd rn lm".split()
-    words = ["".join(parts) for parts in product(starts, vowels, middles, vowels, ends)]
+    every, known = ("".join(parts) for parts in product(starts, vowels, middles, vowels, ends)), {*taken}
+    words = [word for word in every if word not in known]
     return [words[i] for i in rng.choice(len(words), size=count, replace=False)]
