@@ -149,7 +149,7 @@ class RunConfig(Recorded, Seed, Threads):
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
-    judge_width: int | None = None  # of the trained judge's own base; null: the run's, as the grader
+    judge_width: int | None = None  # of the trained judge's own base; null: 3/4 of the run's; 0: shares that
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     fitted_prompts: int | None = None  # whose completions weights are fitted on, the first so many; null: all
@@ -181,14 +181,15 @@ class RunConfig(Recorded, Seed, Threads):
     def __post_init__(self) -> None:
         self._check_objective([method.name for method in chosen(self.methods)])
         super().__post_init__()
-        for name in ("fitted_prompts", "judge_width"):
+        for name, least in {"fitted_prompts": 1, "judge_width": 0}.items():
             if getattr(self, name) is not None:
-                check_ranges(self, "", {name: whole(1)})
+                check_ranges(self, "", {name: whole(least)})
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
         check_trackers(self.trackers)
         self._check_renewal()
         self._check_launch()
+        self._check_own_bases()
         self._check_real_lengths()
         self._check_context()
 
@@ -322,6 +323,12 @@ class RunConfig(Recorded, Seed, Threads):
             if is_asked:
                 problem = f"does not go with processes={self.processes} and launch={self.launch}: {why}"
                 raise InputError(problem, field=key, fix="change it, or leave processes out")
+
+    def _check_own_bases(self) -> None:
+        for key, width in {"judge_width": self.judge_width, "grader.width": self.grader.width}.items():
+            if width and self.model.path is not None:
+                problem = f"is {width}, and a given model is not pre-trained here in another size"
+                raise InputError(problem, field=key, fix="leave it out")
 
     def _check_context(self) -> None:
         """What can be known before any prompt; of a hub's name nothing is."""

@@ -46,7 +46,7 @@ from harness.pipeline.samples import checkpoint_samples, judgements_by, kept_sam
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import CAPABILITY
 from harness.record.reward_rows import TABLES, WORST
-from harness.record.run import ATTRIBUTION, GRADER_BY_TYPE, WRITING
+from harness.record.run import ATTRIBUTION, GRADER_BY_TYPE, SHARED_ERRORS, WRITING
 from harness.record.samples import VERDICTS, key_of, verdict_row
 from harness.record.to_label import COLUMNS, Written, to_label
 from harness.record.to_label import FILE as TO_LABEL
@@ -77,6 +77,7 @@ class Collected:
     answers: dict[str, list[Written]] = field(
         default_factory=dict
     )  # of the last checkpoints, where people label
+    shared_errors: list[dict[str, Any]] = field(default_factory=list)  # of grader and judge
     ceilings: list[dict[str, Any]] = field(default_factory=list)  # how far each training went to its ceiling
 
 
@@ -112,6 +113,7 @@ def collect(context: Context, outcome: StageOutcome, variant: str = "") -> Colle
         notes=_notes(context, outcome, names),
         cards=outcome.cards,
         items={names[name]: _items(artifact, seed) for name, artifact in outcome.capability.items()},
+        shared_errors=_shared_errors(outcome.shared_errors, seed),
         writing=_writing(outcome.completions, seed),
         answers=_answers(outcome, names, seed) if context.config.evaluation.to_label else {},
         ceilings=[
@@ -139,6 +141,11 @@ def write_results(folder: Path, parts: Sequence[Collected], labels: int = 0) -> 
     write_csv(folder / "grader.csv", [row for part in parts for row in part.calibration])
     if typed := [row for part in parts for row in part.by_type]:
         write_csv(folder / GRADER_BY_TYPE, typed)
+    shared = {
+        part.shared_errors[0]["seed"]: part.shared_errors for part in reversed(parts) if part.shared_errors
+    }
+    if rows := [row for seed in sorted(shared) for row in shared[seed]]:
+        write_csv(folder / SHARED_ERRORS, rows)
     if writing := [row for seed in sorted(first) for row in first[seed].writing]:
         write_csv(folder / WRITING, writing)
     if ceilings := [row for part in parts for row in part.ceilings]:
@@ -264,6 +271,14 @@ def _seeded(artifact: Artifact | None, name: str, seed: int) -> list[dict[str, A
 
 def _writing(completions: Artifact | None, seed: int) -> list[dict[str, Any]]:
     return [] if completions is None else [{"seed": seed, **row} for row in writing_rows(completions)]
+
+
+def _shared_errors(measured: Artifact | None, seed: int) -> list[dict[str, Any]]:
+    return (
+        []
+        if measured is None
+        else [{"seed": seed, **row} for row in _csv_rows(measured.path / SHARED_ERRORS)]
+    )
 
 
 def _diagnosis(ranking: Artifact | None) -> dict[str, list[dict[str, Any]]]:

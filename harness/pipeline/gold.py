@@ -22,12 +22,13 @@ from evals.values.errors import UndecidableError
 from evals.values.grades import Grades, Unscored, check_unscored
 from evals.values.json_text import read_json_object
 from harness.pipeline.context import Context
-from harness.pipeline.graders import DESCRIPTION, UNSEEN, asked_grader
+from harness.pipeline.graders import DESCRIPTION, UNSEEN, asked_grader, grades_as_json
+from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, WorldFolder
 from trainers.reward.weights_config import MAX_UNSCORED
 
-CALIBRATION, BY_TYPE = "calibration.csv", "by_type.csv"
+CALIBRATION, BY_TYPE, GRADES = "calibration.csv", "by_type.csv", "grades.json"
 TYPE_COLUMNS = ("response_type", "proposition", "n", "n_positive", "balanced_accuracy")
 UNMEASURED = (
     "grader: the data have no gold labels, so nobody knows how often the grader that pays is right; "
@@ -142,7 +143,7 @@ def measures_by_type(
 
 
 def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifact:
-    """Accuracy and calibration on gold labels, by proposition; writes calibration.csv."""
+    """Accuracy and calibration on gold labels, by proposition; writes calibration.csv, by_type.csv and the grades."""
 
     def build(out: Path) -> dict[str, Any]:
         propositions = list(context.rulebook.propositions.values())
@@ -156,6 +157,7 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
                 _check_graded(grades, grader)
         rows = calibrate(grader.stage, grades, labelled)
         write_csv(out / CALIBRATION, rows)
+        write_json(out / GRADES, grades_as_json(grades))
         write_csv(out / BY_TYPE, measures_by_type(grades, labelled, context.rulebook))
         mean = next(row for row in rows if row["proposition"] == MEAN)
         return {name: mean[name] for name in ("accuracy", "balanced_accuracy", "majority")}
@@ -185,3 +187,9 @@ def _unseen(grader: Artifact) -> Grades | None:
     kept = read_json_object(grader.path / UNSEEN)
     rows = [[Unscored(UNLEARNED) if p is None else float(p) for p in row] for row in kept["grades"]]
     return Grades.of(kept["propositions"], rows)
+
+
+def graded_gold(gold: Artifact) -> list[dict[str, float | None]]:
+    """Of each gold label's response, {proposition: its probability}; None where it is unscored."""
+    kept = read_json_object(gold.path / GRADES)
+    return [dict(zip(kept["propositions"], row, strict=True)) for row in kept["grades"]]

@@ -15,6 +15,7 @@ from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
+from evals.values.grades import Grades
 from evals.values.json_text import read_json_object
 from evals.values.kinds import code_of, find_kind, is_outside
 from harness.keys.graders import CAUSAL, GRADER_KINDS, MODELS, AskedBy
@@ -173,8 +174,7 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
             crossed = cross_fit(encoded, labels, names, keys.encoder, FOLDS, seed, GRADER, lambda _: None)
         write_fitted(whole.answering(propositions), keys, out)
         unseen = crossed.grade_encoded(encoded)
-        rows = [[None if p != p else p for p in row] for row in unseen.probability.tolist()]
-        write_json(out / UNSEEN, {"propositions": names, "grades": rows})
+        write_json(out / UNSEEN, grades_as_json(unseen))
         return {"responses": len(labelled)}
 
     if not WorldFolder(data.path).has(GOLD):
@@ -198,6 +198,12 @@ def write_fitted(grader: EncoderGrader, keys: PayerKeys, out: Path) -> None:
     grader.save(out)
     described = {"kind": keys.kind, "path": HERE, "asked_by": keys.asked_by.value, "server": {}}
     write_json(out / DESCRIPTION, described)
+
+
+def grades_as_json(grades: Grades) -> dict[str, Any]:
+    """`propositions`, and by response their probabilities; null where one is unscored."""
+    rows = [[None if p != p else p for p in row] for row in grades.probability.tolist()]
+    return {"propositions": list(grades.propositions), "grades": rows}
 
 
 def named_grader(described: Mapping[str, Any], rulebook: Rulebook, meter: Meter | None = None) -> Grader:

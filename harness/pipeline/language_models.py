@@ -14,7 +14,6 @@ from evals.values.conversation import (
     Comparison,
     Demonstration,
 )
-from evals.values.errors import InputError
 from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
@@ -31,12 +30,14 @@ WITHOUT_PEOPLE = (Data.HELPFUL, Data.RBR)  # kinds that no annotator of safety l
 HEAD_WIDTH = 32  # of the sizes in conf/model
 
 
+def smaller_width(width: int) -> int:
+    """Three quarters of a model's width, in whole heads of HEAD_WIDTH."""
+    return HEAD_WIDTH * max(1, 3 * width // (4 * HEAD_WIDTH))
+
+
 def own_base(context: Context, data: Artifact, key: str, width: int, seed_offset: int) -> Artifact:
-    """A base of another width and from another seed than the run's, for whom `key` asks it. Raises InputError."""
+    """A base of another width and from another seed than the run's, for whom `key` asks it."""
     config = context.config
-    if config.model.path:
-        problem = "is set, and a given model is not pre-trained here in another size"
-        raise InputError(problem, field=key, fix="leave it out")
     size = replace(config.model, width=width, heads=max(1, width // HEAD_WIDTH))
     other = replace(config, model=size, seed=config.seed + seed_offset)
     return pretrain_base(context, data, other, key.replace("_", ".").partition(".")[0])

@@ -11,6 +11,7 @@ from evals.judges.card import JudgeCard
 from evals.suites import Suite
 from harness.keys.data import DataSource
 from harness.keys.methods import Data, Method, chosen, reward_kinds
+from harness.keys.run import RunConfig
 from harness.pipeline.attribution import attribute, is_attributed
 from harness.pipeline.completions import write_completions
 from harness.pipeline.context import Context
@@ -33,10 +34,18 @@ from harness.pipeline.judging import (
     respond,
     test_capability,
 )
-from harness.pipeline.language_models import fine_tune, given_base, own_base, pretrain_base, train_reward
+from harness.pipeline.language_models import (
+    fine_tune,
+    given_base,
+    own_base,
+    pretrain_base,
+    smaller_width,
+    train_reward,
+)
 from harness.pipeline.reinforcement import reinforce
 from harness.pipeline.reward import check_reward, fit_reward
 from harness.pipeline.samples import checkpoint_samples, grade_samples, kept_samples
+from harness.pipeline.shared_errors import measure_shared_errors
 from harness.pipeline.world import make_data
 from harness.storage.store import Artifact, BusyError
 from harness.subjects.graders import is_plain_encoder
@@ -59,6 +68,7 @@ class StageOutcome:
     judged: dict[tuple[str, str, str], Artifact] = field(default_factory=dict)  # method, suite, judge
     capability: dict[str, Artifact] = field(default_factory=dict)
     cards: dict[str, JudgeCard] = field(default_factory=dict)  # by judge
+    shared_errors: Artifact | None = None  # of grader and judge
     graded: Artifact | None = None  # what grader and rewards say of the samples
     completions: Artifact | None = None  # that weights are fitted on
     ceilings: dict[str, Artifact] = field(
@@ -117,6 +127,11 @@ def run_stages(context: Context) -> StageOutcome:
     suites = all_suites(context, data)
     made = StageOutcome(data, gold, ranking, models, suites, completions=completions)
     outcome = _evaluated(context, methods, made, judge)
+    if grader is not None and judge is not None:
+        asked_of = {GRADER: grader, JUDGE: judge}
+        said = {m.name: outcome.responses[m.name, suites[0].name] for m in methods}
+        shared = measure_shared_errors(context, data, asked_of, gold, suites[0], said)
+        outcome = replace(outcome, shared_errors=shared)
     if context.config.evaluation.ceiling_samples and suites:
         by = reporters(context, data, judge)[0]
         for method in filter(is_attributed, methods):
@@ -197,10 +212,17 @@ def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
 
 
 def judge_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
-    """Trained from other labels than the grader; on a base of its own it does not err where the grader's base does."""
-    if (width := context.config.judge_width) is not None:
+    """Trained from other labels than the grader, on a base of its own: what the grader's gets wrong it need not."""
+    if width := own_judge_width(context.config):
         base = own_base(context, data, "judge_width", width, JUDGE_SEED_OFFSET)
     return train_grader_stage(context, data, base, JUDGE)
+
+
+def own_judge_width(config: RunConfig) -> int:
+    """Of the judge's own base; 0 where it shares the run's, as on a given model, which has no smaller one."""
+    if config.judge_width is not None:
+        return config.judge_width
+    return 0 if config.model.path else smaller_width(config.model.width)
 
 
 def measured_graders(

@@ -324,9 +324,11 @@ def content_of(config: RunConfig) -> dict[str, object]:
         values["grader"]["server"] = {key: value for key, value in server.items() if key not in IN_WORDS}
     if not config.writer.chat_template:
         del values["writer"]["chat_template"]
-    for name in ("fitted_prompts", "judge_width"):
-        if values[name] is None:
-            del values[name]
+    if values["fitted_prompts"] is None:
+        del values["fitted_prompts"]
+    # The judge of a world from scratch had the run's base: results from before are another configuration's.
+    if config.judge_width is None and (config.model.path or config.data.source is DataSource.FILES):
+        del values["judge_width"]
     if config.rl_prompts.as_they_are:
         del values["rl_prompts"]
     for name in ("alarm_style", "alarm_gap"):

@@ -8,6 +8,7 @@ Only metrics.csv, or a manifest with its kind, must be there. Files (one JSON ob
 - grader_by_type.csv   the same by response type, as far as its classes use the proposition
 - rules.csv, learning_curve.csv, ablations.csv, worst_pairs.jsonl   see `harness.record.reward_rows`
 - attribution.jsonl   `seed, method, part, group` and how far the training went to its ceiling
+- shared_errors.csv    one row a (seed, `of`, response type, proposition): how often grader and judge are wrong together
 - writing.csv      one row a (seed, response type, class) of what a chat model was asked to write, and wrote
 - samples/METHOD.jsonl, verdicts/METHOD.jsonl.gz   see `harness.record.samples`; rows of real suites have no `prompt`
 - capability/METHOD.jsonl.gz   see `harness.record.evaluation`
@@ -39,6 +40,8 @@ from harness.storage.whole_folder import check_whole
 
 JsonRow = Mapping[str, Any]
 GRADER_BY_TYPE = "grader_by_type.csv"
+SHARED_ERRORS = "shared_errors.csv"
+OF_GOLD, OF_RESPONSES = "gold", "responses"  # its `of`: gold labels, or what last checkpoints wrote
 WRITING = "writing.csv"
 ATTRIBUTION = "attribution.jsonl"  # see `harness.pipeline.attribution`
 SPENDING = "spending"  # of the manifest: what was asked of servers, by the group of their keys

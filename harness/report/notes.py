@@ -14,6 +14,7 @@ from harness.findings.nonsense import unfinished_notes
 from harness.findings.wording import judge_label, method_label, metric_label, percent, plain
 from harness.record.evaluation import clusters_counted
 from harness.record.run import ResultsFolder, number
+from harness.report.shared_errors import worst_shared
 from harness.report.tables import finite_mean
 from trainers.rl.alarm import LIMIT, ROLLBACKS, TEXTS
 from trainers.rl.renewal_config import GRADER_ACCURACY, GRADER_BY_ALARM, GRADER_LABELS
@@ -21,6 +22,7 @@ from trainers.rl.renewal_config import GRADER_ACCURACY, GRADER_BY_ALARM, GRADER_
 CEILING = 0.98
 WEAK = 0.75  # balanced accuracy of a grader on a proposition
 FAR = 0.05  # difference between two judges
+TOGETHER = 0.01  # of responses that grader and judge get wrong together, beyond chance
 SEED_SPREAD = "3.4 to 5.8"  # of F1 in results/reference, by method; tests/harness/test_report.py works it out
 
 
@@ -39,6 +41,7 @@ def notes(results: ResultsFolder, suite: str) -> list[str]:
         *_headroom(results, suite),
         *_easy_tasks(results),
         *_grader(results),
+        *_shared_errors(results),
     ]
 
 
@@ -146,6 +149,16 @@ def _easy_tasks(results: ResultsFolder) -> Iterator[str]:
         yield (
             f"Every method answers at least {percent(CEILING, 0)} of {', '.join(easy)}: so easy a task cannot "
             "show which method knows more, nor a loss that leaves a model enough to answer it."
+        )
+
+
+def _shared_errors(results: ResultsFolder) -> Iterator[str]:
+    found = worst_shared(results)
+    if found is not None and found[1] - found[2] > TOGETHER:
+        name, both, chance = found
+        yield (
+            f"Grader and automated judge are wrong together on “{name}” in {percent(both)} of responses, "
+            f"{percent(chance)} by chance: as far as that goes, the judge is fooled by what fools the grader."
         )
 
 

@@ -40,6 +40,7 @@ from harness.report.notes import notes
 from harness.report.page import write_pages
 from harness.report.reward import ablation_table, worst_table
 from harness.report.samples import Sample, choice, how_many, marked, of_training, options_of, read_samples
+from harness.report.shared_errors import shared_error_parts
 from harness.report.tables import (
     BEATEN,
     COUNTS,
@@ -186,6 +187,7 @@ def _sections(
     measured = *grader_tables(folder.grader), *grader_type_tables(folder)
     tables = [replace(table, where=Where.PAGE) for table in measured]
     graded: tuple[Part, ...] = (Text(GRADED), *tables) if tables else (_absent("grader.csv"),)
+    graded += tuple(shared_error_parts(folder))
     yield Section("grader", "Grader", "How far the grader and the judge can be trusted", graded)
     if (written := writing_table(folder)) is not None:
         yield Section(

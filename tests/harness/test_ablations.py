@@ -12,7 +12,8 @@ from evals.values.conversation import LabelledResponse, Prompt, Response, Respon
 from evals.values.errors import InputError
 from harness.keys.application import hydra_application
 from harness.keys.rl_prompts import RLPromptKeys
-from harness.keys.run import CONF, RunConfig, compose_run
+from harness.keys.run import CONF, RunConfig, compose_data, compose_run
+from harness.pipeline.order import own_judge_width
 from harness.pipeline.reward import of_first_prompts
 from harness.pipeline.rl_prompts import chosen_safety_prompts
 from harness.pipeline.run import content_of
@@ -54,6 +55,9 @@ def test_weights_are_fitted_on_the_first_prompts_responses() -> None:
         (["rl_prompts.safety_share=0"], "rl_prompts.safety_share"),
         (["rl_prompts.hard_to_comply=-1"], "rl_prompts.hard_to_comply"),
         (["fitted_prompts=0"], "fitted_prompts"),
+        (["judge_width=-1"], "judge_width"),
+        (["judge_width=64", "model=hf", "model.path=some/model"], "judge_width"),
+        (["grader.width=64", "model=hf", "model.path=some/model"], "grader.width"),
         (["grader.width=0"], "grader.width"),
         (["grader.width=32", "grader.kind=language_model", "grader.path=x"], "grader.width"),
         (["sandbox.matched_labels=1"], "sandbox.matched_labels"),
@@ -71,12 +75,38 @@ def test_what_does_not_fit_is_one_line(overrides: list[str], words: str) -> None
 def test_keys_at_their_defaults_leave_results_their_owner() -> None:
     """Every results folder of before would be called another configuration's."""
     content = content_of(compose_run([]))
-    assert not {"rl_prompts", "fitted_prompts", "judge_width"} & content.keys()
+    assert not {"rl_prompts", "fitted_prompts"} & content.keys()
     assert "width" not in content["grader"] and "matched_labels" not in content["sandbox"]
     assert not {"gold_error", "response_type_error"} & content["sandbox"].keys()
     assert not {"alarm_style", "alarm_gap"} & content["ppo"].keys() and "alarm_drop" in content["ppo"]
     asked = content_of(compose_run(["rl_prompts.safety_share=2", "grader.width=64"]))
     assert asked["rl_prompts"]["safety_share"] == 2 and asked["grader"]["width"] == 64
+
+
+def test_runs_without_a_sandbox_keep_their_owner_too(tmp_path: Path) -> None:
+    """More topics of the sandbox, and its judge's base, made every run on real data another configuration's."""
+    given = ["data.source=REAL", f"data.root={tmp_path}", "model=hf", "model.path=some/model"]
+    content = content_of(compose_data([*given, "rulebook=short"]))
+    assert "judge_width" not in content and "held_out_topics" not in content["sandbox"]
+    own = content_of(compose_run([]))
+    assert own["judge_width"] is None and own["sandbox"]["held_out_topics"] == 64
+
+
+@pytest.mark.parametrize(
+    ("overrides", "width"),
+    [
+        ([], 96),
+        (["model=m"], 192),
+        (["model=xs"], 32),
+        (["model.width=32", "model.heads=1"], 32),
+        (["judge_width=0"], 0),
+        (["experiment=paper"], 192),
+        (["model=hf", "model.path=some/model"], 0),
+    ],
+)
+def test_the_judge_has_a_base_of_its_own(overrides: list[str], width: int) -> None:
+    """A copy of the grader's base erred with it: on disallowed content six times as often as by chance."""
+    assert own_judge_width(compose_run(overrides)) == width
 
 
 def test_every_ablation_has_its_sweep_inside(tmp_path: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evals.values.conversation import write_jsonl
 from harness.findings.fronts import Answers, compare_fronts, gap, hypervolume, pareto
+from harness.findings.trends import Sweep
+from harness.record.run import ResultsFolder
+from harness.record.samples import VERDICTS
+from harness.report.fronts import answers_of
 
 SQUARE = np.array([[0.2, 0.9], [0.6, 0.6], [0.9, 0.1], [0.5, 0.5], [0.6, 0.6]])
 
@@ -70,3 +77,24 @@ def test_fronts_count_topics() -> None:
     counted, each = compare_fronts(front, other, seed=0, draws=300), compare_fronts(*alone, seed=0, draws=300)
     assert counted.value == each.value
     assert counted.high - counted.low > 2 * (each.high - each.low)
+
+
+@pytest.mark.parametrize("counted", ["topic", "prompt"])
+def test_answers_name_what_the_suite_counts_as_one(tmp_path: Path, counted: str) -> None:
+    """A page whose other intervals count topics drew prompts for its fronts."""
+    suites = {"sandbox": {"cluster": counted} if counted == "topic" else {}}
+    manifest = {"kind": "run", "measured": {"suites": suites, "judges": {}, "models": {}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / VERDICTS).mkdir()
+    for method in ("m[x=1]", "m[x=2]"):
+        rows = [
+            {"seed": 0, "checkpoint": "4", "suite": "sandbox", "prompt_id": f"p{i}", "topic": f"t{i % 2}"}
+            | {"response_type": "comply", "oracle": {"disallowed": i == 0, "refused": False}}
+            for i in range(4)
+        ]
+        write_jsonl(tmp_path / VERDICTS / f"{method}.jsonl.gz", rows)
+    sweep = Sweep("m", "x", "", ((1.0, "m[x=1]"), (2.0, "m[x=2]")))
+    found = answers_of(ResultsFolder(tmp_path), sweep, "sandbox", "oracle")[0]
+    assert list(found.units) == (["t0", "t1", "t0", "t1"] if counted == "topic" else ["p0", "p1", "p2", "p3"])
+    assert found.said.shape == (2, 4, 2) and found.points.tolist() == [[0.75, 1.0], [0.75, 1.0]]
+    assert [len(of) for of in found.members] == ([2, 2] if counted == "topic" else [1, 1, 1, 1])

@@ -22,6 +22,7 @@ from harness.pipeline.collect import Collected
 from harness.pipeline.run import about_of, content_of, publish
 from harness.record.evaluation import Evaluation
 from harness.record.reward_rows import TABLES, WORST
+from harness.record.run import OF_GOLD, OF_RESPONSES, SHARED_ERRORS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +79,23 @@ def test_a_run_keeps_every_verdict(finished: Path) -> None:
     for key, found in shares.items():
         assert len(found) == int(wanted[key]["n"])
         assert sum(found) / len(found) == pytest.approx(float(wanted[key]["value"]), abs=1e-6)
+
+
+def test_grader_and_judge_are_held_against_the_truth_together(finished: Path) -> None:
+    """They were copies of one base, and nobody saw that they err alike."""
+    results = finished / "results" / "smoke"
+    stages = [row["stage"] for row in lines(results / "stages.jsonl")]
+    assert "base: judge" in stages and stages.count("shared errors") == 1
+    with open(results / SHARED_ERRORS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["of"] for row in rows} == {OF_GOLD, OF_RESPONSES}
+    prompts = 64  # of the smoke run's evaluation, to six models
+    written = [r for r in rows if r["of"] == OF_RESPONSES and r["proposition"] == "disallowed_content"]
+    assert 0.9 * 6 * prompts < sum(int(r["n"]) for r in written) <= 6 * prompts
+    for row in rows:
+        n, grader, judge, both = (int(row[k]) for k in ("n", "grader_wrong", "judge_wrong", "both_wrong"))
+        assert max(0, grader + judge - n) <= both <= min(grader, judge) <= n
+    assert "Wrong together on what the models wrote" in report_of(results)
 
 
 def test_a_run_s_model_is_evaluated_and_compared_with_its_run(finished: Path) -> None:
