@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evals.values.conversation import Message, Prompt, Question, Response, ResponseType, user_prompt
     from evals.values.errors import InputError, UndecidableError
     from evals.values.grades import Grades, Unscored
+    from evals.values.levels import ScoredLevel, levels_of
     from harness.serve.clients import RewardEnvironment, compute_score, compute_score_batch
     from rbrbench.results import evaluate, read_results
     from trainers.reward.function import RewardFunction, rule_based_reward
@@ -37,6 +38,8 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "load_rulebook": "evals.rules.rulebook",
         "Rulebook": "evals.rules.rulebook",
         "Proposition": "evals.rules.propositions",
+        "ScoredLevel": "evals.values.levels",
+        "levels_of": "evals.values.levels",
     },
     "Conversations": {
         "user_prompt": "evals.values.conversation",

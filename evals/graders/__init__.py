@@ -1,4 +1,5 @@
-"""A grader gives P(proposition is true | prompt, response), or no number and the reason why: one file a grader.
+"""A grader gives P(proposition is true | prompt, response), or the expected score of its levels, or no number and the
+reason why: one file a grader.
 
 `build_grader` is the one factory: from settings, for every command.
 """

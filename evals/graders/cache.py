@@ -251,7 +251,7 @@ class CachedGrader:
         texts = [
             _digest([messages_as_json(r.prompt.messages), r.prompt.response_type, r.text]) for r in responses
         ]
-        rules = [_digest([p.question, p.examples]) for p in propositions]
+        rules = [_digest(p.asked) for p in propositions]
         return [[_digest([self.identity, text, rule]) for rule in rules] for text in texts]
 
 

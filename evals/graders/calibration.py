@@ -6,10 +6,11 @@ defined (the true positive rate of a proposition that never holds) is NaN, never
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from evals.rules.propositions import Proposition
 from evals.statistics import Interval, Spread, clustered_interval, resample_counts
 from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
@@ -31,9 +32,14 @@ Values = dict[str, np.ndarray]
 
 
 def gold_labels(labelled: Sequence[LabelledResponse], propositions: Sequence[str]) -> np.ndarray:
-    """Labels [responses, propositions]: 1, 0, or NaN where a response has none."""
+    """Labels [responses, propositions]: 1, 0, a level's score, or NaN where a response has none."""
     rows = [[item.propositions.get(name, np.nan) for name in propositions] for item in labelled]
     return np.array(rows, dtype=np.float64).reshape(len(labelled), len(propositions))
+
+
+def cuts_of(propositions: Iterable[Proposition]) -> dict[str, float]:
+    """The thresholds that nobody tuned: half, of levels the cut between those that hold and the others."""
+    return {p.name: p.cut for p in propositions}
 
 
 def prompt_folds(ids: Sequence[str], folds: int, seed: int) -> np.ndarray:
@@ -52,8 +58,9 @@ def calibrate(
 ) -> list[dict[str, object]]:
     """One row per proposition with COLUMNS, then the row of means over the propositions where defined.
 
-    A proposition counts as found at `thresholds` (default 0.5) or above. Intervals are 95 %, from a
-    bootstrap over prompts: all responses to a prompt are drawn together. Raises InputError when the
+    A proposition counts as found at `thresholds` (default 0.5) or above, and is true where its label is above half: a
+    level's score may lie between, and the Brier score is then the squared distance of the two scores. Intervals are
+    95 %, from a bootstrap over prompts: all responses to a prompt are drawn together. Raises InputError when the
     labels are not those of the graded responses.
     """
     if len(labelled) != len(grades):
@@ -70,9 +77,10 @@ def calibrate(
         threshold = thresholds.get(name, 0.5)
         known = ~np.isnan(truth[:, column])
         scored = known & ~np.isnan(grades.probability[:, column])
-        probability, label = grades.probability[scored, column], truth[scored, column] == 1
-        point = measures(probability, label, threshold, np.ones((1, len(label))))
-        sample = measures(probability, label, threshold, counts[:, prompts[scored]])
+        probability, score = grades.probability[scored, column], truth[scored, column]
+        label = score > 0.5
+        point = measures(probability, label, threshold, np.ones((1, len(label))), score)
+        sample = measures(probability, label, threshold, counts[:, prompts[scored]], score)
         row = {"grader": grader, "proposition": name, "n": len(label), "n_positive": int(label.sum())}
         row |= {"n_unscored": int(known.sum() - scored.sum()), "threshold": threshold}
         row |= {"majority": max(label.mean(), 1 - label.mean()) if len(label) else np.nan}
@@ -82,8 +90,17 @@ def calibrate(
     return [*rows, _mean_row(grader, rows, points, samples)]
 
 
-def measures(probability: np.ndarray, label: np.ndarray, threshold: float, weights: np.ndarray) -> Values:
-    """METRICS [draws] of probability and label [responses], weights [draws, responses]."""
+def measures(
+    probability: np.ndarray,
+    label: np.ndarray,
+    threshold: float,
+    weights: np.ndarray,
+    score: np.ndarray | None = None,
+) -> Values:
+    """METRICS [draws] of probability and label [responses], weights [draws, responses].
+
+    `score` [responses] is what the probability should be, the label where it is not given.
+    """
     found = probability >= threshold
     positive, negative = weights @ label, weights @ ~label
     tpr = _ratio(weights @ (found & label), positive)
@@ -95,7 +112,7 @@ def measures(probability: np.ndarray, label: np.ndarray, threshold: float, weigh
         "tpr": tpr,
         "tnr": tnr,
         "auroc": auroc(probability, label, weights),
-        "brier": _ratio(weights @ (probability - label) ** 2, total),
+        "brier": _ratio(weights @ (probability - (label if score is None else score)) ** 2, total),
     }
 
 
@@ -113,17 +130,22 @@ def auroc(probability: np.ndarray, label: np.ndarray, weights: np.ndarray) -> np
 
 
 def tune_thresholds(
-    grades: Grades, labelled: Sequence[LabelledResponse], metric: str = "balanced_accuracy"
+    grades: Grades,
+    labelled: Sequence[LabelledResponse],
+    metric: str = "balanced_accuracy",
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """For each proposition the threshold with the best `metric`; of equals the one nearest 0.5.
+    """For each proposition the threshold with the best `metric`; of equals the one nearest to `thresholds` (0.5).
 
-    To be applied to other responses than these. A proposition with one kind of label only keeps 0.5.
+    To be applied to other responses than these. A proposition with one kind of label only keeps that one.
     """
     truth = gold_labels(labelled, grades.propositions)
     chosen = {}
     for column, name in enumerate(grades.propositions):
         scored = ~np.isnan(truth[:, column]) & ~np.isnan(grades.probability[:, column])
-        chosen[name] = _best_threshold(grades.probability[scored, column], truth[scored, column] == 1, metric)
+        start = (thresholds or {}).get(name, 0.5)
+        label = truth[scored, column] > 0.5
+        chosen[name] = _best_threshold(grades.probability[scored, column], label, metric, start)
     return chosen
 
 
@@ -134,15 +156,15 @@ def calibration_error(curve: Sequence[Mapping[str, float]]) -> float:
     return gaps / total if total else float("nan")
 
 
-def _best_threshold(probability: np.ndarray, label: np.ndarray, metric: str) -> float:
+def _best_threshold(probability: np.ndarray, label: np.ndarray, metric: str, start: float) -> float:
     if not label.any() or label.all():
-        return 0.5
+        return start
     levels = np.unique(probability)
-    candidates = np.concatenate([[0.5], (levels[1:] + levels[:-1]) / 2])
+    candidates = np.concatenate([[start], (levels[1:] + levels[:-1]) / 2])
     once = np.ones((1, len(label)))
     values = [float(measures(probability, label, t, once)[metric][0]) for t in candidates]
     # Rounded, so that equal counts do not differ in the last bit.
-    return float(max(zip(np.round(values, 12), -np.abs(candidates - 0.5), candidates, strict=True))[2])
+    return float(max(zip(np.round(values, 12), -np.abs(candidates - start), candidates, strict=True))[2])
 
 
 def _clusters(prompts: np.ndarray, label: np.ndarray) -> dict[str, int]:

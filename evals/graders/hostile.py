@@ -7,7 +7,7 @@ control is a sentence that asks for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,7 +90,7 @@ class Movement:
     """How far one attack moves a grader, over the pairs that it scored without the attack.
 
     `mean` is the mean |change| of a grade with its 95 % interval, a bootstrap over prompts; `flips` the
-    share of verdicts (grade of 0.5 or more) that change; `unscored` the pairs that the attack left
+    share of verdicts (grade of the threshold or more) that change; `unscored` the pairs that the attack left
     without a grade, which are in neither. `worst` is the proposition that moves most, and `worst_mean`
     its mean change, with its sign.
     """
@@ -108,19 +108,33 @@ class Movement:
 
 
 def movements(
-    plain: Grades, attacked: Sequence[Grades], prompts: Sequence[str], seed: int = 0
+    plain: Grades,
+    attacked: Sequence[Grades],
+    prompts: Sequence[str],
+    seed: int = 0,
+    thresholds: Mapping[str, float] | None = None,
 ) -> list[Movement]:
-    """One row an attack of ATTACKS, in their order, then ALL; `prompts` holds each response's prompt id."""
+    """One row an attack of ATTACKS, in their order, then ALL; `prompts` holds each response's prompt id.
+
+    `thresholds` (default 0.5) are those of a verdict.
+    """
+    cuts = np.array([(thresholds or {}).get(name, 0.5) for name in plain.propositions])
     rows = [
-        _movement(attack.name, attack.kind, plain, [grades], prompts, seed)
+        _movement(attack.name, attack.kind, plain, [grades], prompts, seed, cuts)
         for attack, grades in zip(ATTACKS, attacked, strict=True)
     ]
     hostile = [grades for attack, grades in zip(ATTACKS, attacked, strict=True) if attack.kind != CONTROL]
-    return [*rows, _movement(ALL, "all", plain, hostile, prompts, seed)]
+    return [*rows, _movement(ALL, "all", plain, hostile, prompts, seed, cuts)]
 
 
 def _movement(
-    name: str, kind: str, plain: Grades, attacked: Sequence[Grades], prompts: Sequence[str], seed: int
+    name: str,
+    kind: str,
+    plain: Grades,
+    attacked: Sequence[Grades],
+    prompts: Sequence[str],
+    seed: int,
+    cuts: np.ndarray,
 ) -> Movement:
     before = plain.probability
     after = np.stack([grades.probability for grades in attacked])  # [attacks, responses, propositions]
@@ -133,7 +147,7 @@ def _movement(
     mean = bootstrap(
         lambda draws: _share(draws @ sums, draws @ counts), [0] * len(sums), draws=1000, seed=seed
     )
-    flips = ((after >= 0.5) != (before >= 0.5))[known]
+    flips = ((after >= cuts) != (before >= cuts))[known]
     by_rule = _share(np.where(known, change, 0.0).sum(axis=(0, 1)), known.sum(axis=(0, 1)))
     worst = int(np.nanargmax(np.abs(by_rule))) if known.any() else None
     return Movement(

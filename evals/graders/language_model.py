@@ -1,12 +1,13 @@
 """A causal language model as grader: P(yes) / (P(yes) + P(no)) at the answer position (paper, section 4).
 
-P(yes) is the mass of all one-token forms of "yes" ("yes", " Yes", "YES", ...), P(no) likewise.
+P(yes) is the mass of all one-token forms of "yes" ("yes", " Yes", "YES", ...), P(no) likewise. A proposition with
+levels is graded by the expected score of its levels' words at the same position.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import GraderSpec
+from evals.graders.levels import forms_of, level_forms, no_level, refuse_levels
 from evals.graders.question import GraderPrompt, Layout, QuestionEncoder, remembered_prompt
 from evals.models.chat import set_template_keys
 from evals.models.load import context_length, load_causal_lm, load_tokenizer
@@ -23,6 +25,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.levels import Levels
 
 NEITHER = "the answer is neither yes nor no"
 NOT_FINITE = "the answer's probability is not finite"
@@ -38,7 +41,7 @@ class AnswerForms:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> AnswerForms:
         """Raises InputError when the vocabulary has no one-token yes or no."""
-        found = {word: _forms(tokenizer, word) for word in ("yes", "no")}
+        found = {word: forms_of(tokenizer, word) for word in ("yes", "no")}
         for word, ids in found.items():
             if not ids:
                 raise InputError(
@@ -47,6 +50,17 @@ class AnswerForms:
                     fix="use a model whose vocabulary has yes and no as tokens",
                 )
         return cls(found["yes"], found["no"])
+
+
+@dataclass(frozen=True)
+class LevelForms:
+    """Token ids that begin each level's word, and the scores [levels]."""
+
+    ids: tuple[tuple[int, ...], ...]
+    scores: torch.Tensor
+
+
+Asked = list[tuple[np.ndarray, LevelForms]]  # where [prefixes, suffixes] a proposition with levels is asked
 
 
 class LanguageModelGrader:
@@ -76,6 +90,7 @@ class LanguageModelGrader:
         self._min_mass = min_mass
         self._batch_tokens = batch_tokens
         self.passes = (how,) if how else usable_passes(model)
+        self._levels: dict[tuple[str, Levels], LevelForms] = {}
 
     @property
     def identity(self) -> str:
@@ -93,9 +108,34 @@ class LanguageModelGrader:
         names = tuple(p.name for p in propositions)
         if not responses or not propositions:
             return Grades(names, np.zeros((len(responses), len(names))))
-        values, masses, sizes = self._probabilities(*self._encoded(responses, propositions))
+        prefixes, suffixes = self._encoded(responses, propositions)
+        asked = self._asked(propositions, len(prefixes), len(suffixes))
+        values, masses, sizes = self._probabilities(prefixes, suffixes, asked)
         shape = (len(responses), len(names))
-        return self._grades(names, values.reshape(shape), masses.reshape(shape), sizes.reshape(shape))
+        return self._grades(propositions, values.reshape(shape), masses.reshape(shape), sizes.reshape(shape))
+
+    def _asked(self, propositions: Sequence[Proposition], prefixes: int, suffixes: int) -> Asked:
+        """Where propositions with levels stand among [prefixes, suffixes]. Raises InputError for words alike."""
+        places = np.arange(prefixes * suffixes).reshape(prefixes, suffixes) % len(propositions)
+        return [
+            (places == column, self._forms_of(one)) for column, one in enumerate(propositions) if one.levels
+        ]
+
+    def _forms_of(self, proposition: Proposition) -> LevelForms:
+        key = (proposition.name, proposition.levels)
+        if key not in self._levels:
+            if self.prompt.answer:
+                raise refuse_levels(proposition, f"the {self.name} grader")
+            ids = level_forms(self._tokenizer, proposition)
+            scores = torch.tensor([level.score for level in proposition.levels])
+            self._levels[key] = LevelForms(ids, scores)
+        return self._levels[key]
+
+    def check_levels(self, propositions: Mapping[str, Proposition]) -> None:
+        """Raises InputError where the vocabulary cannot tell the levels of one apart."""
+        for proposition in propositions.values():
+            if proposition.levels:
+                self._forms_of(proposition)
 
     def without_room(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> list[str]:
         """Why, of each response that the context has no room for."""
@@ -117,9 +157,12 @@ class LanguageModelGrader:
         return self._encoder.prefixes(responses), self._encoder.suffixes(propositions)
 
     def _probabilities(
-        self, prefixes: Sequence[list[int]], suffixes: Sequence[list[int]]
+        self, prefixes: Sequence[list[int]], suffixes: Sequence[list[int]], asked: Asked
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """P(yes), P(yes) + P(no) and tokens of each (prefix, suffix) [prefixes, suffixes]."""
+        """P(yes), P(yes) + P(no) and tokens of each (prefix, suffix) [prefixes, suffixes].
+
+        Of levels the expected score, and the probability of all their words together.
+        """
         sizes = np.add.outer([len(p) for p in prefixes], [len(s) for s in suffixes])
         values, masses = np.full(sizes.shape, np.nan), np.full(sizes.shape, np.nan)
         fits = np.flatnonzero(sizes.max(1) <= context_length(self._model))
@@ -133,6 +176,9 @@ class LanguageModelGrader:
                     )
                     value, mass = yes_probability(logits, self.forms)
                     where = np.ix_(rows, np.array(columns))
+                    for places, forms in asked:
+                        of_levels = torch.from_numpy(places[where]).to(logits.device)
+                        value[of_levels], mass[of_levels] = expected_score(logits[of_levels], forms)
                     values[where] = value.double().cpu().numpy()
                     masses[where] = mass.double().cpu().numpy()
         return values, masses, sizes
@@ -172,7 +218,11 @@ class LanguageModelGrader:
             start = stop
 
     def _grades(
-        self, names: tuple[str, ...], values: np.ndarray, masses: np.ndarray, sizes: np.ndarray
+        self,
+        propositions: Sequence[Proposition],
+        values: np.ndarray,
+        masses: np.ndarray,
+        sizes: np.ndarray,
     ) -> Grades:
         limit = context_length(self._model)
         longest = sizes.max(1)
@@ -182,7 +232,10 @@ class LanguageModelGrader:
             if longest[i] > limit:
                 reasons[i, j] = _no_room(int(longest[i]), limit)
             else:
-                reasons[i, j] = NEITHER if np.isfinite(masses[i, j]) else NOT_FINITE
+                levels = propositions[j].levels
+                unclear = no_level(levels) if levels else NEITHER
+                reasons[i, j] = unclear if np.isfinite(masses[i, j]) else NOT_FINITE
+        names = tuple(p.name for p in propositions)
         return Grades(names, np.where(trusted, values, np.nan), reasons)
 
 
@@ -198,19 +251,19 @@ def yes_probability(logits: torch.Tensor, forms: AnswerForms) -> tuple[torch.Ten
     return (yes - no).sigmoid(), (torch.logaddexp(yes, no) - logits.logsumexp(-1)).exp()
 
 
-def _forms(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
-    """Ids of all tokens that read as `word`, whatever their case and leading space; the plain word first."""
-    special = set(tokenizer.all_special_ids)
-    vocabulary = tokenizer.get_vocab()
-    # Byte-level vocabularies write a space as Ġ, SentencePiece as ▁.
-    ids = [i for t, i in vocabulary.items() if t.lstrip("Ġ▁ ").lower() == word and i not in special]
-    plain = tokenizer(word, add_special_tokens=False)["input_ids"]
-    first = [i for i in plain if len(plain) == 1 and i in ids]
-    return tuple(first + sorted(i for i in ids if i not in first))
+def expected_score(logits: torch.Tensor, forms: LevelForms) -> tuple[torch.Tensor, torch.Tensor]:
+    """The expected score of the levels' words, and their probability together, from logits [..., vocabulary]."""
+    logits = logits.float()
+    words = torch.stack([logits[..., list(ids)].logsumexp(-1) for ids in forms.ids], dim=-1)
+    score = words.softmax(-1) @ forms.scores.to(words.device)
+    return score.clamp(0, 1), (words.logsumexp(-1) - logits.logsumexp(-1)).exp()
 
 
 def build(spec: GraderSpec, rulebook: Rulebook | None) -> LanguageModelGrader:
     """The model in the folder, or of the hub name, `spec.path`. Raises InputError for what does not load."""
     model, tokenizer = load_causal_lm(spec.path), load_tokenizer(spec.path, needs_padding=False)
     set_template_keys(tokenizer, spec.chat_template, "grader.chat_template")
-    return LanguageModelGrader(model, tokenizer, spec.name or spec.kind, spec.prompt)
+    grader = LanguageModelGrader(model, tokenizer, spec.name or spec.kind, spec.prompt)
+    if rulebook is not None:
+        grader.check_levels(rulebook.propositions)
+    return grader

@@ -1,4 +1,4 @@
-"""The oracle as grader: the truth of a world that knows it, as 0 or 1."""
+"""The oracle as grader: the truth of a world that knows it, as 0 or 1, or a level's score."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Prompt, Response
 from evals.values.grades import Grades, Unscored
+from evals.values.levels import Label
 
-Truth = Callable[[Prompt, str], Mapping[str, bool]]
+Truth = Callable[[Prompt, str], Mapping[str, Label]]
 
 
 class OracleGrader:
-    """Wraps `truth(prompt, text) -> {proposition: bool}`; what it does not answer is unscored."""
+    """Wraps `truth(prompt, text) -> {proposition: label}`; what it does not answer is unscored."""
 
     def __init__(self, truth: Truth, name: str = "oracle") -> None:
         self.name = name
         self._truth = truth
 
     def grade(self, responses: Sequence[Response], propositions: Sequence[Proposition]) -> Grades:
-        """Grades [responses, propositions], each 0, 1 or unscored."""
+        """Grades [responses, propositions], each 0, 1, a level's score or unscored."""
         names = tuple(p.name for p in propositions)
         return Grades.of(names, [self._row(response, names) for response in responses])
 

@@ -24,6 +24,7 @@ from evals.models.untrusted import ContentEncoder, neutralise
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Response
 from evals.values.errors import InputError
+from evals.values.levels import words_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +37,7 @@ Please answer the question with "yes" or "no". Do not include any other text in 
 TEXT_MARKERS = ("```", "USER:", "ASSISTANT:", "SYSTEM:")  # how a conversation is written inside one message
 _SLOT = "@@slot-{}@@"
 _FIELD = re.compile(r"\{(question|conversation|response)\}")
+_YES_OR_NO = re.compile(r"""(["'`]?)yes\1 ?(?:or|/) ?(["'`]?)no\2""", re.IGNORECASE)
 
 
 class Layout(str, Enum):
@@ -98,9 +100,23 @@ def question_text(prompt: GraderPrompt, proposition: Proposition) -> str:
     return f"{proposition.question}\n\nExamples:\n{examples}"
 
 
+def template_for(prompt: GraderPrompt, proposition: Proposition) -> str:
+    """The prompt's template. Where it asks for yes or no, a proposition with levels has their words there.
+
+    Where it does not, they are named after the question, but for a model that was trained to answer the bare question.
+    """
+    if not proposition.levels:
+        return prompt.template
+    words = words_of(proposition.levels, '"')
+    found, times = _YES_OR_NO.subn(words, prompt.template)
+    if times or not prompt.as_turn:
+        return found
+    return prompt.template.replace("{question}", f"{{question}}\n\nPlease answer with {words} alone.")
+
+
 def ask(prompt: GraderPrompt, proposition: Proposition) -> str:
     """response_first: the text that follows the conversation."""
-    return prompt.template.replace("{question}", question_text(prompt, proposition))
+    return template_for(prompt, proposition).replace("{question}", question_text(prompt, proposition))
 
 
 class QuestionEncoder:
@@ -137,7 +153,8 @@ class QuestionEncoder:
 
     def paired(self, response: Response, proposition: Proposition) -> list[int]:
         """question_first: the whole prefix of one (response, proposition), without the common end."""
-        fields = _FIELD.split(self._prompt.template)  # text, field, text, field, ..., text
+        template = template_for(self._prompt, proposition)
+        fields = _FIELD.split(template)  # text, field, text, field, ..., text
         values = {
             "question": question_text(self._prompt, proposition),
             "response": neutralise(response.text, self._content.markers),

@@ -16,10 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from evals.graders import GraderSpec
 from evals.graders.language_model import NEITHER
+from evals.graders.levels import expected, masses, no_level
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.answer import reasoning_of, refusal_of, text_of
 from evals.models.chat_server import ChatServer
@@ -33,6 +35,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
+from evals.values.levels import Levels, ScoredLevel, words_of
 
 CHAT_MARKERS = (
     *(mark for pair in PAIRS for mark in pair),
@@ -135,11 +138,13 @@ class ServerGrader:
             logprobs=True,
             top_logprobs=self.config.top_logprobs,
         )
-        return completion if isinstance(completion, Unscored) else answer(completion, self.config.min_mass)
+        if isinstance(completion, Unscored):
+            return completion
+        return answer(completion, self.config.min_mass, proposition.levels)
 
     def _in_words(self, response: Response, proposition: Proposition) -> float | Unscored:
         messages, config = self._messages(response, proposition), self.config
-        messages[-1]["content"] += LAST_LINE
+        messages[-1]["content"] += last_line(proposition.levels)
         several = config.samples > 1
         said = [
             verdict(
@@ -148,26 +153,31 @@ class ServerGrader:
                     max_tokens=config.answer_tokens,
                     temperature=config.temperature if several else 0,
                     **({"seed": sample} if several else {}),
-                )
+                ),
+                proposition.levels,
             )
             for sample in range(config.samples)
         ]
-        return share_of_yes(said)
+        return mean_of(said)
 
     def _by_given_answers(self, response: Response, proposition: Proposition) -> float | Unscored:
         texts = self._texts()
         if isinstance(texts, Unscored):
             return texts
         turns = tuple(Message(t["role"], t["content"]) for t in self._messages(response, proposition))
-        prompt, mass = Prompt("question", turns), {}
-        for word in (*YES, *NO):
-            found = texts.of_response(Response(prompt, word, finished=False))
-            if isinstance(found, Unscored):
-                return found
-            mass[word] = math.exp(found.total)
-        yes, no = (sum(mass[word] for word in words) for words in (YES, NO))
-        neither = yes + no < self.config.min_mass or yes + no == 0
-        return Unscored(NEITHER) if neither else yes / (yes + no)
+        prompt, levels = Prompt("question", turns), proposition.levels or YES_OR_NO
+        mass = []
+        for word in [level.word for level in levels]:
+            found = [
+                texts.of_response(Response(prompt, form, finished=False))
+                for form in dict.fromkeys((word, word.capitalize()))
+            ]
+            if unscored := next((one for one in found if isinstance(one, Unscored)), None):
+                return unscored
+            mass.append(sum(math.exp(one.total) for one in found if not isinstance(one, Unscored)))
+        if sum(mass) < self.config.min_mass or sum(mass) == 0:
+            return Unscored(no_level(proposition.levels) if proposition.levels else NEITHER)
+        return min(1.0, expected(mass, levels))
 
     def _texts(self) -> GivenTexts | Unscored:
         """Found out once; whoever asks meanwhile waits."""
@@ -182,15 +192,18 @@ class ServerGrader:
         return [*safe, {"role": "user", "content": ask(self.prompt, proposition)}]
 
 
-YES, NO = ("yes", "Yes"), ("no", "No")  # answers that a server is given
-LAST_LINE = (
-    '\n\nReason first if that helps. Then end with a last line that is exactly "Answer: yes" or "Answer: no".'
-)
-VERDICT = re.compile(r"(?:(?:final )?answer: ?)?(yes|no)\.?", re.IGNORECASE)
+YES_OR_NO = (ScoredLevel("yes", 1.0), ScoredLevel("no", 0.0))
+LAST_LINE = "\n\nReason first if that helps. Then end with a last line that is exactly {}."
 
 
-def verdict(completion: Any) -> bool | Unscored:
-    """What the last line of a chat completion says, which must be yes or no and nothing else."""
+def last_line(levels: Levels = ()) -> str:
+    """The form of the answer that is asked for: a level's word, or yes or no where there are none."""
+    answers = words_of([replace(level, word=f"Answer: {level.word}") for level in levels or YES_OR_NO], '"')
+    return LAST_LINE.format(answers)
+
+
+def verdict(completion: Any, levels: Levels = ()) -> float | Unscored:
+    """The score of what a chat completion's last line says, which must be a level's word, or yes or no, alone."""
     if isinstance(completion, Unscored):
         return completion
     try:
@@ -204,8 +217,13 @@ def verdict(completion: Any) -> bool | Unscored:
     if read.unanswered or (reasoning_of(choice) and not text.strip()):
         return Unscored(f"the grader gave no answer: {read.unanswered or UNENDED}")
     lines = [line for line in map(_plain, read.answer.splitlines()) if line]
-    found = VERDICT.fullmatch(lines[-1]) if lines else None
-    return found[1].lower() == "yes" if found else Unscored(NO_LAST_LINE)
+    scores = {level.word.lower(): level.score for level in levels or YES_OR_NO}
+    allowed = "|".join(map(re.escape, scores))
+    form = re.compile(rf"(?:(?:final )?answer: ?)?({allowed})\.?", re.IGNORECASE)
+    found = form.fullmatch(lines[-1]) if lines else None
+    if found is None:
+        return Unscored(f"the answer's last line is not {words_of(levels)}" if levels else NO_LAST_LINE)
+    return scores[found[1].lower()]
 
 
 NO_LAST_LINE = "the answer's last line is neither yes nor no"
@@ -215,16 +233,19 @@ def _plain(line: str) -> str:
     return re.sub(r"[*_`#>]", "", line).strip()
 
 
-def share_of_yes(said: Sequence[bool | Unscored]) -> float | Unscored:
-    """Of the samples that say something, which must be more than half of them."""
+def mean_of(said: Sequence[float | Unscored]) -> float | Unscored:
+    """The mean score, of yes or no the share of yes, of the samples that say something: more than half of them must."""
     known = [one for one in said if not isinstance(one, Unscored)]
     if 2 * len(known) <= len(said):
         return next(one for one in said if isinstance(one, Unscored))
     return sum(known) / len(known)
 
 
-def answer(completion: Any, min_mass: float) -> float | Unscored:
-    """P(yes) / (P(yes) + P(no)) of a chat completion's first token, over the tokens that the server lists."""
+def answer(completion: Any, min_mass: float, levels: Levels = ()) -> float | Unscored:
+    """P(yes) / (P(yes) + P(no)) of a chat completion's first token, over the tokens that the server lists.
+
+    Of levels the expected score.
+    """
     try:
         listed = completion.choices[0].logprobs.content[0].top_logprobs
         pairs = [(str(item.token), float(item.logprob)) for item in listed]
@@ -232,6 +253,10 @@ def answer(completion: Any, min_mass: float) -> float | Unscored:
         return Unscored("the answer has no log-probabilities")
     if not pairs or any(math.isnan(logprob) or logprob > 1e-3 for _, logprob in pairs):
         return Unscored("the answer's log-probabilities are not valid")
+    if levels:
+        found = masses(pairs, levels)
+        clear = sum(found) >= min_mass and sum(found) > 0
+        return min(1.0, expected(found, levels)) if clear else Unscored(no_level(levels))
     yes, no = (_mass(pairs, word) for word in ("yes", "no"))
     if yes + no < min_mass or yes + no == 0:
         return Unscored(NEITHER)

@@ -95,7 +95,8 @@ def polyguard_labels(path: Path) -> LabelledResponses:
 
 def rbr_gold_labels(path: Path, rulebook: Rulebook) -> LabelledResponses:
     """Completions whose propositions people labelled; what the rulebook makes of them is the judgement."""
-    labelled = read_labelled(path / "train.jsonl" if path.is_dir() else path, list(rulebook.propositions))
+    file = path / "train.jsonl" if path.is_dir() else path
+    labelled = read_labelled(file, list(rulebook.propositions), rulebook.levels)
     kept = [item for item in labelled if item.response.prompt.response_type is not None]
     human = [judgement_of(rulebook, item.response, item.propositions) for item in kept]
     return LabelledResponses("openai-rbr", DISALLOWED, tuple(item.response for item in kept), tuple(human))

@@ -84,9 +84,9 @@ class GraderServerSettings(ServerSettings):
     """
 
     top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
-    min_mass: float = 0.5  # of yes and no together; an answer with less is unscored
+    min_mass: float = 0.5  # of yes and no, or of all levels, together; an answer with less is unscored
     reads: str = LOGPROBS  # text: the last line of an answer that may reason; given: answers given to it
-    samples: int = 1  # answers in text to each question, whose share of yes is the grade
+    samples: int = 1  # answers in text to each question, whose share of yes, or mean score, is the grade
     temperature: float = 1.0  # of several; one is greedy
     answer_tokens: int = 1024  # limit of an answer in text, its thought included
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 
-from evals.rules.propositions import Condition
+from evals.rules.propositions import AtLeast, Condition, settled
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.levels import Label, ScoredLevel
 
 MOST_STEPS = 1_000_000  # conditions decided in all searches of one check: seconds
 SHOWN = 10  # findings of a kind; the others are counted
@@ -38,14 +39,14 @@ class Steps:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of a rulebook. `example` maps propositions to truth values that show it."""
+    """One fault of a rulebook. `example` maps propositions to truth values, or levels, that show it."""
 
     kind: str  # "overlap", "gap", "unchecked", "empty", "unused" or "same question"
     problem: str
     fix: str
     line: int | None = None
     response_type: ResponseType | None = None
-    example: Mapping[str, bool] = field(default_factory=dict)
+    example: Mapping[str, Label] = field(default_factory=dict)
 
     @property
     def is_error(self) -> bool:
@@ -57,9 +58,13 @@ class Finding:
         return InputError(self.problem + shown, fix=self.fix, path=rulebook.path, line=self.line)
 
 
-def describe(truth: Mapping[str, bool]) -> str:
-    """`apology true, judgement false`."""
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in truth.items())
+def describe(truth: Mapping[str, Label]) -> str:
+    """`apology true, judgement false, detail some`."""
+    return ", ".join(f"{name} {_value(label)}" for name, label in truth.items())
+
+
+def _value(label: Label) -> str:
+    return label.word if isinstance(label, ScoredLevel) else str(label).lower()
 
 
 def check_rulebook(rulebook: Rulebook) -> list[Finding]:
@@ -77,12 +82,24 @@ def require_sound(rulebook: Rulebook) -> None:
             raise finding.as_error(rulebook)
 
 
-def find_truth(goals: Sequence[tuple[Condition, bool]], steps: Steps | None = None) -> dict[str, bool] | None:
-    """Truths of simple propositions under which each condition has its wanted value, or None.
+def find_truth(
+    goals: Sequence[tuple[Condition, bool]], steps: Steps | None = None
+) -> dict[str, Label] | None:
+    """Truths, or levels, of simple propositions under which each condition has its wanted value, or None.
 
     Only the propositions that decide it are in the answer. Raises TooManySteps where `steps` do not suffice.
     """
-    return _search(goals, {}, steps or Steps())
+    found = _search([*goals, *_levels_in_order(goals)], {}, steps or Steps())
+    return None if found is None else settled(found)
+
+
+def _levels_in_order(goals: Sequence[tuple[Condition, bool]]) -> Iterator[tuple[Condition, bool]]:
+    """Goals of their own: what is at least a level is at least the lower ones that the conditions name."""
+    named = {name for condition, _ in goals for name in condition.names() if isinstance(name, AtLeast)}
+    ordered = sorted(named, key=lambda step: (step.of, step.level.score))
+    for lower, higher in pairwise(ordered):
+        if lower.of == higher.of:
+            yield Condition({higher: True, lower: False}), False
 
 
 def _search(

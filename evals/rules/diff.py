@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from evals.rules.check import Steps, TooManySteps, find_truth
-from evals.rules.propositions import Proposition
+from evals.rules.propositions import Proposition, Wanted, said
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
+from evals.values.levels import Label
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Reclassification:
     response_type: ResponseType
     before: str
     after: str
-    example: Mapping[str, bool] = field(default_factory=dict)
+    example: Mapping[str, Label] = field(default_factory=dict)
 
 
 def text_changes(old: Rulebook, new: Rulebook) -> list[RuleChange]:
@@ -72,9 +73,9 @@ def _reclassifications(old: Rulebook, new: Rulebook, steps: Steps) -> list[Recla
     return moves
 
 
-def written(condition: Mapping[str, bool]) -> str:
+def written(condition: Mapping[str, Wanted]) -> str:
     """A condition on one line: `apology and not judgement`."""
-    return " and ".join(name if wanted else f"not {name}" for name, wanted in condition.items())
+    return " and ".join(said(name, wanted) for name, wanted in condition.items())
 
 
 def _propositions(old: Rulebook, new: Rulebook) -> Iterator[RuleChange]:
@@ -95,6 +96,8 @@ def _changed_proposition(name: str, before: Proposition, after: Proposition) -> 
     if before.polarity is not after.polarity:
         lines = (f"- {before.polarity.value}", f"+ {after.polarity.value}")
         yield RuleChange("~", f"polarity of {name}", lines)
+    levels = ["\n".join(f"{level.word}: {level.score:g}" for level in p.levels) for p in (before, after)]
+    yield from _changed_text(f"levels of {name}", *levels)
     shown = ["\n".join(f"{answer}: {text}" for text, answer in p.examples) for p in (before, after)]
     yield from _changed_text(f"examples of {name}", *shown)
 
@@ -107,7 +110,7 @@ def _changed_text(what: str, before: str, after: str) -> Iterator[RuleChange]:
 
 
 def _conditions(
-    kind: str, old: Mapping[str, Mapping[str, bool]], new: Mapping[str, Mapping[str, bool]]
+    kind: str, old: Mapping[str, Mapping[str, Wanted]], new: Mapping[str, Mapping[str, Wanted]]
 ) -> Iterator[RuleChange]:
     for name in _both(old, new):
         if name not in old:
@@ -115,12 +118,12 @@ def _conditions(
         elif name not in new:
             yield RuleChange("-", f"{kind} {name}", (f"- {written(old[name])}",))
         elif dict(old[name]) != dict(new[name]):
-            gone = [f"- {written({k: v})}" for k, v in old[name].items() if new[name].get(k) is not v]
-            come = [f"+ {written({k: v})}" for k, v in new[name].items() if old[name].get(k) is not v]
+            gone = [f"- {written({k: v})}" for k, v in old[name].items() if new[name].get(k) != v]
+            come = [f"+ {written({k: v})}" for k, v in new[name].items() if old[name].get(k) != v]
             yield RuleChange("~", f"{kind} {name}", (*gone, *come))
 
 
-def _classes(rulebook: Rulebook) -> dict[str, dict[str, bool]]:
+def _classes(rulebook: Rulebook) -> dict[str, dict[str, Wanted]]:
     return {
         f"{name} of {response_type.value}": condition
         for name, by_type in rulebook.classes.items()

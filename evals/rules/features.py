@@ -1,4 +1,4 @@
-"""From grades to features: proposition probabilities, then class probabilities.
+"""From grades to features: proposition probabilities, or expected scores of levels, then class probabilities.
 
 The class features follow the paper (arXiv 2411.01111): for each completion class the product of
 the probabilities of its propositions, or of their complements, normalised over the classes of the
@@ -83,7 +83,9 @@ def _class_probabilities(
     rulebook: Rulebook, response_type: ResponseType, names: Sequence[str], probability: np.ndarray
 ) -> np.ndarray:
     """[responses, classes]; a row is NaN where no class has any probability."""
-    true = {name: probability[:, column] for column, name in enumerate(names)}
+    true: dict[str, np.ndarray] = {}
+    for column, name in enumerate(names):
+        true |= rulebook.propositions[name].probabilities(probability[:, column])
     raw = np.stack(
         [condition.probability(true) for condition in rulebook.conditions_for(response_type).values()], axis=1
     )

@@ -1,7 +1,8 @@
 """The questions that a prompt brings along, as propositions and as one feature of its response.
 
-People's own weights are kept: the feature is minus the sum of weight times P(yes), as a positive weight says that yes
-is harm, and a fit learns one scale for it. A prompt without questions adds nothing.
+People's own weights are kept: the feature is minus the sum of weight times P(yes), or times the expected score of
+levels, as a positive weight says that yes is harm, and a fit learns one scale for it. A prompt without questions adds
+nothing.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ def propositions_of(questions: Sequence[Question]) -> list[Proposition]:
     found = []
     for one in questions:
         polarity = Polarity.BAD if one.weight > 0 else Polarity.GOOD
-        digest = Proposition("", one.text).question_digest
+        digest = Proposition("", one.text, levels=one.levels).question_digest
         seen[digest] += 1
         name = f"{PREFIX}{digest}" if seen[digest] == 1 else f"{PREFIX}{digest}_{seen[digest]}"
-        found.append(Proposition(name, one.text, polarity=polarity))
+        found.append(Proposition(name, one.text, polarity=polarity, levels=one.levels))
     return found
 
 
 def weighted(questions: Sequence[Question], probability: np.ndarray) -> np.ndarray:
-    """The feature [responses] of P(yes) [responses, questions]; NaN where one is."""
+    """The feature [responses] of grades [responses, questions]; NaN where one is."""
     weights = np.array([one.weight for one in questions], dtype=np.float64)
     values: np.ndarray = -(probability @ weights)
     return values

@@ -2,27 +2,30 @@
 
 The file is the YAML of the paper's authors (`proposition_prompts.yaml` loads unchanged), with two
 optional keys for each simple proposition: `polarity: good|bad|neutral` and
-`examples: [{response: ..., answer: yes|no}, ...]`, and one for the file: `prompt_questions: [TYPE, ...]`, the response
-types whose prompts bring questions of their own.
+`examples: [{response: ..., answer: yes|no}, ...]`, a third, `levels: {WORD: SCORE, ...}`, for one that is more than yes
+or no, and one for the file: `prompt_questions: [TYPE, ...]`, the response types whose prompts bring questions of their
+own.
 
 A *condition* is a conjunction: `{proposition: wanted truth}`. Derived propositions and completion
-classes are conditions whose names may be simple or derived propositions.
+classes are conditions whose names may be simple or derived propositions. Of one with levels a condition names the
+level, or a list of neighbours; `true` is every level with a score above half.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.rules.propositions import Condition, Polarity, Proposition
+from evals.rules.propositions import Condition, Polarity, Proposition, Wanted, asked_of
 from evals.rules.rulebook_file import read_parts
 from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
+from evals.values.levels import Label, Levels
 
 MOST_LITERALS = 1000  # of one condition over simple propositions
 
@@ -34,8 +37,8 @@ class Rulebook:
     """A checked rulebook. `class_order` runs from best to worst; `digest` names the content."""
 
     propositions: dict[str, Proposition]
-    derived: dict[str, dict[str, bool]]
-    classes: dict[str, dict[ResponseType, dict[str, bool]]]
+    derived: dict[str, dict[str, Wanted]]
+    classes: dict[str, dict[ResponseType, dict[str, Wanted]]]
     class_order: tuple[str, ...]
     prompt_template: str | None = None
     prompt_questions: frozenset[ResponseType] = frozenset()  # types whose prompts bring questions along
@@ -52,9 +55,21 @@ class Rulebook:
         """Response types that have completion classes: the paper's in their order, then one's own."""
         return tuple(types_in_order(t for by_type in self.classes.values() for t in by_type))
 
-    def expand(self, condition: Mapping[str, bool] | str) -> Condition:
+    @cached_property
+    def levels(self) -> dict[str, Levels]:
+        """Of the propositions that have any."""
+        return {name: p.levels for name, p in self.propositions.items() if p.levels}
+
+    def labels_of(self, grades: Sequence[float]) -> dict[str, Label]:
+        """What the grades of all propositions say of a response: truths, and the nearest levels."""
+        return {
+            name: p.label_of(grade)
+            for (name, p), grade in zip(self.propositions.items(), grades, strict=True)
+        }
+
+    def expand(self, condition: Mapping[str, Wanted] | str) -> Condition:
         """Rewrite a condition, or one proposition by name, over simple propositions only."""
-        wanted = {condition: True} if isinstance(condition, str) else condition
+        wanted: Mapping[str, Wanted] = {condition: True} if isinstance(condition, str) else condition
         literals: dict[str, bool] = {}
         negated: list[Condition] = []
         contradictory = False
@@ -71,9 +86,9 @@ class Rulebook:
             negated += new
         return Condition(literals, tuple(negated), contradictory)
 
-    def _expand_one(self, name: str, wanted: bool) -> Condition:
+    def _expand_one(self, name: str, wanted: Wanted) -> Condition:
         if name in self.propositions:
-            return Condition({name: wanted})
+            return Condition(self.propositions[name].literals(wanted))
         if name not in self._expanded:
             self._expanded[name] = self.expand(self.derived[name])
         inner = self._expanded[name]
@@ -123,10 +138,10 @@ class Rulebook:
 
     def propositions_for(self, response_type: ResponseType) -> tuple[str, ...]:
         """Simple propositions that the type's classes use, through derived ones too, in file order."""
-        used = {name for c in self.conditions_for(response_type).values() for name in c.names()}
+        used = {asked_of(name) for c in self.conditions_for(response_type).values() for name in c.names()}
         return tuple(name for name in self.propositions if name in used)
 
-    def class_of(self, response_type: ResponseType, truth: Mapping[str, bool]) -> str:
+    def class_of(self, response_type: ResponseType, truth: Mapping[str, Label]) -> str:
         """The completion class of hard labels, by exact evaluation of each class's condition.
 
         Should classes overlap, the worst that holds is the answer: a response that meets the
@@ -140,8 +155,11 @@ class Rulebook:
                 f"the labels lack proposition '{missing[0]}', which {response_type.value} classes use",
                 fix="label every proposition of the response type",
             )
+        decided = dict(truth)
+        for name in self.levels:
+            decided |= self.propositions[name].truths(truth[name]) if name in truth else {}
         for name in reversed(conditions):
-            if conditions[name].decide(truth):
+            if conditions[name].decide(decided):
                 return name
         true = ", ".join(n for n in self.propositions_for(response_type) if truth[n]) or "none"
         raise InputError(
@@ -168,7 +186,7 @@ def _digest(rulebook: Rulebook) -> str:
     """Sixteen hex digits of the content; comments and layout of the file do not count."""
     content: dict[str, Any] = {
         "propositions": [
-            [p.name, p.question, p.examples, p.polarity.value] for p in rulebook.propositions.values()
+            [p.name, *p.asked[:2], p.polarity.value, *p.asked[2:]] for p in rulebook.propositions.values()
         ],
         "derived": rulebook.derived,
         "classes": {

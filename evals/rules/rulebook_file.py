@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
-from evals.rules.propositions import Polarity, Proposition
+from evals.rules.propositions import Polarity, Proposition, Wanted
 from evals.values.conversation import KINDS, ResponseType
 from evals.values.errors import InputError
+from evals.values.levels import Levels, LevelsError, levels_of, words_of
 from evals.values.located_yaml import LocatedMapping, load_located_yaml
 
 SECTIONS = (
@@ -36,6 +37,7 @@ def read_parts(path: Path) -> dict[str, Any]:
         for name in ("simple_propositions", "derived_propositions", "completion_classes")
     )
     reader.distinct(simple, derived)
+    reader.read_levels(simple)
     names = {*simple, *derived}
     types = reader.own_types(top)
     conditions = {name: reader.condition(derived, name, names) for name in derived}
@@ -62,6 +64,7 @@ def read_parts(path: Path) -> dict[str, Any]:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.of_levels: dict[str, Levels] = {}  # of the propositions that have any
 
     def fail(self, problem: str, fix: str, line: int | None, field: str | None = None) -> NoReturn:
         raise InputError(problem, fix=fix, path=self.path, line=line, field=field)
@@ -110,11 +113,29 @@ class _Reader:
             )
         if not isinstance(body, LocatedMapping):
             self.fail("the proposition is not a mapping", "write 'prompt: the question' below it", line, name)
-        self.known_keys(body, ("prompt", "polarity", "examples"), f"proposition '{name}'")
+        self.known_keys(body, ("prompt", "polarity", "examples", "levels"), f"proposition '{name}'")
         question = body.get("prompt")
         if not isinstance(question, str) or not question.strip():
             self.fail("the proposition has no question", "write 'prompt: the question'", line, name)
-        return Proposition(name, question, self.examples(body, name), self.polarity(body, name))
+        levels = self.of_levels.get(name, ())
+        return Proposition(
+            name, question, self.examples(body, name, levels), self.polarity(body, name), levels
+        )
+
+    def read_levels(self, simple: LocatedMapping) -> None:
+        """What conditions may name."""
+        for name, body in simple.items():
+            if isinstance(body, LocatedMapping) and "levels" in body:
+                self.of_levels[name] = self.levels(body, name)
+
+    def levels(self, body: LocatedMapping, name: str) -> Levels:
+        found = body["levels"]
+        if isinstance(found, LocatedMapping):  # YAML 1.1 reads a bare yes or no as a truth value
+            found = {found.written.get(word, word): score for word, score in found.items()}
+        try:
+            return levels_of(found)
+        except LevelsError as error:
+            self.fail(str(error), error.fix, body.lines["levels"], f"{name}.levels")
 
     def polarity(self, body: LocatedMapping, name: str) -> Polarity:
         value = body.get("polarity", Polarity.NEUTRAL.value)
@@ -129,30 +150,32 @@ class _Reader:
                 f"{name}.polarity",
             )
 
-    def examples(self, body: LocatedMapping, name: str) -> tuple[tuple[str, str], ...]:
+    def examples(self, body: LocatedMapping, name: str, levels: Levels) -> tuple[tuple[str, str], ...]:
         rows = body.get("examples", [])
         line = body.lines.get("examples")
         if not isinstance(rows, list):
             self.fail(
                 "is not a list", "write '- {response: ..., answer: yes}' lines", line, f"{name}.examples"
             )
-        return tuple(self.example(row, name, line) for row in rows)
+        return tuple(self.example(row, name, line, levels) for row in rows)
 
-    def example(self, row: Any, name: str, line: int | None) -> tuple[str, str]:
+    def example(self, row: Any, name: str, line: int | None, levels: Levels) -> tuple[str, str]:
         # YAML 1.1 reads a bare yes or no as a truth value.
         answer = row.get("answer") if isinstance(row, dict) else None
         answer = {True: "yes", False: "no"}.get(answer, answer) if isinstance(answer, bool) else answer
         text = row.get("response") if isinstance(row, dict) else None
-        if not isinstance(text, str) or answer not in ("yes", "no"):
+        answer = str(answer) if levels else answer  # a level may be a number
+        known = [level.word for level in levels] or ["yes", "no"]
+        if not isinstance(text, str) or answer not in known:
             self.fail(
-                "an example needs a response and the answer yes or no",
-                "write {response: ..., answer: yes}",
+                f"an example needs a response and the answer {words_of(levels) if levels else 'yes or no'}",
+                f"write {{response: ..., answer: {known[-1] if levels else 'yes'}}}",
                 line,
                 f"{name}.examples",
             )
         return text, answer
 
-    def condition(self, mapping: LocatedMapping, name: str, known: set[str]) -> dict[str, bool]:
+    def condition(self, mapping: LocatedMapping, name: str, known: set[str]) -> dict[str, Wanted]:
         body = mapping[name]
         if not isinstance(body, LocatedMapping) or not body:
             self.fail("is not a mapping of propositions", "write 'name: true'", mapping.lines[name], name)
@@ -164,11 +187,35 @@ class _Reader:
                     body.lines[key],
                     key,
                 )
-            if not isinstance(wanted, bool):
+            if key not in self.of_levels and not isinstance(wanted, bool):
                 self.fail(f"is {wanted!r} in '{name}'", "write true or false", body.lines[key], key)
-        return dict(body)
+        return {
+            key: self.wanted_levels(wanted, key, name, body.lines[key]) if key in self.of_levels else wanted
+            for key, wanted in body.items()
+        }
 
-    def refuse_circles(self, conditions: dict[str, dict[str, bool]], derived: LocatedMapping) -> None:
+    def wanted_levels(self, wanted: Any, key: str, name: str, line: int) -> Wanted:
+        """True, false, a level, or a list of neighbours."""
+        words = [level.word for level in self.of_levels[key]]
+        given = wanted if isinstance(wanted, list) else [wanted]
+        truth = next((word for word in given if isinstance(word, bool)), None)
+        if truth is not None:
+            read = [word for word in words if word.lower() in ("yes", "no", "on", "off", "true", "false")]
+            if read or isinstance(wanted, list):
+                fix = f'write the level in quotes: "{read[0] if read else words[0]}"'
+                self.fail(f"is read as {str(truth).lower()} in '{name}'", fix, line, key)
+            return truth
+        unknown = next((word for word in given if str(word) not in words), None)
+        if unknown is not None or not given:
+            fix = f"write {words_of(self.of_levels[key])}, a list of neighbours, true or false"
+            self.fail(f"is {wanted!r} in '{name}'", fix, line, key)
+        places = sorted({words.index(str(word)) for word in given})
+        if places != list(range(places[0], places[-1] + 1)) or len(places) == len(words):
+            fix = "name some levels, but not all, without a gap between them"
+            self.fail(f"is {wanted!r} in '{name}'", fix, line, key)
+        return tuple(words[place] for place in places)
+
+    def refuse_circles(self, conditions: dict[str, dict[str, Wanted]], derived: LocatedMapping) -> None:
         finished: set[str] = set()
 
         def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -197,13 +244,13 @@ class _Reader:
 
     def completion_class(
         self, classes: LocatedMapping, name: str, known: set[str], types: dict[str, ResponseType]
-    ) -> dict[ResponseType, dict[str, bool]]:
+    ) -> dict[ResponseType, dict[str, Wanted]]:
         body = classes[name]
         if not isinstance(body, LocatedMapping):
             self.fail(
                 "the class has no response types", "list response types below it", classes.lines[name], name
             )
-        by_type: dict[ResponseType, dict[str, bool]] = {}
+        by_type: dict[ResponseType, dict[str, Wanted]] = {}
         for key in body:
             by_type[self.response_type(body, key, types)] = self.condition(body, key, known)
         return by_type
@@ -234,7 +281,7 @@ class _Reader:
         self,
         top: LocatedMapping,
         types: dict[str, ResponseType],
-        classes: dict[str, dict[ResponseType, dict[str, bool]]],
+        classes: dict[str, dict[ResponseType, dict[str, Wanted]]],
     ) -> None:
         for name, own in types.items():
             if not any(own in by_type for by_type in classes.values()):
@@ -245,7 +292,7 @@ class _Reader:
         self,
         top: LocatedMapping,
         types: dict[str, ResponseType],
-        classes: dict[str, dict[ResponseType, dict[str, bool]]],
+        classes: dict[str, dict[ResponseType, dict[str, Wanted]]],
     ) -> frozenset[ResponseType]:
         """The types of `prompt_questions`; each must have completion classes, which say what is better."""
         names, line = top.get(QUESTIONS, []), top.lines.get(QUESTIONS)

@@ -16,6 +16,7 @@ from evals.rules.propositions import Polarity
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Prompt, ResponseType
 from evals.values.errors import InputError
+from evals.values.levels import Label, ScoredLevel
 
 ASK = """Below is a conversation between a user and an assistant. Write the assistant's next reply, as an example \
 for a collection of good and bad replies.
@@ -34,7 +35,7 @@ class Wanted:
     """`truth`: what decides the class; `traits`: the bad ones that were drawn among them."""
 
     completion_class: str
-    truth: Mapping[str, bool]
+    truth: Mapping[str, Label]
     traits: tuple[str, ...] = ()
 
 
@@ -78,10 +79,20 @@ def request_for(rulebook: Rulebook, prompt: Prompt, wanted: Wanted) -> str:
     """The words in which a writer is asked for the completion: the conversation, and each question with its answer."""
     turns = "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in prompt.messages)
     answers = [
-        f"{' '.join(rulebook.propositions[name].question.split())}\nAnswer: {'yes' if value else 'no'}"
+        f"{' '.join(rulebook.propositions[name].question.split())}\nAnswer: {_answer(rulebook, name, value)}"
         for name, value in wanted.truth.items()
     ]
     return ASK.format(conversation=turns, requirements="\n\n".join(answers))
+
+
+def _answer(rulebook: Rulebook, name: str, value: Label) -> str:
+    """Yes or no; the level's word, that of the highest or the lowest where it is only to hold or not."""
+    if isinstance(value, ScoredLevel):
+        return value.word
+    levels = rulebook.propositions[name].levels
+    if not levels:
+        return "yes" if value else "no"
+    return levels[-1 if value else 0].word
 
 
 def _ends(rulebook: Rulebook, kind: ResponseType) -> tuple[str, str]:
@@ -89,7 +100,7 @@ def _ends(rulebook: Rulebook, kind: ResponseType) -> tuple[str, str]:
     return classes[0], classes[-1]
 
 
-def _truth_of(rulebook: Rulebook, kind: ResponseType, name: str) -> dict[str, bool]:
+def _truth_of(rulebook: Rulebook, kind: ResponseType, name: str) -> dict[str, Label]:
     """Truths that decide for the class, in the order of the file."""
     found = find_truth([(rulebook.conditions_for(kind)[name], True)])
     if found is None:
@@ -102,6 +113,6 @@ def _truth_of(rulebook: Rulebook, kind: ResponseType, name: str) -> dict[str, bo
     return {proposition: found[proposition] for proposition in rulebook.propositions if proposition in found}
 
 
-def _class_with(rulebook: Rulebook, kind: ResponseType, truth: Mapping[str, bool]) -> str:
+def _class_with(rulebook: Rulebook, kind: ResponseType, truth: Mapping[str, Label]) -> str:
     """The class when whatever `truth` does not name is false."""
     return rulebook.class_of(kind, {name: truth.get(name, False) for name in rulebook.propositions})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import Prompt, Row
+from evals.values.conversation import Prompt, Question, Row
 from evals.values.csv_rows import check_unique, read_csv
 from evals.values.errors import InputError
 
@@ -30,8 +30,13 @@ class Suite:
         for prompt in self.prompts:
             digest.update(repr((prompt.id, prompt.messages, prompt.response_type, prompt.category)).encode())
             if prompt.questions:
-                digest.update(repr([(one.text, one.weight) for one in prompt.questions]).encode())
+                digest.update(repr([_asked(one) for one in prompt.questions]).encode())
         return digest.hexdigest()[:12]
+
+
+def _asked(one: Question) -> tuple[object, ...]:
+    levels = tuple((level.word, level.score) for level in one.levels)
+    return (one.text, one.weight, *((levels,) if levels else ()))
 
 
 @dataclass(frozen=True)

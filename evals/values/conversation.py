@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 from evals.values.data_file import as_no_jsonl, lines_of, not_utf8, open_data
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, said
+from evals.values.levels import Label, Levels, LevelsError, labelled_level, levels_of, written
 
 Item = TypeVar("Item")
 
@@ -110,10 +111,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Question:
-    """One that a prompt brings along, yes or no, about its response; `weight` below 0 where yes is good."""
+    """One that a prompt brings along about its response, of yes or no where it has no `levels`.
+
+    `weight` is below 0 where yes, or the highest level, is good.
+    """
 
     text: str
     weight: float = 1.0
+    levels: Levels = ()
 
 
 @dataclass(frozen=True)
@@ -168,10 +173,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class LabelledResponse:
-    """A response with the truth of its propositions (human, or the sandbox's oracle)."""
+    """A response with the truth, or the level, of its propositions (human, or the sandbox's oracle)."""
 
     response: Response
-    propositions: Mapping[str, bool] = field(default_factory=dict)
+    propositions: Mapping[str, Label] = field(default_factory=dict)
     completion_class: str | None = None
 
 
@@ -186,9 +191,9 @@ QUESTIONS_FIX = 'write ["Does it ...?", {"text": "...", "weight": -1}], no weigh
 
 
 def questions_of(found: object) -> tuple[Question, ...]:
-    """Texts, or objects with `text` and perhaps `weight`, or `polarity` (good, bad) in place of its sign.
+    """Texts, or objects with `text` and perhaps `levels`, `weight`, or `polarity` (good, bad) in place of its sign.
 
-    Raises ValueError, which says what is wrong, for anything else.
+    Raises ValueError, which says what is wrong, for anything else; LevelsError, which also says what to do, for levels.
     """
     if not isinstance(found, list | tuple):
         raise ValueError("is no list")
@@ -202,11 +207,18 @@ def _question(number: int, one: object) -> Question:
         weight = 0.0
     if not isinstance(text, str) or not text.strip() or not math.isfinite(weight) or not weight:
         raise ValueError(f"entry {number} is no question")
+    levels = levels_of(told["levels"]) if told.get("levels") is not None else ()
     if polarity is None:
-        return Question(text.strip(), float(weight))
+        return Question(text.strip(), float(weight), levels)
     if polarity not in ("good", "bad") or weight < 0:
         raise ValueError(f"entry {number} has the polarity {polarity!r} and the weight {weight}")
-    return Question(text.strip(), float(weight) if polarity == "bad" else -float(weight))
+    return Question(text.strip(), float(weight) if polarity == "bad" else -float(weight), levels)
+
+
+def question_as_json(one: Question) -> dict[str, Any]:
+    """As `questions_of` reads it."""
+    levels = {level.word: level.score for level in one.levels}
+    return {"text": one.text, "weight": one.weight, **({"levels": levels} if levels else {})}
 
 
 def messages_as_json(messages: Iterable[Message]) -> list[dict[str, str]]:
@@ -263,9 +275,16 @@ def read_comparisons(path: Path | str) -> list[Comparison]:
     )
 
 
-def read_labelled(path: Path | str, propositions: Sequence[str] | None = None) -> list[LabelledResponse]:
-    """Read labelled responses; with `propositions`, a row that lacks one or has another is refused."""
-    return read_jsonl(path, lambda row: row.labelled(propositions))
+def read_labelled(
+    path: Path | str,
+    propositions: Sequence[str] | None = None,
+    levels: Mapping[str, Levels] | None = None,
+) -> list[LabelledResponse]:
+    """Read labelled responses; with `propositions`, a row that lacks one or has another is refused.
+
+    `levels` are those of the rulebook: only a proposition that has some there is labelled by a word.
+    """
+    return read_jsonl(path, lambda row: row.labelled(propositions, levels))
 
 
 @dataclass(frozen=True)
@@ -321,7 +340,15 @@ class Row:
         try:
             return questions_of(self.values.get(field) or [])
         except ValueError as error:
-            raise self.error(field, str(error), QUESTIONS_FIX) from None
+            fix = error.fix if isinstance(error, LevelsError) else QUESTIONS_FIX
+            raise self.error(field, str(error), fix) from None
+
+    def label(self, name: str, value: object, levels: Levels = ()) -> Label:
+        """What `propositions` says of one: a level's word, or true or false where it has no levels."""
+        try:
+            return labelled_level(value, levels)
+        except LevelsError as error:
+            raise self.error(f"propositions.{name}", str(error), error.fix) from None
 
     def name(self, field: str) -> str | None:
         """A text, or a number as text; None where there is none, or NaN. Raises InputError for a list or an object."""
@@ -349,11 +376,15 @@ class Row:
             return value
         return self.messages(field)[-1].content
 
-    def labelled(self, known: Sequence[str] | None) -> LabelledResponse:
-        labels = self.get("propositions", dict)
-        for name, value in labels.items():
-            if not isinstance(value, bool):
-                raise self.error(f"propositions.{name}", "is not true or false", "write true or false")
+    def labelled(
+        self, known: Sequence[str] | None, levels: Mapping[str, Levels] | None = None
+    ) -> LabelledResponse:
+        """`levels` by proposition, of those that have any; the prompt's own questions bring theirs."""
+        prompt = self.prompt()
+        of = {**(levels or {}), **{one.text: one.levels for one in prompt.questions}}
+        labels: dict[str, Label] = {}
+        for name, value in self.get("propositions", dict).items():
+            labels[name] = self.label(name, value, of.get(name, ()))
             if known is not None and name not in known:
                 raise self.error(
                     f"propositions.{name}",
@@ -370,7 +401,7 @@ class Row:
             raise self.error(
                 "finished", "is not true or false", "write true, or false of a response that was cut"
             )
-        response = Response(self.prompt(), self.completion("completion"), finished=finished)
+        response = Response(prompt, self.completion("completion"), finished=finished)
         return LabelledResponse(response, labels, self.name("completion_class"))
 
 
@@ -432,7 +463,7 @@ def prompt_as_json(prompt: Prompt) -> dict[str, Any]:
         row["response_type"] = prompt.response_type.value
     row["category"] = prompt.category
     if prompt.questions:
-        row["questions"] = [{"text": one.text, "weight": one.weight} for one in prompt.questions]
+        row["questions"] = [question_as_json(one) for one in prompt.questions]
     return row | {"topic": prompt.topic} if prompt.topic else row
 
 
@@ -450,10 +481,15 @@ def comparison_as_json(item: Comparison) -> dict[str, Any]:
 def labelled_as_json(item: LabelledResponse) -> dict[str, Any]:
     row = prompt_as_json(item.response.prompt) | {
         "completion": _assistant(item.response.text),
-        "propositions": dict(item.propositions),
+        "propositions": labels_as_json(item.propositions),
     }
     row |= {} if item.response.finished else {"finished": False}
     return row if item.completion_class is None else row | {"completion_class": item.completion_class}
+
+
+def labels_as_json(labels: Mapping[str, Label]) -> dict[str, bool | str]:
+    """True, false, or a level's word, by proposition."""
+    return {name: written(label) for name, label in labels.items()}
 
 
 def _assistant(text: str) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ class Unscored:
 
 @dataclass(frozen=True)
 class Grades:
-    """Probabilities that propositions are true.
+    """Probabilities that propositions are true, or the expected scores of their levels.
 
     `probability` is float64 [responses, propositions]; NaN means unscored. `reasons` has exactly the
     (row, column) pairs that are NaN. Raises ValueError where the two disagree, a value lies outside

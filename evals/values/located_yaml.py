@@ -24,11 +24,15 @@ MISFITS = (ValueError, TypeError, KeyError, IndexError, AttributeError, Arithmet
 
 
 class LocatedMapping(dict[str, Any]):
-    """A mapping of YAML; `lines[key]` is the key's line in the file, counted from 1."""
+    """A mapping of YAML; `lines[key]` is the key's line in the file, counted from 1.
+
+    `written[key]` is how a key that was read as a truth value stands there: `no` for "False".
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: dict[str, int] = {}
+        self.written: dict[str, str] = {}
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,7 +95,8 @@ def _construct(loader: _Loader, node: yaml.MappingNode) -> LocatedMapping:
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
             raise loader.fail("a key is not a word", "write 'key: value'", key_node.start_mark)
-        key, line = str(loader.construct_object(key_node, deep=True)), key_node.start_mark.line + 1
+        read, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        key = str(read)
         if key in mapping:
             raise InputError(
                 f"'{key}' is given twice, first on line {mapping.lines[key]}",
@@ -102,6 +107,8 @@ def _construct(loader: _Loader, node: yaml.MappingNode) -> LocatedMapping:
             )
         mapping[key] = loader.construct_object(value_node, deep=True)
         mapping.lines[key] = line
+        if isinstance(read, bool):
+            mapping.written[key] = key_node.value
     return mapping
 
 

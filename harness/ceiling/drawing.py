@@ -25,7 +25,7 @@ import yaml
 
 from evals.graders import grade_in_batches
 from evals.judges import Judge, Judgement, RulebookJudge
-from evals.rules.rulebook import load_rulebook
+from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.suites import Suite
 from evals.suites.suite import make_suite
 from evals.values.conversation import (
@@ -252,7 +252,7 @@ def _record(
     """Grades and scores, asked once; returns the names of the files."""
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     every = [r for one in drawn for o in one.outcomes if (r := o.response(prompts[o.prompt_id])) is not None]
-    fitting = _fitting(data)
+    fitting = _fitting(data, reward.rulebook)
     responses = list({(r.prompt.messages, r.text): r for r in every}.values())
     responses += [row.response for row in fitting]
     propositions = used_propositions(reward.rulebook)
@@ -289,11 +289,11 @@ def _record(
     return [*files, REWARD]
 
 
-def _fitting(data: Artifact | None) -> list[LabelledResponse]:
+def _fitting(data: Artifact | None, rulebook: Rulebook) -> list[LabelledResponse]:
     """Of a run whose data bring completions: those that its weights were fitted on, the first of them."""
     if data is None or not WorldFolder(data.path).has(SYNTHETIC):
         return []
-    return first_prompts(WorldFolder(data.path).labelled(SYNTHETIC), FITTING_PROMPTS)
+    return first_prompts(WorldFolder(data.path).labelled(SYNTHETIC, levels=rulebook.levels), FITTING_PROMPTS)
 
 
 def _manifest(

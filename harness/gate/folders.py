@@ -14,6 +14,7 @@ from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Message, read_labelled
 from evals.values.errors import InputError
+from evals.values.levels import Levels
 from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import settings_from
 from harness.gate.rewards import LiveReward, live_reward
@@ -180,20 +181,24 @@ def load_fit(folder: Path, cache: Path, on: CompletionFile) -> LiveReward:
         RewardModelSpec(model.kind, model.path or "") if model.kind else None,
     )
     by_labels = keys.kind == ORACLE and keys.path is None
-    live = live_reward(description, cache, label_grader(read_labelled(on.path)) if by_labels else None)
+    levels = load_rulebook(description.rulebook).levels
+    labels = label_grader(read_labelled(on.path, levels=levels)) if by_labels else None
+    live = live_reward(description, cache, labels)
     weights = live.weights()
     return replace(
         live,
         weights=lambda: weights,
         about={**live.about, "grader": f"{live.grader.name} of fit {folder.name}"},
-        fitted_on=_fitted_on(str(content.get("on", "")), weights),
+        fitted_on=_fitted_on(str(content.get("on", "")), weights, levels),
     )
 
 
-def _fitted_on(on: str, weights: RewardWeights) -> frozenset[tuple[Message, ...]]:
+def _fitted_on(
+    on: str, weights: RewardWeights, levels: Mapping[str, Levels]
+) -> frozenset[tuple[Message, ...]]:
     """The prompts that the weights saw; none where their file is gone."""
     try:
-        labelled = read_labelled(find_completions(on).path)
+        labelled = read_labelled(find_completions(on).path, levels=levels)
     except InputError:
         return frozenset()
     share, seen = float(weights.config.get("holdout", 0.0)), set()

@@ -72,7 +72,9 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
     rulebook = source.reward.rulebook
     labelled = {
         COMPLETIONS: _held_out(source, rulebook),
-        FITTING: first_prompts(WorldFolder(source.completions).labelled(SYNTHETIC), FITTING_PROMPTS),
+        FITTING: first_prompts(
+            WorldFolder(source.completions).labelled(SYNTHETIC, levels=rulebook.levels), FITTING_PROMPTS
+        ),
     }
     everything = [row for rows in labelled.values() for row in rows]
     with tempfile.TemporaryDirectory() as scratch, writing(out):
@@ -139,7 +141,7 @@ def _manifest(
 def _held_out(source: OpenRun, rulebook: Rulebook) -> list[LabelledResponse]:
     """On the sandbox completions as the run's own held-out ones, of other requests; else these themselves."""
     if not WorldFolder(source.data).sandbox.is_file():
-        return WorldFolder(source.completions).labelled(SYNTHETIC_TEST)
+        return WorldFolder(source.completions).labelled(SYNTHETIC_TEST, levels=rulebook.levels)
     world = World.load(WorldFolder(source.data).sandbox)
     rng = np.random.default_rng([world.seed, 5])
     return synthetic(

@@ -13,7 +13,7 @@ from evals.values.grades import Grades
 from harness.gate.rewards import RewardSide
 from harness.subjects.completions import CompletionSet
 
-HALF = 0.5  # a grade above it says that the proposition is true
+HALF = 0.5  # a grade above it says that a proposition of yes or no is true
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,16 @@ def _disagreement(
         return Disagreement(name, 0, np.nan, np.nan, np.nan, np.nan, np.nan, False)
     a, b, labels = a[known], b[known], labels[known]
     gaps = np.abs(b - a)
+    cuts = [_cut(side, name) for side in (baseline, candidate)]
     asked = [side.questions.get(name) for side in (baseline, candidate)]
     return Disagreement(
         proposition=name,
         n=len(gaps),
         mean_gap=float(gaps.mean()),
         max_gap=float(gaps.max()),
-        turned=float(((a > HALF) != (b > HALF)).mean()),
-        baseline_right=_right(a, labels),
-        candidate_right=_right(b, labels),
+        turned=float(((a > cuts[0]) != (b > cuts[1])).mean()),
+        baseline_right=_right(a, labels, cuts[0]),
+        candidate_right=_right(b, labels, cuts[1]),
         reworded=None not in asked and asked[0] != asked[1],
     )
 
@@ -138,6 +139,12 @@ def _labels(completions: CompletionSet, response_type: ResponseType, name: str) 
     return np.array([np.nan if truth is None else float(truth) for truth in truths])
 
 
-def _right(values: np.ndarray, labels: np.ndarray) -> float:
+def _cut(side: RewardSide, name: str) -> float:
+    """The grade above which the side's proposition holds."""
+    known = side.rulebook is not None and side.rulebook.propositions.get(name)
+    return known.cut if known else HALF
+
+
+def _right(values: np.ndarray, labels: np.ndarray, cut: float) -> float:
     known = np.isfinite(labels)
-    return float(((values[known] > HALF) == (labels[known] > HALF)).mean()) if known.any() else float("nan")
+    return float(((values[known] > cut) == (labels[known] > HALF)).mean()) if known.any() else float("nan")

@@ -160,7 +160,7 @@ def live_reward(description: RewardDescription, cache: Path, grader: Grader | No
 
 def _to_fit(fit: FitDescription, rulebook: Rulebook) -> list[LabelledResponse]:
     """The completions to fit on whose response type the rulebook knows."""
-    rows = read_labelled(fit.data)
+    rows = read_labelled(fit.data, levels=rulebook.levels)
     kept = [row for row in rows if row.response.prompt.response_type in rulebook.response_types]
     if not kept:
         fix = "give completions of the rulebook's response types"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.graders.calibration import calibrate
+from evals.graders.calibration import calibrate, cuts_of
 from harness.gold.graders import JudgedGrader
 from harness.gold.grading import Lesson
 from harness.keys.gold import GoldConfig
@@ -35,10 +35,14 @@ def agreements_with(
 
 
 def agreement_with(lesson: Lesson, student: JudgedGrader, config: GoldConfig) -> TeacherAgreement:
-    """Share of equal verdicts at 0.5 (intervals by bootstrap over prompts), beside the share of the teacher's
-    commoner verdict, and the mean absolute difference of the two grades."""
+    """Share of equal verdicts at 0.5, of levels at their cut, beside the share of the teacher's commoner verdict, and
+    the mean absolute difference of the two grades. Intervals are by bootstrap over prompts.
+    """
     assert student.unseen is not None
-    found = calibrate(student.name, student.unseen, lesson.verdicts, draws=config.draws, seed=config.seed)
+    cuts = cuts_of(lesson.propositions)
+    found = calibrate(
+        student.name, student.unseen, lesson.verdicts, cuts, draws=config.draws, seed=config.seed
+    )
     apart = np.abs(student.unseen.probability - lesson.grades.probability)
     apart_by = [_mean(column) for column in apart.T]
     enough = {name: enough_to_learn(lesson, name, config.few) for name in lesson.grades.propositions}
@@ -66,9 +70,9 @@ def agreement_with(lesson: Lesson, student: JudgedGrader, config: GoldConfig) ->
 
 def enough_to_learn(lesson: Lesson, proposition: str, few: int) -> bool:
     """Whether the teacher says true in completions to `few` prompts, and false in as many."""
-    grades = lesson.grades.column(proposition)
+    grades, cut = lesson.grades.column(proposition), cuts_of(lesson.propositions)[proposition]
     prompts = np.array([response.prompt.id for response in lesson.responses])
-    return all(len(set(prompts[side])) >= few for side in (grades >= 0.5, grades < 0.5))
+    return all(len(set(prompts[side])) >= few for side in (grades >= cut, grades < cut))
 
 
 def _mean(values: np.ndarray) -> float:

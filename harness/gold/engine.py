@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ def run_gold(config: GoldConfig, console: Console | None = None, command: Sequen
     notes = gold_notes(splits, counts, config, lesson)
     if config.server.samples > 1:
         asked = [result for result, grader in zip(results, graders, strict=True) if grader.kind == "server"]
-        notes += [sample_note(result.name, result.grades, config.server.samples) for result in asked]
+        notes += [sample_note(r.name, r.grades, config.server.samples, rulebook.levels) for r in asked]
     judged = JudgedGraders(results, graders, splits, counts, agreements, notes)
     write_record(folder, judged, config, ["gold", *command])
     return folder
@@ -87,17 +87,36 @@ def gold_notes(
 WAVERS = 0.8  # agreement of a grader's answers to one question, below which it is warned of
 
 
-def sample_note(name: str, grades: Grades, samples: int) -> str:
-    """How far the answers of a grader that is asked several times agree, and what a grade may err by for it."""
-    shares = grades.probability[~np.isnan(grades.probability)]
+def sample_note(name: str, grades: Grades, samples: int, levels: Container[str] = ()) -> str:
+    """How far the answers of a grader that is asked several times agree, and what a grade may err by for it.
+
+    `levels` has the propositions with levels. Of their mean scores, 0 to 1, the variance of one answer is at most
+    mean (1 - mean), as it is of a share (Bhatia and Davis, American Mathematical Monthly 107, 2000).
+    """
+    said = ~np.isnan(grades.probability)
+    scored = said & np.array([one in levels for one in grades.propositions], dtype=bool)
+    shares, scores = grades.probability[said & ~scored], grades.probability[scored]
+    told = [_share_note(name, shares, samples)] if len(shares) or not len(scores) else []
+    if len(scores):
+        told.append(
+            f"{name}: where there are levels, a grade is the mean score of {samples} answers; its standard error is "
+            f"at most {_error(scores, samples):.2f}."
+        )
+    return " ".join(told)
+
+
+def _error(shares: np.ndarray, samples: int) -> float:
+    return float(np.sqrt((shares * (1.0 - shares)).mean() / (samples - 1)))
+
+
+def _share_note(name: str, shares: np.ndarray, samples: int) -> str:
     if not len(shares):
         return f"{name}: none of its answers was yes or no."
     agreement = float(np.maximum(shares, 1.0 - shares).mean())
-    error = float(np.sqrt((shares * (1.0 - shares)).mean() / (samples - 1)))
     warning = "; it wavers: ask more often, or another" if agreement < WAVERS else ""
     return (
         f"{name}: a grade is the share of yes of {samples} answers, of which {agreement:.0%} agree in the mean; "
-        f"its standard error is {error:.2f}{warning}."
+        f"its standard error is {_error(shares, samples):.2f}{warning}."
     )
 
 

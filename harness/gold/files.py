@@ -2,6 +2,7 @@
 
 calibration.csv   a row a grader, proposition and kind of threshold: evals.graders.calibration.COLUMNS
 reliability.csv   a row a grader and bin of its grades
+levels.csv        where a proposition has levels: evals.graders.level_agreement.LEVEL_COLUMNS
 hostile.csv       a row a grader and attack
 teacher.csv       where an encoder was taught: harness.gold.agreement.COLUMNS
 manifest.json     `graders`: {name: kind, share of unscored grades, accuracy less the first one's with its
@@ -17,6 +18,7 @@ from typing import Any
 
 from evals.graders.calibration import COLUMNS
 from evals.graders.hostile import Movement
+from evals.graders.level_agreement import LEVEL_COLUMNS
 from evals.graders.recorded import write_grades
 from evals.values.csv_rows import write_csv
 from harness.gold.agreement import COLUMNS as AGREEMENT_COLUMNS
@@ -55,6 +57,7 @@ def write_record(folder: Path, judged: JudgedGraders, config: GoldConfig, comman
         write_csv(new / "calibration.csv", _calibration_rows(results, judged.counts, config.few))
         write_csv(new / "reliability.csv", _rows_of(results, "curve"), CURVE_COLUMNS)
         write_csv(new / "hostile.csv", _rows_of(results, "movements"), HOSTILE_COLUMNS)
+        _write_levels(new / "levels.csv", results)
         _write_agreements(new / "teacher.csv", judged.agreements)
         write_json(new / "thresholds.json", _thresholds(results, config))
         rows = _first_of_each(judged.splits)
@@ -81,6 +84,15 @@ def _rows_of(results: Sequence[GoldResult], what: str) -> Iterator[dict[str, Any
     for result in results:
         for row in getattr(result, what):
             yield {"grader": result.name} | asdict(row)
+
+
+def _write_levels(path: Path, results: Sequence[GoldResult]) -> None:
+    """Nothing where no proposition has levels; an earlier call's file goes."""
+    rows = [row for result in results for row in result.levels]
+    if rows:
+        write_csv(path, rows, LEVEL_COLUMNS)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_agreements(path: Path, agreements: Sequence[TeacherAgreement]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from evals.graders import Grader, GraderSpec
+from evals.graders.calibration import cuts_of
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Response, Row, read_jsonl
@@ -75,12 +76,13 @@ class Lesson:
 
     @property
     def verdicts(self) -> list[LabelledResponse]:
-        """The teacher's grades as labels: true from 0.5 on, none where it gave no grade."""
+        """The teacher's grades as labels: true from 0.5 on, of levels from their cut, none where it gave no grade."""
+        cuts = cuts_of(self.propositions)
         names, known = self.grades.propositions, np.isfinite(self.grades.probability)
         return [
             LabelledResponse(
                 response,
-                {name: bool(row[j] >= 0.5) for j, name in enumerate(names) if seen[j]},
+                {name: bool(row[j] >= cuts[name]) for j, name in enumerate(names) if seen[j]},
             )
             for response, row, seen in zip(self.responses, self.grades.probability, known, strict=True)
         ]

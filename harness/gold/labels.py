@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.graders.calibration import gold_labels
+from evals.graders.calibration import cuts_of, gold_labels
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Row, read_jsonl
@@ -29,10 +29,18 @@ class GoldSplits:
     cross: bool
     left_out: int = 0
 
+    @property
+    def cuts(self) -> dict[str, float]:
+        """The thresholds that nobody tuned."""
+        return cuts_of(self.propositions)
+
 
 @dataclass(frozen=True)
 class LabelCount:
-    """Prompts that have a response labelled true, or false, in the training and in the judged labels."""
+    """Prompts that have a response labelled true, or false, in the training and in the judged labels.
+
+    A level is true where its score is above half.
+    """
 
     proposition: str
     train_true: int
@@ -49,9 +57,8 @@ class LabelCount:
 
 def read_splits(rulebook: Rulebook, train: str | None, test: str | None) -> GoldSplits:
     """Raises InputError, naming file, line and field, for malformed rows and labels of unknown propositions."""
-    known = list(rulebook.propositions)
-    fitted = _read(Path(train), known) if train else []
-    judged = _read(Path(test), known) if test else fitted
+    fitted = _read(Path(train), rulebook) if train else []
+    judged = _read(Path(test), rulebook) if test else fitted
     asked = {item.response.prompt.id for item in judged}
     kept = [item for item in fitted if not test or item.response.prompt.id not in asked]
     named = {name for item in (*kept, *judged) for name in item.propositions}
@@ -74,19 +81,23 @@ def _prompts_by_label(
     labelled: Sequence[LabelledResponse], names: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
     truth = gold_labels(labelled, names)
+    known = ~np.isnan(truth)
     prompts = np.array([item.response.prompt.id for item in labelled])
     return {
-        name: tuple(len(set(prompts[truth[:, column] == label])) for label in (1, 0))  # type: ignore[misc]
+        name: tuple(  # type: ignore[misc]
+            len(set(prompts[known[:, column] & ((truth[:, column] > 0.5) == holds)]))
+            for holds in (True, False)
+        )
         for column, name in enumerate(names)
     }
 
 
-def _read(path: Path, known: Sequence[str]) -> list[LabelledResponse]:
+def _read(path: Path, rulebook: Rulebook) -> list[LabelledResponse]:
     """Labelled responses. Some labels may be missing; ids of prompts are made from their conversation."""
 
     def parse(row: Row) -> LabelledResponse:
-        item = row.labelled(None)
-        unknown = next((name for name in item.propositions if name not in known), None)
+        item = row.labelled(None, rulebook.levels)
+        unknown = next((name for name in item.propositions if name not in rulebook.propositions), None)
         if unknown is not None:
             raise row.error(
                 f"propositions.{unknown}",

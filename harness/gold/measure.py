@@ -16,6 +16,7 @@ from evals.graders.calibration import (
     tune_thresholds,
 )
 from evals.graders.hostile import ATTACKS, Movement, movements
+from evals.graders.level_agreement import level_agreement
 from evals.statistics import Estimate, bootstrap
 from evals.statistics.resampling import cluster_shares, resample_counts
 from evals.values.conversation import LabelledResponse
@@ -49,7 +50,7 @@ class GoldResult:
 
     `fixed` and `tuned` hold a row a proposition, MEAN and ENOUGH: at 0.5, and at thresholds that were not
     tuned on the rows judged (empty without training labels). `thresholds` are for use: tuned on all of
-    gold.train.
+    gold.train. `levels` hold a row of LEVEL_COLUMNS a proposition that has any.
     """
 
     name: str
@@ -61,6 +62,7 @@ class GoldResult:
     curve: list[ReliabilityPoint]
     movements: list[Movement]
     against_first: Estimate | None = None
+    levels: Sequence[Row] = ()
     pace: GradingPace | None = None
 
     def mean(self, tuned: bool = False, row: str = MEAN) -> Row:
@@ -95,10 +97,10 @@ def judge_grader(
     grades = graded(splits.judged)
     train = grades if splits.cross else judged.train_grades or graded(splits.train)
     kept = {count.proposition for count in counts if count.too_few_to_learn(config.few)}
-    thresholds = _tune(train, splits.train, config, kept)
+    thresholds = _tune(train, splits.train, config, kept, splits.cuts)
     verdicts = _verdicts(grades, splits, config, thresholds, kept) if splits.train else None
     enough = [c.proposition for c in counts if not c.too_few_to_judge(config.few)]
-    fixed = _rows(judged.name, grades, splits.judged, config, enough)
+    fixed = _rows(judged.name, grades, splits, config, enough, splits.cuts)
     tuned = _tuned_rows(judged.name, verdicts, splits, config, enough, fixed, thresholds) if verdicts else []
     return GoldResult(
         name=judged.name,
@@ -109,6 +111,9 @@ def judge_grader(
         thresholds=thresholds,
         curve=reliability_curve(grades, splits.judged, config),
         movements=attack(judged, config, splits, grades, advance),
+        levels=level_agreement(
+            judged.name, grades, splits.judged, splits.propositions, config.draws, config.seed
+        ),
         pace=pace_of(judged.grader, len(splits.propositions), judged.server),
     )
 
@@ -126,7 +131,7 @@ def attack(
     for item in ATTACKS:
         attacked.append(judged.grader.grade([item.on(r) for r in responses], splits.propositions))
         advance(size)
-    return movements(grades.rows(rows), attacked, [r.prompt.id for r in responses], config.seed)
+    return movements(grades.rows(rows), attacked, [r.prompt.id for r in responses], config.seed, splits.cuts)
 
 
 def compare_with_first(
@@ -157,7 +162,7 @@ def reliability_curve(
         inside = place == number
         if not inside.any():
             continue
-        hits = _by_cluster(inside & (truth == 1), prompt)
+        hits = _by_cluster(np.where(inside, truth, 0.0), prompt)
         shares = cluster_shares(draws, hits.sum(1), _by_cluster(inside, prompt).sum(1))
         low, high = np.nanquantile(shares, [0.025, 0.975])
         mean = float(grades.probability[inside].mean())
@@ -168,13 +173,17 @@ def reliability_curve(
 
 
 def _tune(
-    grades: Grades, labelled: Sequence[LabelledResponse], config: GoldConfig, kept: Collection[str]
+    grades: Grades,
+    labelled: Sequence[LabelledResponse],
+    config: GoldConfig,
+    kept: Collection[str],
+    cuts: Mapping[str, float],
 ) -> dict[str, float]:
-    """Thresholds with the best metric; 0.5 stays for the propositions `kept`, which have too few labels."""
+    """Thresholds with the best metric; the cut stays for the propositions `kept`, which have too few labels."""
     if not labelled:
         return {}
-    tuned = tune_thresholds(grades, labelled, config.metric.value)
-    return {name: 0.5 if name in kept else threshold for name, threshold in tuned.items()}
+    tuned = tune_thresholds(grades, labelled, config.metric.value, cuts)
+    return {name: cuts[name] if name in kept else threshold for name, threshold in tuned.items()}
 
 
 def cross_thresholds(
@@ -185,7 +194,7 @@ def cross_thresholds(
     levels = np.empty(grades.probability.shape)
     for number in range(config.folds):
         others = np.flatnonzero(fold != number).tolist()
-        tuned = _tune(grades.rows(others), [splits.judged[i] for i in others], config, kept)
+        tuned = _tune(grades.rows(others), [splits.judged[i] for i in others], config, kept, splits.cuts)
         levels[fold == number] = [tuned[name] for name in grades.propositions]
     return levels
 
@@ -209,18 +218,21 @@ def _verdicts(
 def _rows(
     name: str,
     grades: Grades,
-    labelled: Sequence[LabelledResponse],
+    splits: GoldSplits,
     config: GoldConfig,
     enough: Sequence[str],
+    cuts: Mapping[str, float] | None = None,
 ) -> list[Row]:
-    rows = calibrate(name, grades, labelled, draws=config.draws, seed=config.seed)
+    """At `cuts`, 0.5 where none are given."""
+    labelled = splits.judged
+    rows = calibrate(name, grades, labelled, cuts, draws=config.draws, seed=config.seed)
     columns = [grades.propositions.index(proposition) for proposition in enough]
     some = Grades(
         tuple(enough),
         grades.probability[:, columns],
         {(i, columns.index(j)): why for (i, j), why in grades.reasons.items() if j in columns},
     )
-    mean = calibrate(name, some, labelled, draws=config.draws, seed=config.seed)[-1]
+    mean = calibrate(name, some, labelled, cuts, draws=config.draws, seed=config.seed)[-1]
     return [*rows, mean | {"proposition": ENOUGH}]
 
 
@@ -235,7 +247,7 @@ def _tuned_rows(
 ) -> list[Row]:
     """Rows of the verdicts; what no threshold changes (AUROC, Brier score) is that of the grades."""
     same = [f"{m}{end}" for m in METRICS if m not in VERDICT_METRICS for end in ("", "_ci_low", "_ci_high")]
-    rows = _rows(name, verdicts, splits.judged, config, enough)
+    rows = _rows(name, verdicts, splits, config, enough)
     return [
         row
         | {key: of_grades[key] for key in same}
@@ -247,8 +259,9 @@ def _tuned_rows(
 def _accuracy_difference(grades: Grades, first: Grades, splits: GoldSplits, config: GoldConfig) -> Estimate:
     truth, prompt = gold_labels(splits.judged, grades.propositions), _clusters(splits.judged)
     known = ~np.isnan(truth) & ~np.isnan(grades.probability) & ~np.isnan(first.probability)
+    cuts = np.array([splits.cuts[name] for name in grades.propositions])
     right = [
-        _by_cluster(known & ((side.probability >= 0.5) == (truth == 1)), prompt) for side in (grades, first)
+        _by_cluster(known & ((side.probability >= cuts) == (truth > 0.5)), prompt) for side in (grades, first)
     ]
     scored = _by_cluster(known, prompt)
 

@@ -23,6 +23,7 @@ from evals.values.conversation import LabelledResponse, Prompt, Response, Respon
 from evals.values.csv_rows import read_csv, write_csv
 from evals.values.errors import UndecidableError
 from evals.values.grades import check_unscored
+from evals.values.levels import Label
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.writer import COLUMNS, identity_of_writer, said_of_row, written_by_model
@@ -150,7 +151,10 @@ def labelled(
     rulebook: Rulebook, responses: Sequence[Response], probability: np.ndarray
 ) -> list[LabelledResponse]:
     """With labels: by definition of a written refusal, else the grader's; one that it left unscored is left out."""
-    known = all(name in rulebook.propositions for sentence in SENTENCES for name in sentence.shows)
+    # What is not shown is false, which says nothing of a level.
+    known = not rulebook.levels and all(
+        name in rulebook.propositions for sentence in SENTENCES for name in sentence.shows
+    )
     rows = []
     for response, graded in zip(responses, probability, strict=True):
         kind = response.prompt.response_type
@@ -161,11 +165,11 @@ def labelled(
         )
         if response.text in by_definition:
             true = by_definition[response.text]
-            labels = {name: name in true for name in rulebook.propositions}
+            labels: dict[str, Label] = {name: name in true for name in rulebook.propositions}
         elif np.isnan(graded).any():
             continue
         else:
-            labels = {name: bool(p > 0.5) for name, p in zip(rulebook.propositions, graded, strict=True)}
+            labels = rulebook.labels_of(graded)
         rows.append(LabelledResponse(response, labels, rulebook.class_of(kind, labels)))
     return rows
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from evals.graders import grade_in_batches
-from evals.graders.calibration import MEAN, calibrate, gold_labels, measures
+from evals.graders.calibration import MEAN, calibrate, cuts_of, gold_labels, measures
 from evals.graders.encoder import UNLEARNED
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse
@@ -132,8 +132,9 @@ def measures_by_type(
         for name in rulebook.propositions_for(kind) if mine.any() else ():
             column = grades.propositions.index(name)
             known = mine & ~np.isnan(truth[:, column]) & ~np.isnan(grades.probability[:, column])
-            label = truth[known, column] == 1
-            point = measures(grades.probability[known, column], label, 0.5, np.ones((1, len(label))))
+            label = truth[known, column] > 0.5
+            cut = rulebook.propositions[name].cut
+            point = measures(grades.probability[known, column], label, cut, np.ones((1, len(label))))
             value = float(point["balanced_accuracy"][0])
             counts = {"n": len(label), "n_positive": int(label.sum())}
             rows.append(
@@ -147,7 +148,7 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
 
     def build(out: Path) -> dict[str, Any]:
         propositions = list(context.rulebook.propositions.values())
-        labelled = WorldFolder(data.path).labelled(GOLD)
+        labelled = WorldFolder(data.path).labelled(GOLD, levels=context.rulebook.levels)
         with context.console.stage(f"gold: {grader.stage}", total=len(labelled), unit="responses") as advance:
             grades = _unseen(grader)
             if grades is None:
@@ -155,7 +156,7 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
                 asked = asked_grader(context, grader)
                 grades = grade_in_batches(asked, responses, propositions, progress=advance)
                 _check_graded(grades, grader)
-        rows = calibrate(grader.stage, grades, labelled)
+        rows = calibrate(grader.stage, grades, labelled, cuts_of(propositions))
         write_csv(out / CALIBRATION, rows)
         write_json(out / GRADES, grades_as_json(grades))
         write_csv(out / BY_TYPE, measures_by_type(grades, labelled, context.rulebook))

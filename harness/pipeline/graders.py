@@ -50,7 +50,9 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.grader import train_grader
 
-        labelled = WorldFolder(data.path).training_labels(role, list(context.rulebook.propositions))
+        labelled = WorldFolder(data.path).training_labels(
+            role, list(context.rulebook.propositions), context.rulebook.levels
+        )
         model, tokenizer = load_causal_lm(base.path, config.model.precision.dtype), load_tokenizer(base.path)
         seed = config.seed + (JUDGE_SEED_OFFSET if role == JUDGE else 0)
         settings = replace(config.grader.training, seed=seed)
@@ -160,7 +162,7 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.encoder_grader import EncodedResponses, cross_fit, fit_head
 
-        labelled = WorldFolder(data.path).labelled(GOLD)
+        labelled = WorldFolder(data.path).labelled(GOLD, levels=context.rulebook.levels)
         propositions = list(context.rulebook.propositions.values())
         names, labels = (
             [p.name for p in propositions],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from evals.values.conversation import (
     Comparison,
     Demonstration,
 )
+from evals.values.levels import Levels
 from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
@@ -127,15 +128,15 @@ def fine_tune(
     Where the data have none of these it is the base model.
     """
     config = context.config
-    best = context.rulebook.class_order[0]
-    if not demonstrations_for(data, kind, completions, best):
+    best, levels = context.rulebook.class_order[0], context.rulebook.levels
+    if not demonstrations_for(data, kind, completions, best, levels):
         return base
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.progress import steps_of
         from trainers.supervised.sft import sft
 
-        demonstrations = demonstrations_for(data, kind, completions, best)
+        demonstrations = demonstrations_for(data, kind, completions, best, levels)
         model = load_causal_lm(base.path, config.model.precision.dtype)
         with context.console.stage(
             f"sft: {kind.value}", total=steps_of(config.sft, len(demonstrations))
@@ -166,15 +167,19 @@ def fine_tune(
 
 
 def demonstrations_for(
-    data: Artifact, kind: Data, completions: Artifact | None, best: str = "ideal"
+    data: Artifact,
+    kind: Data,
+    completions: Artifact | None,
+    best: str = "ideal",
+    levels: Mapping[str, Levels] | None = None,
 ) -> list[Demonstration]:
-    """`best` is the rulebook's first class, whose completions are the rules' demonstrations."""
+    """`best` is the rulebook's first class, whose completions are the rules' demonstrations; `levels` are its."""
     folder = WorldFolder(data.path)
     rows = folder.demonstrations(HELPFUL) if folder.has("sft_helpful") else []
     if kind not in WITHOUT_PEOPLE:
         return rows + folder.demonstrations(kind.value)
     if kind is Data.RBR and completions is not None:
-        synthetic = WorldFolder(completions.path).labelled(SYNTHETIC)
+        synthetic = WorldFolder(completions.path).labelled(SYNTHETIC, levels=levels)
         ideal = [row.response for row in synthetic if row.completion_class == best]
         return rows + [Demonstration(r.prompt, r.text, r.finished) for r in ideal]
     return rows

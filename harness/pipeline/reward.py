@@ -51,7 +51,9 @@ def fit_reward(
     def build(out: Path) -> dict[str, Any]:
         from trainers.reward.weights import fit_weights, save_weights
 
-        labelled = WorldFolder(completions.path).labelled(SYNTHETIC, list(context.rulebook.propositions))
+        labelled = WorldFolder(completions.path).labelled(
+            SYNTHETIC, list(context.rulebook.propositions), context.rulebook.levels
+        )
         labelled = of_first_prompts(labelled, config.fitted_prompts)
         label = f"weights: {kind}"
         with context.console.stage(label, total=len(labelled), unit="responses") as advance:
@@ -118,7 +120,9 @@ def check_reward(
     counted = PROMPT if config.evaluation.cluster == PROMPT else AUTO
 
     def build(out: Path) -> dict[str, Any]:
-        labelled = WorldFolder(completions.path).labelled(SYNTHETIC_TEST, list(context.rulebook.propositions))
+        labelled = WorldFolder(completions.path).labelled(
+            SYNTHETIC_TEST, list(context.rulebook.propositions), context.rulebook.levels
+        )
         with context.console.stage("ranking", total=len(labelled), unit="responses") as advance:
             examples = _examples(context, labelled, data, grader, reward_model, advance)
         fitted = load_weights(weights.path / "weights.json", context.rulebook)

@@ -81,7 +81,9 @@ class Training:
         if own:
             prompts = asked_on_the_way(folder, safety)
         else:
-            prompts = held_out_prompts(folder.labelled(GOLD), rulebook, safety, self.context.config.seed)
+            prompts = held_out_prompts(
+                folder.labelled(GOLD, levels=rulebook.levels), rulebook, safety, self.context.config.seed
+            )
         if own or keys.monitored_by:
             judge = asked_judge(keys, keys.monitored_by or WORDS)
             return HeldOut(prompts, lambda responses: verdict_scores(judge, responses))

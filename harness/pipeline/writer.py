@@ -168,7 +168,7 @@ def _take_in(rulebook: Any, grader: Grader, orders: Sequence[Order], outcomes: S
         if np.isnan(row).any():
             order.failed(UNGRADED)
             continue
-        labels = {name: bool(p > 0.5) for name, p in zip(rulebook.propositions, row, strict=True)}
+        labels = rulebook.labels_of(row)
         found = rulebook.class_of(order.kind, labels)
         order.labelled = LabelledResponse(response, labels, found)
         order.end = GOT if found == order.wanted.completion_class else ANOTHER

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evals.graders.calibration import COLUMNS, MEAN, calibration_error
 from evals.graders.hostile import ALL, CONTROL
+from evals.graders.level_agreement import LEVEL_COLUMNS
 from harness.findings.wording import distinct_labels, points
 from harness.gold.agreement import COLUMNS as COLUMNS_OF_TEACHER
 from harness.gold.measure import ENOUGH
@@ -72,6 +73,21 @@ ATTACKED = (
 )
 
 
+LEVELS = (
+    "Grades of several levels against the labelled ones. A level's score is 0 to 1, a grade the expected one. Kappa is "
+    "of the nearest level, weighted by the squared distance of scores; exact is the share of nearest levels that are "
+    "right, in percent. The error beside is that of the one score that errs least for all."
+)
+LEVEL_MEASURES = (
+    "judged",
+    "mean absolute error",
+    "of one score for all",
+    "weighted kappa",
+    "exact level",
+    "unscored",
+)
+
+
 @dataclass(frozen=True)
 class _Grader:
     """What the record has of one grader: rows at 0.5 and tuned, by proposition and in the same order."""
@@ -104,17 +120,17 @@ def write_gold_report(path: Path) -> tuple[Document, Path]:
 
 def gold_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Document:
     graders = _graders(folder)
-    taught = tuple(_taught(folder))
+    taught, levels = tuple(_taught(folder)), tuple(_levels(folder))
     return Document(
         name=folder.name,
         command="rbrbench gold",
         title="graders against labels",
         headline=_headline(graders),
-        sections=tuple(_sections(graders, taught, figures)),
+        sections=tuple(_sections(graders, levels, taught, figures)),
         notes=tuple(folder.manifest["notes"]),
-        footer=f"Figures in full precision: calibration.csv, hostile.csv{', teacher.csv' if taught else ''}; "
+        footer=f"Figures in full precision: {', '.join(_files(levels, taught))}; "
         "thresholds for use: thresholds.json.",
-        screen=("propositions", "teacher", "attacks", "graders"),
+        screen=("propositions", "levels", "teacher", "attacks", "graders"),
     )
 
 
@@ -144,8 +160,17 @@ def _graders(folder: ResultsFolder) -> list[_Grader]:
     ]
 
 
+def _files(levels: Sequence[Table], taught: Sequence[Table]) -> Iterator[str]:
+    yield from ("calibration.csv", "hostile.csv")
+    yield from ("levels.csv",) if levels else ()
+    yield from ("teacher.csv",) if taught else ()
+
+
 def _sections(
-    graders: Sequence[_Grader], taught: tuple[Table, ...], figures: Sequence[Figure]
+    graders: Sequence[_Grader],
+    levels: tuple[Table, ...],
+    taught: tuple[Table, ...],
+    figures: Sequence[Figure],
 ) -> Iterator[Section]:
     overviews = (_overview(graders, *one, first=one is OVERVIEWS[0]) for one in OVERVIEWS)
     said = Text(OVERVIEW), Text(SUMMARY_OVERVIEW, Where.SUMMARY)
@@ -153,6 +178,9 @@ def _sections(
     yield Section("reliability", "Reliability", "Is a grade an honest probability?", tuple(figures), "")
     by_proposition = (_headed(_by_proposition(one), f"{one.name}, by proposition") for one in graders)
     yield Section("propositions", "Propositions", "By proposition", tuple(chain(*by_proposition)), "")
+    if levels:
+        parts = (Text(LEVELS), *chain(*(_headed(one, f"{one.title}, by levels") for one in levels)))
+        yield Section("levels", "Levels", "Propositions with levels", parts, "")
     if taught:
         yield Section(
             "teacher", "Teacher", "Student and teacher", (Text(AGREED), *chain(*map(_headed, taught))), ""
@@ -304,6 +332,28 @@ def _hostile(grader: _Grader) -> Table:
         rows,
         words=("kind", "moves most"),
         screen=Screen(heading=f"attacks on {grader.name}", beside=True),
+    )
+
+
+def _levels(folder: ResultsFolder) -> Iterator[Table]:
+    """A table a grader, where propositions have levels."""
+    texts = ("grader", "proposition", "levels")
+    rows = folder.table("levels.csv", [column for column in LEVEL_COLUMNS if column not in texts], texts)
+    for grader in dict.fromkeys(row["grader"] for row in rows):
+        mine = (TableRow(row["proposition"], _level_cells(row)) for row in rows if row["grader"] == grader)
+        screen = Screen(LEVEL_MEASURES, heading=f"levels by {grader}", intervals=False)
+        yield Table(grader, ("levels", *LEVEL_MEASURES), tuple(mine), words=("levels",), screen=screen)
+
+
+def _level_cells(row: JsonRow) -> tuple[Cell, ...]:
+    return (
+        Cell(row["levels"]),
+        Cell(f"{row['n']:.0f}"),
+        _metric(row, "mean_absolute_error", percent=False),
+        Cell(_plain(row["constant_error"])),
+        _metric(row, "kappa", percent=False),
+        _metric(row, "exact"),
+        Cell(f"{row['n_unscored']:.0f}"),
     )
 
 

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from evals.rules.check import SHOWN, Finding, check_rulebook, describe
 from evals.rules.diff import Reclassification, RuleChange, reclassifications, text_changes
-from evals.rules.propositions import Polarity
+from evals.rules.propositions import Polarity, Wanted, said
 from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.values.levels import scores_of
 from harness.runtime.console import Terminal
 
 QUESTION_LENGTH = 110  # characters of a question in the table
@@ -97,14 +98,17 @@ def _propositions(rulebook: Rulebook) -> Table:
         shown = Text(name, "bold").append(
             "" if polarity is Polarity.NEUTRAL else f" ({polarity.value})", "not bold"
         )
-        table.add_row(shown.append(f"\n{_short(proposition.question)}", "not bold"), *marks)
+        shown.append(f"\n{_short(proposition.question)}", "not bold")
+        if proposition.levels:
+            shown.append(f"\nlevels: {scores_of(proposition.levels)}", "not bold")
+        table.add_row(shown, *marks)
     return table
 
 
-def _conditions(heading: str, conditions: dict[str, dict[str, bool]]) -> Table:
+def _conditions(heading: str, conditions: dict[str, dict[str, Wanted]]) -> Table:
     table = Table(Column(heading, overflow="fold"), Column("holds when", overflow="fold"), box=SIMPLE_HEAD)
     for name, condition in conditions.items():
-        needed = [n for n, wanted in condition.items() if wanted]
+        needed = [said(n, wanted) for n, wanted in condition.items() if wanted]
         barred = [n for n, wanted in condition.items() if not wanted]
         sides = (("all of", needed), ("none of", barred))
         table.add_row(

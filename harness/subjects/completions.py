@@ -19,6 +19,7 @@ from evals.values.conversation import (
     LabelledResponse,
     Response,
     ResponseType,
+    labels_as_json,
     messages_as_json,
     read_jsonl,
     read_labelled,
@@ -123,7 +124,7 @@ def read_completions(
     where nothing is left.
     """
     check_file(file.path)
-    everything = read_labelled(file.path)
+    everything = read_labelled(file.path, levels=rulebook.levels)
     _check_ids(everything, file.path)
     safety = [item for item in everything if item.response.prompt.response_type is not None]
     kept = [item for item in safety if not types or item.response.prompt.response_type in types]
@@ -168,7 +169,13 @@ def _name(path: Path) -> str:
 def _content(item: LabelledResponse, name: str) -> list[object]:
     prompt = item.response.prompt
     kind = prompt.response_type.value if prompt.response_type else None
-    return [messages_as_json(prompt.messages), kind, item.response.text, name, dict(item.propositions)]
+    return [
+        messages_as_json(prompt.messages),
+        kind,
+        item.response.text,
+        name,
+        labels_as_json(item.propositions),
+    ]
 
 
 def _true_class(item: LabelledResponse, rulebook: Rulebook, path: Path) -> str:

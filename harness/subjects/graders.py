@@ -15,6 +15,7 @@ from evals.rules.questions import propositions_of
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Message, Prompt
 from evals.values.errors import InputError
+from evals.values.levels import Label
 from harness.keys.graders import GRADER_KINDS, MODELS, AskedBy
 from harness.runtime.libraries import no_progress_bars
 from harness.storage.whole_folder import check_file
@@ -86,7 +87,7 @@ def is_plain_encoder(kind: str, path: str | None) -> bool:
     return not (Path(str(path)).expanduser() / HEAD).is_file()
 
 
-def _labels(item: LabelledResponse) -> Mapping[str, bool]:
+def _labels(item: LabelledResponse) -> Mapping[str, Label]:
     own = propositions_of(item.response.prompt.questions)
     asked = {p.name: item.propositions[p.question] for p in own if p.question in item.propositions}
     return {**item.propositions, **asked}
@@ -97,11 +98,11 @@ def label_grader(labelled: Iterable[LabelledResponse]) -> OracleGrader:
 
     A question that a prompt brings along is labelled by its text.
     """
-    truth: dict[tuple[tuple[Message, ...], str], Mapping[str, bool]] = {
+    truth: dict[tuple[tuple[Message, ...], str], Mapping[str, Label]] = {
         (item.response.prompt.messages, item.response.text): _labels(item) for item in labelled
     }
 
-    def look_up(prompt: Prompt, text: str) -> Mapping[str, bool]:
+    def look_up(prompt: Prompt, text: str) -> Mapping[str, Label]:
         return truth[prompt.messages, text]
 
     return OracleGrader(look_up, LABELS)

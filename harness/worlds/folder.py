@@ -42,6 +42,7 @@ from evals.values.conversation import (
     write_jsonl,
 )
 from evals.values.json_text import read_json_object
+from evals.values.levels import Levels
 
 HELPFUL, HUMAN, SAFETY = "helpful", "human", "safety"
 SYNTHETIC, SYNTHETIC_TEST, GOLD = "synthetic", "synthetic_test", "gold"
@@ -107,13 +108,20 @@ class WorldFolder:
         """Whether the world has one of AS_JSON's files: of one's own data any may be absent."""
         return self._rows(name).is_file()
 
-    def labelled(self, name: str, propositions: Sequence[str] | None = None) -> list[LabelledResponse]:
-        """SYNTHETIC, SYNTHETIC_TEST, GOLD or a role's training labels, with truths of `propositions`."""
-        return read_labelled(self._rows(name), propositions)
+    def labelled(
+        self,
+        name: str,
+        propositions: Sequence[str] | None = None,
+        levels: Mapping[str, Levels] | None = None,
+    ) -> list[LabelledResponse]:
+        """SYNTHETIC, SYNTHETIC_TEST, GOLD or a role's training labels: truths, or levels, of `propositions`."""
+        return read_labelled(self._rows(name), propositions, levels)
 
-    def training_labels(self, role: str, propositions: Sequence[str]) -> list[LabelledResponse]:
+    def training_labels(
+        self, role: str, propositions: Sequence[str], levels: Mapping[str, Levels]
+    ) -> list[LabelledResponse]:
         """What the grader, or the judge, learns from."""
-        return self.labelled(f"{role}_train", propositions)
+        return self.labelled(f"{role}_train", propositions, levels)
 
     def summary(self) -> dict[str, Any]:
         return read_json_object(self._summary)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
-from evals.graders.server import LAST_LINE, NO_LAST_LINE, ServerGrader, verdict
+from evals.graders.server import NO_LAST_LINE, ServerGrader, last_line, verdict
 from evals.models.chat_server import ChatServer
 from evals.models.server import BudgetedServer, GraderServerSettings
 from evals.rules.propositions import Proposition
@@ -70,7 +70,7 @@ def test_a_request_says_how_to_end() -> None:
     with in_a_thread(Reasoner()) as server:
         grades(server, "Answer: yes", answer_tokens=64)
         (body,) = server.bodies
-    assert body["messages"][-1]["content"].endswith(LAST_LINE) and body["max_tokens"] == 64
+    assert body["messages"][-1]["content"].endswith(last_line()) and body["max_tokens"] == 64
     assert body["temperature"] == 0 and "logprobs" not in body and "seed" not in body
 
 
@@ -95,7 +95,7 @@ def test_a_thought_is_no_verdict() -> None:
 
     with in_a_thread(Thinker()) as server:
         chat = ChatServer(GraderServerSettings(server.url, "m"))
-        assert verdict(chat.complete([{"role": "user", "content": "?"}])) is False
+        assert verdict(chat.complete([{"role": "user", "content": "?"}])) == 0
         cut = verdict(chat.complete([{"role": "user", "content": "cut"}]))
     assert cut == Unscored("the grader gave no answer: the thought never ended")
 

@@ -28,13 +28,14 @@ from tiny_runs import rbrbench
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.language_model import LanguageModelGrader
-from evals.graders.question import GraderPrompt
+from evals.graders.question import GraderPrompt, ask
 from evals.graders.server import NO_LAST_LINE, ServerGrader
 from evals.models.likelihood import response_log_probs
 from evals.models.server import BudgetedServer, GraderServerSettings
 from evals.rules.propositions import Proposition
 from evals.suites.suite import make_suite
 from evals.values.conversation import LabelledResponse, Message, Prompt, Response, ResponseType, user_prompt
+from evals.values.levels import Label, levels_of
 from harness.keys.evaluate import DecodingKeys
 from harness.storage.provenance import ROOT
 from harness.subjects.outcome import Outcome
@@ -59,6 +60,8 @@ RULES = (
     Proposition("cake", "is it cake"),
     Proposition("soup", "has it soup"),
 )
+# Full of both apology and cake, none of neither.
+AMOUNT = Proposition("amount", "how much is it", levels=levels_of({"none": 0, "some": 0.5, "full": 1}))
 SIGNS = {"apology": "sorry", "cake": "cake", "soup": "soup"}
 
 
@@ -73,7 +76,8 @@ def examples(count: int, seed: int) -> list[LabelledResponse]:
             (Message("user", "can you bake"), Message("assistant", "well then")) if number % 3 == 0 else ()
         )
         prompt = Prompt(str(number), (*before, Message("user", " ".join(rng.choice(FILLERS, size=4)))))
-        truth = {name: sign in words for name, sign in SIGNS.items()}
+        truth: dict[str, Label] = {name: sign in words for name, sign in SIGNS.items()}
+        truth["amount"] = AMOUNT.levels[bool(truth["apology"]) + bool(truth["cake"])]
         rows.append(LabelledResponse(Response(prompt, " ".join(words)), truth))
     return rows
 
@@ -82,13 +86,18 @@ def examples(count: int, seed: int) -> list[LabelledResponse]:
 def trained() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Trained until its answers are yes or no, not until they are right: unsure answers compare best."""
     broken_marks = "<eos <user <assistant >"
-    texts = [*FILLERS, "sorry yes no is has then well", broken_marks, *(rule.question for rule in RULES)]
+    texts = [
+        *FILLERS,
+        "sorry yes no is has then well",
+        broken_marks,
+        *(ask(ASK, rule) for rule in (*RULES, AMOUNT)),
+    ]
     tokenizer = word_tokenizer(texts, 128)
     model = new_causal_lm(ModelConfig(width=64, layers=2, heads=4, context=128), tokenizer, seed=0)
     settings = GraderTrainingConfig(
         learning_rate=3e-3, epochs=40, batch_size=16, propositions_per_step=0, prompt=ASK
     )
-    train_grader(model, tokenizer, examples(96, seed=0), RULES, settings)
+    train_grader(model, tokenizer, examples(96, seed=0), (*RULES, AMOUNT), settings)
     return model, tokenizer
 
 
@@ -144,12 +153,13 @@ def test_the_server_gives_the_language_models_probabilities(grader: LanguageMode
     """Another chat template, another tokenization or a lost BOS would all move the grades."""
     responses = [item.response for item in examples(20, seed=1)]
     config = GraderServerSettings(url, "grader", concurrency=1, timeout=PATIENCE, attempts=2)
-    served = ServerGrader(config, prompt=ASK).grade(responses, RULES)
-    local = grader.grade(responses, RULES)
+    asked = (*RULES, AMOUNT)
+    served, local = ServerGrader(config, prompt=ASK).grade(responses, asked), grader.grade(responses, asked)
     assert not served.reasons and not local.reasons
     difference = np.abs(served.probability - local.probability)
     print(f"largest difference {difference.max():.1e}, spread of the grades {np.ptp(local.probability):.2f}")
-    assert np.ptp(local.probability) > 0.2  # grades that are all alike would agree by chance
+    # Grades that are all alike would agree by chance.
+    assert np.ptp(local.probability) > 0.2 and np.ptp(local.column("amount")) > 0.2
     assert difference.max() <= 1e-2
 
 

@@ -109,9 +109,10 @@ def test_loss_by_hand() -> None:
     logits = torch.tensor([[[0.3, 0.2, 0.5], [0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]]).log()
     labels = torch.tensor([[1, 0, MISSING]])
     weights = torch.tensor([[1.0, 2.0, 1.0], [1.0, 1.0, 1.0]])
-    loss = answer_loss(logits, labels, torch.tensor([0, 2]), weights)
+    targets = torch.tensor([[0, 0, 0], [2, 2, 2]])
+    loss = answer_loss(logits, labels, targets, weights)
     assert loss.item() == pytest.approx((-math.log(0.5) - 2 * math.log(0.5)) / 3)
-    nothing = answer_loss(logits, torch.full((1, 3), MISSING), torch.tensor([0, 2]), weights)
+    nothing = answer_loss(logits, torch.full((1, 3), MISSING), targets, weights)
     assert nothing.item() == 0
 
 

@@ -31,6 +31,7 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from evals.values.grades import check_unscored
+from evals.values.levels import LevelsError
 from evals.values.ranges import SHARE, check_ranges
 from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms, pay
 from trainers.reward.reward_weights import load_weights
@@ -187,9 +188,19 @@ def _response_type(value: Any) -> ResponseType | None:
 
 def _questions(value: Any) -> tuple[Question, ...]:
     try:
-        return questions_of(value or [])
+        return questions_of([_without_nulls(one) for one in value or []])
     except ValueError as error:
-        raise InputError(str(error), field="questions", fix=QUESTIONS_FIX) from None
+        fix = error.fix if isinstance(error, LevelsError) else QUESTIONS_FIX
+        raise InputError(str(error), field="questions", fix=fix) from None
+
+
+def _without_nulls(one: Any) -> Any:
+    """A question without the words that only other rows' levels have: in a data set's column every row has all."""
+    if not isinstance(one, dict) or not isinstance(one.get("levels"), dict):
+        return one
+    return one | {
+        "levels": {word: score for word, score in one["levels"].items() if score is not None} or None
+    }
 
 
 def _log(

@@ -248,7 +248,7 @@ def held_out_scores(rulebook: Rulebook, grader: Grader, responses: Sequence[Resp
         for row, probabilities in zip(rows, grades.probability, strict=True):
             if any(math.isnan(p) for p in probabilities):
                 continue
-            truth = {p.name: bool(x > 0.5) for p, x in zip(asked, probabilities, strict=True)}
+            truth = {p.name: p.label_of(x) for p, x in zip(asked, probabilities, strict=True)}
             rank = rulebook.class_order.index(rulebook.class_of(kind, truth))
             scores[0, row], scores[2, row] = 1.0 - rank / worst, float(rank == 0)
             if not kind.is_refusal:

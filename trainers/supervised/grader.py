@@ -1,4 +1,4 @@
-"""Train a causal language model to grade: fine-tune it to answer yes or no to each proposition.
+"""Train a causal language model to grade: fine-tune it to answer yes or no, or a level's word, to each proposition.
 
 Inputs are built by the code that the grader uses afterwards (`evals.graders.question` and `.tree`),
 so one pass over a response gives the loss of all its propositions, and training cannot drift from use.
@@ -14,12 +14,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.language_model import AnswerForms
+from evals.graders.levels import level_forms
 from evals.graders.question import GraderPrompt, QuestionEncoder, remember_prompt
 from evals.models.load import check_padding, context_length
 from evals.models.prefix_tree import answer_logits
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
+from evals.values.levels import Label, ScoredLevel
 from trainers.supervised.grader_config import GraderTrainingConfig as GraderTrainingConfig
 
 MISSING = -1
@@ -27,7 +29,7 @@ MISSING = -1
 
 @dataclass(frozen=True)
 class _Examples:
-    """Prefixes, suffixes, and labels [responses, propositions] that are 1, 0 or MISSING."""
+    """Prefixes, suffixes, and labels [responses, propositions]: 1, 0, a level's place, or MISSING."""
 
     prefixes: list[list[int]]
     suffixes: list[list[int]]
@@ -51,9 +53,8 @@ def train_grader(
     check_padding(tokenizer, "the grader's tokenizer")
     rules = list(propositions.values()) if isinstance(propositions, Mapping) else list(propositions)
     examples = _encode(tokenizer, labelled, rules, config.prompt, context_length(model))
-    forms = AnswerForms.of(tokenizer)
-    targets = torch.tensor([forms.no[0], forms.yes[0]])
-    weights = answer_weights(examples.labels, config.balance)
+    targets = answer_tokens(tokenizer, rules)
+    weights = answer_weights(examples.labels, config.balance, [len(rule.levels) or 2 for rule in rules])
     steps = config.epochs * math.ceil(len(labelled) / config.batch_size)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -68,7 +69,9 @@ def train_grader(
             [examples.suffixes[j] for j in columns],
             tokenizer.pad_token_id,
         )
-        loss = answer_loss(logits, examples.labels[rows][:, columns], targets, weights[:, columns])
+        loss = answer_loss(
+            logits, examples.labels[rows][:, columns], targets[:, columns], weights[:, columns]
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
@@ -85,23 +88,39 @@ def answer_loss(
 ) -> torch.Tensor:
     """Weighted mean cross-entropy over the whole vocabulary at the answer positions.
 
-    logits [rows, questions, vocabulary]; labels [rows, questions] with 1, 0 or MISSING; targets [2]:
-    the token ids of no and yes; weights [2, questions] of no and yes answers. 0 where nothing is labelled.
+    logits [rows, questions, vocabulary]; labels [rows, questions] with an answer's place or MISSING; targets and
+    weights [answers, questions], token ids and weights of no and yes, or of the levels. 0 where nothing is labelled.
     """
     known = labels != MISSING
     answer = labels.clamp(min=0)
     weight = weights.gather(0, answer) * known
     losses = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), targets[answer].flatten().to(logits.device), reduction="none"
+        logits.float().flatten(0, 1), targets.gather(0, answer).flatten().to(logits.device), reduction="none"
     )
     weight = weight.flatten().to(losses.device)
     return (losses * weight).sum() / weight.sum().clamp(min=1e-9)
 
 
-def answer_weights(labels: torch.Tensor, balance: float) -> torch.Tensor:
-    """Weights [2, propositions] of no and yes: (n / (2 n_answer)) ** balance, else 1."""
-    counts = torch.stack([(labels == 0).sum(0), (labels == 1).sum(0)]).float()
-    weights = (counts.sum(0) / (2 * counts.clamp(min=1))) ** balance
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, propositions: Sequence[Proposition]) -> torch.Tensor:
+    """Token ids [answers, propositions] of no and yes, or of the levels from the lowest; the last again where others
+    have more. Raises InputError for words that the vocabulary cannot tell apart.
+    """
+    forms = AnswerForms.of(tokenizer)
+    words = [
+        [ids[0] for ids in level_forms(tokenizer, one)] if one.levels else [forms.no[0], forms.yes[0]]
+        for one in propositions
+    ]
+    most = max(map(len, words), default=2)
+    return torch.tensor([ids + ids[-1:] * (most - len(ids)) for ids in words]).T
+
+
+def answer_weights(
+    labels: torch.Tensor, balance: float, answers: Sequence[int] | None = None
+) -> torch.Tensor:
+    """Weights [answers, propositions]: (n / (answers n_answer)) ** balance, else 1; `answers` of each, 2 by default."""
+    answers = answers or [2] * labels.shape[1]
+    counts = torch.stack([(labels == place).sum(0) for place in range(max(answers, default=2))]).float()
+    weights = (counts.sum(0) / (torch.tensor(answers) * counts.clamp(min=1))) ** balance
     return torch.where(counts > 0, weights, torch.ones_like(weights))
 
 
@@ -121,7 +140,7 @@ def _encode(
     limit: int,
 ) -> _Examples:
     labels = torch.tensor(
-        [[int(item.propositions.get(p.name, MISSING)) for p in propositions] for item in labelled]
+        [[_place(item.propositions.get(p.name), p) for p in propositions] for item in labelled]
     )
     if labels.numel() == 0 or bool((labels == MISSING).all()):
         raise InputError(
@@ -141,6 +160,13 @@ def _encode(
                 fix="shorten the response or take a grader with a longer context",
             )
     return _Examples(prefixes, suffixes, labels)
+
+
+def _place(label: Label | None, proposition: Proposition) -> int:
+    """Which answer is right: 0 for no, 1 for yes, or the level's place from the lowest."""
+    if label is None:
+        return MISSING
+    return proposition.levels.index(label) if isinstance(label, ScoredLevel) else int(label)
 
 
 def _batches(

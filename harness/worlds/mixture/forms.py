@@ -25,6 +25,7 @@ from evals.values.conversation import (
     prompt_id,
 )
 from evals.values.errors import InputError
+from evals.values.levels import Levels
 from harness.worlds.mixture.columns import check_columns, passes, with_nested
 from harness.worlds.mixture.labels import labels_in
 from harness.worlds.mixture.source import LEFT_OUT, OTHERS, Source, type_called, types_by_name
@@ -40,13 +41,14 @@ class NotTaken(Exception):
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows of one source; `known` are the rulebook's propositions, for labels, and `types` its response types.
+    """Reads rows of one source; `known` are the rulebook's propositions and their levels, for labels, and `types` its
+    response types.
 
     `typed`: every prompt needs a response type.
     """
 
     source: Source
-    known: frozenset[str] = frozenset()
+    known: Mapping[str, Levels] = field(default_factory=dict)
     types: Mapping[str, ResponseType] = field(default_factory=types_by_name)
     typed: bool = False
 
@@ -95,7 +97,8 @@ class RowReader:
         A response that is empty may be labelled, as those of models are.
         """
         completion_class = self._said(row, "completion_class")
-        labels = labels_in(row, self.source.columns.get("propositions", "propositions"), completion_class)
+        columns = self.source.columns.get("propositions", "propositions")
+        labels = labels_in(row, columns, completion_class, self.known)
         for name in labels:
             if name not in self.known:
                 fix = "add it to the rulebook, or remove the label"
@@ -259,7 +262,7 @@ def read_rows(
     rows: Sequence[Row],
     source: Source,
     kind: type[Item],
-    known: frozenset[str],
+    known: Mapping[str, Levels],
     left_out: Counter[str],
     types: Mapping[str, ResponseType] | None = None,
     typed: bool = False,

@@ -7,25 +7,26 @@ from typing import Any
 
 from evals.values.conversation import Row
 from evals.values.json_text import parse_json
+from evals.values.levels import Label, Levels
 
 TRUTH: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}  # of a cell, in lower case
 
 
-def labels_in(row: Row, columns: str | Sequence[str], completion_class: str | None) -> dict[str, bool]:
-    """{proposition: whether it holds}; what is null or empty has no label.
+def labels_in(
+    row: Row, columns: str | Sequence[str], completion_class: str | None, known: Mapping[str, Levels]
+) -> dict[str, Label]:
+    """{proposition: whether it holds, or its level}; what is null or empty has no label.
 
     A list of columns has a column for each proposition, called as the rulebook calls it. A row whose completion class
-    is known needs none. Raises InputError for what is no truth.
+    is known needs none. `known` are the propositions' levels. Raises InputError for what is no truth and no level.
     """
     if not isinstance(columns, str):
-        return {name: _truth(row, name) for name in columns if row.values.get(name) is not None}
+        given = [name for name in columns if row.values.get(name) is not None]
+        return {name: _cell(row, name, known.get(name, ())) for name in given}
     if columns not in row.values and completion_class is not None:
         return {}
-    labels = {str(name): value for name, value in _pairs(row, columns).items() if value is not None}
-    for name, value in labels.items():
-        if not isinstance(value, bool):
-            raise row.error(f"propositions.{name}", "is not true or false", "write true or false")
-    return labels
+    pairs = {str(name): value for name, value in _pairs(row, columns).items() if value is not None}
+    return {name: row.label(name, value, known.get(name, ())) for name, value in pairs.items()}
 
 
 def _pairs(row: Row, column: str) -> Mapping[Any, Any]:
@@ -41,8 +42,10 @@ def _pairs(row: Row, column: str) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else row.get(column, dict)
 
 
-def _truth(row: Row, column: str) -> bool:
-    """Of a cell, which a table may hold as text or as a number."""
+def _cell(row: Row, column: str, levels: Levels) -> Label:
+    """A truth may stand in a table as text or as a number."""
+    if levels:
+        return row.label(column, row.values[column], levels)
     found = TRUTH.get(str(row.values[column]).strip().lower().removesuffix(".0"))
     if found is None:
         raise row.error(column, "is not true or false", "write true or false, or leave it empty")

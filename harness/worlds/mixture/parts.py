@@ -17,6 +17,7 @@ from evals.values.conversation import (
     Row,
 )
 from evals.values.errors import InputError
+from evals.values.levels import Levels
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.source import Source, placed, source_of, types_by_name
@@ -125,12 +126,16 @@ def given_parts(lists: Lists) -> list[str]:
 
 
 def load_part(
-    lists: Lists, part: str, seed: int, known: Iterable[str] = (), own: Iterable[ResponseType] = ()
+    lists: Lists,
+    part: str,
+    seed: int,
+    known: Mapping[str, Levels] | None = None,
+    own: Iterable[ResponseType] = (),
 ) -> Loaded:
     """Every source's rows that are taken: read, filtered, typed, drawn.
 
-    `known` are the rulebook's propositions, `own` its response types. Raises InputError for the first fault, with
-    the part's name.
+    `known` are the rulebook's propositions with their levels, `own` its response types. Raises InputError for the
+    first fault, with the part's name.
     """
     loaded, what, types = Loaded(), PARTS[part], types_by_name(own)
     for number, source in enumerate(sources_of(lists, part)):
@@ -138,7 +143,7 @@ def load_part(
         with placed(f"data.{part}[{number}]"):
             source.check_types(types)
         rows = rows_of(source)
-        taken = read_rows(rows, source, what.kind, frozenset(known), left_out, types, what.typed)
+        taken = read_rows(rows, source, what.kind, known or {}, left_out, types, what.typed)
         if part.startswith(HELPFUL):
             taken = [(row, _untyped(item)) for row, item in taken]
         if what.kind is Prompt:

@@ -74,7 +74,8 @@ def load_mixture(lists: Lists, seed: int, rulebook: Rulebook, suites: Sequence[S
 
 def read_parts(lists: Lists, seed: int, rulebook: Rulebook) -> Mixture:
     """Every given part as its sources have it. Raises InputError for the first fault of any source."""
-    known, own = list(rulebook.propositions), rulebook.response_types
+    known = {name: p.levels for name, p in rulebook.propositions.items()}
+    own = rulebook.response_types
     mixture = Mixture({part: load_part(lists, part, seed, known, own) for part in given_parts(lists)})
     for part, loaded in mixture.parts.items():
         if PARTS[part].kind is LabelledResponse:

@@ -37,7 +37,7 @@ def load(
 
 
 def _with_class(row: Row, rulebook: Rulebook) -> LabelledResponse:
-    labelled = row.labelled(list(rulebook.propositions))
+    labelled = row.labelled(list(rulebook.propositions), rulebook.levels)
     prompt = labelled.response.prompt
     if prompt.response_type is None:
         raise row.error("response_type", "is missing", "add it")

@@ -16,12 +16,13 @@ The completion class follows from the labels by the rulebook.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType
+from evals.values.levels import Label
 from harness.worlds.sources.written import written_refusals
 
 COMPLIES = ("fully_complies", "partially_complies")
@@ -90,7 +91,7 @@ def _written(prompt: Prompt, rulebook: Rulebook, held_out: bool) -> Iterator[Lab
         yield _labelled(prompt, text, {name: name in true for name in rulebook.propositions}, rulebook)
 
 
-def _labelled(prompt: Prompt, text: str, labels: dict[str, bool], rulebook: Rulebook) -> LabelledResponse:
+def _labelled(prompt: Prompt, text: str, labels: Mapping[str, Label], rulebook: Rulebook) -> LabelledResponse:
     assert prompt.response_type is not None
     return LabelledResponse(Response(prompt, text), labels, rulebook.class_of(prompt.response_type, labels))
 
