@@ -8,8 +8,7 @@ give the tokens of a text and of a conversation as the server itself reads them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from evals.models.chat_server import ChatServer
 from evals.models.token_log_probs import TokenLogProbs, in_order, is_log_prob
@@ -50,9 +49,9 @@ class LlamaCompletion:
         assert isinstance(before, list) and isinstance(text, list) and isinstance(end, list)
         return self._each(before, [*text, *end], listed)
 
-    def _once(self, key: object, ask: Any) -> list[int] | Unscored:
-        found = self._kept.get(key)
-        if found is None or isinstance(found, Unscored):
+    def _once(self, key: object, ask: Callable[[], list[int] | Unscored]) -> list[int] | Unscored:
+        found: list[int] | Unscored = self._kept.get(key, UNKNOWN)
+        if isinstance(found, Unscored):
             found = self._kept[key] = ask()
         return found
 
@@ -64,7 +63,7 @@ class LlamaCompletion:
             return answer
         ids = answer.get("tokens")
         sound = isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in ids)
-        return ids if sound else UNKNOWN
+        return list(ids or ()) if sound else UNKNOWN
 
     def _conversation(self, messages: Sequence[Message]) -> list[int] | Unscored:
         written = self._template(messages)

@@ -117,6 +117,7 @@ def tokens_of(listed: Any, given: Any = None) -> ListedTokens | Unscored:
         return Unscored("is not known to the server")
     told = [str(one) for one in given] if isinstance(given, list) and len(given) == len(listed) else None
     ids, pieces, values, likeliest = [], [], [], []
+    own: Any
     for place, entry in enumerate(listed):
         if not isinstance(entry, Mapping) or not entry:
             if place:

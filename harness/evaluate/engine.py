@@ -393,8 +393,12 @@ def _capability_scores(
     config: EvaluateConfig, console: Console, store: Path, model: Model
 ) -> list[CapabilityScore] | None:
     """None where none are asked for, or the model does not say how likely given texts are."""
+    from harness.subjects.local_model import LocalModel
+    from harness.subjects.server_model import ServerModel
+
     if not config.capability.wanted or _without_likelihoods(model):
         return None
+    assert isinstance(model, LocalModel | ServerModel)
     from harness.evaluate.knowledge import capability_scores
 
     return capability_scores(config, model, store / "capability", console)

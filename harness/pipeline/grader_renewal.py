@@ -14,6 +14,7 @@ from evals.graders.calibration import gold_labels
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.models.sampling import Decoding
 from evals.values.conversation import LabelledResponse, Response
+from evals.values.levels import label_of
 from harness.pipeline.context import Context
 from harness.pipeline.graders import GRADER, TEACHER, asked_grader, write_fitted
 from harness.pipeline.language_models import content_of
@@ -60,8 +61,8 @@ def old_labels(context: Context, data: Artifact) -> list[LabelledResponse]:
     """What the first grader learned from."""
     folder = WorldFolder(data.path)
     if not context.config.grader.is_trained:
-        return folder.labelled(GOLD)
-    return folder.training_labels(GRADER, list(context.rulebook.propositions))
+        return folder.labelled(GOLD, levels=context.rulebook.levels)
+    return folder.training_labels(GRADER, list(context.rulebook.propositions), context.rulebook.levels)
 
 
 def labels_identity(context: Context) -> dict[str, Any]:
@@ -84,7 +85,9 @@ def _labels(training: Training, kept: Callable[[GraderLabel, Path], GraderLabel]
     context, keys = training.context, training.context.config.renewal.grader
     if keys.labels is not None:
         folder = Path(keys.labels)
-        written = graded_labels_from_files(folder, training.out, list(context.rulebook.propositions))
+        written = graded_labels_from_files(
+            folder, training.out, list(context.rulebook.propositions), context.rulebook.levels
+        )
         return kept(written, folder)
     if keys.teacher.kind:
         return _by_grader(context)
@@ -117,7 +120,9 @@ def _by_grader(context: Context) -> GraderLabel:
     def label(update: int, responses: Sequence[Response]) -> list[LabelledResponse]:
         grades = grade_in_batches(grader, responses, propositions).probability.tolist()
         rows = [
-            LabelledResponse(r, {p.name: g > 0.5 for p, g in zip(propositions, row, strict=True) if g == g})
+            LabelledResponse(
+                r, {p.name: label_of(g, p.levels) for p, g in zip(propositions, row, strict=True) if g == g}
+            )
             for r, row in zip(responses, grades, strict=True)
         ]
         return [row for row in rows if row.propositions]  # without any grade nothing is learnt of a response

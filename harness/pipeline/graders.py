@@ -198,7 +198,12 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
 def write_fitted(grader: EncoderGrader, keys: PayerKeys, out: Path) -> None:
     """An encoder with a head, and its description, as `load_grader` reads them."""
     grader.save(out)
-    described = {"kind": keys.kind, "path": HERE, "asked_by": keys.asked_by.value, "server": {}}
+    described: dict[str, Any] = {
+        "kind": keys.kind,
+        "path": HERE,
+        "asked_by": keys.asked_by.value,
+        "server": {},
+    }
     write_json(out / DESCRIPTION, described)
 
 

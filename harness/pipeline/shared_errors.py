@@ -82,7 +82,8 @@ def last_responses(responses: Artifact, suite: Suite) -> list[Response]:
 
 def _of_gold(context: Context, data: Artifact, gold: Mapping[str, Artifact]) -> Iterator[Row]:
     """Of response types that the rules have classes for, the propositions that these use."""
-    labelled, rulebook = WorldFolder(data.path).labelled(GOLD), context.rulebook
+    rulebook = context.rulebook
+    labelled = WorldFolder(data.path).labelled(GOLD, levels=rulebook.levels)
     said = [graded_gold(gold[role]) for role in (GRADER, JUDGE)]
     kinds: list[ResponseType] = []
     truth: list[dict[str, float | None]] = []
@@ -110,8 +111,8 @@ def _of_responses(
     total = len(asked) * len(responses)
     with context.console.stage("shared errors", total=total, unit="responses") as advance:
         found: list[Answers] = []
-        for grader in asked:
-            found.append(propositions_of(grader, context.rulebook, responses))
+        for one in asked:
+            found.append(propositions_of(one, context.rulebook, responses))
             advance(len(responses))
     truth, grader, judge = found
     kinds = [response_type_of(response) for response in responses]

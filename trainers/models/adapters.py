@@ -174,6 +174,7 @@ def save_plain(
 def save_adapter(model: PreTrainedModel, path: Path, weights: dict[str, Tensor]) -> None:
     """The adapter in peft's format as `path/adapter`, for the model that its training began from."""
     folder, config = path / BESIDE, copy.copy(model.peft_config["default"])
+    assert isinstance(config, LoraConfig)
     folder.mkdir(parents=True)
     if not isinstance(config.target_modules, str):
         config.target_modules = sorted(config.target_modules)  # of a set: the same bytes each time

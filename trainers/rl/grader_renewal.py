@@ -10,7 +10,7 @@ say what is paid where a proposition is true, and what was wrong is the reading 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
+from evals.values.levels import Levels, label_of
 from trainers.reward.reward import answered
 from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, Folders, split
 from trainers.rl.renewal_config import GRADER_BY_ALARM, GRADER_LABELS, LEAST
@@ -79,7 +80,8 @@ class GraderRenewals:
         why = self._why(update, parted, earlier)
         if why is None:
             return None
-        rounds = [read_labelled(folder / LABELS) for folder in earlier]
+        levels = {p.name: p.levels for p in self.propositions if p.levels}
+        rounds = [read_labelled(folder / LABELS, levels=levels) for folder in earlier]
         spent = sum(map(len, rounds))
         count = min(self.config.responses, self.config.budget - spent)
         asked = self._responses(update, policy, count) if count >= LEAST else []
@@ -129,12 +131,12 @@ class GraderRenewals:
 def accuracies(
     grader: Grader, rows: Sequence[LabelledResponse], propositions: Sequence[Proposition]
 ) -> dict[str, float | None]:
-    """By proposition the share of labels that the grader's verdicts at 0.5 agree with; None without any."""
+    """By proposition the share of labels that the grader's verdicts, or nearest levels, are; None without any."""
     grades = grade_in_batches(grader, [row.response for row in rows], propositions).probability
     found: dict[str, float | None] = {}
     for column, proposition in enumerate(propositions):
         right = [
-            (grade > 0.5) is bool(row.propositions[proposition.name])
+            label_of(grade, proposition.levels) == row.propositions[proposition.name]
             for row, grade in zip(rows, grades[:, column].tolist(), strict=True)
             if proposition.name in row.propositions and grade == grade
         ]
@@ -165,7 +167,9 @@ def _means(accuracy: dict[str, dict[str, list[float | None]]]) -> dict[str, floa
     return told
 
 
-def graded_labels_from_files(labels: Path, out: Path, propositions: Sequence[str]) -> GraderLabel:
+def graded_labels_from_files(
+    labels: Path, out: Path, propositions: Sequence[str], levels: Mapping[str, Levels] | None = None
+) -> GraderLabel:
     """Labels that people write: the run leaves its responses, ends, and goes on once the file is there.
 
     Raises InputError while it is not, and for rows that are none of those responses.
@@ -174,7 +178,7 @@ def graded_labels_from_files(labels: Path, out: Path, propositions: Sequence[str
     def label(update: int, responses: Sequence[Response]) -> list[LabelledResponse]:
         wanted, asked = labels / f"labels-{update}.jsonl", out / f"responses-{update}.jsonl"
         if wanted.is_file():
-            return _of_those(read_labelled(wanted, propositions), responses, wanted)
+            return _of_those(read_labelled(wanted, propositions, levels), responses, wanted)
         write_jsonl(asked, (labelled_as_json(LabelledResponse(response, {})) for response in responses))
         raise InputError(
             f"{len(responses)} responses wait for labels in {asked}",
