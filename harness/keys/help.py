@@ -79,7 +79,7 @@ def _group(kind: type[Any], prefix: str, defaults: dict[str, str]) -> list[str]:
         else:
             inside = [name for name in defaults if name.startswith(f"{key}.")] or [key]  # a mapping's keys
             lines += [
-                f"  {name}={defaults.get(name, '')}".ljust(46) + comments.get(field.name, "")
+                f"  {name}={defaults.get(name, '')}".ljust(45) + " " + comments.get(field.name, "")
                 for name in inside
             ]
     return [line.rstrip() for line in lines] + inner

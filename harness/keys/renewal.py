@@ -24,7 +24,7 @@ class TeacherServer(GraderServerSettings):
 class GraderTeacherKeys:
     """Another grader than the one that pays, whose verdicts are the labels."""
 
-    kind: str = ""  # as grader.kind; empty: people label
+    kind: str = ""  # as grader.kind; empty: people label, or the sandbox's do
     path: str | None = None  # as grader.path; of a server: its name of the model
     asked_by: AskedBy = AskedBy.MODEL  # as grader.asked_by
     server: TeacherServer = field(default_factory=TeacherServer)  # of kind server

@@ -149,7 +149,9 @@ class RunConfig(Recorded, Seed, Threads):
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
-    judge_width: int | None = None  # of the trained judge's own base; null: 3/4 of the run's; 0: shares that
+    judge_width: int | None = (
+        None  # of the judge's own base; null: 3/4 of the run's; 0: it has the run's base
+    )
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     fitted_prompts: int | None = None  # whose completions weights are fitted on, the first so many; null: all
@@ -158,9 +160,7 @@ class RunConfig(Recorded, Seed, Threads):
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(updates=80, batch_size=64, max_new_tokens=40))
     trpo: TRPOConfig = field(default_factory=TRPOConfig)  # what TRPO has beside those of ppo
     rl_prompts: RLPromptKeys = field(default_factory=RLPromptKeys)  # that the policy answers in training
-    renewal: RenewalKeys = field(
-        default_factory=RenewalKeys
-    )  # of the reward model, and the grader, during PPO
+    renewal: RenewalKeys = field(default_factory=RenewalKeys)  # of reward model and grader during PPO
     vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; null: the trainer does
     processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
     launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate

@@ -59,9 +59,7 @@ class SamplesConfig(Seed, Threads, Checked):
     judge_settings: dict[str, Any] = field(default_factory=dict)  # written as judges.NAME.KEY=VALUE
     decoding: DecodingKeys = field(default_factory=sampled)
     temperatures: list[float] = field(default_factory=list)  # further samples, hotter; reweighted
-    others: list[str] = field(
-        default_factory=list
-    )  # further samples of other models, MODEL@URL of a server's; reweighted
+    others: list[str] = field(default_factory=list)  # further ones of a folder, run or MODEL@URL; reweighted
     results: str = "results"  # root folder of results: what was answered, graded and judged is kept there
 
     MEMBERS: ClassVar[dict[str, Members]] = {"judges": JUDGES}

@@ -139,6 +139,7 @@ def test_help_names_every_key_with_its_meaning() -> None:
     assert all(f"{key}=" in text for key in every_key(RunConfig))
     line = next(line for line in text.splitlines() if line.strip().startswith("rulebook="))
     assert "YAML" in line  # its own comment, not its neighbour's
+    assert "OPENAI_API_KEY the environment" in text  # a long key ran into its meaning
     assert "ppo.seed" not in text  # was listed, taken, and replaced by `seed`
 
 
