@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-THRESHOLD = 0.5  # a proposition counts as true above it, as a judge takes it
+THRESHOLD = 0.5  # a proposition of yes or no counts as true above it, as a judge takes it
 
 # Of each response, {proposition: its probability, or its truth as 0 or 1}; None where it is unscored.
 Answers = Sequence[Mapping[str, float | None]]
@@ -30,10 +30,15 @@ class SharedErrors:
 
 
 def shared_errors(
-    kinds: Sequence[str], truth: Answers, first: Answers, second: Answers
+    kinds: Sequence[str],
+    truth: Answers,
+    first: Answers,
+    second: Answers,
+    cuts: Mapping[str, float] | None = None,
 ) -> dict[tuple[str, str], SharedErrors]:
     """By (kind, proposition), in the order met; `kinds` [responses] are their response types.
 
+    `cuts`: the grade above which a proposition with levels holds; its truth, a level's score, holds above half.
     Raises ValueError where the four are not of the same responses.
     """
     found: dict[tuple[str, str], list[tuple[bool, bool]]] = {}
@@ -42,8 +47,8 @@ def shared_errors(
             one, other = mine.get(name), theirs.get(name)
             if label is None or one is None or other is None:
                 continue
-            holds = label > THRESHOLD
-            wrong = (one > THRESHOLD) is not holds, (other > THRESHOLD) is not holds
+            holds, cut = label > THRESHOLD, (cuts or {}).get(name, THRESHOLD)
+            wrong = (one > cut) is not holds, (other > cut) is not holds
             found.setdefault((kind, name), []).append(wrong)
     return {key: _counted(of) for key, of in found.items()}
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader
+from evals.graders.calibration import cuts_of
 from evals.graders.shared_errors import Answers, shared_errors
 from evals.judges.judgement import response_type_of
+from evals.rules.rulebook import Rulebook
 from evals.suites import Suite
 from evals.values.conversation import Response, ResponseType
 from evals.values.csv_rows import write_csv
@@ -96,7 +98,7 @@ def _of_gold(context: Context, data: Artifact, gold: Mapping[str, Artifact]) -> 
             kinds.append(kind)
             ruled.append(place)
     grader, judge = ([of[place] for place in ruled] for of in said)
-    yield from _rows(OF_GOLD, kinds, truth, grader, judge)
+    yield from _rows(OF_GOLD, rulebook, kinds, truth, grader, judge)
 
 
 def _of_responses(
@@ -116,14 +118,19 @@ def _of_responses(
             advance(len(responses))
     truth, grader, judge = found
     kinds = [response_type_of(response) for response in responses]
-    yield from _rows(OF_RESPONSES, kinds, truth, grader, judge)
+    yield from _rows(OF_RESPONSES, context.rulebook, kinds, truth, grader, judge)
 
 
 def _rows(
-    of: str, kinds: Sequence[ResponseType], truth: Answers, grader: Answers, judge: Answers
+    of: str,
+    rulebook: Rulebook,
+    kinds: Sequence[ResponseType],
+    truth: Answers,
+    grader: Answers,
+    judge: Answers,
 ) -> Iterator[Row]:
-    names = [kind.value for kind in kinds]
-    for (kind, name), counts in shared_errors(names, truth, grader, judge).items():
+    names, cuts = [kind.value for kind in kinds], cuts_of(rulebook.propositions.values())
+    for (kind, name), counts in shared_errors(names, truth, grader, judge, cuts).items():
         yield dict(
             zip(COLUMNS, (of, kind, name, counts.n, counts.first, counts.second, counts.both), strict=True)
         )

@@ -27,3 +27,9 @@ def test_a_half_is_no_as_for_a_judge() -> None:
     """Beside the judge's verdicts stood errors that it did not make."""
     found = shared_errors(["x"], [{"a": 0.0}], [{"a": 0.5}], [{"a": 0.51}])
     assert found["x", "a"] == SharedErrors(1, 0, 1, 0)
+
+
+def test_a_level_holds_above_its_cut_as_everywhere() -> None:
+    """A grade nearest to the level `some`, which does not hold, was held for a mistake of both."""
+    found = shared_errors(["x"], [{"a": 0.5}], [{"a": 0.6}], [{"a": 0.9}], {"a": 0.75})
+    assert found["x", "a"] == SharedErrors(1, 0, 1, 0)
