@@ -16,7 +16,14 @@ from evals.models.sampling import Decoding
 from evals.values.conversation import LabelledResponse, Response
 from evals.values.levels import label_of
 from harness.pipeline.context import Context
-from harness.pipeline.graders import GRADER, TEACHER, asked_grader, write_fitted
+from harness.pipeline.graders import (
+    GRADER,
+    TEACHER,
+    asked_grader,
+    grader_kind,
+    server_content,
+    write_fitted,
+)
 from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, load_grader, spec_of
@@ -73,12 +80,10 @@ def labels_identity(context: Context) -> dict[str, Any]:
     }
     if not keys.teacher.kind:
         return settings
-    server = keys.teacher.server
-    asked = (
-        [server.model, server.revision or server.url, *server.said()] if keys.teacher.kind == "server" else []
-    )
-    path = content_of(str(keys.teacher.path))
-    return settings | {"teacher": [keys.teacher.kind, keys.teacher.asked_by.value, path, *asked]}
+    teacher = keys.teacher
+    server = server_content(teacher.server) if teacher.kind == "server" else []
+    content = content_of(str(teacher.path))
+    return settings | {"teacher": [grader_kind(teacher.kind), teacher.asked_by.value, content, *server]}
 
 
 def _labels(training: Training, kept: Callable[[GraderLabel, Path], GraderLabel]) -> GraderLabel:

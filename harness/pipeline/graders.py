@@ -12,6 +12,7 @@ from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.calibration import gold_labels
 from evals.models.folder import check_folder
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
+from evals.models.server import GraderServerSettings
 from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
@@ -128,15 +129,7 @@ def chosen_grader(context: Context) -> Artifact:
             "content": content_of(str(keys.path)),
             "asked_by": keys.asked_by,
             "rulebook": context.rulebook.digest,
-            "server": None
-            if server is None
-            else [
-                server.model,
-                server.revision or server.url,
-                server.top_logprobs,
-                server.min_mass,
-                *server.said(),
-            ],
+            "server": None if server is None else server_content(server),
             **template_keys(keys),
         },
         inputs={},
@@ -150,6 +143,12 @@ def grader_kind(kind: str) -> str:
         return kind
     find_kind("grader", kind, GRADER_KINDS, "grader.kind")
     return f"{kind} {code_of(kind)}"
+
+
+def server_content(server: GraderServerSettings) -> list[Any]:
+    """What a stage's key says of a grader's server: all that its grades depend on."""
+    which = (server.model, server.revision or server.url)
+    return [*which, server.top_logprobs, server.min_mass, *server.said()]
 
 
 def fitted_encoder(context: Context, data: Artifact) -> Artifact:

@@ -104,11 +104,28 @@ def test_the_stages_key_knows_who_labels(tmp_path: Path) -> None:
         context_of(tmp_path, "renewal.grader.budget=64"),
         context_of(tmp_path, *teacher, "renewal.grader.teacher.path=a"),
         context_of(tmp_path, *teacher, "renewal.grader.teacher.path=b"),
+        context_of(
+            tmp_path, *teacher, "renewal.grader.teacher.path=a", "renewal.grader.teacher.server.min_mass=0.9"
+        ),
     ]
     said = [json.dumps(labels_identity(context), sort_keys=True) for context in contexts]
     assert len(set(said)) == len(said)
     kept = [*teacher, "renewal.grader.teacher.path=a", "renewal.grader.teacher.server.concurrency=2"]
     assert json.dumps(labels_identity(context_of(tmp_path, *kept)), sort_keys=True) == said[2]
+
+
+def test_the_stages_key_knows_the_code_of_a_teacher_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of its code found the training that the old one had labelled for."""
+    module = tmp_path / "own_teacher.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    said = []
+    for text in ("def grader(spec): ...\n", "def grader(spec): return None\n"):
+        module.write_text(text, encoding="utf-8")
+        context = context_of(tmp_path, "renewal.grader.teacher.kind=own_teacher:grader")
+        said.append(labels_identity(context)["teacher"])
+    assert said[0] != said[1]
 
 
 def test_the_sandboxs_people_err_as_often_as_they_are_told(tmp_path: Path, world: Artifact) -> None:
