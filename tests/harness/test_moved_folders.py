@@ -16,9 +16,9 @@ from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Prompt, Response, user_prompt
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.context import Context
+from harness.pipeline.grader_renewal import folder_name
 from harness.pipeline.graders import asked_grader, chosen_grader
 from harness.pipeline.language_models import given_base
-from harness.pipeline.reinforcement import named_labels
 from harness.pipeline.world import make_data
 from harness.runtime.console import Console
 from harness.storage.digest import digest_model
@@ -191,10 +191,10 @@ def test_peoples_comparisons_are_known_by_their_folders_name(tmp_path: Path) -> 
     """The key held the folder's path, and a training that was moved with its labels began anew."""
     (tmp_path / "two" / "labels").mkdir(parents=True)
     names = [
-        named_labels(compose_run(["renewal.every=2", f"renewal.labels={tmp_path / place}"]))
+        folder_name(compose_run(["renewal.every=2", f"renewal.labels={tmp_path / place}"]).renewal.labels)
         for place in ("one/labels", "two/labels/", "two/newer")
     ]
-    assert names == ["labels", "labels", "newer"] and named_labels(compose_run([])) is None
+    assert names == ["labels", "labels", "newer"] and folder_name(compose_run([]).renewal.labels) is None
 
 
 def test_the_base_is_known_by_its_files(world: tuple[Path, list[str]]) -> None:
