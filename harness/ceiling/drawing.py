@@ -214,20 +214,27 @@ def _rows(
         if labels[i] is not None:
             row["proposal"] = labels[i]
         own = np.full(len(drawn), np.nan) if told is None else told.values[place[i]]
-        if np.isfinite(own[0]) and not np.isnan(own).any():
-            row["log_prob"] = round(float(min(own[0], 0.0)), 5)
-            if len(drawn) > 1:
-                mixture = float(np.logaddexp.reduce(own + np.log(shares)))
-                row["proposal_log_prob"] = round(min(mixture, 0.0), 5)
-        elif len(drawn) > 1:
-            why = told.reasons.get(place[i]) if told is not None else None
-            row = {
-                **row,
-                "response": None,
-                "reason": why or "no log-probability: the server does not tell it",
-            }
+        row |= _weight(own, shares, "" if told is None else told.reasons.get(place[i], ""))
         rows.append(row)
     return rows
+
+
+def _weight(own: np.ndarray, shares: np.ndarray, reason: str) -> dict[str, Any]:
+    """What a row says of how likely the reference and the mixture write its response; `own` [proposals].
+
+    A sample of several proposals that cannot be weighed is as good as missing, and says why.
+    """
+    if np.isfinite(own[0]) and not np.isnan(own).any():
+        told = {"log_prob": round(float(min(own[0], 0.0)), 5)}
+        if len(own) > 1:
+            mixture = float(np.logaddexp.reduce(own + np.log(shares)))
+            told["proposal_log_prob"] = round(min(mixture, 0.0), 5)
+        return told
+    if len(own) == 1:
+        return {}
+    if np.isneginf(own[0]):
+        reason = "the reference draws among the likeliest tokens alone, and never writes it"
+    return {"response": None, "reason": reason or "no log-probability: the server does not tell it"}
 
 
 def _verdicts(judgement: Judgement) -> dict[str, Any]:
