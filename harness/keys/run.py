@@ -149,9 +149,7 @@ class RunConfig(Recorded, Seed, Threads):
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
-    judge_width: int | None = (
-        None  # of the judge's own base; null: 3/4 of the run's; 0: it has the run's base
-    )
+    judge_width: int | None = None  # of the judge's own base; null: 3/4 of the run's; 0: the run's base
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     fitted_prompts: int | None = None  # whose completions weights are fitted on, the first so many; null: all

@@ -43,7 +43,7 @@ class SandboxConfig:
     """Size, difficulty and mechanisms of the sandbox. Counts are rows; shares are fractions of 1."""
 
     topics_per_area: int = 48  # a third of them held out of every stage but pre-training
-    held_out_topics: int = 64  # of each area with rules, as many more: evaluation counts topics
+    held_out_topics: int = 64  # so many more of each area with rules, all held out: evaluation asks of them
     difficulty: float = 0.375  # 0: the text states every topic's status; 1: of hardly any
     text: TextConfig = field(default_factory=TextConfig)
     natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
