@@ -22,7 +22,7 @@ from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Unscored, check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
-from harness.evaluate.beforehand import check_models, check_rooms
+from harness.evaluate.beforehand import check_budgets, check_models, check_rooms
 from harness.evaluate.comparing import (
     COMPARISONS,
     Compared,
@@ -113,6 +113,8 @@ def evaluate_in_place(
     config: EvaluateConfig, command: Sequence[str], console: Console, place: Place | None
 ) -> Finished | None:
     """The same; with a `place` among several processes after its part, and None in all but the first."""
+    if place is not None:
+        check_budgets(config)
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = asked_suites(config, config.data.root)
     for suite in suites:
