@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from evals.graders import Grader, grade_in_batches
+from evals.graders import grade_in_batches
 from evals.graders.calibration import gold_labels
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
-from evals.models.sampling import Decoding
 from evals.values.conversation import LabelledResponse, Response
 from evals.values.levels import label_of
 from harness.pipeline.context import Context
 from harness.pipeline.graders import (
     GRADER,
     TEACHER,
-    asked_grader,
     grader_kind,
     server_content,
     write_fitted,
@@ -28,40 +26,12 @@ from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, load_grader, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
-from trainers.rl.grader_renewal import GraderLabel, GraderRenewals, graded_labels_from_files
-
-if TYPE_CHECKING:
-    from harness.pipeline.training import Training
+from trainers.rl.grader_renewal import GraderLabel, graded_labels_from_files
 
 # Of a trained grader: so many old labels for each new one, so that it forgets nothing, at a smaller step than at first.
 REPLAY = 4
 GENTLER = 0.3
 TrainGrader = Callable[[Sequence[LabelledResponse], Sequence[LabelledResponse], Path], object]
-
-
-def grader_renewals(training: Training, kept: Callable[[GraderLabel, Path], GraderLabel]) -> GraderRenewals:
-    """`kept` wraps people's labels, so that a file that was used and is changed later is told."""
-    context, config = training.context, training.context.config
-    grader = training.origins.grader
-    assert grader is not None  # of a method that rules pay
-    ruled = [prompt for prompt in training.prompts() if prompt.response_type is not None]
-    return GraderRenewals(
-        config.renewal.grader,
-        ruled,
-        old_labels(context, training.origins.data),
-        list(context.rulebook.propositions.values()),
-        training.tokenizer(),
-        Decoding(config.ppo.max_new_tokens, config.ppo.temperature, batch_size=64, seed=config.seed),
-        training.out,
-        _labels(training, kept),
-        _train_model(training) if config.grader.is_trained else _fit_encoder(context),
-        lambda folder: _load(context, grader, folder),
-        grader.path,
-    )
-
-
-def _load(context: Context, grader: Artifact, folder: Path) -> Grader:
-    return asked_grader(context, replace(grader, path=folder))
 
 
 def old_labels(context: Context, data: Artifact) -> list[LabelledResponse]:
@@ -86,17 +56,20 @@ def labels_identity(context: Context) -> dict[str, Any]:
     return settings | {"teacher": [grader_kind(teacher.kind), teacher.asked_by.value, content, *server]}
 
 
-def _labels(training: Training, kept: Callable[[GraderLabel, Path], GraderLabel]) -> GraderLabel:
-    context, keys = training.context, training.context.config.renewal.grader
+def grader_labels(
+    context: Context, data: Artifact, out: Path, kept: Callable[[GraderLabel, Path], GraderLabel]
+) -> GraderLabel:
+    """People through files, another grader, or the sandbox's people, by the keys.
+
+    `kept` wraps people's labels, so that a file that was used and is changed later is told.
+    """
+    keys, rulebook = context.config.renewal.grader, context.rulebook
     if keys.labels is not None:
         folder = Path(keys.labels)
-        written = graded_labels_from_files(
-            folder, training.out, list(context.rulebook.propositions), context.rulebook.levels
+        return kept(
+            graded_labels_from_files(folder, out, list(rulebook.propositions), rulebook.levels), folder
         )
-        return kept(written, folder)
-    if keys.teacher.kind:
-        return _by_grader(context)
-    return sandbox_people(context, training.origins.data)
+    return _by_grader(context) if keys.teacher.kind else sandbox_people(context, data)
 
 
 def sandbox_people(context: Context, data: Artifact) -> GraderLabel:
@@ -135,10 +108,13 @@ def _by_grader(context: Context) -> GraderLabel:
     return label
 
 
-def _train_model(training: Training) -> TrainGrader:
+def grader_trainer(context: Context, grader: Artifact) -> TrainGrader:
+    """How the kind of `grader`, the first one, learns anew."""
+    return _train_model(context, grader) if context.config.grader.is_trained else _fit_encoder(context)
+
+
+def _train_model(context: Context, grader: Artifact) -> TrainGrader:
     """From the first grader, on the new labels and REPLAY times as many old ones."""
-    context, grader = training.context, training.origins.grader
-    assert grader is not None
 
     def train(old: Sequence[LabelledResponse], new: Sequence[LabelledResponse], out: Path) -> None:
         from trainers.supervised.grader import train_grader

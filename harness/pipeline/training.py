@@ -20,6 +20,7 @@ from harness.evaluate.judging import asked_judge
 from harness.keys.methods import Data, Method
 from harness.keys.run import WORDS, DataSource
 from harness.pipeline.context import Context
+from harness.pipeline.grader_renewal import grader_labels, grader_trainer, old_labels
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.language_models import comparisons_for, reward_model_on
 from harness.pipeline.reward import reward_for
@@ -31,7 +32,7 @@ from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
 from trainers.reward.reward import Reward, RewardModelTerm
 from trainers.rl.config import PPOConfig
-from trainers.rl.grader_renewal import GraderLabel
+from trainers.rl.grader_renewal import GraderLabel, GraderRenewals
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
 from trainers.rl.recipe import recipe_of
 from trainers.rl.renewal import Label, Pair, PartRenewal, Renewals, RewardRenewals, labels_from_files
@@ -192,16 +193,12 @@ def _sampler(training: Training) -> Sampler | None:
 
 def renewals(training: Training) -> Renewals | None:
     """What is trained anew on the way: the reward model, the grader, or nothing."""
-    from harness.pipeline.grader_renewal import grader_renewals
-
     keys = training.context.config.renewal
     parts: dict[str, PartRenewal] = {}
     if keys.every:
         parts["reward_model"] = reward_model_renewals(training)
     if keys.grader.is_asked and training.method.rule_based:
-        parts["grader"] = grader_renewals(
-            training, lambda written, folder: graded(written, folder, training.out)
-        )
+        parts["grader"] = grader_renewals(training)
     if not parts:
         return None
     return Renewals(
@@ -233,6 +230,30 @@ def reward_model_renewals(training: Training) -> RewardRenewals:
         train,
         load,
         training.origins.reward_model.path,
+    )
+
+
+def grader_renewals(training: Training) -> GraderRenewals:
+    """New graders on the way, from people's labels in files, another grader's, or the sandbox's people."""
+    context, config, out = training.context, training.context.config, training.out
+    grader, data = training.origins.grader, training.origins.data
+    assert grader is not None  # of a method that rules pay
+
+    def load(folder: Path) -> Grader:
+        return asked_grader(context, replace(grader, path=folder))
+
+    return GraderRenewals(
+        config.renewal.grader,
+        [prompt for prompt in training.prompts() if prompt.response_type is not None],
+        old_labels(context, data),
+        list(context.rulebook.propositions.values()),
+        training.tokenizer(),
+        Decoding(config.ppo.max_new_tokens, config.ppo.temperature, batch_size=64, seed=config.seed),
+        out,
+        grader_labels(context, data, out, lambda written, folder: graded(written, folder, out)),
+        grader_trainer(context, grader),
+        load,
+        grader.path,
     )
 
 
@@ -270,6 +291,7 @@ def check_labels(labels: Path, out: Path) -> None:
 
 
 def check_grader_labels(labels: Path, out: Path) -> None:
+    """The same of labels for the grader."""
     _check_used(labels, out / USED_GRADER_LABELS, "renewal.grader.labels")
 
 
