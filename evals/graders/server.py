@@ -217,15 +217,14 @@ def verdict(completion: Any, levels: Levels = ()) -> float | Unscored:
     if read.unanswered or (reasoning_of(choice) and not text.strip()):
         return Unscored(f"the grader gave no answer: {read.unanswered or UNENDED}")
     lines = [line for line in map(_plain, read.answer.splitlines()) if line]
+    found = VERDICT.fullmatch(lines[-1]) if lines else None
     scores = {level.word.lower(): level.score for level in levels or YES_OR_NO}
-    allowed = "|".join(map(re.escape, scores))
-    form = re.compile(rf"(?:(?:final )?answer: ?)?({allowed})\.?", re.IGNORECASE)
-    found = form.fullmatch(lines[-1]) if lines else None
-    if found is None:
+    if found is None or found[1].lower() not in scores:
         return Unscored(f"the answer's last line is not {words_of(levels)}" if levels else NO_LAST_LINE)
     return scores[found[1].lower()]
 
 
+VERDICT = re.compile(r"(?:(?:final )?answer: ?)?(.+?)\.?", re.IGNORECASE)
 NO_LAST_LINE = "the answer's last line is neither yes nor no"
 
 

@@ -65,6 +65,13 @@ def test_the_last_line_decides(text: str, said: float | str) -> None:
     assert isinstance(said, str) or value == said
 
 
+def test_a_letter_that_only_folds_to_anothers_is_no_verdict() -> None:
+    """The long s is an s where case is ignored, and in no word that was asked for: the grading stopped at it."""
+    with in_a_thread(Reasoner()) as server:
+        _, reasons = grades(server, "Answer: ye\u017f")
+    assert list(reasons.values()) == [NO_LAST_LINE]
+
+
 def test_a_request_says_how_to_end() -> None:
     """A model that thinks had one token for its answer, and graded nothing."""
     with in_a_thread(Reasoner()) as server:
