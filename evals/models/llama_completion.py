@@ -116,5 +116,7 @@ class LlamaCompletion:
         ):
             return UNKNOWN
         top = first.get("top_logprobs")
-        others = [one.get("logprob") for one in top or [] if isinstance(one, Mapping)]
+        others = (
+            [one.get("logprob") for one in top if isinstance(one, Mapping)] if isinstance(top, list) else []
+        )
         return float(first["logprob"]), in_order(others)

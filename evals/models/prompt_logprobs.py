@@ -122,7 +122,7 @@ def tokens_of(listed: Any, given: Any = None) -> ListedTokens | Unscored:
         if not isinstance(entry, Mapping) or not entry:
             if place:
                 return Unscored("the server does not list every token of the text")
-            id, own = told[0] if told else "", {}
+            entry, id, own = {}, told[0] if told else "", {}
         else:
             id = told[place] if told else next(iter(entry))
             own = entry.get(id)
@@ -131,7 +131,7 @@ def tokens_of(listed: Any, given: Any = None) -> ListedTokens | Unscored:
         ids.append(id)
         pieces.append(str(own.get("decoded_token") or ""))
         values.append(float(own["logprob"]) if place else None)
-        others = (one.get("logprob") for one in (entry or {}).values() if isinstance(one, Mapping))
+        others = (one.get("logprob") for one in entry.values() if isinstance(one, Mapping))
         likeliest.append(in_order(list(others)))
     return ListedTokens(tuple(ids), tuple(pieces), tuple(values), tuple(likeliest))
 

@@ -215,10 +215,12 @@ def test_listed_tokens_that_are_no_list() -> None:
         [None, {}],
         [None, {"5": 3}],
         [None, {"5": {"logprob": 2.0}}],
+        ["x", {"5": 3}],
     ):
         assert isinstance(tokens_of(bad), Unscored)
     for value in (math.nan, -9999.0, -math.inf, "-1", True):
         assert isinstance(tokens_of([None, {"5": {"logprob": value}}]), Unscored)
+    assert tokens_of(["x", good[1]]) == tokens_of(good)
     # The prompt's own token need not stand first where the server tells its ids.
     two = [None, {"7": {"logprob": -0.5}, "5": {"logprob": -1.0}}]
     assert tokens_of(two, [1, 5]).values[1] == -1.0  # type: ignore[union-attr]
