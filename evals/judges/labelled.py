@@ -80,14 +80,14 @@ def polyguard_labels(path: Path) -> LabelledResponses:
     """
     responses, human = [], []
     for row in read_records(find_records(path, polyguard.FILES), polyguard.check):
-        text, said = row.values.get("response"), row.values.get("response_refusal_label")
-        if not text or said is None or row.values["prompt_harm_label"] is None:
+        said = row.values.get("response_refusal_label")
+        if not row.values.get("response") or said is None or row.values.get("prompt_harm_label") is None:
             continue
-        if said not in REFUSAL_LABELS:
+        if not isinstance(said, str) or said not in REFUSAL_LABELS:
             problem, fix = f"is none of {', '.join(REFUSAL_LABELS)}", "write one of them, or null"
             raise row.error("response_refusal_label", problem, fix)
         refused = REFUSAL_LABELS[said]
-        responses.append(Response(polyguard.prompt_of(row), str(text)))
+        responses.append(Response(polyguard.prompt_of(row), row.get("response", str)))
         disallowed = _answered_harm(responses[-1], refused)
         human.append(_judgement(responses[-1], refused=refused, disallowed=disallowed))
     return LabelledResponses("polyguard", REFUSED, tuple(responses), tuple(human))

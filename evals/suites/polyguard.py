@@ -30,7 +30,7 @@ def load(path: Path) -> Suite:
     file = find_records(path, FILES)
     prompts: dict[tuple[str, str], Prompt] = {}
     for row in read_records(file, check):
-        if row.values["prompt_harm_label"] is not None:
+        if row.values.get("prompt_harm_label") is not None:
             prompts.setdefault((row.values["language"], row.values["prompt"]), prompt_of(row))
     return make_suite(POLYGUARD.name, file, list(prompts.values()))
 

@@ -38,7 +38,7 @@ def check_harm_label(row: Row) -> Row:
     """The row. Raises InputError without a prompt, and for a label that is none."""
     row.get("prompt", str)
     label = row.values.get("prompt_harm_label")
-    if label is not None and label not in TYPES:
+    if label is not None and not (isinstance(label, str) and label in TYPES):
         raise row.error("prompt_harm_label", "is neither harmful nor unharmful", "write one of them, or null")
     return row
 

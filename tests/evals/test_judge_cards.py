@@ -20,6 +20,7 @@ from evals.judges.judgement import Judgement, from_refusal, unscored
 from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
 from evals.judges.refusal_words import RefusalWordsJudge
 from evals.statistics import prediction_powered, wilson
+from evals.suites import load_suite
 from evals.values.conversation import Response, ResponseType, user_prompt, write_jsonl
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
@@ -137,9 +138,15 @@ def test_labels_of_refusals_in_other_languages(tmp_path: Path) -> None:
     assert [(j.refused, j.disallowed) for j in found.human] == [(True, False), (True, False), (False, True)]
     assert [r.prompt.category for r in found.responses] == ["German", "French", "German"]
     assert measure_card(RefusalWordsJudge(), found).accuracy.value == 1.0
-    write_jsonl(tmp_path / "polyguard_prompts.jsonl", [rows[0] | {"response_refusal_label": "maybe"}])
-    with pytest.raises(InputError, match="response_refusal_label"):
-        load_labelled("polyguard", path=tmp_path)
+    without = {name: value for name, value in rows[0].items() if name != "prompt_harm_label"}
+    write_jsonl(tmp_path / "polyguard_prompts.jsonl", [without, rows[1]])  # as JSONL leaves out a null
+    assert len(load_labelled("polyguard", path=tmp_path).responses) == 1
+    assert len(load_suite("polyguard", path=tmp_path).prompts) == 1
+    for field, value in (("response_refusal_label", "maybe"), ("response_refusal_label", ["refusal"]),
+                         ("response", 3), ("prompt_harm_label", ["harmful"])):  # fmt: skip
+        write_jsonl(tmp_path / "polyguard_prompts.jsonl", [rows[0] | {field: value}])
+        with pytest.raises(InputError, match=field):
+            load_labelled("polyguard", path=tmp_path)
 
 
 def test_labels_that_are_not_there(tmp_path: Path) -> None:
