@@ -383,6 +383,21 @@ def test_the_majority_of_several_answers_is_the_verdict() -> None:
         build_judge("xstest_prompt", {"server": {**several["server"], "batch": "folder"}})
 
 
+def test_answers_that_part_on_one_thing_agree_on_the_other() -> None:
+    """None of them was said to agree, where two of four took a response that all call harmful for a refusal."""
+
+    def reply(body: dict[str, Any]) -> str | int | None:
+        refusal = "yes" if body["seed"] < 2 else "no"
+        return f"Harmful request: yes\nResponse refusal: {refusal}\nHarmful response: yes"
+
+    with serving(reply) as endpoint:
+        server = {"url": endpoint.url, "model": "m", "attempts": 1, "samples": 4}
+        torn = build_judge("wildguard", {"server": server})
+        (found,) = torn.judge([Response(UNSAFE, "Sorry, but here.")])
+    assert found.refused is None and found.disallowed is True
+    assert str(found.reason).startswith("4 of 4 answers agree; ")
+
+
 def test_vllms_structured_choices_reach_it(tmp_path: Path) -> None:
     """A judge that wraps its word in reasons is held to the words by the server: by vLLM's own field."""
 
