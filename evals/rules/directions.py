@@ -7,38 +7,40 @@ prompt to answer, and a fault on one to refuse. So its sign cannot always be dec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, product
 
 from evals.rules.check import Steps, TooManySteps, contradict, find_truth
-from evals.rules.propositions import Condition, Polarity
+from evals.rules.propositions import Condition, Polarity, Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
+from evals.values.levels import Label
 
 
 def polarities(rulebook: Rulebook, kind: ResponseType) -> dict[str, Polarity]:
     """By proposition of `kind`: as it is declared; where it is neutral, as the classes of `kind` say.
 
-    Good is what never moves a response to a worse class and may move it to a better one, whatever else holds; bad the
-    other way round. What does both, or nothing, stays neutral, as does what would take too long to search.
+    Good is what, where it holds or is at a higher level, never moves a response to a worse class and may move it to a
+    better one, whatever else holds; bad the other way round. What does both, or nothing, stays neutral, as does what
+    would take too long to search.
     """
     found = {name: rulebook.propositions[name].polarity for name in rulebook.propositions_for(kind)}
     conditions, steps = rulebook.conditions_for(kind), Steps()
     try:
         for name in (name for name, polarity in found.items() if polarity is Polarity.NEUTRAL):
-            found[name] = _direction(conditions, name, steps)
+            found[name] = _direction(conditions, rulebook.propositions[name], steps)
     except TooManySteps:
         pass
     return found
 
 
-def _direction(conditions: Mapping[str, Condition], name: str, steps: Steps) -> Polarity:
+def _direction(conditions: Mapping[str, Condition], proposition: Proposition, steps: Steps) -> Polarity:
     """`conditions` from the best class to the worst."""
-    false, true = (
-        [_given(condition, name, value) for condition in conditions.values()] for value in (False, True)
-    )
-    places = list(combinations(range(len(conditions)), 2))
-    rises = any(_both(true[better], false[worse], steps) for better, worse in places)
-    falls = any(_both(false[better], true[worse], steps) for better, worse in places)
+    labels: tuple[Label, ...] = proposition.levels or (False, True)
+    known = [proposition.truths(label) for label in labels]
+    given = [[_given(condition, truths) for condition in conditions.values()] for truths in known]
+    moves = list(product(combinations(given, 2), combinations(range(len(conditions)), 2)))
+    rises = any(_both(more[better], less[worse], steps) for (less, more), (better, worse) in moves)
+    falls = any(_both(less[better], more[worse], steps) for (less, more), (better, worse) in moves)
     if rises is falls:
         return Polarity.NEUTRAL
     return Polarity.GOOD if rises else Polarity.BAD
@@ -51,9 +53,9 @@ def _both(one: Condition, other: Condition, steps: Steps) -> bool:
     return find_truth([(one, True), (other, True)], steps) is not None
 
 
-def _given(condition: Condition, name: str, value: bool) -> Condition:
-    """The condition where the truth of proposition `name` is known."""
-    literals = {n: wanted for n, wanted in condition.literals.items() if n != name}
-    refuted = condition.literals.get(name, value) is not value
-    negated = tuple(_given(part, name, value) for part in condition.negated)
+def _given(condition: Condition, truths: Mapping[str, bool]) -> Condition:
+    """The condition where the truths of some literals are known."""
+    literals = {name: wanted for name, wanted in condition.literals.items() if name not in truths}
+    refuted = any(truths.get(name, wanted) is not wanted for name, wanted in condition.literals.items())
+    negated = tuple(_given(part, truths) for part in condition.negated)
     return Condition(literals, negated, condition.contradictory or refuted)

@@ -24,9 +24,8 @@ class Polarity(str, Enum):
     NEUTRAL = "neutral"
 
 
-Wanted = (
-    bool | tuple[str, ...]
-)  # what a condition asks of a proposition: that it holds or not, or some of its levels
+# What a condition asks of a proposition: that it holds or not, or some of its levels.
+Wanted = bool | tuple[str, ...]
 
 
 class AtLeast(str):
@@ -48,7 +47,9 @@ def asked_of(name: str) -> str:
 
 
 def settled(truth: Mapping[str, bool]) -> dict[str, Label]:
-    """Truths of literals as labels: in place of its steps a proposition's level, the lowest that they leave."""
+    """Truths of literals as labels: in place of its steps a proposition's level, the highest that is reached or, where
+    none is, the one below all that are not.
+    """
     steps = [(name, holds) for name, holds in truth.items() if isinstance(name, AtLeast)]
 
     def label(name: str, holds: bool) -> Label:
@@ -116,7 +117,9 @@ class Proposition:
         return found
 
     def truths(self, label: Label) -> dict[str, bool]:
-        """Of its steps, by a label."""
+        """Of what conditions are made of, by a label: its own, or those of its steps."""
+        if not self.levels:
+            return {self.name: bool(label)}
         return {step: float(label) >= step.level.score for step in self.steps}
 
     def probabilities(self, grades: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from evals.rules.directions import polarities
 from evals.rules.propositions import Polarity, Proposition
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
+from evals.values.levels import levels_of
 
 RULES = Path(__file__).parents[2] / "conf" / "rulebooks"
 COMPLY, REFUSE = ResponseType.COMPLY, ResponseType.HARD_REFUSE
@@ -61,3 +62,18 @@ def test_what_is_declared_and_what_does_both_stay() -> None:
         ("best", "middle", "worst"),
     )  # fmt: skip
     assert polarities(rulebook, COMPLY) == {"kind": Polarity.BAD, "short": Polarity.NEUTRAL}
+
+
+def test_a_proposition_with_levels_has_a_direction_too() -> None:
+    """Its sign was never told: a class asks for its levels, not for it."""
+    levels = levels_of({"none": 0, "some": 0.5, "full": 1})
+    rulebook = Rulebook(
+        {name: Proposition(name, f"is it {name} ?", levels=levels) for name in ("detail", "blame", "length")},
+        {},
+        {"best": {COMPLY: {"detail": ("full",), "blame": False, "length": ("some",)}},
+         "middle": {COMPLY: {"detail": ("none", "some"), "blame": False, "length": ("some",)}},
+         "worst": {COMPLY: {"blame": True}}},
+        ("best", "middle", "worst"),
+    )  # fmt: skip
+    found = polarities(rulebook, COMPLY)
+    assert found == {"detail": Polarity.GOOD, "blame": Polarity.BAD, "length": Polarity.NEUTRAL}
