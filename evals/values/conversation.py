@@ -4,7 +4,7 @@ File schemas (one JSON object a line; `prompt` and the completions are lists of
 `{"role", "content"}` messages, as in TRL's conversational formats):
 
 - prompts:        `id, prompt, response_type?, category?, topic?`
-- demonstrations: `prompt, completion`
+- demonstrations: `prompt, completion`, and `finished: false` of a completion that was cut
 - comparisons:    `prompt, chosen, rejected`
 - labelled:       `prompt, completion, response_type, category?, propositions` as in the released
                   RBR gold files, plus `completion_class?` for synthetic comparisons, and `finished: false`
@@ -266,7 +266,9 @@ def read_prompts(path: Path | str) -> list[Prompt]:
 
 
 def read_demonstrations(path: Path | str) -> list[Demonstration]:
-    return read_jsonl(path, lambda row: Demonstration(row.prompt(), row.completion("completion")))
+    return read_jsonl(
+        path, lambda row: Demonstration(row.prompt(), row.completion("completion"), row.finished())
+    )
 
 
 def read_comparisons(path: Path | str) -> list[Comparison]:
@@ -314,13 +316,10 @@ class Row:
         if isinstance(value, str):
             return (Message("user", value),)
         rows = self.get(field, list)
-        faults = (f"entry {n} {fault}" for n, row in enumerate(rows, 1) if (fault := _fault(row)))
-        if (fault := next(faults, "" if rows else "it is empty")) != "":
-            raise self.error(
-                field,
-                f"is not a list of messages: {fault}",
-                'write [{"role": "user", "content": "..."}, ...]',
-            )
+        faults = [f"entry {number} {fault}" for number, row in enumerate(rows, 1) if (fault := _fault(row))]
+        if faults or not rows:
+            problem = f"is not a list of messages: {faults[0] if faults else 'it is empty'}"
+            raise self.error(field, problem, 'write [{"role": "user", "content": "..."}, ...]')
         return tuple(Message(m["role"], m["content"]) for m in rows)
 
     def prompt(self) -> Prompt:
@@ -396,13 +395,15 @@ class Row:
             raise self.error(
                 f"propositions.{missing[0]}", "is missing", "label every proposition of the rulebook"
             )
-        finished = self.values.get("finished", True)
-        if not isinstance(finished, bool):
-            raise self.error(
-                "finished", "is not true or false", "write true, or false of a response that was cut"
-            )
-        response = Response(prompt, self.completion("completion"), finished=finished)
+        response = Response(prompt, self.completion("completion"), finished=self.finished())
         return LabelledResponse(response, labels, self.name("completion_class"))
+
+    def finished(self) -> bool:
+        """False of a completion that was cut; true where nothing is said. Raises InputError for another value."""
+        found = self.values.get("finished", True)
+        if not isinstance(found, bool):
+            raise self.error("finished", "is not true or false", "write false of a response that was cut")
+        return found
 
 
 def _fault(value: Any) -> str:
@@ -468,7 +469,8 @@ def prompt_as_json(prompt: Prompt) -> dict[str, Any]:
 
 
 def demonstration_as_json(item: Demonstration) -> dict[str, Any]:
-    return prompt_as_json(item.prompt) | {"completion": _assistant(item.text)}
+    row = prompt_as_json(item.prompt) | {"completion": _assistant(item.text)}
+    return row | ({} if item.finished else {"finished": False})
 
 
 def comparison_as_json(item: Comparison) -> dict[str, Any]:

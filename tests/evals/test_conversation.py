@@ -149,3 +149,14 @@ def test_a_cut_completion_stays_one_in_its_file(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "bad.jsonl", [{**labelled_as_json(rows[0]), "finished": "no"}])
     with pytest.raises(InputError, match="'finished': is not true or false"):
         read_labelled(tmp_path / "bad.jsonl")
+
+
+def test_a_cut_demonstration_stays_cut(tmp_path: Path) -> None:
+    """Read back it had an end, and a model learnt to stop in the middle of a sentence."""
+    whole = Demonstration(user_prompt("a", "hello"), "Hi there.")
+    cut = Demonstration(user_prompt("b", "hello"), "Hi th", finished=False)
+    write_jsonl(tmp_path / "rows.jsonl", map(demonstration_as_json, (whole, cut)))
+    assert read_demonstrations(tmp_path / "rows.jsonl") == [whole, cut]
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "hello", "completion": "Hi", "finished": "no"}\n')
+    with pytest.raises(InputError, match="'finished': is not true or false"):
+        read_demonstrations(tmp_path / "bad.jsonl")
