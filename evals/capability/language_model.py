@@ -17,13 +17,17 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evals.capability.requests import ItemsDone, parted
 from evals.capability.shared_prefix import Answer, Request, score_shared
 from evals.models.load import context_length
 from evals.values.errors import InputError
 
 
 class InMemoryLM(HFLM):
-    """`truncated` counts, by lm-eval task name, the items of the last run whose beginning was cut off."""
+    """`truncated` counts, by lm-eval task name, the items of the last run whose beginning was cut off.
+
+    `unscored` is empty: a model in memory answers every request.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class InMemoryLM(HFLM):
         )
         self.progress = progress
         self.truncated: Counter[str] = Counter()
+        self.unscored: dict[tuple[str, int], str] = {}
         self._encoded: dict[str, list[int]] = {}
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
@@ -60,7 +65,7 @@ class InMemoryLM(HFLM):
 
     def _count(self, requests: Sequence[Any]) -> None:
         if self.progress is not None:
-            self.set_cache_hook(_ItemCounter(requests, self.progress))
+            self.set_cache_hook(ItemsDone(requests, self.progress))
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, **options: Any
@@ -136,19 +141,5 @@ class InMemoryLM(HFLM):
 
 
 def _texts(context: str, continuation: str) -> tuple[str, str]:
-    """The two strings that HFLM encodes for a request: trailing spaces belong to the continuation."""
-    return context + continuation, context.rstrip()
-
-
-class _ItemCounter:
-    """lm-eval tells its cache of each finished request; an item is finished with its last one."""
-
-    def __init__(self, requests: Sequence[Any], progress: Callable[[int], None]) -> None:
-        self.items = len({(request.task_name, request.doc_id) for request in requests})
-        self.requests, self.done, self.progress = len(requests), 0, progress
-
-    def add_partial(self, kind: str, request: Any, answer: Any) -> None:
-        self.done += 1
-        finished = self.done * self.items // self.requests
-        if finished > (self.done - 1) * self.items // self.requests:
-            self.progress(1)
+    """The two strings that HFLM encodes for a request."""
+    return context + continuation, parted(context, continuation)[0]

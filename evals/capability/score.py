@@ -115,9 +115,9 @@ def _score(lm: Any, loaded: LoadedTask) -> list[CapabilityScore]:
         problem = f"lm-eval's task {task.name!r} cannot be scored ({told})"
         fix = "give what lm-eval's file of the task asks for, or leave the task out"
         raise InputError(problem, field="capability.tasks", fix=fix) from None
-    truncated, left_out = sum(lm.truncated.values()), getattr(lm, "unscored", {})
+    truncated = sum(lm.truncated.values())
     samples = {
-        name: [row for row in rows if (name, row["doc_id"]) not in left_out]
+        name: [row for row in rows if (name, row["doc_id"]) not in lm.unscored]
         for name, rows in results["samples"].items()
     }
     scores = [

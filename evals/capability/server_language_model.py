@@ -14,6 +14,7 @@ from typing import Any
 
 from lm_eval.api.model import LM
 
+from evals.capability.requests import ItemsDone, parted
 from evals.models.given_text import GivenTexts
 from evals.models.token_log_probs import TokenLogProbs
 from evals.values.errors import InputError
@@ -45,7 +46,7 @@ class ServerLM(LM):
         self.unscored: dict[tuple[str, int], str] = {}
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        pairs = [_parted(*request.args) for request in requests]
+        pairs = [parted(*request.args) for request in requests]
         if empty := next((r for r, (context, _) in zip(requests, pairs, strict=True) if not context), None):
             problem = f"an item of {empty.task_name!r} has no context, which servers need"
             raise InputError(problem, field="capability.tasks", fix="leave the task out for a server")
@@ -85,7 +86,7 @@ class ServerLM(LM):
         for place, key in enumerate(keys):
             if key not in self._known:
                 first.setdefault(key, place)
-        counter, times = _ItemsDone(requests, self._progress), Counter(keys)
+        counter, times = ItemsDone(requests, self._progress), Counter(keys)
         counter.done(sum(key in self._known for key in keys))
         reasons: dict[str, str] = {}
         for key, found in zip(first, ask(list(first.values())), strict=True):
@@ -118,26 +119,5 @@ class ServerLM(LM):
         return text
 
 
-def _parted(context: str, continuation: str) -> tuple[str, str]:
-    """As lm-eval parts them for a tokenizer."""
-    kept = context.rstrip()
-    return kept, context[len(kept) :] + continuation
-
-
 def _key(kind: str, *parts: str) -> str:
     return hashlib.sha256("\0".join((kind, *parts)).encode("utf-8", "replace")).hexdigest()
-
-
-class _ItemsDone:
-    """Tells `progress` of each item of requests, as the requests that make them up are answered."""
-
-    def __init__(self, requests: Sequence[Any], progress: Callable[[int], None] | None) -> None:
-        self._items = len({(request.task_name, request.doc_id) for request in requests})
-        self._requests, self._done, self._told, self._progress = len(requests), 0, 0, progress
-
-    def done(self, count: int) -> None:
-        self._done += count
-        finished = self._done * self._items // max(1, self._requests)
-        if self._progress is not None and finished > self._told:
-            self._progress(finished - self._told)
-            self._told = finished
