@@ -21,12 +21,13 @@ from typing import Any
 
 from evals.graders import GraderSpec
 from evals.graders.language_model import NEITHER
-from evals.graders.levels import expected, masses, no_level
+from evals.graders.levels import SPACES, expected, masses, no_level
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.answer import reasoning_of, refusal_of, text_of
 from evals.models.chat_server import ChatServer
-from evals.models.given_text import GivenTexts, given_texts
+from evals.models.given_text import GivenTexts, NotUnderstood, given_texts
 from evals.models.server import GIVEN, TEXT, GraderServerSettings
+from evals.models.server_failure import FEW
 from evals.models.spending import Meter, Spending
 from evals.models.thoughts import PAIRS, UNENDED, of_text
 from evals.models.untrusted import marker_pattern, neutralise
@@ -80,6 +81,7 @@ class ServerGrader:
         self._server = ChatServer(config, sleep, meter)
         self._meter, self._finding = meter, threading.Lock()
         self._found: GivenTexts | Unscored | None = None
+        self._refusals = 0
         self._markers = marker_pattern(CHAT_MARKERS)
 
     @property
@@ -180,10 +182,11 @@ class ServerGrader:
         return min(1.0, expected(mass, levels))
 
     def _texts(self) -> GivenTexts | Unscored:
-        """Found out once; whoever asks meanwhile waits."""
+        """Found out once; whoever asks meanwhile waits. One that failed is asked again, one that refuses FEW times."""
         with self._finding:
-            if self._found is None or isinstance(self._found, Unscored):
+            if self._found is None or (isinstance(self._found, Unscored) and self._refusals < FEW):
                 self._found = given_texts(self.config, chat=True, meter=self._meter)
+                self._refusals += isinstance(self._found, NotUnderstood)
             return self._found
 
     def _messages(self, response: Response, proposition: Proposition) -> list[dict[str, str]]:
@@ -263,7 +266,7 @@ def answer(completion: Any, min_mass: float, levels: Levels = ()) -> float | Uns
 
 
 def _mass(pairs: Iterable[tuple[str, float]], word: str) -> float:
-    return sum(math.exp(logprob) for token, logprob in pairs if token.strip("Ġ▁ \n").lower() == word)
+    return sum(math.exp(logprob) for token, logprob in pairs if token.strip(SPACES).lower() == word)
 
 
 def build(spec: GraderSpec, rulebook: Rulebook | None) -> ServerGrader:

@@ -117,26 +117,28 @@ def token_log_probs_of(choice: Any) -> TokenLogProbs | None:
     server lists no tokens, or others than the text has, or does not tell the probability of one.
     (`choices[].logprobs.content` of https://platform.openai.com/docs/api-reference/chat/object.)
     """
-    listed, text = _field(getattr(choice, "logprobs", None), "content"), text_of(choice)
+    listed, text = field_of(getattr(choice, "logprobs", None), "content"), text_of(choice)
     if not isinstance(listed, list) or not listed or not text:
         return None
     pieces = [_bytes_of(entry) for entry in listed]
-    values = [_field(entry, "logprob") for entry in listed]
+    values = [field_of(entry, "logprob") for entry in listed]
     if not all(map(is_log_prob, values)):
         return None
     spoken = (b"".join(part).decode("utf-8", "replace").strip() for part in (pieces, pieces[:-1]))
     if text.strip() not in spoken:
         return None
-    others = (_field(entry, "top_logprobs") for entry in listed)
+    others = (field_of(entry, "top_logprobs") for entry in listed)
     return TokenLogProbs(
         tuple(map(float, values)),
-        tuple(in_order([_field(o, "logprob") for o in of] if isinstance(of, list) else []) for of in others),
+        tuple(
+            in_order([field_of(o, "logprob") for o in of] if isinstance(of, list) else []) for of in others
+        ),
     )
 
 
 def _bytes_of(entry: Any) -> bytes:
     """Of one listed token: characters may be cut between two."""
-    given, token = _field(entry, "bytes"), _field(entry, "token")
+    given, token = field_of(entry, "bytes"), field_of(entry, "token")
     if isinstance(given, list) and all(isinstance(b, int) and 0 <= b < 256 for b in given):
         return bytes(given)
     return token.encode("utf-8", "replace") if isinstance(token, str) else b""
@@ -151,12 +153,13 @@ def reasoning_of(choice: Any) -> str:
 
 def reasoning_tokens(usage: Any) -> int:
     """Tokens of the thought as the server counts them; 0 where it does not."""
-    details = _field(usage, "completion_tokens_details")
-    count = _field(details, "reasoning_tokens")
+    details = field_of(usage, "completion_tokens_details")
+    count = field_of(details, "reasoning_tokens")
     return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else 0
 
 
-def _field(value: Any, name: str) -> Any:
+def field_of(value: Any, name: str) -> Any:
+    """Of an answer's object, or of a mapping where the client knows no such object; None where there is none."""
     return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 

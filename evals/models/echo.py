@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.models.answer import field_of
+from evals.models.asked_once import AskedOnce
 from evals.models.chat_server import ChatServer
 from evals.models.prompt_logprobs import ListedTokens, start_of
 from evals.models.token_log_probs import TokenLogProbs, in_order, is_log_prob
@@ -24,7 +26,7 @@ class Echo:
 
     def __init__(self, server: ChatServer) -> None:
         self._server = server
-        self._before: dict[str, int | Unscored] = {}
+        self._once: AskedOnce[int] = AskedOnce()
 
     def of_text(self, context: str, text: str, listed: int) -> TokenLogProbs | Unscored:
         whole = self._echoed(context + text, listed)
@@ -32,20 +34,16 @@ class Echo:
             return whole
         start: int | Unscored | None = start_of(whole.pieces, text)
         if start is None:
-            start = self._length(context)
+            start = self._once(context, lambda: self._length(context))
         return start if isinstance(start, Unscored) else whole.part(start, len(whole.pieces))
 
     def of_response(self, response: Response, listed: int) -> TokenLogProbs | Unscored:
         return Unscored("knows no chat template")
 
     def _length(self, context: str) -> int | Unscored:
-        """Tokens of a context; asked once, as many texts may follow it."""
-        found = self._before.get(context)
-        if found is None or isinstance(found, Unscored):
-            before = self._echoed(context, 1)
-            found = before if isinstance(before, Unscored) else len(before.pieces)
-            self._before[context] = found
-        return found
+        """Tokens of a context."""
+        before = self._echoed(context, 1)
+        return before if isinstance(before, Unscored) else len(before.pieces)
 
     def _echoed(self, text: str, listed: int) -> ListedTokens | Unscored:
         options = {"echo": True, "logprobs": max(1, listed), "temperature": 0}
@@ -72,12 +70,10 @@ class Echo:
 
 def _written(answer: Any) -> int:
     """Tokens after the prompt, by the server's count: none where it ended at once, and does not list the end."""
-    usage = getattr(answer, "usage", None)
-    count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-    count = getattr(usage, "completion_tokens", None) if count is None else count
+    count = field_of(getattr(answer, "usage", None), "completion_tokens")
     return count if isinstance(count, int) and 0 <= count <= 1 else 1
 
 
 def _column(told: Any, name: str) -> Sequence[Any]:
-    found = told.get(name) if isinstance(told, Mapping) else getattr(told, name, None)
+    found = field_of(told, name)
     return found if isinstance(found, list) else []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from evals.models.answer import log_prob_of, text_of
+from evals.models.answer import field_of, log_prob_of, text_of
 from evals.models.chat_server import ChatServer
 from evals.models.echo import Echo
 from evals.models.llama_completion import LlamaCompletion
@@ -26,9 +26,8 @@ from evals.values.grades import Unscored
 TRIED_ON = "The days of the week are Monday, Tuesday, Wednesday,"
 AS_TURN = (Message("user", "Name the days of the week."),)
 FEW_TOKENS = 3
-CLOSE = (
-    0.1  # nats a token between what a server says of its own words when it writes and when it is given them
-)
+# Nats a token between what a server says of its own words when it writes and when it is given them.
+CLOSE = 0.1
 
 
 class GivenTextDialect(Protocol):
@@ -77,15 +76,20 @@ class GivenTexts:
         return self._dialect.of_response(response, listed)
 
 
+@dataclass(frozen=True)
+class NotUnderstood(Unscored):
+    """The server answers, and understands none of the DIALECTS."""
+
+
 def given_texts(
     settings: ServerSettings,
     chat: bool,
     meter: Meter | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> GivenTexts | Unscored:
-    """Of conversations (`chat`) or of plain texts; Unscored with one line where the server has none.
+    """Of conversations (`chat`) or of plain texts; NotUnderstood, in one line, where the server tells none.
 
-    A server that gives no answer at all says why not.
+    A server that gives no answer at all is Unscored, and says why not.
     """
     meter = meter or Meter(settings)
     trying = ChatServer(replace(settings, attempts=1), sleep, meter, spared=("logprobs",))
@@ -100,7 +104,7 @@ def given_texts(
             return GivenTexts(ChatServer(settings, sleep, meter), dialect)
         said.append(f"{dialect.name}: {reason}")
     what = "responses in its chat template" if chat else "given texts"
-    return Unscored(f"the server tells no log-probabilities of {what} ({'; '.join(said)})")
+    return NotUnderstood(f"the server tells no log-probabilities of {what} ({'; '.join(said)})")
 
 
 @dataclass(frozen=True)
@@ -135,15 +139,11 @@ class _Tried:
 def _own_text(choice: Any) -> tuple[str, float | None]:
     """Of the completions endpoint, whose log-probabilities some servers list as chat completions do."""
     text, told = str(choice.text or ""), getattr(choice, "logprobs", None)
-    values = _field(told, "token_logprobs") or [
-        _field(one, "logprob") for one in _field(told, "content") or []
+    values = field_of(told, "token_logprobs") or [
+        field_of(one, "logprob") for one in field_of(told, "content") or []
     ]
     known = bool(values) and all(map(is_log_prob, values)) and choice.finish_reason == "length"
     return (text, sum(values)) if known else (text, None)
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def _own_response(choice: Any) -> tuple[str, float | None]:

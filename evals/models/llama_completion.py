@@ -8,8 +8,9 @@ give the tokens of a text and of a conversation as the server itself reads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from evals.models.asked_once import AskedOnce
 from evals.models.chat_server import ChatServer
 from evals.models.token_log_probs import TokenLogProbs, in_order, is_log_prob
 from evals.values.conversation import Message, Response, messages_as_json
@@ -27,7 +28,7 @@ class LlamaCompletion:
 
     def __init__(self, server: ChatServer) -> None:
         self._server = server
-        self._kept: dict[object, list[int] | Unscored] = {}
+        self._once: AskedOnce[list[int]] = AskedOnce()
 
     def of_text(self, context: str, text: str, listed: int) -> TokenLogProbs | Unscored:
         before = self._once(context, lambda: self._tokens(context, special=True))
@@ -48,12 +49,6 @@ class LlamaCompletion:
                 return part
         assert isinstance(before, list) and isinstance(text, list) and isinstance(end, list)
         return self._each(before, [*text, *end], listed)
-
-    def _once(self, key: object, ask: Callable[[], list[int] | Unscored]) -> list[int] | Unscored:
-        found: list[int] | Unscored = self._kept.get(key, UNKNOWN)
-        if isinstance(found, Unscored):
-            found = self._kept[key] = ask()
-        return found
 
     def _tokens(self, text: str, special: bool = False, marks: bool = False) -> list[int] | Unscored:
         """Token ids; with `marks`, those of the template are read as such, which a response may not write."""

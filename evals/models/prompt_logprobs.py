@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.models.asked_once import AskedOnce
 from evals.models.chat_server import ChatServer
 from evals.models.token_log_probs import TokenLogProbs, in_order, is_log_prob
 from evals.values.conversation import Message, Response, messages_as_json
@@ -29,7 +30,7 @@ class PromptLogprobs:
 
     def __init__(self, server: ChatServer) -> None:
         self._server = server
-        self._before: dict[object, ListedTokens | Unscored] = {}
+        self._once: AskedOnce[ListedTokens] = AskedOnce()
 
     def of_text(self, context: str, text: str, listed: int) -> TokenLogProbs | Unscored:
         whole = self._text(context + text, listed)
@@ -48,35 +49,35 @@ class PromptLogprobs:
         before = self._once(messages, lambda: self._chat(messages, 0, add_generation_prompt=True))
         if isinstance(before, Unscored):
             return before
-        turns = (*messages, Message("assistant", response.text))
-        closed, opened = {"add_generation_prompt": False}, {"continue_final_message": True}
-        asked = closed if response.finished else closed | opened
-        whole = self._chat(turns, listed, **asked)
+        whole = self._turns(response, listed, finished=response.finished)
         if isinstance(whole, Unscored):
             return whole
         start = len(before.pieces)
         if whole.ids[:start] != before.ids:
             return ANOTHER_TEXT
-        end: int | None = len(whole.pieces)
-        if response.finished:
-            end = end_of(whole.pieces, start, response.text)
-            if end is None:
-                cut = self._chat(turns, 0, **closed, **opened)
-                if isinstance(cut, Unscored):
-                    return cut
-                end = len(cut.pieces)
+        end = self._end(whole, start, response)
+        if isinstance(end, Unscored):
+            return end
         said = "".join(whole.pieces[start:end])
         if BROKEN not in said and said.strip() != response.text.strip():
             return ANOTHER_TEXT
-        assert end is not None
         return whole.part(start, end + response.finished)  # and the token that ends the turn
 
-    def _once(self, key: object, ask: Any) -> ListedTokens | Unscored:
-        """What stands before many texts is asked once; where two threads ask at once, twice."""
-        found = self._before.get(key)
-        if found is None or isinstance(found, Unscored):
-            found = self._before[key] = ask()
-        return found
+    def _turns(self, response: Response, listed: int, finished: bool) -> ListedTokens | Unscored:
+        """The conversation with the response as its last turn, closed where it is `finished`."""
+        turns = (*response.prompt.messages, Message("assistant", response.text))
+        form = {} if finished else {"continue_final_message": True}
+        return self._chat(turns, listed, add_generation_prompt=False, **form)
+
+    def _end(self, whole: ListedTokens, start: int, response: Response) -> int | Unscored:
+        """Where the response's own tokens end; as many as of the same one cut where pieces do not tell."""
+        if not response.finished:
+            return len(whole.pieces)
+        end = end_of(whole.pieces, start, response.text)
+        if end is not None:
+            return end
+        cut = self._turns(response, 0, finished=False)
+        return cut if isinstance(cut, Unscored) else len(cut.pieces)
 
     def _text(self, text: str, listed: int) -> ListedTokens | Unscored:
         options = {"prompt_logprobs": listed, "return_token_ids": True}

@@ -78,9 +78,8 @@ LOGPROBS, TEXT, GIVEN = "logprobs", "text", "given"
 
 @dataclass
 class GraderServerSettings(ServerSettings):
-    """Grades are read from log-probabilities, or from the words of one that gives none or thinks before it answers.
-
-    Of a server that lists too few tokens, but says how likely a given answer is, from those of yes and no.
+    """Grades are read from log-probabilities; from the words of a server that gives none or thinks before it answers;
+    or, of one that lists too few tokens but says how likely a given answer is, from how likely yes and no are.
     """
 
     top_logprobs: int = 20  # tokens that the server lists with their log-probabilities

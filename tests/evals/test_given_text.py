@@ -202,6 +202,20 @@ def test_a_grade_by_given_answers(local: Local) -> None:
     assert given.said() == ["given"] and GraderServerSettings(server.url, "m").said() == []
 
 
+def test_a_server_that_knows_no_given_answers_is_found_out_once(local: Local) -> None:
+    """Each grade sent the questions that find out, one grade at a time: thousands of requests without an answer."""
+    rules = [Proposition("sorry", "is it sorry ?")]
+    asked = [Response(Prompt(f"{i}", (Message("user", "bake the cake"),)), "soup") for i in range(12)]
+    with in_a_thread(ScoringServer(*local, [])) as server:
+        given = GraderServerSettings(server.url, "m", reads="given", concurrency=2)
+        grader = ServerGrader(given, prompt=GraderPrompt(template="{question}", few_shot=False))
+        found = grader.grade(asked[:6], rules)
+        sent = len(server.bodies)
+        again = grader.grade(asked[6:], rules)
+    assert len(server.bodies) == sent and len(found.reasons) == len(again.reasons) == 6
+    assert all(reason.startswith("the server tells no log") for reason in again.reasons.values())
+
+
 def test_listed_tokens_that_are_no_list() -> None:
     """A malformed answer became a likelihood."""
     good = [None, {"5": {"logprob": -1.0, "decoded_token": " a", "rank": 1}}]
