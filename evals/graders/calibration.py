@@ -103,16 +103,16 @@ def measures(
     """
     found = probability >= threshold
     positive, negative = weights @ label, weights @ ~label
-    tpr = _ratio(weights @ (found & label), positive)
-    tnr = _ratio(weights @ (~found & ~label), negative)
+    tpr = ratio(weights @ (found & label), positive)
+    tnr = ratio(weights @ (~found & ~label), negative)
     total = positive + negative
     return {
-        "accuracy": _ratio(weights @ (found == label), total),
+        "accuracy": ratio(weights @ (found == label), total),
         "balanced_accuracy": (tpr + tnr) / 2,
         "tpr": tpr,
         "tnr": tnr,
         "auroc": auroc(probability, label, weights),
-        "brier": _ratio(weights @ (probability - (label if score is None else score)) ** 2, total),
+        "brier": ratio(weights @ (probability - (label if score is None else score)) ** 2, total),
     }
 
 
@@ -126,7 +126,7 @@ def auroc(probability: np.ndarray, label: np.ndarray, weights: np.ndarray) -> np
     positive = np.add.reduceat(ordered * label[order], ties, axis=1)
     negative = np.add.reduceat(ordered * ~label[order], ties, axis=1)
     below = negative.cumsum(axis=1) - negative / 2
-    return _ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+    return ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def tune_thresholds(
@@ -213,13 +213,14 @@ def _mean_row(
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis of what is not NaN; NaN where nothing is."""
     known = ~np.isnan(values)
-    return _ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
+    return ratio(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0))
 
 
 def _nothing() -> Values:
     return {metric: np.full(1, np.nan) for metric in METRICS}
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, of one shape; NaN where the whole is 0."""
     whole = np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

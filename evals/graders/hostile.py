@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evals.graders.calibration import ratio
 from evals.statistics import bootstrap
 from evals.values.conversation import Response
 from evals.values.grades import Grades
@@ -145,10 +146,10 @@ def _movement(
     np.add.at(sums, cluster, np.where(known, np.abs(change), 0.0).sum(axis=(0, 2)))
     np.add.at(counts, cluster, known.sum(axis=(0, 2)))
     mean = bootstrap(
-        lambda draws: _share(draws @ sums, draws @ counts), [0] * len(sums), draws=1000, seed=seed
+        lambda draws: ratio(draws @ sums, draws @ counts), [0] * len(sums), draws=1000, seed=seed
     )
     flips = ((after >= cuts) != (before >= cuts))[known]
-    by_rule = _share(np.where(known, change, 0.0).sum(axis=(0, 1)), known.sum(axis=(0, 1)))
+    by_rule = ratio(np.where(known, change, 0.0).sum(axis=(0, 1)), known.sum(axis=(0, 1)))
     worst = int(np.nanargmax(np.abs(by_rule))) if known.any() else None
     return Movement(
         attack=name,
@@ -162,7 +163,3 @@ def _movement(
         worst="" if worst is None else plain.propositions[worst],
         worst_mean=float("nan") if worst is None else float(by_rule[worst]),
     )
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

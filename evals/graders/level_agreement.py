@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evals.graders.calibration import gold_labels
+from evals.graders.calibration import gold_labels, ratio
 from evals.rules.propositions import Proposition
 from evals.statistics import resample_counts
 from evals.statistics.resampling import percentiles
@@ -47,17 +47,25 @@ def level_agreement(
         known = ~np.isnan(truth[:, column])
         scored = known & ~np.isnan(grades.probability[:, column])
         grade, label = grades.probability[scored, column], truth[scored, column]
-        point = agreement(grade, label, proposition, np.ones((1, len(label))))
-        sample = agreement(grade, label, proposition, counts[:, prompts[scored]])
         row: dict[str, object] = {"grader": grader, "proposition": proposition.name}
-        row["levels"] = scores_of(proposition.levels)
-        row |= {"n": len(label), "n_unscored": int(known.sum() - scored.sum())}
-        row["constant_error"] = float(np.abs(label - np.median(label)).mean()) if len(label) else np.nan
-        for metric in METRICS:
-            low, high = percentiles(sample[metric])
-            row |= {metric: float(point[metric][0]), f"{metric}_ci_low": low, f"{metric}_ci_high": high}
-        rows.append(row)
+        row |= {"levels": scores_of(proposition.levels), "n": len(label)}
+        row |= {"n_unscored": int(known.sum() - scored.sum())}
+        rows.append(row | _figures(grade, label, proposition, counts[:, prompts[scored]]))
     return rows
+
+
+def _figures(
+    grade: np.ndarray, label: np.ndarray, proposition: Proposition, counts: np.ndarray
+) -> dict[str, object]:
+    """`constant_error`, then METRICS with their intervals; `counts` [draws, responses] are the bootstrap's."""
+    point = agreement(grade, label, proposition, np.ones((1, len(label))))
+    sample = agreement(grade, label, proposition, counts)
+    found: dict[str, object] = {}
+    found["constant_error"] = float(np.abs(label - np.median(label)).mean()) if len(label) else np.nan
+    for metric in METRICS:
+        low, high = percentiles(sample[metric])
+        found |= {metric: float(point[metric][0]), f"{metric}_ci_low": low, f"{metric}_ci_high": high}
+    return found
 
 
 def agreement(
@@ -67,16 +75,12 @@ def agreement(
     nearest = np.array([float(proposition.label_of(g)) for g in grade])
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return _ratio(weights @ values, weights.sum(axis=1))
+        return ratio(weights @ values, weights.sum(axis=1))
 
     by_chance = mean(nearest**2) + mean(label**2) - 2 * mean(nearest) * mean(label)
-    apart = _ratio(mean((nearest - label) ** 2), np.where(by_chance > 1e-12, by_chance, 0.0))
+    apart = ratio(mean((nearest - label) ** 2), np.where(by_chance > 1e-12, by_chance, 0.0))
     return {
         "mean_absolute_error": mean(np.abs(grade - label)),
         "kappa": 1 - apart,
         "exact": mean((nearest == label).astype(float)),
     }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)

@@ -52,24 +52,23 @@ def level_forms(tokenizer: PreTrainedTokenizerBase, proposition: Proposition) ->
         forms_of(tokenizer, level.word.lower()) or _beginnings(tokenizer, level.word)
         for level in proposition.levels
     ]
+    for level, ids in zip(proposition.levels, found, strict=True):
+        if not ids:
+            problem = f"the grader's tokenizer cannot write the level '{level.word}' of '{proposition.name}'"
+            raise InputError(problem, field="grader", fix="use words that it knows")
+    _check_apart(proposition, found)
+    return tuple(found)
+
+
+def _check_apart(proposition: Proposition, found: Sequence[tuple[int, ...]]) -> None:
     taken: dict[int, str] = {}
     for level, ids in zip(proposition.levels, found, strict=True):
-        for id in ids:
-            if id in taken:
-                raise InputError(
-                    f"the levels '{taken[id]}' and '{level.word}' of '{proposition.name}' begin with one token of the "
-                    "grader's",
-                    field="grader",
-                    fix="give one of the two a word that begins otherwise",
-                )
-            taken[id] = level.word
-        if not ids:
-            raise InputError(
-                f"the grader's tokenizer cannot write the level '{level.word}' of '{proposition.name}'",
-                field="grader",
-                fix="use words that it knows",
-            )
-    return tuple(found)
+        shared = next((id for id in ids if id in taken), None)
+        if shared is not None:
+            both = f"the levels '{taken[shared]}' and '{level.word}' of '{proposition.name}'"
+            fix = "give one of the two a word that begins otherwise"
+            raise InputError(f"{both} begin with one token of the grader's", field="grader", fix=fix)
+        taken |= dict.fromkeys(ids, level.word)
 
 
 def _beginnings(tokenizer: PreTrainedTokenizerBase, word: str) -> tuple[int, ...]:
