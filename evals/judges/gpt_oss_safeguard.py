@@ -46,8 +46,8 @@ def prompt_of(policy: str) -> JudgePrompt:
 
 def read(answer: str) -> PromptedVerdict | None:
     """A last line that is 0 or 1 and nothing else, or an object at the end whose `violation` is one of them."""
-    lines = answer.strip().splitlines() or [""]
-    said = SAYS.get(lines[-1].strip(" *`.")) if lines[-1].strip(" *`.") in ("0", "1") else _violation(answer)
+    last = answer.strip().rpartition("\n")[2].strip(" *`.")
+    said = SAYS[last] if last in ("0", "1") else _violation(answer)
     return None if said is None else PromptedVerdict(harmful=said)
 
 

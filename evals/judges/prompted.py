@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evals.judges.judgement import Judgement, from_harm, from_refusal, identity_of, response_type_of, unscored
-from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
+from evals.judges.text_backend import JudgeQuestion, ServerBackend, TextBackend, make_backend
 from evals.models.server import JudgeServer
 from evals.values.conversation import Message, Response
 from evals.values.errors import InputError
@@ -58,7 +58,7 @@ class PromptedJudge:
 
     def __init__(self, name: str, prompt: JudgePrompt, backend: TextBackend) -> None:
         self.name, self.prompt, self.backend = name, prompt, backend
-        self.samples = int(getattr(backend, "samples", 1))
+        self.samples = backend.samples if isinstance(backend, ServerBackend) else 1
         self._clean = backend.cleaner(prompt.markers)
         self._agreed: list[float] = []  # of each verdict of several answers, the share that says it
 
@@ -94,8 +94,8 @@ class PromptedJudge:
         for response in responses:
             response_type_of(response)  # told before anything is asked
         asked, room = [self._request(r) for r in responses], self.prompt.max_new_tokens
-        if self.samples > 1:
-            drawn = self.backend.sampled(asked, room)  # type: ignore[attr-defined]
+        if isinstance(self.backend, ServerBackend) and self.samples > 1:
+            drawn = self.backend.sampled(asked, room)
             return [self._majority(r, answers) for r, answers in zip(responses, drawn, strict=True)]
         answers = self.backend.answers(asked, room)
         return [self._judgement(r, answer) for r, answer in zip(responses, answers, strict=True)]
