@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
-from evals.values.levels import Levels, label_of
+from evals.values.levels import Levels
 from trainers.reward.reward import answered
 from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, Folders, split
 from trainers.rl.renewal_config import GRADER_BY_ALARM, GRADER_LABELS, LEAST
@@ -88,18 +88,24 @@ class GraderRenewals:
         new = self.label(update, asked) if asked else []
         if not new:
             return next(reversed(earlier), None), _told(0, spent, why)
-        train_old, test_old = split(self.old, HELD_OUT_OLD)
-        parts = [split(found, HELD_OUT_NEW) for found in [*rounds, new]]
-        before = self.load(next(reversed(earlier), self.first))
-        told = _told(len(new), spent + len(new), why)
         with self.folders.making(update) as begun:
             write_jsonl(begun / LABELS, map(labelled_as_json, new))
-            self.train(train_old, [row for part in parts for row in part[0]], begun)
-            tests = {"new": [row for part in parts for row in part[1]], "old": test_old[:MEASURED_OLD]}
-            accuracy = self._measured(before, self.load(begun), tests)
+            accuracy = self._trained(next(reversed(earlier), self.first), [*rounds, new], begun)
             record = {"update": update, "why": why, "labels": len(new), "accuracy": accuracy}
             (begun / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        told = _told(len(new), spent + len(new), why)
         return self.folders.root / str(update), told | _means(accuracy)
+
+    def _trained(
+        self, before: Path, rounds: Sequence[Sequence[LabelledResponse]], out: Path
+    ) -> dict[str, dict[str, list[float | None]]]:
+        """Trains a grader into `out`; how right that `before` and the new one are on what no renewal learns from."""
+        train_old, test_old = split(self.old, HELD_OUT_OLD)
+        parts = [split(found, HELD_OUT_NEW) for found in rounds]
+        earlier = self.load(before)
+        self.train(train_old, [row for part in parts for row in part[0]], out)
+        tests = {"new": [row for part in parts for row in part[1]], "old": test_old[:MEASURED_OLD]}
+        return self._measured(earlier, self.load(out), tests)
 
     def _why(self, update: int, parted: bool, earlier: Sequence[Path]) -> str | None:
         """The alarm has the grader renewed once; None where nothing is due."""
@@ -108,13 +114,11 @@ class GraderRenewals:
         return SET_TIME if self.config.every and update % self.config.every == 0 else None
 
     def _responses(self, update: int, policy: PreTrainedModel, count: int) -> list[Response]:
-        """One different response each to `count` of the prompts, at most."""
+        """One response each to `count` of the prompts, at most."""
         rng = np.random.default_rng([self.decoding.seed, 17, update])
         chosen = [self.prompts[i] for i in rng.permutation(len(self.prompts))[:count]]
         seed = int(rng.integers(2**31))
-        decoding = Decoding(
-            self.decoding.max_new_tokens, self.decoding.temperature, 1, self.decoding.batch_size, seed
-        )
+        decoding = replace(self.decoding, samples=1, seed=seed)
         return answered(sample_responses(policy, self.tokenizer, chosen, decoding))
 
     def _measured(
@@ -136,7 +140,7 @@ def accuracies(
     found: dict[str, float | None] = {}
     for column, proposition in enumerate(propositions):
         right = [
-            label_of(grade, proposition.levels) == row.propositions[proposition.name]
+            proposition.label_of(grade) == row.propositions[proposition.name]
             for row, grade in zip(rows, grades[:, column].tolist(), strict=True)
             if proposition.name in row.propositions and grade == grade
         ]

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -171,9 +171,7 @@ class RewardRenewals:
         count = min(self.config.pairs, len(self.prompts))
         chosen = [self.prompts[i] for i in rng.permutation(len(self.prompts))[:count]]
         seed = int(rng.integers(2**31))
-        decoding = Decoding(
-            self.decoding.max_new_tokens, self.decoding.temperature, 2, self.decoding.batch_size, seed
-        )
+        decoding = replace(self.decoding, samples=2, seed=seed)
         responses = sample_responses(policy, self.tokenizer, chosen, decoding)
         pairs = list(zip(responses[::2], responses[1::2], strict=True))
         return [pair for pair in pairs if len(answered(pair)) == 2 and pair[0].text != pair[1].text]
