@@ -157,16 +157,16 @@ def save_plain(
     tokenizer: PreTrainedTokenizerBase,
     path: Path,
     weights: dict[str, Tensor] | None = None,
-    adapter: dict[str, Tensor] | None = None,
+    lora: dict[str, Tensor] | None = None,
 ) -> None:
     """As `evals.models.load.save_model`; adapters are folded into what is written, not into the model, and beside it.
 
-    `weights` and `adapter`: those of `plain_weights` and `adapter_weights`, where they are at hand.
+    `weights` and `lora`: those of `plain_weights` and `adapter_weights`, where they are at hand.
     """
     if weights is None and has_adapter(model):
-        weights, adapter = plain_weights(model), adapter_weights(model)
-    if adapter:
-        save_adapter(model, path, adapter)
+        weights, lora = plain_weights(model), adapter_weights(model)
+    if lora:
+        save_adapter(model, path, lora)
     model.save_pretrained(str(path), safe_serialization=True, state_dict=weights)
     tokenizer.save_pretrained(str(path))
 

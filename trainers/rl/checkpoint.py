@@ -137,10 +137,10 @@ class RunFolder:
         main = self._processes.is_main
         split = self._processes.shards
         weights = plain_weights(model, keep=main) if split else None
-        adapter = adapter_weights(model, keep=main) if split else None
+        lora = adapter_weights(model, keep=main) if split else None
         if main:
             write_folder(
-                self.path / name, lambda folder: save_plain(model, self._tokenizer, folder, weights, adapter)
+                self.path / name, lambda folder: save_plain(model, self._tokenizer, folder, weights, lora)
             )
 
     def _write_state(self, learner: Learner) -> None:
