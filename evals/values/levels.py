@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 MOST = 20  # as many first tokens as a server lists
-WORD = re.compile(
-    r"[^\W_](?:(?:[^\W_]|[ '-]){0,38}[^\W_])?"
-)  # an underscore is taken for emphasis in an answer
+WORD = re.compile(r"[^\W_](?:(?:[^\W_]|[ '-]){0,38}[^\W_])?")  # an underscore is emphasis in an answer
 FIX = "write levels: {none: 0, some: 0.5, full: 1}"
 
 
