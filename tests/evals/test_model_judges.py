@@ -753,7 +753,7 @@ def test_identities_stay_what_kept_judgements_were_found_by() -> None:
         "strongreject:f4170937dd0bbb3f",
         "harmbench:ac6baa99dfcfb669",
         "llama_guard:d4c90f4c5f4b06db",
-        "llama_guard_3:e8fb3f0ba0f4ce6e",
+        "llama_guard_3:9a7602e4699f9822",  # since BOS is the tokenizer's
     ]
     assert StringMatchJudge().identity == "string_match:6809ee86b93f26e0"
     verdicts = {("a", "b"): True}
