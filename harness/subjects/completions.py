@@ -161,7 +161,7 @@ def has_classes(file: CompletionFile) -> bool:
 
 
 def _name(path: Path) -> str:
-    """The set's own name where its rows carry one (`"set": "sandbox-2"`), else the file's."""
+    """The set's own name where its rows carry one (`"set": "sandbox-3"`), else the file's."""
     first = read_jsonl(path, lambda row: row.values)[0]
     return str(first.get("set", path.name))
 

@@ -758,7 +758,10 @@ def test_nothing_lost_means_something_compared() -> None:
         (["responses=a.csv", "card.labels=horoscope"], "field 'card.labels': unknown labels 'horoscope'"),
         (["responses=a.csv", "margin=2"], "field 'margin': is 2"),
         (["responses=a.csv", "baseline=nowhere"], "there is no metrics.csv here"),
-        (["responses=a.csv", "capability.root=."], "field 'capability': needs a local model"),
+        (
+            ["responses=a.csv", "capability.root=."],
+            "field 'capability': needs log-probabilities of given texts",
+        ),
         (
             ["responses=a.csv", "capability.num_fewshot.mmlu=-1"],
             "field 'capability.num_fewshot.mmlu': is -1",

@@ -204,7 +204,7 @@ def sandbox_words() -> list[str]:
 
 def test_the_rule_on_the_page_is_one_that_loads(tmp_path: Path) -> None:
     """Guards: an example of YAML that the reader copies and that is refused."""
-    (rule,) = blocks("rules", "yaml")
+    rule, detail = blocks("rules", "yaml")
     rest = (
         "completion_class_order: [ideal, bad]\n"
         "completion_classes:\n  ideal: {comply: {judgement: false}}\n  bad: {comply: {judgement: true}}\n"
@@ -214,3 +214,10 @@ def test_the_rule_on_the_page_is_one_that_loads(tmp_path: Path) -> None:
     assert proposition.polarity.value == "bad" and proposition.examples == (
         ("you should be ashamed .", "yes"),
     )
+    rest = (
+        "completion_class_order: [ideal, bad]\n"
+        "completion_classes:\n  ideal: {comply: {detail: full}}\n  bad: {comply: {detail: [none, some]}}\n"
+    )
+    (tmp_path / "levels.yaml").write_text(rest + detail, encoding="utf-8")
+    levels = load_rulebook(tmp_path / "levels.yaml").propositions["detail"].levels
+    assert [(level.word, level.score) for level in levels] == [("none", 0.0), ("some", 0.5), ("full", 1.0)]

@@ -165,7 +165,7 @@ def save_plain(
     """
     if weights is None and has_adapter(model):
         weights, lora = plain_weights(model), adapter_weights(model)
-    if lora:
+    if lora and hasattr(model, "peft_config"):  # not of a critic on the policy's trunk: it is the policy's
         save_adapter(model, path, lora)
     model.save_pretrained(str(path), safe_serialization=True, state_dict=weights)
     tokenizer.save_pretrained(str(path))
