@@ -32,8 +32,8 @@ HEAD_WIDTH = 32  # of the sizes in conf/model
 
 
 def smaller_width(width: int) -> int:
-    """Three quarters of a model's width, in whole heads of HEAD_WIDTH."""
-    return HEAD_WIDTH * max(1, 3 * width // (4 * HEAD_WIDTH))
+    """Three quarters of a model's width, in whole heads of HEAD_WIDTH; two at least: one says neither yes nor no."""
+    return HEAD_WIDTH * max(2, 3 * width // (4 * HEAD_WIDTH))
 
 
 def own_base(context: Context, data: Artifact, key: str, width: int, seed_offset: int) -> Artifact:

@@ -97,8 +97,8 @@ def test_runs_without_a_sandbox_keep_their_owner_too(tmp_path: Path) -> None:
     [
         ([], 96),
         (["model=m"], 192),
-        (["model=xs"], 32),
-        (["model.width=32", "model.heads=1"], 32),
+        (["model=xs"], 64),
+        (["model.width=32", "model.heads=1"], 64),
         (["judge_width=0"], 0),
         (["experiment=paper"], 192),
         (["model=hf", "model.path=some/model"], 0),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from evals.values.levels import Levels
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.source import SOURCES, source_of
@@ -96,7 +97,7 @@ def test_a_released_set_loads_whole(name: str) -> None:
     if not (DATA / source.path.partition("*")[0]).exists() and not Path(source.path).exists():
         pytest.skip(f"{source.path} is not in {DATA}")
     rows = rows_of(source)
-    known = frozenset(p for row in rows for p in row.values.get("propositions", ()))
+    known: dict[str, Levels] = {p: () for row in rows for p in row.values.get("propositions", ())}
     for kind, expected in EXPECTED[name].items():
         items = [item for _, item in read_rows(rows, source, kind, known, Counter())]
         kinds = (prompt_of(item).response_type for item in items)
