@@ -193,7 +193,7 @@ def test_a_suite_of_one_kind_of_prompts_has_its_table():
     """HarmBench's prompts are all to be refused: a run that was judged on them showed nothing of it."""
     drawn = markdown_page(run_document(ResultsFolder(ROOT / "results" / "reference_smollm"))).decode()
     table = drawn.partition("## Judged by encoder, suite evaluation")[2].partition("##")[0]
-    assert re.search(r"^\| RBR-PPO \| 18\.6 ± 1\.6 ", table, re.M) and "Not-Overrefuse" not in table
+    assert re.search(r"^\| RBR-PPO \| 23\.1 ± 4\.6 ", table, re.M) and "Not-Overrefuse" not in table
 
 
 def test_the_readmes_numbers_are_the_references():
