@@ -6,8 +6,6 @@ import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -271,23 +269,15 @@ def llama(local: Local, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     if missing := [name for name in ("gguf", "xllamacpp") if importlib.util.find_spec(name) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}; pip install -e .[llama]")
     import xllamacpp
+    from llama_gguf import write_gguf
 
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    gguf_writer().write_gguf(*local, path)
+    write_gguf(*local, path)
     asked = xllamacpp.CommonParams()
     asked.model.path, asked.n_ctx, asked.n_parallel, asked.cpuparams.n_threads = str(path), 128, 1, 1
     server = xllamacpp.Server(asked)
     yield f"{server.listening_address}/v1"
     del server
-
-
-def gguf_writer() -> ModuleType:
-    place = Path(__file__).parents[1] / "tiny" / "llama_gguf.py"
-    spec = importlib.util.spec_from_file_location("llama_gguf", place)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow

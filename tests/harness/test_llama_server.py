@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -111,7 +110,9 @@ def url(
     trained: tuple[PreTrainedModel, PreTrainedTokenizerBase], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("gguf")
-    gguf_writer().write_gguf(*trained, folder / "grader.gguf")
+    from llama_gguf import write_gguf  # needs the package gguf
+
+    write_gguf(*trained, folder / "grader.gguf")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -126,16 +127,6 @@ def url(
     finally:
         server.terminate()
         server.wait(timeout=PATIENCE)
-
-
-def gguf_writer() -> ModuleType:
-    """A module of tests/tiny; it needs the package gguf, so it is loaded where that is known to be there."""
-    place = Path(__file__).parents[1] / "tiny" / "llama_gguf.py"
-    spec = importlib.util.spec_from_file_location("llama_gguf", place)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = PATIENCE) -> None:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,11 +33,10 @@ from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from evals.values.levels import Levels
 from trainers.reward.reward import answered
-from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, Folders, split
+from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, InFolders, split
 from trainers.rl.renewal_config import GRADER_BY_ALARM, GRADER_LABELS, LEAST
 from trainers.rl.renewal_config import GraderRenewalConfig as GraderRenewalConfig
 
-FOLDER = "graders"
 LABELS, RECORD = "labels.jsonl", "renewal.json"  # in a renewed grader's folder
 ALARM, SET_TIME = "alarm", "every"  # why it was renewed
 MEASURED_OLD = 200  # of the old labels that are kept back, at most so many are graded
@@ -46,7 +45,7 @@ GraderLabel = Callable[[int, Sequence[Response]], list[LabelledResponse]]
 
 
 @dataclass
-class GraderRenewals:
+class GraderRenewals(InFolders):
     """The renewals of the grader that pays (`trainers.rl.renewal.PartRenewal`); all they need lies in `out`.
 
     prompts: those on which rules pay. old: labels that the first grader learned from. label: whoever labels, who may
@@ -65,13 +64,7 @@ class GraderRenewals:
     train: Callable[[Sequence[LabelledResponse], Sequence[LabelledResponse], Path], object]
     load: Callable[[Path], Grader]
     first: Path
-
-    @property
-    def folders(self) -> Folders:
-        return Folders(self.out / FOLDER)
-
-    def in_force(self, update: int) -> Path | None:
-        return next(reversed(self.folders.drop_after(update)), None)
+    FOLDER: ClassVar[str] = "graders"
 
     def after(
         self, update: int, policy: PreTrainedModel, parted: bool = False

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +35,6 @@ from trainers.reward.reward import Reward, RewardModelTerm, answered
 from trainers.rl.renewal_config import LEAST
 from trainers.rl.renewal_config import RenewalConfig as RenewalConfig
 
-FOLDER = "reward_models"
 HELD_OUT_OLD = 0.1  # share of the first comparisons that no renewed model is trained on
 HELD_OUT_NEW = 0.25  # share of each round's
 
@@ -114,8 +113,22 @@ class Folders:
         begun.rename(self.root / str(update))
 
 
+class InFolders:
+    """What is renewed, each time into a folder of its own below `out`."""
+
+    FOLDER: ClassVar[str]
+    out: Path
+
+    @property
+    def folders(self) -> Folders:
+        return Folders(self.out / self.FOLDER)
+
+    def in_force(self, update: int) -> Path | None:
+        return next(reversed(self.folders.drop_after(update)), None)
+
+
 @dataclass
-class RewardRenewals:
+class RewardRenewals(InFolders):
     """The renewals of the reward model; everything that they need lies in `out`.
 
     train: trains a reward model on comparisons into a folder. load: the reward model in a folder, as a
@@ -132,13 +145,7 @@ class RewardRenewals:
     train: Callable[[Sequence[Comparison], Path], object]
     load: Callable[[Path], RewardModelTerm]
     first: Path
-
-    @property
-    def folders(self) -> Folders:
-        return Folders(self.out / FOLDER)
-
-    def in_force(self, update: int) -> Path | None:
-        return next(reversed(self.folders.drop_after(update)), None)
+    FOLDER: ClassVar[str] = "reward_models"
 
     def after(
         self, update: int, policy: PreTrainedModel, parted: bool = False
