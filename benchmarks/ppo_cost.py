@@ -94,7 +94,8 @@ def measure(point: Point, updates: int, threads: int) -> Cost:
     from transformers.utils.logging import disable_progress_bar
 
     from evals.values.conversation import user_prompt
-    from trainers.reward.reward import RewardModelTerm, SumOfTerms
+    from trainers.reward.reward import SumOfTerms
+    from trainers.reward.reward_model_term import RewardModelTerm
     from trainers.rl.ppo import Models, PPOConfig, train_ppo
 
     torch.set_num_threads(threads)

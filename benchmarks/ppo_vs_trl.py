@@ -359,7 +359,8 @@ def train_here(setting: Setting) -> Report:
     from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
     from evals.values.conversation import user_prompt
     from trainers.models.adapters import add_adapter
-    from trainers.reward.reward import RewardModelTerm, SumOfTerms
+    from trainers.reward.reward import SumOfTerms
+    from trainers.reward.reward_model_term import RewardModelTerm
     from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 
     torch.set_num_threads(setting.threads)

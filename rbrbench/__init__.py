@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from harness.serve.clients import RewardEnvironment, compute_score, compute_score_batch
     from rbrbench.results import evaluate, read_results
     from trainers.reward.function import RewardFunction, rule_based_reward
-    from trainers.reward.reward import Breakdown, Reward, RewardModelTerm, RuleBasedTerm, SumOfTerms
+    from trainers.reward.reward import Breakdown, Reward, SumOfTerms
+    from trainers.reward.reward_model_term import RewardModelTerm
     from trainers.reward.reward_weights import load_weights
+    from trainers.reward.rule_based_term import RuleBasedTerm
     from trainers.reward.weights import RewardWeights
     from trainers.rl.config import PPOConfig
     from trainers.rl.ppo import train_ppo
@@ -62,8 +64,8 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "RewardFunction": "trainers.reward.function",
         "Reward": "trainers.reward.reward",
         "Breakdown": "trainers.reward.reward",
-        "RuleBasedTerm": "trainers.reward.reward",
-        "RewardModelTerm": "trainers.reward.reward",
+        "RuleBasedTerm": "trainers.reward.rule_based_term",
+        "RewardModelTerm": "trainers.reward.reward_model_term",
         "SumOfTerms": "trainers.reward.reward",
         "load_weights": "trainers.reward.reward_weights",
         "RewardWeights": "trainers.reward.weights",

@@ -30,8 +30,9 @@ from harness.subjects.description import (
 from harness.subjects.graders import load_grader
 from harness.subjects.recorded_rewards import RecordedRewards, check_found
 from trainers.reward.examples import FitExamples, graded_examples
-from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms
+from trainers.reward.reward import Breakdown, Reward, SumOfTerms
 from trainers.reward.reward_weights import RewardWeights, load_weights
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.weights import fit_weights
 from trainers.reward.weights_config import MAX_UNSCORED, WeightsConfig
 

@@ -10,7 +10,7 @@ from evals.values.conversation import Demonstration, Response
 from evals.values.json_text import read_json_object
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, WorldFolder
-from trainers.reward.reward import RewardModelTerm
+from trainers.reward.reward_model_term import RewardModelTerm
 
 ZERO = "zero.json"  # beside a reward model: the score that counts as 0
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero

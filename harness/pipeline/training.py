@@ -30,7 +30,8 @@ from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
-from trainers.reward.reward import Reward, RewardModelTerm
+from trainers.reward.reward import Reward
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.config import PPOConfig
 from trainers.rl.grader_renewal import GraderLabel, GraderRenewals
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores

@@ -35,7 +35,8 @@ from trainers.reward.best_of import (
     scores_by_subset,
     ties_parts,
 )
-from trainers.reward.reward import RULE_BASED, Breakdown
+from trainers.reward.kinds import RULE_BASED
+from trainers.reward.reward import Breakdown
 
 SETTINGS = "config.yaml"  # of a fit
 TIES = "ties"  # the subset, in any letters, that is scored as RewardBench 2 scores it

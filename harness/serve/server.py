@@ -20,7 +20,8 @@ from harness.serve.answers import OPENRLHF, PATH, NoReward, TooMany, answer
 from harness.subjects.completions import CompletionFile
 from harness.subjects.graders import GRADES
 from trainers.reward.function import RewardFunction
-from trainers.reward.reward import Reward, RuleBasedTerm, SumOfTerms
+from trainers.reward.reward import Reward, SumOfTerms
+from trainers.reward.rule_based_term import RuleBasedTerm
 
 HEALTH = "/health"
 MOST_BYTES = 64 * 1024 * 1024  # of a request

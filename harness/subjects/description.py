@@ -30,7 +30,7 @@ from harness.keys.compose import rulebook_path
 from harness.keys.graders import CAUSAL, GRADER_KINDS, REWARD_MODELS
 from harness.runtime.libraries import no_progress_bars
 from harness.subjects.recorded_rewards import RecordedScores
-from trainers.reward.reward import Reward, RewardModelTerm
+from trainers.reward.reward import Reward
 from trainers.reward.terms import check_reward
 from trainers.reward.weights_config import FitMethod, WeightsConfig
 
@@ -215,7 +215,9 @@ def recorded_scores(spec: RewardModelSpec) -> Reward:
 
 
 def scoring_model(spec: RewardModelSpec) -> Reward:
-    from evals.models.load import load_reward_model, load_tokenizer  # torch, which recorded scores do without
+    # torch, which recorded scores do without
+    from evals.models.load import load_reward_model, load_tokenizer
+    from trainers.reward.reward_model_term import RewardModelTerm
 
     no_progress_bars()
     tokenizer = load_tokenizer(spec.path, needs_padding=False)

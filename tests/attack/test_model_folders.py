@@ -365,7 +365,7 @@ def test_a_reward_model_scores_the_end_also_where_it_is_padding(whole: Path, tmp
 
     from evals.models.load import load_reward_model, load_tokenizer
     from evals.values.conversation import Response, user_prompt
-    from trainers.reward.reward import RewardModelTerm
+    from trainers.reward.reward_model_term import RewardModelTerm
 
     folder = tmp_path / "reward"
     own = load_tokenizer(whole)

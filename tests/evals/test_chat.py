@@ -17,7 +17,7 @@ from evals.models.load import prompt_token_ids
 from evals.models.sampling import stop_token_ids
 from evals.values.conversation import Comparison, Demonstration, Message, Prompt, Response
 from evals.values.errors import InputError
-from trainers.reward.reward import RewardModelTerm
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.supervised.reward_model import RewardModelConfig, comparison_rows, train_reward_model
 from trainers.supervised.sft import SFTConfig, demonstration_rows, sft
 

@@ -26,7 +26,8 @@ from evals.values.errors import InputError
 from trainers.devices.processes import current_processes
 from trainers.devices.zero import ZeroAdam
 from trainers.models.adapters import add_adapter
-from trainers.reward.reward import Breakdown, RewardModelTerm, SumOfTerms
+from trainers.reward.reward import Breakdown, SumOfTerms
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl import loop
 from trainers.rl.config import PPOConfig
 from trainers.rl.grpo import GRPO

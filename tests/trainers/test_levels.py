@@ -20,8 +20,8 @@ from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.levels import levels_of
 from trainers.reward.function import _questions
-from trainers.reward.reward import RuleBasedTerm
 from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.supervised.encoder_config import EncoderFitConfig
 from trainers.supervised.encoder_grader import EncodedResponses, fit_head
 from trainers.supervised.grader import MISSING, answer_tokens, answer_weights, train_grader

@@ -17,8 +17,9 @@ from evals.rules.features import feature_names
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Prompt, Response, ResponseType
 from harness.keys.run import CONF
-from trainers.reward.reward import RuleBasedTerm, SumOfTerms, paying_grades
+from trainers.reward.reward import SumOfTerms, paying_grades
 from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.rl.alarm import alarm_metrics
 from trainers.rl.looks import error_of_mean, gap_metrics, style_metrics
 from trainers.rl.monitor import HeldOut, held_out_scores

@@ -27,7 +27,8 @@ from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.values.conversation import Response
 from evals.values.errors import InputError, UndecidableError
 from trainers.devices.processes import Processes
-from trainers.reward.reward import RewardModelTerm, SumOfTerms
+from trainers.reward.reward import SumOfTerms
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl import formulas
 from trainers.rl.learner import Learner
 from trainers.rl.objectives import improve, minibatch_rows

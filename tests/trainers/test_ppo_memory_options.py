@@ -28,7 +28,8 @@ from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plain_weights
 from trainers.models.selected_states import BackboneStates
-from trainers.reward.reward import RewardModelTerm, SumOfTerms
+from trainers.reward.reward import SumOfTerms
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.learner import Learner
 from trainers.rl.objectives import improve
 from trainers.rl.ppo import PPOConfig

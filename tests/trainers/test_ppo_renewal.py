@@ -16,7 +16,7 @@ from evals.models.sampling import Decoding
 from evals.values.conversation import Comparison, Response, comparison_as_json, write_jsonl
 from evals.values.errors import InputError
 from trainers.models.sizes import Precision, new_reward_model
-from trainers.reward.reward import RewardModelTerm
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.renewal import (
     Label,

@@ -27,8 +27,9 @@ from evals.values.conversation import (
 from evals.values.errors import InputError
 from trainers.reward.examples import graded_examples
 from trainers.reward.function import RewardFunction
-from trainers.reward.reward import RuleBasedTerm, SumOfTerms
+from trainers.reward.reward import SumOfTerms
 from trainers.reward.reward_weights import RewardWeights
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.weights import FitMethod, WeightsConfig, fit_weights
 
 RULES = """

@@ -16,7 +16,9 @@ from evals.rules.rulebook import Proposition, Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from evals.values.grades import Grades
-from trainers.reward.reward import Breakdown, RewardModelTerm, RuleBasedTerm, SumOfTerms, pay
+from trainers.reward.reward import Breakdown, SumOfTerms, pay
+from trainers.reward.reward_model_term import RewardModelTerm
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.weights import RewardWeights
 
 COMPLY, HARD = ResponseType.COMPLY, ResponseType.HARD_REFUSE

@@ -31,8 +31,9 @@ from harness.keys.compose import CONF
 from harness.worlds.sandbox.config import SandboxConfig, TextConfig
 from harness.worlds.sandbox.generate import write_sandbox
 from trainers.reward.function import RewardFunction, rule_based_reward
-from trainers.reward.reward import Breakdown, RuleBasedTerm
+from trainers.reward.reward import Breakdown
 from trainers.reward.reward_weights import RewardWeights, save_weights
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.weights import fixed_weights
 
 HARD, COMPLY = ResponseType.HARD_REFUSE, ResponseType.COMPLY

@@ -33,8 +33,9 @@ from evals.values.errors import InputError
 from evals.values.grades import check_unscored
 from evals.values.levels import LevelsError
 from evals.values.ranges import SHARE, check_ranges
-from trainers.reward.reward import Breakdown, Reward, RuleBasedTerm, SumOfTerms, pay
+from trainers.reward.reward import Breakdown, Reward, SumOfTerms, pay
 from trainers.reward.reward_weights import load_weights
+from trainers.reward.rule_based_term import RuleBasedTerm
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from evals.rules.rulebook import Rulebook
 from evals.values.errors import InputError
 from evals.values.kinds import code_of, find_builder, is_outside
 from trainers.reward.kinds import REWARD_MODEL, RULE_BASED
-from trainers.reward.reward import Reward, RuleBasedTerm
+from trainers.reward.reward import Reward
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.weights import RewardWeights
 
 

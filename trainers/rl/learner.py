@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.devices.sharding import is_sharded
-from trainers.reward.reward import Reward, RewardModelTerm, terms_of
+from trainers.reward.reward import Reward, terms_of
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.config import PPOConfig
 from trainers.rl.objectives import PolicyObjective, SharedObjective, Stepping, ValueObjective
 from trainers.rl.recipe import Recipe

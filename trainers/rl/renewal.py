@@ -31,7 +31,8 @@ from evals.values.conversation import (
     write_jsonl,
 )
 from evals.values.errors import InputError
-from trainers.reward.reward import Reward, RewardModelTerm, answered
+from trainers.reward.reward import Reward, answered
+from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.renewal_config import LEAST
 from trainers.rl.renewal_config import RenewalConfig as RenewalConfig
 
