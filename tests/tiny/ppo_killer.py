@@ -26,6 +26,7 @@ import evals.models.token_loop
 import trainers.devices.processes
 import trainers.rl.checkpoint
 import trainers.rl.ppo
+import trainers.rl.saved_state
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ppo_world
@@ -45,7 +46,7 @@ PHASES: dict[str, tuple[Any, str, int, Callable[..., bool]]] = {
     "sampling": (evals.models.token_loop.TokenLoop, "choose", 12, always),
     "grading": (ppo_world.NoisyReward, "__call__", 3, always),
     "update": (trainers.devices.processes.Processes, "step", 21, always),
-    "writing a state": (trainers.rl.checkpoint, "save_file", 7, always),
+    "writing a state": (trainers.rl.saved_state, "save_file", 7, always),
     "after writing, before renaming": (trainers.rl.checkpoint.os, "replace", 2, of_state),
     "dropping an old state": (trainers.rl.checkpoint.shutil, "rmtree", 1, of_state),
     "writing a checkpoint": (trainers.rl.checkpoint, "save_plain", 1, always),

@@ -1,8 +1,7 @@
 """What a run writes: metrics, policies for evaluation, and states to go on from after a kill.
 
 Folders appear whole: each is written under a temporary name, flushed to disk and renamed. A state
-holds a checksum of each of its files; one that does not match is left aside, with a warning, for
-the state before it. Tensors are stored as safetensors, the rest as JSON; nothing is pickled.
+(`trainers.rl.saved_state`) that is damaged is left aside, with a warning, for the state before it.
 """
 
 from __future__ import annotations
@@ -11,40 +10,29 @@ import dataclasses
 import hashlib
 import json
 import os
-import random
 import shutil
 import signal
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, read_json_object
-from trainers.devices.optimizer import optimizer_tensors, set_optimizer_tensors
 from trainers.devices.processes import Processes
-from trainers.devices.sharding import part_of, whole_tensors
 from trainers.models.adapters import adapter_weights, plain_weights, save_plain
 from trainers.rl.alarm import KL_FACTOR, MAX_ROLLBACKS
 from trainers.rl.config import PPOConfig
 from trainers.rl.learner import Learner
+from trainers.rl.random_state import random_state
 from trainers.rl.recipe import Recipe
+from trainers.rl.saved_state import CorruptState, learner_tensors, load_state, save_state
 
 STATES_KEPT = 2
-
-
-class CorruptState(Exception):
-    """A saved state that can not be read back as it was written."""
 
 
 class RunFolder:
@@ -213,123 +201,6 @@ class RunFolder:
         return [path for path in self.path.glob("state-*") if path.name.removeprefix("state-").isdigit()]
 
 
-# --- a state ---------------------------------------------------------------------------------
-
-
-def learner_tensors(learner: Learner, keep: bool = True) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Models and optimisers by name, one after another, whole; every process has to go through all of them."""
-    for name, model in learner.trained.items():
-        yield name, whole_tensors(_trained(model), keep)
-    for name, optimizer in learner.optimizers.items():
-        yield name, optimizer_tensors(optimizer, keep)
-
-
-def save_state(
-    folder: Path, learner: Learner, rows: Sequence[str], randomness: Sequence[RandomState]
-) -> None:
-    """Write every value that the rest of the run depends on; state.json, with checksums, comes last.
-
-    `randomness`: the global generators of every process, by rank.
-    """
-    generators = {"ppo": learner.generator.get_state()} | {
-        f"{rank}.{name}": x for rank, state in enumerate(randomness) for name, x in state.torch.items()
-    }
-    for name, group in (*learner_tensors(learner), ("generators", generators)):
-        save_file({key: value.contiguous() for key, value in group.items()}, folder / f"{name}.safetensors")
-    (folder / "metrics.jsonl").write_text("".join(rows), encoding="utf-8")
-    checksums = {path.name: _checksum(path) for path in sorted(folder.iterdir())}
-    state = {
-        "update": learner.update,
-        "kl_coef": learner.kl_coef,
-        "rollbacks": learner.rollbacks,
-        "events": learner.events,
-        "python_random": [state.python for state in randomness],
-        "numpy_random": [state.numpy for state in randomness],
-        "checksums": checksums,
-    }
-    (folder / "state.json").write_text(_json(state), encoding="utf-8")
-
-
-def load_state(folder: Path, learner: Learner, rank: int = 0) -> list[str]:
-    """Put a saved state into `learner` and the global generators; returns the rows of metrics so far.
-
-    A process that the saved run did not have takes the generators of the first.
-
-    Raises CorruptState, with `learner` untouched, when a file is missing, damaged or of another model.
-    """
-    try:
-        state = read_json_object(folder / "state.json")
-        for name, checksum in state["checksums"].items():
-            if _checksum(folder / name) != checksum:
-                raise CorruptState(f"{name} is damaged")
-        tensors = {
-            name: load_file(folder / f"{name}.safetensors")
-            for name in (*learner.trained, *learner.optimizers, "generators")
-        }
-        rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptState(f"can not be read ({error})") from None
-    for name, model in learner.trained.items():
-        if _shapes(_trained(model)) != _shapes(tensors[name]):
-            raise CorruptState(f"its {name} is a model of another shape")
-    for name, model in learner.trained.items():
-        _copy_into(_trained(model), tensors[name])
-    for name, optimizer in learner.optimizers.items():
-        set_optimizer_tensors(optimizer, tensors[name])
-    learner.generator.set_state(tensors["generators"]["ppo"])
-    saved = rank if rank < len(state["python_random"]) else 0
-    mine = {k.removeprefix(f"{saved}."): v for k, v in tensors["generators"].items()}
-    set_random_state(RandomState(state["python_random"][saved], state["numpy_random"][saved], mine))
-    learner.update, learner.kl_coef = state["update"], state["kl_coef"]
-    learner.rollbacks, learner.events = state["rollbacks"], state["events"]
-    return rows
-
-
-def _trained(model: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters (shared ones once) and stored buffers, by name."""
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    stored = model.state_dict().keys()
-    return parameters | {name: b for name, b in model.named_buffers() if name in stored}
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _copy_into(targets: Mapping[str, Tensor], sources: Mapping[str, Tensor]) -> None:
-    for name, target in targets.items():
-        target.copy_(part_of(sources[name], target))
-
-
-@dataclass(frozen=True)
-class RandomState:
-    """The states of a process's global generators; those of Python and numpy as JSON values."""
-
-    python: list[Any]
-    numpy: list[Any]
-    torch: dict[str, Tensor]
-
-
-def random_state() -> RandomState:
-    numpy_state: Any = np.random.get_state()
-    tensors = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["cuda"] = torch.cuda.get_rng_state()
-    return RandomState(
-        list(random.getstate()), [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]], tensors
-    )
-
-
-def set_random_state(state: RandomState) -> None:
-    version, internal, gauss = state.python
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = state.numpy
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(state.torch["torch"])
-    if torch.cuda.is_available() and "cuda" in state.torch:
-        torch.cuda.set_rng_state(state.torch["cuda"])
-
-
 # --- files -----------------------------------------------------------------------------------
 
 
@@ -346,15 +217,6 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     if target.exists():
         shutil.rmtree(target)
     os.replace(temporary, target)
-
-
-def _checksum(path: Path) -> int:
-    """CRC-32, read in pieces: a state may be larger than the memory left."""
-    found = 0
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 24):
-            found = zlib.crc32(piece, found)
-    return found
 
 
 def _write_text(path: Path, text: str) -> None:

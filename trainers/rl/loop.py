@@ -33,13 +33,14 @@ from trainers.models.adapters import has_adapter
 from trainers.reward.reward import Breakdown, Reward, pay, paying_grades
 from trainers.rl import formulas
 from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, PARTING_ALARM, ROLLBACKS, check_start, crossed_limit
-from trainers.rl.checkpoint import RunFolder, random_state, set_random_state, stop_signal
+from trainers.rl.checkpoint import RunFolder, stop_signal
 from trainers.rl.config import KLController, PPOConfig
 from trainers.rl.learner import Learner, share_frozen_layers
 from trainers.rl.memory import models_of, on_device
 from trainers.rl.metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
 from trainers.rl.monitor import HeldOut, Monitor, Payer
 from trainers.rl.objectives import Stepping, minibatch_rows
+from trainers.rl.random_state import random_state, set_random_state
 from trainers.rl.recipe import Recipe
 from trainers.rl.rollout import (
     Experience,

@@ -27,7 +27,6 @@ from evals.values.conversation import LabelledResponse, Prompt, Response
 from trainers.devices.processes import Processes
 from trainers.reward.reward import answered
 from trainers.rl.alarm import alarm_metrics
-from trainers.rl.checkpoint import random_state, set_random_state
 from trainers.rl.config import PPOConfig
 from trainers.rl.looks import (
     LENGTH,
@@ -40,6 +39,7 @@ from trainers.rl.looks import (
     kind_of,
     style_metrics,
 )
+from trainers.rl.random_state import random_state, set_random_state
 
 log = logging.getLogger(__name__)
 
