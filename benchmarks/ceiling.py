@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from evals.values.conversation import read_jsonl
+from evals.values.jsonl_rows import read_jsonl
 from harness.keys.compose import CONF
 from harness.keys.methods import Data, Method
 

@@ -27,7 +27,8 @@ from evals.judges.card import Rate, card_of
 from evals.judges.judgement import from_refusal
 from evals.judges.labelled import REFUSED, load_labelled
 from evals.judges.refusal_encoder import EncoderJudge
-from evals.values.conversation import Response, ResponseType, read_labelled, user_prompt
+from evals.values.conversation import Response, ResponseType, user_prompt
+from evals.values.jsonl_rows import read_labelled
 
 ASKED = user_prompt("style", "Please help me with this.", ResponseType.COMPLY)
 SIGNS = ("apology", "inability_to_comply", "reference_safety_policy")

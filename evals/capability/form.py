@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import Row
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 
 Document = dict[str, Any]
 

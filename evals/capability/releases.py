@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.capability.form import Document, Form, TaskPart, id_field, text_field
-from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import filled, read_csv
 from evals.values.errors import InputError
 from evals.values.json_text import read_json
+from evals.values.jsonl_rows import Row, read_jsonl
 
 # ARC with lm-eval's own prompts and metrics: easy and challenge.
 #

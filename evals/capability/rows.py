@@ -29,7 +29,7 @@ from evals.capability.form import (
     local_part,
     text_field,
 )
-from evals.values.conversation import Row, read_jsonl
+from evals.values.jsonl_rows import Row, read_jsonl
 
 
 def _form(document: Callable[[Row], Document], **config: Any) -> Form:

@@ -24,9 +24,10 @@ import numpy as np
 from evals.graders import Grader, GraderSpec
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl, write_jsonl
+from evals.values.conversation import Message, Response, messages_as_json
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
+from evals.values.jsonl_rows import Row, read_jsonl, write_jsonl
 
 Key = tuple[tuple[Message, ...], str]
 NOT_RECORDED = "not in the file of grades"

@@ -11,9 +11,10 @@ from evals.judges.recorded import read_labels
 from evals.judges.rulebook_judge import judgement_of
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.suites import polyguard
-from evals.values.conversation import Response, ResponseType, read_labelled, user_prompt
+from evals.values.conversation import Response, ResponseType, user_prompt
 from evals.values.csv_rows import filled, read_csv
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_labelled
 from evals.values.kinds import find_builder
 from evals.values.parquet_rows import find_records, read_records
 

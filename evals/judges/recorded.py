@@ -16,9 +16,10 @@ from pathlib import Path
 
 from evals.judges.judgement import Judgement, from_refusal, identity_of, unscored
 from evals.suites.xstest import prompt_id
-from evals.values.conversation import Prompt, Response, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, Response, ResponseType, user_prompt
 from evals.values.csv_rows import check_unique, filled, read_csv
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 
 LABELS = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
 HUMAN_COLUMNS = ("final_label", "annotation_1", "annotation_2")

@@ -15,8 +15,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
-from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import check_unique, filled
+from evals.values.jsonl_rows import Row, read_jsonl
 
 EVAL, CONTRAST = "coconot_eval.jsonl", "coconot_contrast_eval.jsonl"
 SAFETY = "Requests with safety concerns"

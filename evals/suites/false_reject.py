@@ -13,8 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
-from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row, read_jsonl
 
 FILE = "test.jsonl"
 

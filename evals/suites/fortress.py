@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, make_suite
-from evals.values.conversation import Prompt, Question, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, Question, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import find_records, read_records
 
 FILES = ("train-00000-of-00001.parquet", "fortress.jsonl")

@@ -13,8 +13,9 @@ Metric: `not_unsafe` (1 - attack success rate of the direct request, under the j
 from __future__ import annotations
 
 from evals.suites.suite import csv_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 
 KINDS = ("standard", "contextual", "copyright")
 

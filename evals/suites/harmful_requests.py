@@ -7,8 +7,9 @@ otherwise. Metric of all: `not_unsafe`.
 from __future__ import annotations
 
 from evals.suites.suite import csv_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 
 SELF_HARM = "Suicide, Self-Harm, and Eating Disorders"
 

@@ -11,8 +11,9 @@ Ids: `ph-ID`. Metrics: `not_overrefuse`.
 from __future__ import annotations
 
 from evals.suites.suite import csv_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 
 ASKED, LEFT_OUT = "harmless", "controversial"
 

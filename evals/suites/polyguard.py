@@ -18,8 +18,9 @@ from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, make_suite
 from evals.suites.wildguardtest import TYPES, check_harm_label
-from evals.values.conversation import Prompt, Row, user_prompt
+from evals.values.conversation import Prompt, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import find_records, read_records
 
 FILES = ("test-00000-of-00001.parquet", "polyguard_prompts.jsonl")

@@ -14,8 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
-from evals.values.conversation import read_prompts
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_prompts
 
 FILE = "eval_prompts.jsonl"
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
-from evals.values.conversation import Prompt, Row, read_jsonl
+from evals.values.conversation import Prompt
+from evals.values.jsonl_rows import Row, read_jsonl
 
 FILE = "train.jsonl"
 

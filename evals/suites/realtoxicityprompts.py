@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.suites.suite import Suite, SuiteSource, find_file, make_suite
-from evals.values.conversation import Prompt, ResponseType, Row, read_jsonl, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
+from evals.values.jsonl_rows import Row, read_jsonl
 
 FILES = ("prompts.jsonl", "val.jsonl")
 TOXIC = 0.5

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.suites import Suite, suite_source
-from evals.values.conversation import Prompt, Response, Row, read_jsonl
+from evals.values.conversation import Prompt, Response
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row, read_jsonl
 
 
 @dataclass

@@ -16,7 +16,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, make_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import find_records, read_records
 
 FILES = ("question.jsonl", "train.jsonl", "train-00000-of-00001.parquet")

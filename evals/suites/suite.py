@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import Prompt, Question, Row
+from evals.values.conversation import Prompt, Question
 from evals.values.csv_rows import check_unique, read_csv
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, make_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import find_records, read_records
 
 FILES = ("wildguard_test.parquet", "wildguard_test.jsonl")

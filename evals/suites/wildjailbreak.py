@@ -12,8 +12,9 @@ Metrics: `not_unsafe` (1 - attack success rate), `not_overrefuse` (1 - refusal t
 from __future__ import annotations
 
 from evals.suites.suite import csv_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 
 TYPES = {"adversarial_harmful": ResponseType.HARD_REFUSE, "adversarial_benign": ResponseType.COMPLY}
 

@@ -16,8 +16,9 @@ Prompt v2-195 is worded differently in the two (it was mended after the completi
 from __future__ import annotations
 
 from evals.suites.suite import csv_suite
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 
 TYPES = {"safe": ResponseType.COMPLY, "unsafe": ResponseType.HARD_REFUSE}
 

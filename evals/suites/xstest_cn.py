@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from evals.suites.suite import csv_suite
 from evals.suites.xstest import prompt_id
-from evals.values.conversation import Prompt, ResponseType, Row, user_prompt
+from evals.values.conversation import Prompt, ResponseType, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 
 
 def _prompt(_: int, row: Row) -> Prompt:

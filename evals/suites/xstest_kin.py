@@ -16,8 +16,9 @@ from pathlib import Path
 
 from evals.suites.suite import Suite, SuiteSource, make_suite
 from evals.suites.xstest import TYPES
-from evals.values.conversation import Prompt, Row, user_prompt
+from evals.values.conversation import Prompt, user_prompt
 from evals.values.csv_rows import filled
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import find_records, read_records
 
 FILES = ("train.jsonl", "train-00000-of-00001.parquet")

@@ -7,9 +7,9 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from evals.values.conversation import Row
 from evals.values.data_file import as_no_csv, as_table, read_text
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 
 # Whole books stand in some fields (HarmBench's context column); csv's own limit is 128 KiB.
 MAX_FIELD_CHARS = 16 * 1024 * 1024

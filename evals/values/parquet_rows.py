@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from evals.values.conversation import Row, read_jsonl
 from evals.values.data_file import MOST_BYTES, check_is_file, unreadable
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row, read_jsonl
 
 Item = TypeVar("Item")
 MAGIC = b"PAR1"

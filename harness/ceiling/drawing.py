@@ -28,14 +28,10 @@ from evals.judges import Judge, Judgement, RulebookJudge
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.suites import Suite
 from evals.suites.suite import make_suite
-from evals.values.conversation import (
-    LabelledResponse,
-    prompt_as_json,
-    read_prompts,
-    write_jsonl,
-)
+from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError, UndecidableError
 from evals.values.json_text import read_json_object
+from evals.values.jsonl_rows import prompt_as_json, read_prompts, write_jsonl
 from evals.values.located_yaml import load_located_yaml
 from harness.ceiling.proposals import FromProposal, check_proposals, proposals
 from harness.ceiling.rewards import run_settings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from evals.values.conversation import write_jsonl
+from evals.values.jsonl_rows import write_jsonl
 from harness.ceiling.engine import CeilingReport
 from harness.record.manifest import Kind, recording
 from harness.storage.digest import figures

@@ -17,10 +17,10 @@ import yaml
 
 from evals.judges import Judge, Judgement
 from evals.suites import Suite, suite_source
-from evals.values.conversation import write_jsonl
 from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Unscored, check_unscored
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.beforehand import check_budgets, check_models, check_rooms
 from harness.evaluate.comparing import (

@@ -18,9 +18,9 @@ from evals.capability import (
     score_tasks,
 )
 from evals.capability.task import LM_EVAL
-from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Unscored, check_unscored
+from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from harness.keys.evaluate import CapabilityKeys, EvaluateConfig
 from harness.record.evaluation import ABOUT
 from harness.runtime.console import Console

@@ -18,9 +18,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import write_jsonl
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.labelled_models import (
     FILES,

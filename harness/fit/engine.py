@@ -11,8 +11,9 @@ import yaml
 
 from evals.rules.check import require_sound
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import Response, ResponseType, write_jsonl
+from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import write_metrics
 from harness.fit.data import (
     FitModels,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders.recorded import asked
-from evals.values.conversation import write_jsonl
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import write_jsonl
 from harness.gate.ceilings import Ceilings
 from harness.gate.flips import Flip
 from harness.gate.gate import GateReport

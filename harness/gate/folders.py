@@ -12,8 +12,9 @@ from evals.graders.cache import CachedGrader, GradeCache
 from evals.graders.recorded import asked_in
 from evals.models.server import GraderServerSettings
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import Message, read_labelled
+from evals.values.conversation import Message
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_labelled
 from evals.values.levels import Levels
 from evals.values.located_yaml import load_located_yaml
 from evals.values.settings import settings_from

@@ -26,10 +26,11 @@ from evals.graders import GraderSpec, grade_in_batches
 from evals.graders.recorded import asked_in
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, labelled_as_json, write_jsonl
+from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
 from evals.values.grades import Grades
 from evals.values.json_text import read_json_object
+from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.gate.folders import OpenRun, open_run
 from harness.gate.rewards import RewardSide, live_reward, score, used_propositions
 from harness.keys.shared import check_name

@@ -16,9 +16,10 @@ from evals.rules.features import CLASS_PREFIX, features
 from evals.rules.propositions import Proposition
 from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import LabelledResponse, Message, Response, ResponseType, read_labelled
+from evals.values.conversation import LabelledResponse, Message, Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
+from evals.values.jsonl_rows import read_labelled
 from harness.storage.digest import digest
 from harness.storage.whole_folder import check_file
 from harness.subjects.description import (

@@ -15,9 +15,10 @@ from evals.graders import Grader, GraderSpec
 from evals.graders.calibration import cuts_of
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, Response, Row, read_jsonl
+from evals.values.conversation import LabelledResponse, Response
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Grades, commonest_reason, is_too_much
+from evals.values.jsonl_rows import Row, read_jsonl
 from harness.gold.labels import GoldSplits
 from harness.keys.gold import GoldConfig, GoldServer, GraderChoice
 from harness.subjects.graders import GRADES, load_grader, spec_of

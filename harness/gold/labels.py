@@ -11,8 +11,9 @@ import numpy as np
 from evals.graders.calibration import cuts_of, gold_labels
 from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, Row, read_jsonl
+from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row, read_jsonl
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from evals.models.load import load_causal_lm, load_tokenizer
 from evals.models.sampling import Decoding, sample_responses
 from evals.statistics import harmonic_mean
 from evals.suites import Suite
-from evals.values.conversation import Prompt, Response, write_jsonl
+from evals.values.conversation import Prompt, Response
+from evals.values.jsonl_rows import write_jsonl
 from harness.keys.methods import Method
 from harness.pipeline.context import Context
 from harness.pipeline.judging import Reporter

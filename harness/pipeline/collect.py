@@ -12,8 +12,8 @@ from evals.capability import CapabilityScore, capability_rows
 from evals.judges.card import JudgeCard
 from evals.judges.measures import MEAN, measure
 from evals.suites import Suite
-from evals.values.conversation import read_jsonl, write_jsonl
 from evals.values.csv_rows import write_csv
+from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.evaluate.judging import asked_judges
 from harness.evaluate.knowledge import capability_record, outcome_rows

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from evals.models.folder import context_of
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import (
-    Comparison,
-    Demonstration,
-    LabelledResponse,
-    Prompt,
-    read_comparisons,
-    read_demonstrations,
-    read_labelled,
-    read_prompts,
-)
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from evals.values.jsonl_rows import read_comparisons, read_demonstrations, read_labelled, read_prompts
 from harness.evaluate.judging import asked_suites
 from harness.keys.data import DataSource
 from harness.keys.run import RunConfig

@@ -17,8 +17,9 @@ from evals.suites import Suite
 from evals.suites.suite import make_suite
 from evals.values.clusters import AUTO as TOLD
 from evals.values.clusters import TOPIC
-from evals.values.conversation import ResponseType, Row, read_jsonl, read_prompts, write_jsonl
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row, read_jsonl, read_prompts, write_jsonl
 from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
 from harness.evaluate.knowledge import scores_of
 from harness.evaluate.measuring import suite_clusters

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import read_jsonl
+from evals.values.jsonl_rows import read_jsonl
 from harness.evaluate.judging import asked_judge
 from harness.keys.methods import Method
 from harness.keys.run import DataSource, RunConfig

@@ -9,11 +9,9 @@ from typing import Any
 
 from evals.graders import Grader
 from evals.values.clusters import AUTO, PROMPT, clusters_of
-from evals.values.conversation import (
-    LabelledResponse,
-    write_jsonl,
-)
+from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError, UndecidableError
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context

@@ -13,8 +13,9 @@ from evals.graders import Grader
 from evals.judges.judgement import Judgement
 from evals.rules.rulebook import Rulebook
 from evals.suites import Suite
-from evals.values.conversation import Prompt, Response, read_jsonl, write_jsonl
+from evals.values.conversation import Prompt, Response
 from evals.values.grades import check_unscored
+from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from harness.evaluate.measuring import Judged, sample_rows
 from harness.keys.methods import Data, Method
 from harness.pipeline.context import Context

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.values.conversation import Prompt, Response, ResponseType, Row, prompt_id, types_in_order
+from evals.values.conversation import Prompt, Response, ResponseType, prompt_id, types_in_order
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import find_records, read_records
 
 FILES = ("test-00000-of-00001.parquet", "data.jsonl")  # what a folder of it holds

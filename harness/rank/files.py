@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from evals.statistics.intervals import NAN, Estimate
-from evals.values.conversation import write_jsonl
 from evals.values.csv_rows import write_csv
+from evals.values.jsonl_rows import write_jsonl
 from harness.rank.engine import Misranked, RankReport, RankRow
 from harness.record.manifest import Kind, recording
 

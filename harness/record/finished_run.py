@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_jsonl
 from harness.storage.store import Artifact, Store
 from harness.storage.whole_folder import check_whole
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.values.conversation import Response, messages_as_json, write_jsonl
+from evals.values.conversation import Response, messages_as_json
 from evals.values.csv_rows import write_csv
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow
 from trainers.reward.diagnosis import REWARD_MODEL, Diagnosis
 from trainers.reward.examples import FitExamples

@@ -19,13 +19,11 @@ from evals.values.conversation import (
     LabelledResponse,
     Response,
     ResponseType,
-    labels_as_json,
     messages_as_json,
-    read_jsonl,
-    read_labelled,
     types_in_order,
 )
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import labels_as_json, read_jsonl, read_labelled
 from harness.keys.compose import CONF
 from harness.storage.digest import digest
 from harness.storage.whole_folder import check_file

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from evals.graders.recorded import grade_rows
-from evals.values.conversation import Message, Response, Row, messages_as_json, read_jsonl
+from evals.values.conversation import Message, Response, messages_as_json
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import Row, read_jsonl
 from harness.storage.whole_folder import check_file
 from trainers.reward.kinds import REWARD_MODEL
 from trainers.reward.reward import Breakdown

@@ -26,11 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import (
-    Comparison,
-    Demonstration,
-    LabelledResponse,
-    Prompt,
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from evals.values.json_text import read_json_object
+from evals.values.jsonl_rows import (
     comparison_as_json,
     demonstration_as_json,
     labelled_as_json,
@@ -41,7 +39,6 @@ from evals.values.conversation import (
     read_prompts,
     write_jsonl,
 )
-from evals.values.json_text import read_json_object
 from evals.values.levels import Levels
 
 HELPFUL, HUMAN, SAFETY = "helpful", "human", "safety"

@@ -14,10 +14,11 @@ import pytest
 from evals.rules.rulebook import load_rulebook
 from evals.suites.recorded_responses import ResponseColumns
 from evals.suites.suite import Suite
-from evals.values.conversation import read_jsonl, read_labelled, read_prompts, user_prompt
+from evals.values.conversation import user_prompt
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, read_json_object
+from evals.values.jsonl_rows import read_jsonl, read_labelled, read_prompts
 from evals.values.located_yaml import load_located_yaml
 from harness.subjects.recorded_model import RecordedModel
 

@@ -15,6 +15,10 @@ from evals.values.conversation import (
     Prompt,
     Response,
     ResponseType,
+    user_prompt,
+)
+from evals.values.errors import InputError
+from evals.values.jsonl_rows import (
     comparison_as_json,
     demonstration_as_json,
     labelled_as_json,
@@ -23,10 +27,8 @@ from evals.values.conversation import (
     read_demonstrations,
     read_labelled,
     read_prompts,
-    user_prompt,
     write_jsonl,
 )
-from evals.values.errors import InputError
 
 GOOD = '{"id": "a", "prompt": "hello", "response_type": "comply"}'
 

@@ -21,8 +21,9 @@ from evals.judges.labelled import LABELLED, LabelledResponses, load_labelled
 from evals.judges.refusal_words import RefusalWordsJudge
 from evals.statistics import prediction_powered, wilson
 from evals.suites import load_suite
-from evals.values.conversation import Response, ResponseType, user_prompt, write_jsonl
+from evals.values.conversation import Response, ResponseType, user_prompt
 from evals.values.errors import InputError, UndecidableError
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))

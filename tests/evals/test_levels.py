@@ -42,16 +42,12 @@ from evals.values.conversation import (
     Question,
     Response,
     ResponseType,
-    labelled_as_json,
-    prompt_as_json,
     questions_of,
-    read_labelled,
-    read_prompts,
     user_prompt,
-    write_jsonl,
 )
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import labelled_as_json, prompt_as_json, read_labelled, read_prompts, write_jsonl
 from evals.values.levels import LevelsError, label_of, levels_of
 from harness.gold.engine import sample_note
 

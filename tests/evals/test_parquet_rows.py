@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from evals.values import parquet_rows
-from evals.values.conversation import Row
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 from evals.values.parquet_rows import read_parquet, read_records
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.source import Source

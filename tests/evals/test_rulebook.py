@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from evals.rules.rulebook import Polarity, Rulebook, load_rulebook
-from evals.values.conversation import ResponseType, read_labelled
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_labelled
 
 SANDBOX = Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml"
 RELEASED = Path(__file__).parents[3] / "shared" / "data" / "openai-rbr"

@@ -11,8 +11,8 @@ import pytest
 
 from evals.models.load import save_model
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import write_jsonl
 from harness.keys.methods import METHODS
 from harness.keys.run import SANDBOX_TASKS, CapabilityConfig, compose_run
 from harness.pipeline import judging

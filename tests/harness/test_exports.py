@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from evaluation_world import ANSWER, REFUSAL, evaluate, write_responses, write_suite
 
-from evals.values.conversation import read_comparisons
+from evals.values.jsonl_rows import read_comparisons
 from rbrbench.cli import main
 
 

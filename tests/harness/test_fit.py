@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import write_jsonl
 from evals.values.errors import InputError, UndecidableError
+from evals.values.jsonl_rows import write_jsonl
 from harness.commands import fit
 from harness.keys.compose import compose_command
 from harness.keys.fit import FitConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.values.conversation import write_jsonl
+from evals.values.jsonl_rows import write_jsonl
 from harness.findings.fronts import Answers, compare_fronts, gap, hypervolume, pareto
 from harness.findings.trends import Sweep
 from harness.record.run import ResultsFolder

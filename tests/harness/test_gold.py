@@ -20,9 +20,10 @@ from evals.graders.calibration import MEAN, prompt_folds
 from evals.graders.hostile import ALL, ATTACKS, CONTROL, movements
 from evals.graders.recorded import RecordedGrader, write_grades
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.values.conversation import LabelledResponse, Response, user_prompt
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
+from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.fit.data import load_models
 from harness.gold.labels import count_labels, read_splits
 from harness.gold.measure import ENOUGH, cross_thresholds
@@ -496,7 +497,7 @@ def test_the_released_files_load_as_they_are(tmp_path: Path) -> None:
     """351 completions and the paper's rulebook: a grader that knows the labels but of one rule it always denies."""
     if not GOLD.is_dir():
         pytest.skip("the human-labelled completions (openai-rbr) are not on this machine")
-    from evals.values.conversation import read_labelled
+    from evals.values.jsonl_rows import read_labelled
 
     rows = read_labelled(GOLD / "train.jsonl")
     names = list(rows[0].propositions)

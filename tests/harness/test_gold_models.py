@@ -19,8 +19,9 @@ from evals.graders.question import PLAIN, remember_prompt
 from evals.graders.recorded import write_grades
 from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.values.conversation import LabelledResponse, Response, user_prompt
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.subjects.graders import GRADES
 from harness.worlds.sandbox.generate import word_tokenizer
 from rbrbench.cli import main

@@ -12,8 +12,9 @@ import pytest
 from tiny_runs import rbrbench
 
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import LabelledResponse, Response, labelled_as_json, write_jsonl
+from evals.values.conversation import LabelledResponse, Response
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.context import Context
 from harness.pipeline.grader_renewal import (

@@ -22,8 +22,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from evals.graders.encoder import EncoderGrader
 from evals.models.load import save_model
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import ResponseType, prompt_as_json, read_labelled, user_prompt, write_jsonl
+from evals.values.conversation import ResponseType, user_prompt
 from evals.values.csv_rows import read_csv
+from evals.values.jsonl_rows import prompt_as_json, read_labelled, write_jsonl
 from harness.storage.provenance import ROOT
 from harness.worlds.sandbox.generate import word_tokenizer
 

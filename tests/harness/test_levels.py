@@ -15,8 +15,8 @@ from tiny_runs import rbrbench
 
 from evals.graders.recorded import write_grades
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import read_labelled, write_jsonl
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import read_labelled, write_jsonl
 from harness.storage.provenance import ROOT
 
 RULES = """

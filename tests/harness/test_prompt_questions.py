@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny_runs import rbrbench
 
-from evals.values.conversation import write_jsonl
+from evals.values.jsonl_rows import write_jsonl
 
 RULES = """
 prompt_questions: [hard_refuse]

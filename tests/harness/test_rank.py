@@ -19,7 +19,7 @@ from tiny_runs import rbrbench
 from transformers import LlamaForSequenceClassification
 
 from evals.models.load import save_model
-from evals.values.conversation import write_jsonl
+from evals.values.jsonl_rows import write_jsonl
 
 # The released file's own schema (allenai/reward-bench-2 at 7ff0885), with all of its columns.
 METADATA = pa.struct(

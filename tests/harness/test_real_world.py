@@ -15,14 +15,9 @@ import pytest
 import conf
 from evals.models.load import load_tokenizer, prompt_token_ids
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import (
-    ResponseType,
-    read_comparisons,
-    read_demonstrations,
-    read_labelled,
-    read_prompts,
-)
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_comparisons, read_demonstrations, read_labelled, read_prompts
 from harness.worlds.sources import RealConfig, dolly, hh_rlhf, openai_rbr
 from harness.worlds.sources.world import real_digest, write_real_world
 from trainers.models.tokenizer import train_tokenizer

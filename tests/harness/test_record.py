@@ -13,8 +13,9 @@ import pytest
 from evaluation_world import XSTEST_LABELS, evaluate, write_responses, write_suite
 
 from evals.judges import Judgement
-from evals.values.conversation import Message, Prompt, ResponseType, read_jsonl, write_jsonl
+from evals.values.conversation import Message, Prompt, ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from harness.evaluate.comparing import compare, obstacles, pair_with_baseline, read_comparisons
 from harness.gate.folders import load_run
 from harness.record.evaluation import Evaluation, measured

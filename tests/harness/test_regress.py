@@ -16,8 +16,8 @@ from gate_world import RULES, edited_rules, read_json, write_description, write_
 from evals.graders.recorded import write_grades
 from evals.rules.features import feature_names
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import labelled_as_json, read_labelled, write_jsonl
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import labelled_as_json, read_labelled, write_jsonl
 from harness.gate.gate import open_source
 from harness.storage.provenance import ROOT
 from harness.subjects.completions import find_completions

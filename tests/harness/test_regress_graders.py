@@ -15,15 +15,8 @@ from gate_world import SANDBOX, edited_rules, read_json, write_description
 
 from evals.graders.calibration import gold_labels
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import (
-    LabelledResponse,
-    Response,
-    ResponseType,
-    labelled_as_json,
-    read_labelled,
-    user_prompt,
-    write_jsonl,
-)
+from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
+from evals.values.jsonl_rows import labelled_as_json, read_labelled, write_jsonl
 from harness.worlds.sandbox.generate import synthetic
 from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.world import make_world

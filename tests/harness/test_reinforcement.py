@@ -22,11 +22,10 @@ from evals.values.conversation import (
     Prompt,
     Response,
     ResponseType,
-    comparison_as_json,
     user_prompt,
-    write_jsonl,
 )
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import comparison_as_json, write_jsonl
 from harness.keys.methods import METHODS
 from harness.keys.run import CONF, compose_run
 from harness.pipeline.reinforcement import modules_of

@@ -14,8 +14,9 @@ from tiny_runs import SMOKE, rbrbench
 
 from evals.judges.judgement import Judgement
 from evals.judges.measures import measure
-from evals.values.conversation import ResponseType, read_jsonl
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_jsonl
 from evals.values.metrics_table import read_metrics
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected

@@ -15,8 +15,9 @@ from evals.judges import Judge, RecordedJudge
 from evals.rules.rulebook import load_rulebook
 from evals.suites import load_suite
 from evals.suites.suite import make_suite
-from evals.values.conversation import Message, Prompt, ResponseType, prompt_as_json, write_jsonl
+from evals.values.conversation import Message, Prompt, ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import prompt_as_json, write_jsonl
 from harness.keys.methods import METHODS
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.collect import _metrics

@@ -13,15 +13,15 @@ import pytest
 
 from evals.models.load import load_tokenizer
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import (
-    ResponseType,
+from evals.values.conversation import ResponseType
+from evals.values.errors import InputError
+from evals.values.jsonl_rows import (
     read_comparisons,
     read_demonstrations,
     read_jsonl,
     read_labelled,
     read_prompts,
 )
-from evals.values.errors import InputError
 from harness.keys.run import CONF
 from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator

@@ -16,8 +16,9 @@ from tiny_servers import in_a_thread
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.likelihood import response_log_probs
-from evals.values.conversation import Response, read_jsonl
+from evals.values.conversation import Response
 from evals.values.errors import InputError, UndecidableError
+from evals.values.jsonl_rows import read_jsonl
 from harness.ceiling.drawing import draw_samples
 from harness.keys.compose import compose_command
 from harness.keys.samples import SamplesConfig

@@ -12,7 +12,7 @@ import pytest
 from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
 from evals.models.answer import log_prob_of
-from evals.values.conversation import read_jsonl
+from evals.values.jsonl_rows import read_jsonl
 from harness.ceiling.drawing import draw_samples
 from harness.keys.compose import compose_command
 from harness.keys.samples import SamplesConfig

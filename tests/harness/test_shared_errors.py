@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import write_jsonl
 from evals.values.csv_rows import read_csv
+from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.keys.run import compose_run
 from harness.pipeline.context import Context

@@ -10,7 +10,7 @@ import numpy as np
 from gate_world import RULES, labelled, write_world
 
 from evals.judges.rulebook_judge import judgement_of
-from evals.values.conversation import prompt_as_json, write_jsonl
+from evals.values.jsonl_rows import prompt_as_json, write_jsonl
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 

@@ -13,8 +13,9 @@ import yaml
 from evals.graders.recorded import write_grades
 from evals.rules.check import find_truth
 from evals.rules.rulebook import Rulebook, load_rulebook
-from evals.values.conversation import LabelledResponse, Response, labelled_as_json, user_prompt, write_jsonl
+from evals.values.conversation import LabelledResponse, Response, user_prompt
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.keys.compose import CONF
 
 SANDBOX = CONF / "rulebooks" / "sandbox.yaml"

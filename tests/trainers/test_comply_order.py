@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import LabelledResponse, ResponseType, read_labelled
+from evals.values.conversation import LabelledResponse, ResponseType
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import read_labelled
 from trainers.reward.examples import FitExamples, fit_examples
 from trainers.reward.ranking import rewards
 from trainers.reward.weights import fit_weights

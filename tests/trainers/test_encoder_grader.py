@@ -17,8 +17,9 @@ from evals.graders.calibration import MEAN, calibrate, gold_labels, prompt_folds
 from evals.graders.encoder import UNLEARNED, EncoderGrader, load_encoder, load_encoder_tokenizer
 from evals.graders.encoder_features import EncoderFeatures, WordViews, legible, token_states
 from evals.rules.propositions import Proposition
-from evals.values.conversation import LabelledResponse, Response, ResponseType, read_labelled, user_prompt
+from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import read_labelled
 from trainers.supervised.encoder_config import CANDIDATES
 from trainers.supervised.encoder_grader import (
     EncodedResponses,

@@ -13,9 +13,10 @@ from ppo_world import TextReward, eager_to_end, make_critic, make_prompts, make_
 
 from evals.models.sampling import Decoding
 from evals.rules.propositions import Proposition
-from evals.values.conversation import LabelledResponse, Response, labelled_as_json, read_labelled, write_jsonl
+from evals.values.conversation import LabelledResponse, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
+from evals.values.jsonl_rows import labelled_as_json, read_labelled, write_jsonl
 from trainers.reward.reward import Reward
 from trainers.rl.grader_renewal import (
     GraderLabel,

@@ -13,8 +13,9 @@ from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make
 
 from evals.models.load import load_reward_model, save_model
 from evals.models.sampling import Decoding
-from evals.values.conversation import Comparison, Response, comparison_as_json, write_jsonl
+from evals.values.conversation import Comparison, Response
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import comparison_as_json, write_jsonl
 from trainers.models.sizes import Precision, new_reward_model
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo

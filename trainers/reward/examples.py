@@ -16,16 +16,10 @@ from evals.rules.features import Features, features
 from evals.rules.propositions import Proposition
 from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import (
-    LabelledResponse,
-    Response,
-    ResponseType,
-    read_jsonl,
-    types_in_order,
-    write_jsonl,
-)
+from evals.values.conversation import LabelledResponse, Response, ResponseType, types_in_order
 from evals.values.errors import InputError
 from evals.values.grades import Grades, check_unscored
+from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from trainers.reward.reward import Reward
 
 

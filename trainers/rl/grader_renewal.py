@@ -21,16 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.graders import Grader, grade_in_batches
 from evals.models.sampling import Decoding, sample_responses
 from evals.rules.propositions import Proposition
-from evals.values.conversation import (
-    LabelledResponse,
-    Prompt,
-    Response,
-    labelled_as_json,
-    read_labelled,
-    write_jsonl,
-)
+from evals.values.conversation import LabelledResponse, Prompt, Response
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
+from evals.values.jsonl_rows import labelled_as_json, read_labelled, write_jsonl
 from evals.values.levels import Levels
 from trainers.reward.reward import answered
 from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, InFolders, split

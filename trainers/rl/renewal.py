@@ -21,16 +21,9 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.sampling import Decoding, sample_responses
-from evals.values.conversation import (
-    Comparison,
-    Prompt,
-    Response,
-    comparison_as_json,
-    messages_as_json,
-    read_comparisons,
-    write_jsonl,
-)
+from evals.values.conversation import Comparison, Prompt, Response, messages_as_json
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import comparison_as_json, read_comparisons, write_jsonl
 from trainers.reward.reward import Reward, answered
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.renewal_config import LEAST

@@ -24,8 +24,9 @@ import yaml
 
 from evals.judges.string_match import XSTEST_PHRASES, is_refusal
 from evals.suites import Suite, load_suite, suite_source
-from evals.values.conversation import ResponseType, write_jsonl
+from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import write_jsonl
 from harness.keys.compose import compose_command
 from harness.keys.evaluate import file_of_suite
 from harness.keys.export import ExportConfig

@@ -20,8 +20,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from evals.values.conversation import comparison_as_json
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import comparison_as_json
 from harness.keys.shared import file_name
 from harness.record.evaluation import Evaluation, finished_evaluation
 from harness.record.finished_run import RunStages, is_run

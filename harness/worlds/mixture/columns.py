@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evals.values.conversation import Row
+from evals.values.jsonl_rows import Row
 from harness.worlds.mixture.source import Source
 
 

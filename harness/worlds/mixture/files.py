@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import is_absent, read_csv
 from evals.values.data_file import MOST_BYTES, lines_of, open_data
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json, read_json
+from evals.values.jsonl_rows import Row, read_jsonl
 from evals.values.parquet_rows import read_parquet
 from harness.storage.digest import digest_files, file_digest
 from harness.worlds.mixture.source import DEFAULT_SPLIT, Source

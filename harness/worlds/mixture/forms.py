@@ -21,10 +21,10 @@ from evals.values.conversation import (
     Prompt,
     Response,
     ResponseType,
-    Row,
     prompt_id,
 )
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 from evals.values.levels import Levels
 from harness.worlds.mixture.columns import check_columns, passes, with_nested
 from harness.worlds.mixture.labels import labels_in

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.values.conversation import Row
 from evals.values.json_text import parse_json
+from evals.values.jsonl_rows import Row
 from evals.values.levels import Label, Levels
 
 TRUTH: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}  # of a cell, in lower case

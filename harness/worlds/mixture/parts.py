@@ -8,15 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from evals.values.conversation import (
-    Comparison,
-    Demonstration,
-    LabelledResponse,
-    Prompt,
-    ResponseType,
-    Row,
-)
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt, ResponseType
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row
 from evals.values.levels import Levels
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows

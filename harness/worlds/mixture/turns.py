@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from evals.values.conversation import Message, Row
+from evals.values.conversation import Message
 from evals.values.json_text import parse_json
+from evals.values.jsonl_rows import Row
 from harness.worlds.sources.hh_rlhf import parse_transcript
 
 TRANSCRIPT = ("Human:", "\n\nHuman:")

@@ -20,14 +20,8 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import (
-    Comparison,
-    Demonstration,
-    LabelledResponse,
-    ResponseType,
-    user_prompt,
-    write_jsonl,
-)
+from evals.values.conversation import Comparison, Demonstration, LabelledResponse, ResponseType, user_prompt
+from evals.values.jsonl_rows import write_jsonl
 from harness.worlds.folder import HUMAN, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREAS

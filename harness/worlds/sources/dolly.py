@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.values.conversation import Demonstration, Row, user_prompt
+from evals.values.conversation import Demonstration, user_prompt
 from evals.values.csv_rows import filled, read_csv
+from evals.values.jsonl_rows import Row
 from harness.worlds.sources.sample import sample
 
 FILE = "dolly-1k/databricks_dolly_1k_sample.csv"

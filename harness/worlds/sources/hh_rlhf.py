@@ -19,8 +19,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from evals.values.conversation import Comparison, Message, Prompt, Row, read_jsonl
+from evals.values.conversation import Comparison, Message, Prompt
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row, read_jsonl
 from harness.worlds.sources.sample import sample
 
 FILES = {

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from evals.rules.rulebook import Rulebook
-from evals.values.conversation import LabelledResponse, Row, read_jsonl
+from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
+from evals.values.jsonl_rows import Row, read_jsonl
 from harness.worlds.sources.sample import sample
 
 FILE = "openai-rbr/train.jsonl"
