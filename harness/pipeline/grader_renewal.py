@@ -26,7 +26,7 @@ from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, load_grader, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
-from trainers.rl.grader_renewal import GraderLabel, graded_labels_from_files
+from trainers.rl.grader_renewal import LabelResponses, graded_labels_from_files
 
 # Of a trained grader: so many old labels for each new one, so that it forgets nothing, at a smaller step than at first.
 REPLAY = 4
@@ -57,8 +57,8 @@ def labels_identity(context: Context) -> dict[str, Any]:
 
 
 def grader_labels(
-    context: Context, data: Artifact, out: Path, kept: Callable[[GraderLabel, Path], GraderLabel]
-) -> GraderLabel:
+    context: Context, data: Artifact, out: Path, kept: Callable[[LabelResponses, Path], LabelResponses]
+) -> LabelResponses:
     """People through files, another grader, or the sandbox's people, by the keys.
 
     `kept` wraps people's labels, so that a file that was used and is changed later is told.
@@ -72,7 +72,7 @@ def grader_labels(
     return _by_grader(context) if keys.teacher.kind else sandbox_people(context, data)
 
 
-def sandbox_people(context: Context, data: Artifact) -> GraderLabel:
+def sandbox_people(context: Context, data: Artifact) -> LabelResponses:
     """The oracle, with the mistakes of people who label for the rules (`sandbox.gold_error`)."""
     from harness.worlds.sandbox.mistakes import mislabelled
     from harness.worlds.sandbox.oracle import Oracle
@@ -88,7 +88,7 @@ def sandbox_people(context: Context, data: Artifact) -> GraderLabel:
     return label
 
 
-def _by_grader(context: Context) -> GraderLabel:
+def _by_grader(context: Context) -> LabelResponses:
     """Another grader's verdicts, behind the cache of grades: a killed training asks nothing twice."""
     keys = context.config.renewal.grader.teacher
     spec = spec_of(keys.kind, keys.path, keys.server, keys.asked_by, context.rulebook, TEACHER)

@@ -25,6 +25,7 @@ from harness.evaluate.knowledge import scores_of
 from harness.evaluate.measuring import suite_clusters
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import find_labels, judge_cards
+from harness.keys.data import DataSource
 from harness.keys.evaluate import DecodingKeys, LocalKeys
 from harness.keys.methods import Method
 from harness.keys.run import (
@@ -34,7 +35,6 @@ from harness.keys.run import (
     SANDBOX_TASKS,
     WORDS,
     CapabilityConfig,
-    DataSource,
     EvaluationConfig,
     RunConfig,
 )

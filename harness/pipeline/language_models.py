@@ -23,7 +23,8 @@ from harness.pipeline.reward_model_term import write_zero
 from harness.storage.digest import digest_files, digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, SYNTHETIC, WorldFolder
-from trainers.models.sizes import ModelConfig, given_tokenizer, new_causal_lm, new_reward_model
+from trainers.models.model_config import ModelConfig
+from trainers.models.sizes import given_tokenizer, new_causal_lm, new_reward_model
 
 WITHOUT_PEOPLE = (Data.HELPFUL, Data.RBR)  # kinds that no annotator of safety labels
 
@@ -235,6 +236,10 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
         build,
         config={"reward_model": config.reward_model, "kind": kind} | adapters_of(config.model),
         inputs={"data": data, "base": base},
-        modules=["trainers.supervised.reward_model", "trainers.models.sizes", "trainers.reward.reward"],
+        modules=[
+            "trainers.supervised.reward_model",
+            "trainers.models.sizes",
+            "trainers.reward.reward_model_term",
+        ],
         packages=["trl", "datasets"],
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 from evals.values.jsonl_rows import read_jsonl
 from harness.evaluate.judging import asked_judge
+from harness.keys.data import DataSource
 from harness.keys.methods import Method
-from harness.keys.run import DataSource, RunConfig
+from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.grader_renewal import folder_name, labels_identity
 from harness.pipeline.language_models import adapters_of
@@ -125,7 +126,8 @@ def modules_of(config: RunConfig) -> list[str]:
     ]
     modules += ["harness.worlds.sandbox.oracle" if is_sandbox else "evals.graders.language_model"]
     if config.renewal.every:
-        modules += ["trainers.rl.renewal", "trainers.supervised.reward_model", "trainers.models.sizes"]
+        modules += ["trainers.rl.reward_model_renewal", "trainers.supervised.reward_model"]
+        modules += ["trainers.models.sizes"]
         modules += ["harness.worlds.sandbox.annotators"] if is_sandbox else []
     return modules
 

@@ -47,7 +47,8 @@ def fit_reward(
     config, inputs = context.config, {"data": data, "completions": completions}
 
     def build(out: Path) -> dict[str, Any]:
-        from trainers.reward.weights import fit_weights, save_weights
+        from trainers.reward.reward_weights import save_weights
+        from trainers.reward.weights import fit_weights
 
         labelled = WorldFolder(completions.path).labelled(
             SYNTHETIC, list(context.rulebook.propositions), context.rulebook.levels
@@ -72,7 +73,7 @@ def fit_reward(
         build,
         config=settings,
         inputs=inputs | {"grader": grader, "reward_model": reward_model},
-        modules=["trainers.reward.weights", "trainers.reward.reward"],
+        modules=["trainers.reward.weights", "trainers.reward.reward_model_term"],
         packages=["scipy"],
     )
 
@@ -138,7 +139,11 @@ def check_reward(
         build,
         config={"rulebook": context.rulebook.digest, "weights": config.weights, "counted": counted},
         inputs=inputs | {"grader": grader, "reward_model": reward_model, "weights": weights},
-        modules=["trainers.reward.diagnosis", "trainers.reward.reward", "harness.record.reward_rows"],
+        modules=[
+            "trainers.reward.diagnosis",
+            "trainers.reward.reward_model_term",
+            "harness.record.reward_rows",
+        ],
         packages=["scipy"],
     )
 

@@ -28,8 +28,9 @@ from harness.evaluate.comparing import (
     write_comparisons,
 )
 from harness.keys.application import Application
+from harness.keys.data import DataSource
 from harness.keys.methods import chosen, outside_rows
-from harness.keys.run import DataSource, RunConfig, fitting
+from harness.keys.run import RunConfig, fitting
 from harness.keys.typed import text_of
 from harness.keys.writer import MODEL
 from harness.pipeline.collect import Collected, collect, write_results

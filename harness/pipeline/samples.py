@@ -98,7 +98,11 @@ def grade_samples(
             "rows": digest(texts),
         },
         inputs={"data": data, **({} if grader is None else {"grader": grader}), **models, **fitted},
-        modules=["trainers.reward.reward", "evals.graders.language_model"],
+        modules=[
+            "trainers.reward.rule_based_term",
+            "trainers.reward.reward_model_term",
+            "evals.graders.language_model",
+        ],
     )
 
 

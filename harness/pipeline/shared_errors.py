@@ -17,7 +17,7 @@ from evals.rules.rulebook import Rulebook
 from evals.suites import Suite
 from evals.values.conversation import Response, ResponseType
 from evals.values.csv_rows import write_csv
-from harness.keys.run import DataSource
+from harness.keys.data import DataSource
 from harness.pipeline.context import Context
 from harness.pipeline.gold import graded_gold
 from harness.pipeline.graders import GRADER, JUDGE, asked_grader

@@ -17,8 +17,9 @@ from evals.values.conversation import Comparison, LabelledResponse, Prompt, Resp
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.evaluate.judging import asked_judge
+from harness.keys.data import DataSource
 from harness.keys.methods import Data, Method
-from harness.keys.run import WORDS, DataSource
+from harness.keys.run import WORDS
 from harness.pipeline.context import Context
 from harness.pipeline.grader_renewal import grader_labels, grader_trainer, old_labels
 from harness.pipeline.graders import asked_grader
@@ -33,10 +34,11 @@ from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
 from trainers.reward.reward import Reward
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.config import PPOConfig
-from trainers.rl.grader_renewal import GraderLabel, GraderRenewals
+from trainers.rl.grader_renewal import GraderRenewals, LabelResponses
 from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
 from trainers.rl.recipe import recipe_of
-from trainers.rl.renewal import Label, Pair, PartRenewal, Renewals, RewardRenewals, labels_from_files
+from trainers.rl.renewal import PartRenewal, Renewals
+from trainers.rl.reward_model_renewal import LabelPairs, Pair, RewardModelRenewals, comparisons_from_files
 from trainers.rl.rollout import Sampler
 
 USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
@@ -207,7 +209,7 @@ def renewals(training: Training) -> Renewals | None:
     )
 
 
-def reward_model_renewals(training: Training) -> RewardRenewals:
+def reward_model_renewals(training: Training) -> RewardModelRenewals:
     """New reward models on the way, from the annotators of the sandbox or from comparisons in files."""
     context, config = training.context, training.context.config
     tokenizer, kind = training.tokenizer(), training.method.reward_model
@@ -220,7 +222,7 @@ def reward_model_renewals(training: Training) -> RewardRenewals:
         return reward_model_term(training.origins.data, replace(training.origins.reward_model, path=folder))
 
     labels = config.renewal.labels
-    return RewardRenewals(
+    return RewardModelRenewals(
         config.renewal,
         training.prompts(),
         comparisons_for(training.origins.data, kind),
@@ -258,13 +260,13 @@ def grader_renewals(training: Training) -> GraderRenewals:
     )
 
 
-def people(labels: Path, out: Path) -> Label:
+def people(labels: Path, out: Path) -> LabelPairs:
     """Comparisons that people wrote; keeps the digest of each file that is used, for `check_labels`.
 
     Their contents cannot be part of the stage's key: they are written while the stage waits for them.
     """
     check_labels(labels, out)
-    written = labels_from_files(labels, out)
+    written = comparisons_from_files(labels, out)
 
     def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
         comparisons = written(update, pairs)
@@ -274,7 +276,7 @@ def people(labels: Path, out: Path) -> Label:
     return label
 
 
-def graded(written: GraderLabel, labels: Path, out: Path) -> GraderLabel:
+def graded(written: LabelResponses, labels: Path, out: Path) -> LabelResponses:
     """Labels that people wrote for the grader, kept likewise, for `check_grader_labels`."""
     check_grader_labels(labels, out)
 
@@ -315,7 +317,7 @@ def _used(record: Path) -> dict[str, str]:
     return read_json_object(record) if record.is_file() else {}
 
 
-def annotators(context: Context, data: Artifact, kind: Data = Data.HUMAN) -> Label:
+def annotators(context: Context, data: Artifact, kind: Data = Data.HUMAN) -> LabelPairs:
     """The sandbox's people compare, by the rulebook of `kind`: the same pairs of the same update always alike."""
     from harness.worlds.sandbox.annotators import Annotator
     from harness.worlds.sandbox.oracle import Oracle

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ppo_world import TextReward, eager_to_end, make_critic, make_prompts, make_tokenizer, rows_of
+from renewal_kills import run_with_kills
 
 from evals.models.sampling import Decoding
 from evals.rules.propositions import Proposition
@@ -18,15 +20,10 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades
 from evals.values.jsonl_rows import labelled_as_json, read_labelled, write_jsonl
 from trainers.reward.reward import Reward
-from trainers.rl.grader_renewal import (
-    GraderLabel,
-    GraderRenewalConfig,
-    GraderRenewals,
-    accuracies,
-    graded_labels_from_files,
-)
+from trainers.rl.grader_renewal import GraderRenewals, LabelResponses, accuracies, graded_labels_from_files
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
 from trainers.rl.renewal import Renewals
+from trainers.rl.renewal_config import GraderRenewalConfig
 
 TOKENIZER, PROMPTS = make_tokenizer(), make_prompts(24, seed=4)
 EVEN = Proposition("even", "is the last word even ?")
@@ -77,7 +74,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def renewals(out: Path, first: Path, label: GraderLabel = by_truth, **settings: Any) -> GraderRenewals:
+def renewals(out: Path, first: Path, label: LabelResponses = by_truth, **settings: Any) -> GraderRenewals:
     return GraderRenewals(
         GraderRenewalConfig(**({"every": 2, "responses": 16, "budget": 30} | settings)),
         PROMPTS,
@@ -98,7 +95,7 @@ def paid(folder: Path) -> Reward:
     return TextReward(lambda r: float(load(folder).grade([r], [EVEN]).probability[0, 0]))
 
 
-def run(out: Path, first: Path, label: GraderLabel = by_truth, reward: Any = None) -> list[dict[str, Any]]:
+def run(out: Path, first: Path, label: LabelResponses = by_truth, reward: Any = None) -> list[dict[str, Any]]:
     policy = eager_to_end()
     settings = PPOConfig(
         updates=7, batch_size=8, max_new_tokens=6, learning_rate=1e-3, critic_learning_rate=1e-3,
@@ -151,27 +148,7 @@ def test_labels_are_counted_and_end_with_the_budget(unbroken: Path) -> None:
 
 def test_a_kill_around_a_renewal_changes_nothing(tmp_path: Path, unbroken: Path, first: Path) -> None:
     """The resumed run was paid by the grader of the start, by one of a later update, or labelled other responses."""
-
-    class Dying:
-        calls = 0
-
-        def __call__(self, responses: Sequence[Response]) -> Any:
-            Dying.calls += 1
-            if Dying.calls == 2:
-                raise RuntimeError("killed")
-            return paid(first)(responses)
-
-    def dying(update: int, responses: Sequence[Response]) -> list[LabelledResponse]:
-        if update == 4:
-            raise RuntimeError("killed")
-        return by_truth(update, responses)
-
-    with pytest.raises(RuntimeError, match="killed"):
-        run(tmp_path, first, reward=Dying())
-    with pytest.raises(RuntimeError, match="killed"):
-        run(tmp_path, first, dying)
-    (tmp_path / "graders" / ".4").mkdir()  # what a kill leaves of a training
-    run(tmp_path, first)
+    run_with_kills(partial(run, tmp_path, first), paid(first), by_truth, tmp_path / "graders")
     for file in (
         "metrics.jsonl",
         "checkpoint-7/model.safetensors",

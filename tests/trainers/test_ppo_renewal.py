@@ -5,31 +5,34 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make_tokenizer
+from ppo_world import eager_to_end, make_critic, make_policy, make_prompts, make_tokenizer, rows_of
+from renewal_kills import run_with_kills
 
 from evals.models.load import load_reward_model, save_model
 from evals.models.sampling import Decoding
-from evals.values.conversation import Comparison, Response
+from evals.values.conversation import Comparison
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import comparison_as_json, write_jsonl
-from trainers.models.sizes import Precision, new_reward_model
+from trainers.models.model_config import Precision
+from trainers.models.sizes import new_reward_model
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.ppo import Models, Options, PPOConfig, train_ppo
-from trainers.rl.renewal import (
-    Label,
+from trainers.rl.renewal import Renewals, split
+from trainers.rl.renewal_config import RenewalConfig
+from trainers.rl.reward_model_renewal import (
+    LabelPairs,
     Pair,
-    RenewalConfig,
-    Renewals,
-    RewardRenewals,
+    RewardModelRenewals,
     accuracy,
-    labels_from_files,
-    split,
+    comparisons_from_files,
 )
-from trainers.supervised.reward_model import RewardModelConfig, train_reward_model
+from trainers.supervised.reward_model import train_reward_model
+from trainers.supervised.reward_model_config import RewardModelConfig
 
 TOKENIZER, PROMPTS = make_tokenizer(), make_prompts(24, seed=4)
 
@@ -70,8 +73,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def renewals(out: Path, first: Path, label: Label = by_last_word) -> Renewals:
-    part = RewardRenewals(
+def renewals(out: Path, first: Path, label: LabelPairs = by_last_word) -> Renewals:
+    part = RewardModelRenewals(
         RenewalConfig(every=2, pairs=24),
         PROMPTS,
         first_comparisons(),
@@ -86,7 +89,7 @@ def renewals(out: Path, first: Path, label: Label = by_last_word) -> Renewals:
     return Renewals([part], lambda folders: load(folders[0] or first))
 
 
-def run(out: Path, first: Path, label: Label = by_last_word, reward: Any = None) -> list[dict[str, Any]]:
+def run(out: Path, first: Path, label: LabelPairs = by_last_word, reward: Any = None) -> list[dict[str, Any]]:
     policy = eager_to_end()
     settings = PPOConfig(
         updates=5, batch_size=16, max_new_tokens=6, learning_rate=1e-3, critic_learning_rate=1e-3,
@@ -100,7 +103,7 @@ def run(out: Path, first: Path, label: Label = by_last_word, reward: Any = None)
         out,
         Options(renewal=renewals(out, first, label)),
     )
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return rows_of(out)
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +113,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, first: Path) -> Path:
     return out
 
 
-def read(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.slow
 def test_renewed_models_know_the_new_responses(unbroken: Path) -> None:
     """The new model was not used, or its accuracy was that on what it was trained on."""
-    rows = read(unbroken)
+    rows = rows_of(unbroken)
     due = [row for row in rows if "renewal/comparisons" in row]
     assert [row["update"] for row in due] == [2, 4]
     assert sorted(f.name for f in (unbroken / "reward_models").iterdir() if f.name.isdigit()) == ["2", "4"]
@@ -129,27 +128,7 @@ def test_renewed_models_know_the_new_responses(unbroken: Path) -> None:
 @pytest.mark.slow
 def test_a_kill_around_a_renewal_changes_nothing(tmp_path: Path, unbroken: Path, first: Path) -> None:
     """The resumed run was graded by the reward model of the start, or by one of a later update."""
-
-    class Dying:
-        calls = 0
-
-        def __call__(self, responses: Sequence[Response]) -> Any:
-            Dying.calls += 1
-            if Dying.calls == 2:
-                raise RuntimeError("killed")
-            return load(first)(responses)
-
-    def dying(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
-        if update == 4:
-            raise RuntimeError("killed")
-        return by_last_word(update, pairs)
-
-    with pytest.raises(RuntimeError, match="killed"):
-        run(tmp_path, first, reward=Dying())
-    with pytest.raises(RuntimeError, match="killed"):
-        run(tmp_path, first, dying)
-    (tmp_path / "reward_models" / ".4").mkdir()  # what a kill leaves of a training
-    run(tmp_path, first)
+    run_with_kills(partial(run, tmp_path, first), load(first), by_last_word, tmp_path / "reward_models")
     for file in ("metrics.jsonl", "checkpoint-5/model.safetensors", "reward_models/4/model.safetensors"):
         assert (tmp_path / file).read_bytes() == (unbroken / file).read_bytes(), file
 
@@ -164,7 +143,7 @@ def test_people_label_between_two_starts(tmp_path: Path, unbroken: Path, first: 
         with pytest.raises(
             InputError, match=r"comparisons-\d\.jsonl.*pairs of responses wait.*start the run again"
         ):
-            run(out, first, labels_from_files(labels, out))
+            run(out, first, comparisons_from_files(labels, out))
         (waiting,) = [f for f in out.glob("pairs-*.jsonl") if int(f.stem[6:]) not in asked]
         asked.append(int(waiting.stem[6:]))
         rows = [json.loads(line) for line in waiting.read_text().splitlines()]
@@ -175,9 +154,9 @@ def test_people_label_between_two_starts(tmp_path: Path, unbroken: Path, first: 
             for prompt, row in zip(prompts, rows, strict=True)
         ]
         write_jsonl(labels / f"comparisons-{asked[-1]}.jsonl", map(comparison_as_json, comparisons))
-    run(out, first, labels_from_files(labels, out))
-    assert asked == [2, 4] and [row["update"] for row in read(out)] == [1, 2, 3, 4, 5]
-    assert read(out)[1]["renewal/comparisons"] == read(unbroken)[1]["renewal/comparisons"]
+    run(out, first, comparisons_from_files(labels, out))
+    assert asked == [2, 4] and [row["update"] for row in rows_of(out)] == [1, 2, 3, 4, 5]
+    assert rows_of(out)[1]["renewal/comparisons"] == rows_of(unbroken)[1]["renewal/comparisons"]
 
 
 def test_a_policy_that_says_one_thing_renews_nothing(tmp_path: Path, first: Path) -> None:

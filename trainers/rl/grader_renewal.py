@@ -19,7 +19,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Grader, grade_in_batches
-from evals.models.sampling import Decoding, sample_responses
+from evals.models.sampling import Decoding
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Prompt, Response
 from evals.values.errors import InputError
@@ -27,15 +27,14 @@ from evals.values.json_text import read_json_object
 from evals.values.jsonl_rows import labelled_as_json, read_labelled, write_jsonl
 from evals.values.levels import Levels
 from trainers.reward.reward import answered
-from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, InFolders, split
-from trainers.rl.renewal_config import GRADER_BY_ALARM, GRADER_LABELS, LEAST
-from trainers.rl.renewal_config import GraderRenewalConfig as GraderRenewalConfig
+from trainers.rl.renewal import HELD_OUT_NEW, HELD_OUT_OLD, InFolders, draw_responses, split
+from trainers.rl.renewal_config import GRADER_BY_ALARM, GRADER_LABELS, LEAST, GraderRenewalConfig
 
 LABELS, RECORD = "labels.jsonl", "renewal.json"  # in a renewed grader's folder
 ALARM, SET_TIME = "alarm", "every"  # why it was renewed
 MEASURED_OLD = 200  # of the old labels that are kept back, at most so many are graded
 
-GraderLabel = Callable[[int, Sequence[Response]], list[LabelledResponse]]
+LabelResponses = Callable[[int, Sequence[Response]], list[LabelledResponse]]
 
 
 @dataclass
@@ -54,7 +53,7 @@ class GraderRenewals(InFolders):
     tokenizer: PreTrainedTokenizerBase
     decoding: Decoding
     out: Path
-    label: GraderLabel
+    label: LabelResponses
     train: Callable[[Sequence[LabelledResponse], Sequence[LabelledResponse], Path], object]
     load: Callable[[Path], Grader]
     first: Path
@@ -102,11 +101,9 @@ class GraderRenewals(InFolders):
 
     def _responses(self, update: int, policy: PreTrainedModel, count: int) -> list[Response]:
         """One response each to `count` of the prompts, at most."""
-        rng = np.random.default_rng([self.decoding.seed, 17, update])
-        chosen = [self.prompts[i] for i in rng.permutation(len(self.prompts))[:count]]
-        seed = int(rng.integers(2**31))
-        decoding = replace(self.decoding, samples=1, seed=seed)
-        return answered(sample_responses(policy, self.tokenizer, chosen, decoding))
+        decoding = replace(self.decoding, samples=1)
+        key = [self.decoding.seed, 17, update]
+        return answered(draw_responses(policy, self.tokenizer, self.prompts, count, decoding, key))
 
     def _measured(
         self, before: Grader, now: Grader, tests: dict[str, list[LabelledResponse]]
@@ -160,7 +157,7 @@ def _means(accuracy: dict[str, dict[str, list[float | None]]]) -> dict[str, floa
 
 def graded_labels_from_files(
     labels: Path, out: Path, propositions: Sequence[str], levels: Mapping[str, Levels] | None = None
-) -> GraderLabel:
+) -> LabelResponses:
     """Labels that people write: the run leaves its responses, ends, and goes on once the file is there.
 
     Raises InputError while it is not, and for rows that are none of those responses.

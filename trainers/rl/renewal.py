@@ -1,15 +1,12 @@
-"""Iterated reward-model training: new comparisons of what the policy says now, and a reward model that knows them.
+"""Parts of the reward trained anew on what the policy says now, each time into a folder that outlasts a kill.
 
-A reward model is right about responses like those it was trained on; a policy that pleases it leaves
-them behind. Every `every` updates pairs of the policy's own responses are compared, by annotators or in a
-file, and the reward model is trained anew on all comparisons (Bai et al. 2022, arXiv 2204.05862,
-section 4.5). Part of the old and of the new ones is kept back, to report how right each model is on both.
-The grader is renewed beside it in `trainers.rl.grader_renewal`.
+A part is right about responses like those it was trained on; a policy that pleases it leaves them behind. The reward
+model is renewed in `trainers.rl.reward_model_renewal`, the grader in `trainers.rl.grader_renewal`. Part of the old and
+of the new labels is kept back from training, to report how right each model is on both.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,21 +18,13 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.sampling import Decoding, sample_responses
-from evals.values.conversation import Comparison, Prompt, Response, messages_as_json
-from evals.values.errors import InputError
-from evals.values.jsonl_rows import comparison_as_json, read_comparisons, write_jsonl
-from trainers.reward.reward import Reward, answered
-from trainers.reward.reward_model_term import RewardModelTerm
-from trainers.rl.renewal_config import LEAST
-from trainers.rl.renewal_config import RenewalConfig as RenewalConfig
+from evals.values.conversation import Prompt, Response
+from trainers.reward.reward import Reward
 
-HELD_OUT_OLD = 0.1  # share of the first comparisons that no renewed model is trained on
+HELD_OUT_OLD = 0.1  # share of the first labels that no renewed model is trained on
 HELD_OUT_NEW = 0.25  # share of each round's
 
-
 Row = TypeVar("Row")
-Pair = tuple[Response, Response]
-Label = Callable[[int, Sequence[Pair]], list[Comparison]]
 
 
 class PartRenewal(Protocol):
@@ -121,61 +110,18 @@ class InFolders:
         return next(reversed(self.folders.drop_after(update)), None)
 
 
-@dataclass
-class RewardRenewals(InFolders):
-    """The renewals of the reward model; everything that they need lies in `out`.
-
-    train: trains a reward model on comparisons into a folder. load: the reward model in a folder, as a
-    term. first: the folder of the one that training begins with.
-    """
-
-    config: RenewalConfig
-    prompts: Sequence[Prompt]
-    comparisons: Sequence[Comparison]
-    tokenizer: PreTrainedTokenizerBase
-    decoding: Decoding
-    out: Path
-    label: Label
-    train: Callable[[Sequence[Comparison], Path], object]
-    load: Callable[[Path], RewardModelTerm]
-    first: Path
-    FOLDER: ClassVar[str] = "reward_models"
-
-    def after(
-        self, update: int, policy: PreTrainedModel, parted: bool = False
-    ) -> tuple[Path | None, dict[str, Any]] | None:
-        if not self.config.every or update % self.config.every:
-            return None
-        # An attempt at this renewal that was cut short begins anew.
-        earlier = self.folders.drop_after(update - 1)
-        new = self.label(update, self._pairs(update, policy))
-        if len(new) < LEAST:
-            return next(reversed(earlier), None), {"renewal/comparisons": len(new)}
-        rounds = [*(read_comparisons(f / "comparisons.jsonl") for f in earlier), new]
-        train_old, test_old = split(self.comparisons, HELD_OUT_OLD)
-        parts = [split(found, HELD_OUT_NEW) for found in rounds]
-        with self.folders.making(update) as begun:
-            write_jsonl(begun / "comparisons.jsonl", map(comparison_as_json, new))
-            self.train([*train_old, *(c for part in parts for c in part[0])], begun)
-        before, folder = next(reversed(earlier), self.first), self.folders.root / str(update)
-        test_new = [c for part in parts for c in part[1]]
-        told: dict[str, Any] = {"renewal/comparisons": len(new)}
-        for name, model in (("_before", before), ("", folder)):
-            term = self.load(model)
-            told[f"renewal/accuracy_old{name}"] = accuracy(term, test_old)
-            told[f"renewal/accuracy_new{name}"] = accuracy(term, test_new)
-        return folder, told
-
-    def _pairs(self, update: int, policy: PreTrainedModel) -> list[Pair]:
-        """Two different responses each to some of the prompts; a policy that says one thing gives none."""
-        rng = np.random.default_rng([self.decoding.seed, update])
-        count = min(self.config.pairs, len(self.prompts))
-        chosen = [self.prompts[i] for i in rng.permutation(len(self.prompts))[:count]]
-        seed = int(rng.integers(2**31))
-        decoding = replace(self.decoding, samples=2, seed=seed)
-        responses = sample_responses(policy, self.tokenizer, chosen, decoding)
-        pairs = list(zip(responses[::2], responses[1::2], strict=True))
-        return [pair for pair in pairs if len(answered(pair)) == 2 and pair[0].text != pair[1].text]
+def draw_responses(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    count: int,
+    decoding: Decoding,
+    key: Sequence[int],
+) -> list[Response]:
+    """`decoding.samples` responses each to at most `count` of the prompts; `key` is the seed of the draw."""
+    rng = np.random.default_rng(key)
+    chosen = [prompts[i] for i in rng.permutation(len(prompts))[:count]]
+    return sample_responses(policy, tokenizer, chosen, replace(decoding, seed=int(rng.integers(2**31))))
 
 
 def split(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
@@ -183,36 +129,3 @@ def split(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
     step = round(1 / share)
     kept = [row for i, row in enumerate(rows) if i % step == step - 1]
     return [row for i, row in enumerate(rows) if i % step != step - 1], kept
-
-
-def accuracy(term: RewardModelTerm, comparisons: Sequence[Comparison]) -> float | None:
-    """Share of comparisons whose chosen response scores more; a tie is half right. None where there are none."""
-    if not comparisons:
-        return None
-    chosen = term.scores([Response(c.prompt, c.chosen) for c in comparisons])
-    rejected = term.scores([Response(c.prompt, c.rejected) for c in comparisons])
-    gaps = (chosen - rejected)[np.isfinite(chosen - rejected)]
-    return float((gaps > 0).mean() + 0.5 * (gaps == 0).mean()) if len(gaps) else None
-
-
-def labels_from_files(labels: Path, out: Path) -> Label:
-    """Comparisons that people write: the run leaves its pairs, ends, and goes on once the file is there."""
-
-    def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:
-        wanted, asked = labels / f"comparisons-{update}.jsonl", out / f"pairs-{update}.jsonl"
-        if wanted.is_file():
-            return read_comparisons(wanted)
-        rows = [
-            {"prompt": messages_as_json(one.prompt.messages), "responses": [one.text, other.text]}
-            for one, other in pairs
-        ]
-        asked.write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-        )
-        raise InputError(
-            f"{len(rows)} pairs of responses wait for a label in {asked}",
-            path=wanted,
-            fix="write their comparisons (prompt, chosen, rejected) there and start the run again",
-        )
-
-    return label
