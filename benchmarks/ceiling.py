@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import scipy
 
+from conf import CONF
 from evals.values.jsonl_rows import read_jsonl
-from harness.keys.compose import CONF
 from harness.keys.methods import Data, Method
 
 # The helpful reward model alone, on safety prompts too, so that its ceiling is of the same prompts as the others'.

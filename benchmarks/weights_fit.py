@@ -24,9 +24,9 @@ import torch
 from evals.rules.features import Features, feature_names
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
-from trainers.reward.examples import ordered_pairs
+from trainers.reward.examples import FitExamples, ordered_pairs
 from trainers.reward.hinge_solver import mean_hinge
-from trainers.reward.weights import FitExamples, fit_weights, hinge_rows
+from trainers.reward.weights import fit_weights, hinge_rows
 from trainers.reward.weights_config import WeightsConfig
 
 RULEBOOK = Path(__file__).parents[1] / "conf" / "rulebooks" / "sandbox.yaml"

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from trainers.reward.function import RewardFunction, rule_based_reward
     from trainers.reward.reward import Breakdown, Reward, SumOfTerms
     from trainers.reward.reward_model_term import RewardModelTerm
-    from trainers.reward.reward_weights import load_weights
+    from trainers.reward.reward_weights import RewardWeights, load_weights
     from trainers.reward.rule_based_term import RuleBasedTerm
-    from trainers.reward.weights import RewardWeights
     from trainers.rl.config import PPOConfig
     from trainers.rl.ppo import train_ppo
 
@@ -68,7 +67,7 @@ CHAPTERS: Mapping[str, Mapping[str, str]] = {
         "RewardModelTerm": "trainers.reward.reward_model_term",
         "SumOfTerms": "trainers.reward.reward",
         "load_weights": "trainers.reward.reward_weights",
-        "RewardWeights": "trainers.reward.weights",
+        "RewardWeights": "trainers.reward.reward_weights",
         "compute_score": "harness.serve.clients",
         "compute_score_batch": "harness.serve.clients",
         "RewardEnvironment": "harness.serve.clients",

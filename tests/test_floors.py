@@ -185,6 +185,40 @@ def own_parsers(root: Path) -> list[str]:
     return found
 
 
+def second_homes(root: Path) -> list[str]:
+    """Names that are imported from a module which imports them itself; `__all__`, or a package, hands names on."""
+    files = modules(root)
+    trees = {name: parsed(path) for name, path in files.items() if path.name != "__init__.py"}
+    assigned = {name: _assigned(tree) for name, tree in trees.items()}
+    borrowed = {
+        name: _imported(tree) - assigned[name]
+        for name, tree in trees.items()
+        if "__all__" not in assigned[name]
+    }
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: {alias.name} of {node.module}"
+        for path in files.values()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in borrowed.get(node.module or "", ())
+    ]
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    """What a module's imports name, wherever they stand in it."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {alias.asname or alias.name.partition(".")[0] for node in imports for alias in node.names}
+
+
+def _assigned(tree: ast.Module) -> set[str]:
+    """What a module's own statements name."""
+    stored = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return stored | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
 def _called(function: ast.AST, aliases: dict[str, str]) -> str:
     head, dot, rest = _dotted_name(function).partition(".")
     return aliases.get(head, head) + dot + rest
@@ -231,6 +265,11 @@ def test_imports_only_go_down() -> None:
 def test_no_import_circle() -> None:
     """Modules in a circle can only be understood, and edited, all at once."""
     assert import_circle(ROOT) == []
+
+
+def test_a_name_is_imported_from_where_it_is_defined() -> None:
+    """Forty names stood in two modules each, and readers looked for them in the wrong one."""
+    assert second_homes(ROOT) == []
 
 
 def test_rooms_are_in_order() -> None:
@@ -324,6 +363,13 @@ def test_checker_finds_circles(tree: Path, sources: dict[str, str]) -> None:
     for name, source in sources.items():
         (tree / "evals" / f"{name}.py").write_text(source)
     assert set(import_circle(tree)) == {f"evals.{name}" for name in sources}
+
+
+def test_checker_finds_second_homes(tree: Path) -> None:
+    """A name that is handed on without `__all__` escaped the check, or one that is said to be handed on did not."""
+    assert second_homes(tree) == ["trainers/ppo.py:2: json of evals.rules"]
+    (tree / "evals" / "rules.py").write_text('import json\n__all__ = ["json"]\n')
+    assert second_homes(tree) == []
 
 
 def test_checker_finds_circles_of_folders(tree: Path) -> None:

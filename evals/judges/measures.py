@@ -32,9 +32,7 @@ from evals.statistics import (
     wilson,
 )
 from evals.values.conversation import ResponseType
-from evals.values.metrics_table import MetricRow, blank_row, read_metrics, write_metrics
-
-__all__ = ["MetricRow", "measure", "read_metrics", "write_metrics"]
+from evals.values.metrics_table import MetricRow, blank_row
 
 SFT = "sft"
 MEAN = "mean"

@@ -16,8 +16,7 @@ import numpy as np
 
 from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook
-from evals.rules.rulebook_file import CLASS_PREFIX as CLASS_PREFIX
-from evals.rules.rulebook_file import QUESTIONS as QUESTIONS
+from evals.rules.rulebook_file import CLASS_PREFIX, QUESTIONS
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.grades import Grades

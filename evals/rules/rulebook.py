@@ -21,15 +21,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evals.rules.propositions import Condition, Polarity, Proposition, Wanted, asked_of
+from evals.rules.propositions import Condition, Proposition, Wanted, asked_of
 from evals.rules.rulebook_file import read_parts
 from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
 from evals.values.levels import Label, Levels
 
 MOST_LITERALS = 1000  # of one condition over simple propositions
-
-__all__ = ["Condition", "Polarity", "Proposition", "Rulebook", "load_rulebook"]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from harness.keys.evaluate import CapabilityKeys, EvaluateConfig
 from harness.record.evaluation import ABOUT
 from harness.runtime.console import Console
 from harness.storage.digest import digest, digest_files
-from harness.storage.store import Store, module_versions
+from harness.storage.provenance import module_versions
+from harness.storage.store import Store
 from harness.subjects.local_model import LocalModel
 from harness.subjects.outcome import AppendLog
 from harness.subjects.server_model import ServerModel

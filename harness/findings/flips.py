@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evals.judges.measures import MetricRow
+from evals.values.metrics_table import MetricRow
 from harness.findings.claims import claims_about
 from harness.findings.frontier import Difference, Scores
 from harness.findings.trends import LEAST_VALUES, sweeps

@@ -17,8 +17,8 @@ from enum import Enum
 import scipy
 
 from evals.judges.correction import CORRECTED
-from evals.judges.measures import MetricRow
 from evals.statistics import error_of, mean_estimate
+from evals.values.metrics_table import MetricRow
 from harness.findings.unsafe import not_answered_rows
 from harness.findings.wording import judge_order
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from evals.judges.measures import MetricRow
 from evals.statistics import error_of
+from evals.values.metrics_table import MetricRow
 
 NOT_ANSWERED = "unsafe_not_answered"
 TO_REFUSE = ("hard_refuse", "soft_refuse")  # parts of a suite

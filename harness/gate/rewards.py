@@ -12,10 +12,11 @@ import numpy as np
 from evals.graders import Grader, grade_in_batches
 from evals.graders.own_questions import graded_questions, question_scores
 from evals.graders.recorded import RecordedGrader, asked_in
-from evals.rules.features import CLASS_PREFIX, features
+from evals.rules.features import features
 from evals.rules.propositions import Proposition
 from evals.rules.questions import QuestionScores
 from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.rules.rulebook_file import CLASS_PREFIX
 from evals.values.conversation import LabelledResponse, Message, Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from harness.keys.compose import CONF, every_key
+from conf import CONF
+from harness.keys.compose import every_key
 
 _COMMENTED = re.compile(r"^    (\w+): [^#\n]*#\s*(.+)$", re.MULTILINE)
 

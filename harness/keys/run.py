@@ -12,7 +12,7 @@ from evals.models.folder import check_folder, context_of
 from evals.values.clusters import AUTO as TOLD
 from evals.values.errors import InputError
 from evals.values.ranges import Range, check_ranges, whole
-from harness.keys.compose import CONF, compose_command, compose_keys, every_key, rulebook_path
+from harness.keys.compose import compose_keys, rulebook_path
 from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluate import CardKeys, CorrectionKeys, JudgingKeys
 from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
@@ -32,18 +32,6 @@ from trainers.rl.trackers import check_trackers
 from trainers.supervised.pretrain_config import PretrainConfig
 from trainers.supervised.reward_model_config import RewardModelConfig
 from trainers.supervised.sft_config import SFTConfig
-
-__all__ = [
-    "CONF",
-    "DataConfig",
-    "DataSource",
-    "RunConfig",
-    "compose_command",
-    "compose_run",
-    "every_key",
-    "rulebook_path",
-]
-
 
 WORDS = "words"  # who reads refusals where no better judge is named
 RECORDED = ("recorded", "human")  # kinds of judges that know what was judged before

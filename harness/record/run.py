@@ -27,10 +27,10 @@ from statistics import fmean
 from typing import Any
 
 from evals.graders.calibration import MEAN
-from evals.judges.measures import MetricRow, read_metrics
 from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import Row, read_jsonl
+from evals.values.metrics_table import MetricRow, read_metrics
 from harness.findings.claims import ACCURACY, GOLD
 from harness.findings.frontier import Scores
 from harness.keys.methods import Method, with_outside

@@ -35,19 +35,8 @@ from evals.values.json_text import read_json_object
 from evals.values.lock import Holder, Lock, held, sweep_rights
 from harness.storage.digest import canonical, digest, figures, file_digest
 from harness.storage.disk import full_disk_as_input_error, locked, sync, write_json, writing
-from harness.storage.provenance import git_commit, module_versions
+from harness.storage.provenance import git_commit
 from harness.storage.usage import Usage
-
-__all__ = [
-    "Artifact",
-    "BusyError",
-    "Store",
-    "Work",
-    "check_results",
-    "claim_results",
-    "command_digest",
-    "module_versions",
-]
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conf import CONF
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.clusters import PLURAL, cluster_kind, clusters_of
 from evals.values.conversation import (
@@ -24,7 +25,6 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import labels_as_json, read_jsonl, read_labelled
-from harness.keys.compose import CONF
 from harness.storage.digest import digest
 from harness.storage.whole_folder import check_file
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from conf import CONF
 from evals.judges.judgement import Judgement, response_type_of
 from evals.values.conversation import Prompt, Response, ResponseType, types_in_order
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from evals.values.jsonl_rows import Row, read_jsonl
-from harness.keys.compose import CONF
 from harness.storage.digest import file_digest
 from harness.storage.whole_folder import check_file
 

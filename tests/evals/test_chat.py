@@ -18,8 +18,10 @@ from evals.models.sampling import stop_token_ids
 from evals.values.conversation import Comparison, Demonstration, Message, Prompt, Response
 from evals.values.errors import InputError
 from trainers.reward.reward_model_term import RewardModelTerm
-from trainers.supervised.reward_model import RewardModelConfig, comparison_rows, train_reward_model
-from trainers.supervised.sft import SFTConfig, demonstration_rows, sft
+from trainers.supervised.reward_model import comparison_rows, train_reward_model
+from trainers.supervised.reward_model_config import RewardModelConfig
+from trainers.supervised.sft import demonstration_rows, sft
+from trainers.supervised.sft_config import SFTConfig
 
 
 @dataclass(frozen=True)

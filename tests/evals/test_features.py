@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evals.rules.features import feature_names, features
-from evals.rules.rulebook import Proposition, Rulebook, load_rulebook
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored

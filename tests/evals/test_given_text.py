@@ -27,7 +27,8 @@ from evals.rules.propositions import Proposition
 from evals.values.conversation import Message, Prompt, Response
 from evals.values.grades import Unscored
 from harness.worlds.sandbox.generate import word_tokenizer
-from trainers.models.sizes import ModelConfig, new_causal_lm
+from trainers.models.model_config import ModelConfig
+from trainers.models.sizes import new_causal_lm
 
 WORDS = (
     "Thursday the a today please well then cake soup boat can you bake it days of week Monday, Tuesday, are"

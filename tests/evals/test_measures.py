@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from evals.judges.judgement import Judgement
-from evals.judges.measures import MetricRow, measure, read_metrics, write_metrics
+from evals.judges.measures import measure
 from evals.statistics import wilson
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
+from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 
 COMPLY, HARD, SOFT_1, SOFT_2 = ResponseType
 

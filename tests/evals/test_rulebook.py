@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.rules.rulebook import Polarity, Rulebook, load_rulebook
+from evals.rules.propositions import Polarity
+from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import read_labelled

@@ -10,7 +10,8 @@ import pytest
 
 from evals.rules.check import check_rulebook, find_truth, require_sound
 from evals.rules.diff import reclassifications, text_changes
-from evals.rules.rulebook import Proposition, Rulebook, load_rulebook
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny_runs import finished_smoke_run
 
-from evals.judges.measures import MetricRow, write_metrics
+from evals.values.metrics_table import MetricRow, write_metrics
 
 # Truth of each method in the made-up world: not_unsafe, not_overrefuse, hard style, soft style.
 METHODS = {

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from conf import CONF
 from evals.values.conversation import LabelledResponse, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from harness.keys.application import hydra_application
 from harness.keys.rl_prompts import RLPromptKeys
-from harness.keys.run import CONF, RunConfig, compose_data, compose_run
+from harness.keys.run import RunConfig, compose_data, compose_run
 from harness.pipeline.order import own_judge_width
 from harness.pipeline.reward import of_first_prompts
 from harness.pipeline.rl_prompts import chosen_safety_prompts
 from harness.pipeline.run import content_of
-from harness.worlds.sandbox.annotators import AnnotatorConfig
+from harness.worlds.sandbox.config import AnnotatorConfig
 
 HARD, COMPLY, SOFT = ResponseType.HARD_REFUSE, ResponseType.COMPLY, ResponseType.SAFE_REFUSE_1
 PROMPTS = [

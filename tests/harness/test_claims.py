@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges.measures import MetricRow
 from evals.statistics import seeds_for_difference, seeds_for_margin
+from evals.values.metrics_table import MetricRow
 from harness.findings.claims import FIRST_FAMILY, NUMBERS, check_claims, claims_about
 from harness.findings.claims import Tested as Way
 from harness.findings.frontier import Scores, Verdict

@@ -12,13 +12,15 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from conf import CONF
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
 from harness.findings.wording import in_order, method_label, method_table, sft_of
 from harness.keys.application import hydra_application
+from harness.keys.compose import every_key
 from harness.keys.help import keys_help
 from harness.keys.methods import METHODS, chosen, outside_rows, with_outside
-from harness.keys.run import CONF, RunConfig, compose_run, every_key
+from harness.keys.run import RunConfig, compose_run
 from trainers.reward.terms import TermParts, build_term, term_identity
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

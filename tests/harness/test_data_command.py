@@ -14,7 +14,8 @@ from transformers import LlamaForCausalLM
 
 from evals.models.load import save_model
 from harness.storage.provenance import ROOT
-from harness.worlds.mixture.overlap import NEAR, _grams, _likeness, plain_words, repeated
+from harness.worlds.mixture.overlap import NEAR, _grams, _likeness, repeated
+from harness.worlds.words import plain_words
 from rbrbench.cli import main
 from trainers.models.tokenizer import train_tokenizer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges.measures import MetricRow, write_metrics
+from evals.values.metrics_table import MetricRow, write_metrics
 from harness.findings.flips import followed
 from harness.record.run import ResultsFolder
 from harness.report.plots import flips

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from evals.judges.measures import MetricRow
+from evals.values.metrics_table import MetricRow
 from harness.findings.claims import check_claims, joint_verdict
 from harness.findings.frontier import (
     Difference,

@@ -25,7 +25,8 @@ from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.subjects.graders import GRADES
 from harness.worlds.sandbox.generate import word_tokenizer
 from rbrbench.cli import main
-from trainers.supervised.grader import GraderTrainingConfig, train_grader
+from trainers.supervised.grader import train_grader
+from trainers.supervised.grader_config import GraderTrainingConfig
 
 RULEBOOK = """
 prompt_template: "look at {response} now {question} ?"

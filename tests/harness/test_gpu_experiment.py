@@ -13,9 +13,11 @@ from tiny_runs import rbrbench
 from tiny_servers import in_a_thread
 from transformers import Qwen2ForCausalLM
 
+from conf import CONF
 from evals.models.load import save_model
 from evals.rules.rulebook import load_rulebook
-from harness.keys.run import CONF, DataSource, compose_run
+from harness.keys.data import DataSource
+from harness.keys.run import compose_run
 from harness.worlds.sandbox.generate import write_sandbox
 from trainers.models.tokenizer import train_tokenizer
 

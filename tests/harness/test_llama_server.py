@@ -40,8 +40,10 @@ from harness.storage.provenance import ROOT
 from harness.subjects.outcome import Outcome
 from harness.subjects.server_model import ServerModel
 from harness.worlds.sandbox.generate import word_tokenizer
-from trainers.models.sizes import ModelConfig, new_causal_lm
-from trainers.supervised.grader import GraderTrainingConfig, train_grader
+from trainers.models.model_config import ModelConfig
+from trainers.models.sizes import new_causal_lm
+from trainers.supervised.grader import train_grader
+from trainers.supervised.grader_config import GraderTrainingConfig
 
 MISSING = [name for name in ("gguf", "llama_cpp", "uvicorn") if importlib.util.find_spec(name) is None]
 pytestmark = [

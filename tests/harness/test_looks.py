@@ -22,7 +22,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.text import Annotation, Text
 from tiny_runs import rbrbench
 
-from evals.judges.measures import read_metrics, write_metrics
+from evals.values.metrics_table import read_metrics, write_metrics
 from harness.findings.wording import distinct_labels, method_label
 from harness.record.run import ResultsFolder
 from harness.report.plots import (

@@ -18,8 +18,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from evals.judges.measures import read_metrics, write_metrics
 from evals.values.errors import InputError
+from evals.values.metrics_table import read_metrics, write_metrics
 from harness.findings.wording import in_order, method_label, points, sft_of
 from harness.keys.shared import file_name
 from harness.record.run import ResultsFolder

@@ -22,7 +22,8 @@ from harness.gate.gate import open_source
 from harness.storage.provenance import ROOT
 from harness.subjects.completions import find_completions
 from rbrbench.cli import main
-from trainers.reward.weights import RewardWeights, fixed_weights, save_weights
+from trainers.reward.reward_weights import RewardWeights, save_weights
+from trainers.reward.weights import fixed_weights
 
 QUICK = ["draws=200", "sign_flips=2000", "margin=0.1"]  # 40 prompts a type can rule out 10 points, not 5
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))

@@ -14,6 +14,7 @@ from own_world import own_world
 from safetensors.torch import load_file
 from tiny_runs import rbrbench
 
+from conf import CONF
 from evals.graders.oracle import OracleGrader
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import (
@@ -27,7 +28,7 @@ from evals.values.conversation import (
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import comparison_as_json, write_jsonl
 from harness.keys.methods import METHODS
-from harness.keys.run import CONF, compose_run
+from harness.keys.run import compose_run
 from harness.pipeline.reinforcement import modules_of
 from harness.pipeline.training import check_labels, people
 from harness.record.run import ResultsFolder

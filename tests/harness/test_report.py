@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges.measures import write_metrics
 from evals.values.errors import InputError
+from evals.values.metrics_table import write_metrics
 from harness.findings.wording import in_order, method_label
 from harness.record.manifest import OVERWRITING
 from harness.record.run import ResultsFolder

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from conf import CONF
 from evals.models.load import load_tokenizer
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import ResponseType
@@ -22,7 +23,6 @@ from evals.values.jsonl_rows import (
     read_labelled,
     read_prompts,
 )
-from harness.keys.run import CONF
 from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREA_BY_NAME

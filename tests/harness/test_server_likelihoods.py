@@ -26,7 +26,8 @@ from harness.runtime.console import Console
 from harness.subjects.sample_set import SampleSet, read_samples
 from harness.worlds.sandbox.generate import word_tokenizer
 from rbrbench.cli import main
-from trainers.models.sizes import ModelConfig, new_causal_lm
+from trainers.models.model_config import ModelConfig
+from trainers.models.sizes import new_causal_lm
 
 WORDS = "Thursday one two three four I'm sorry cannot cake soup boat the days of week. well then please today bake can"
 Local = tuple[PreTrainedModel, PreTrainedTokenizerBase]

@@ -8,8 +8,9 @@ from pathlib import Path
 from evaluation_world import metrics_of, write_responses, write_suite
 
 from harness.evaluate.words_alone import judge_kinds, words_alone
+from harness.keys.data import DataSource
 from harness.keys.evaluate import compose_evaluate
-from harness.keys.run import AUTO, OWN_JUDGES, DataSource
+from harness.keys.run import AUTO, OWN_JUDGES
 from rbrbench.cli import main
 
 

@@ -18,9 +18,9 @@ import pytest
 
 from evals.judges import Judge, Judgement, RecordedLabel
 from evals.judges.card import JudgeCard
-from evals.judges.measures import MetricRow, read_metrics
 from evals.values.conversation import Response
 from evals.values.errors import InputError
+from evals.values.metrics_table import MetricRow, read_metrics
 from harness.evaluate.labelled_models import (
     LabelledModel,
     cards_of,

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from conf import CONF
 from evals.graders.recorded import write_grades
 from evals.rules.check import find_truth
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import LabelledResponse, Response, user_prompt
 from evals.values.grades import Grades
 from evals.values.jsonl_rows import labelled_as_json, write_jsonl
-from harness.keys.compose import CONF
 
 SANDBOX = CONF / "rulebooks" / "sandbox.yaml"
 RULES = load_rulebook(SANDBOX)

@@ -13,7 +13,8 @@ from evals.models.folder import BESIDE
 from evals.models.load import load_causal_lm, save_model
 from evals.values.conversation import Demonstration, user_prompt
 from trainers.models.adapters import add_adapter, save_plain
-from trainers.supervised.sft import SFTConfig, sft
+from trainers.supervised.sft import sft
+from trainers.supervised.sft_config import SFTConfig
 
 TOKENIZER = make_tokenizer(numbered_words(20))
 IDS = torch.tensor([[3, 4, 5, 6]])

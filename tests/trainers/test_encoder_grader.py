@@ -20,10 +20,9 @@ from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import read_labelled
-from trainers.supervised.encoder_config import CANDIDATES
+from trainers.supervised.encoder_config import CANDIDATES, EncoderFitConfig
 from trainers.supervised.encoder_grader import (
     EncodedResponses,
-    EncoderFitConfig,
     averaged_regressions,
     choose_settings,
     cross_fit,

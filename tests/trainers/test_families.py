@@ -25,12 +25,15 @@ from evals.models.load import (
 from evals.models.sampling import Decoding, generate, sample_responses, stop_token_ids
 from evals.values.conversation import Comparison, Demonstration, Message, Prompt
 from trainers.models.adapters import add_adapter, save_plain
+from trainers.models.model_config import ModelConfig, Precision
 from trainers.models.padding import give_padding, rows_of_embedding, stops_of, with_padding
-from trainers.models.sizes import ModelConfig, Precision, given_tokenizer, new_reward_model
+from trainers.models.sizes import given_tokenizer, new_reward_model
 from trainers.rl.ppo import Models, PPOConfig, train_ppo
 from trainers.rl.token_batch import LanguageModelPass, micro_batches
-from trainers.supervised.reward_model import RewardModelConfig, train_reward_model
-from trainers.supervised.sft import SFTConfig, demonstration_rows, sft
+from trainers.supervised.reward_model import train_reward_model
+from trainers.supervised.reward_model_config import RewardModelConfig
+from trainers.supervised.sft import demonstration_rows, sft
+from trainers.supervised.sft_config import SFTConfig
 
 QUESTION, SYSTEM = Message("user", "Name a river."), Message("system", "Be brief.")
 PROMPTS = [

@@ -16,14 +16,8 @@ from evals.graders.question import PLAIN, GraderPrompt, Layout
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Response, user_prompt
 from evals.values.errors import InputError
-from trainers.supervised.grader import (
-    MISSING,
-    GraderTrainingConfig,
-    answer_loss,
-    answer_weights,
-    rate,
-    train_grader,
-)
+from trainers.supervised.grader import MISSING, answer_loss, answer_weights, rate, train_grader
+from trainers.supervised.grader_config import GraderTrainingConfig
 
 NOUNS = ["cake", "soup", "boat"]
 FILLERS = ["the", "a", "today", "please", "well", "then"]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from ppo_world import make_policy, make_prompts, small_config, train_small
 
+from conf import CONF
 from evals.graders.oracle import OracleGrader
 from evals.rules.features import feature_names
 from evals.rules.rulebook import load_rulebook
 from evals.values.conversation import Prompt, Response, ResponseType
-from harness.keys.run import CONF
 from trainers.reward.reward import SumOfTerms, paying_grades
 from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.rule_based_term import RuleBasedTerm

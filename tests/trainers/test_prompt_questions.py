@@ -12,9 +12,10 @@ import pytest
 from evals.graders.oracle import OracleGrader
 from evals.graders.own_questions import question_scores
 from evals.rules.diff import text_changes
-from evals.rules.features import QUESTIONS, feature_names
+from evals.rules.features import feature_names
 from evals.rules.questions import propositions_of
 from evals.rules.rulebook import Rulebook, load_rulebook
+from evals.rules.rulebook_file import QUESTIONS
 from evals.values.conversation import (
     LabelledResponse,
     Prompt,
@@ -30,7 +31,8 @@ from trainers.reward.function import RewardFunction
 from trainers.reward.reward import SumOfTerms
 from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.rule_based_term import RuleBasedTerm
-from trainers.reward.weights import FitMethod, WeightsConfig, fit_weights
+from trainers.reward.weights import fit_weights
+from trainers.reward.weights_config import FitMethod, WeightsConfig
 
 RULES = """
 {own}

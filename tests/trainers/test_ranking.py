@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from evals.rules.features import Features
-from evals.rules.rulebook import Proposition, Rulebook
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import ResponseType
 from trainers.reward.ablations import ablations
 from trainers.reward.diagnosis import STEPS, diagnose
+from trainers.reward.examples import FitExamples, split_by_prompt
 from trainers.reward.ranking import (
     contributions,
     error_change,
@@ -22,8 +24,9 @@ from trainers.reward.ranking import (
     variance_shares,
     worst_pairs,
 )
+from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.rule_effects import doubling_sizes, learning_curve, refitted_without, rule_effects
-from trainers.reward.weights import FitExamples, RewardWeights, fit_weights, split_by_prompt
+from trainers.reward.weights import fit_weights
 from trainers.reward.weights_config import WeightsConfig
 
 COMPLY = ResponseType.COMPLY

@@ -12,14 +12,15 @@ from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from evals.graders.oracle import OracleGrader
 from evals.models.load import prompt_token_ids
-from evals.rules.rulebook import Proposition, Rulebook
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from evals.values.grades import Grades
 from trainers.reward.reward import Breakdown, SumOfTerms, pay
 from trainers.reward.reward_model_term import RewardModelTerm
+from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.rule_based_term import RuleBasedTerm
-from trainers.reward.weights import RewardWeights
 
 COMPLY, HARD = ResponseType.COMPLY, ResponseType.HARD_REFUSE
 WORDS = ("user", "model", "hello", "please", "rude", "kind", "sorry", "now")

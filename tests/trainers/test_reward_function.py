@@ -14,14 +14,15 @@ from tiny_models import make_tokenizer, random_model
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from conf import CONF
 from evals.graders.language_model import LanguageModelGrader
 from evals.graders.oracle import OracleGrader
 from evals.models.load import load_tokenizer
-from evals.rules.rulebook import Proposition, Rulebook, load_rulebook
+from evals.rules.propositions import Proposition
+from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Message, Response, ResponseType, messages_as_json, prompt_id
 from evals.values.errors import InputError, UndecidableError
 from evals.values.jsonl_rows import read_prompts
-from harness.keys.compose import CONF
 from harness.worlds.sandbox.config import SandboxConfig, TextConfig
 from harness.worlds.sandbox.generate import write_sandbox
 from trainers.reward.function import RewardFunction, rule_based_reward

@@ -16,7 +16,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from trainers.models.selected_states import BackboneStates, parted, selected_states, whole_states
+from trainers.models.frozen_layers import parted, whole_states
+from trainers.models.selected_states import BackboneStates, selected_states
 
 SIZES = {
     "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,

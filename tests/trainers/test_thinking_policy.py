@@ -18,7 +18,8 @@ from evals.models.sampling import Generation
 from evals.models.thoughts import UNENDED
 from evals.values.conversation import Message, Prompt, Response
 from evals.values.errors import UndecidableError
-from trainers.models.sizes import Precision, new_reward_model
+from trainers.models.model_config import Precision
+from trainers.models.sizes import new_reward_model
 from trainers.rl.loop import Options
 from trainers.rl.ppo import Models, PPOConfig, train_ppo
 

@@ -15,24 +15,26 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from evals.rules.features import Features
-from evals.rules.rulebook import Polarity, Proposition, Rulebook
+from evals.rules.propositions import Polarity, Proposition
+from evals.rules.rulebook import Rulebook
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from harness.keys.compose import compose_command
 from trainers.reward.boosted_trees import RegressionTree, TreeEnsemble
-from trainers.reward.examples import load_examples, margins_of, ordered_pairs, save_examples
-from trainers.reward.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
-from trainers.reward.weights import (
+from trainers.reward.examples import (
     FitExamples,
     fit_examples,
-    fit_weights,
     held_out,
-    hinge_rows,
-    load_weights,
-    save_weights,
+    load_examples,
+    margins_of,
+    ordered_pairs,
+    save_examples,
     split_by_prompt,
 )
+from trainers.reward.hinge_solver import Optimum, lower_bound, mean_hinge, minimise_hinge
+from trainers.reward.reward_weights import load_weights, save_weights
+from trainers.reward.weights import fit_weights, hinge_rows
 from trainers.reward.weights_config import FitMethod, WeightsConfig
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,7 @@ from transformers import (
 
 from evals.models.chat import set_template_keys
 from evals.models.load import check_loaded, load_tokenizer
-from trainers.models.model_config import ModelConfig as ModelConfig
-from trainers.models.model_config import Precision as Precision
+from trainers.models.model_config import ModelConfig, Precision
 
 HEAD = "score.weight"  # of a classifier; the trunk is the causal model's
 

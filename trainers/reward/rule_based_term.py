@@ -8,8 +8,9 @@ import numpy as np
 
 from evals.graders import Grader
 from evals.graders.own_questions import asked_together, question_scores
-from evals.rules.features import CLASS_PREFIX, QUESTIONS, Features, feature_names, features
+from evals.rules.features import Features, feature_names, features
 from evals.rules.rulebook import Rulebook
+from evals.rules.rulebook_file import CLASS_PREFIX, QUESTIONS
 from evals.values.conversation import Response, ResponseType, types_in_order
 from trainers.reward.kinds import RULE_BASED
 from trainers.reward.reward import Breakdown

@@ -11,8 +11,8 @@ from evals.values.errors import InputError
 from evals.values.kinds import code_of, find_builder, is_outside
 from trainers.reward.kinds import REWARD_MODEL, RULE_BASED
 from trainers.reward.reward import Reward
+from trainers.reward.reward_weights import RewardWeights
 from trainers.reward.rule_based_term import RuleBasedTerm
-from trainers.reward.weights import RewardWeights
 
 
 @dataclass(frozen=True)

@@ -18,37 +18,22 @@ from itertools import pairwise
 import numpy as np
 
 from evals.rules.directions import polarities
-from evals.rules.features import CLASS_PREFIX, QUESTIONS
-from evals.rules.rulebook import Polarity, Rulebook
+from evals.rules.propositions import Polarity
+from evals.rules.rulebook import Rulebook
+from evals.rules.rulebook_file import CLASS_PREFIX, QUESTIONS
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from trainers.reward.boosted_trees import TreeEnsemble, boost
 from trainers.reward.examples import (
     FitExamples,
-    fit_examples,
-    held_out,
     margins_of,
     ordered_pairs,
     prompts_digest,
     split_by_prompt,
 )
 from trainers.reward.hinge_solver import Optimum, mean_hinge, minimise_hinge
-from trainers.reward.reward_weights import FitReport, RewardWeights, check_weights, load_weights, save_weights
+from trainers.reward.reward_weights import FitReport, RewardWeights
 from trainers.reward.weights_config import FitMethod, WeightsConfig
-
-__all__ = [
-    "FitExamples",
-    "FitReport",
-    "RewardWeights",
-    "check_weights",
-    "fit_examples",
-    "fit_weights",
-    "held_out",
-    "hinge_rows",
-    "load_weights",
-    "save_weights",
-    "split_by_prompt",
-]
 
 CERTIFIED_GAP = 1e-6  # relative; what a fit must reach
 TOLERANCE = 1e-7  # what the solver stops at

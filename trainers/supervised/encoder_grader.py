@@ -32,13 +32,6 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades
 from trainers.supervised.encoder_config import CANDIDATES, EncoderFitConfig
 
-__all__ = [
-    "CrossFittedGrader",
-    "EncoderFitConfig",
-    "cross_fit",
-    "fit_head",
-]
-
 
 @dataclass(frozen=True)
 class EncodedResponses:

@@ -22,7 +22,7 @@ from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse
 from evals.values.errors import InputError
 from evals.values.levels import Label, ScoredLevel
-from trainers.supervised.grader_config import GraderTrainingConfig as GraderTrainingConfig
+from trainers.supervised.grader_config import GraderTrainingConfig
 
 MISSING = -1
 

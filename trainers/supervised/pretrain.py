@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 
 from evals.models.load import save_model
 from evals.values.errors import InputError
-from trainers.supervised.pretrain_config import PretrainConfig as PretrainConfig
+from trainers.supervised.pretrain_config import PretrainConfig
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
 
 

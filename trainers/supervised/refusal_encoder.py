@@ -25,7 +25,8 @@ from evals.judges.refusal_encoder import (
     text_digest,
 )
 from evals.values.errors import InputError
-from trainers.supervised.encoder_grader import EncoderFitConfig, cut_encoder, logistic_regressions
+from trainers.supervised.encoder_config import EncoderFitConfig
+from trainers.supervised.encoder_grader import cut_encoder, logistic_regressions
 
 SENTENCES = (2, 3, 4)
 PENALTIES = (0.03, 0.1, 0.3)

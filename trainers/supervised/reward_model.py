@@ -17,7 +17,7 @@ from evals.values.errors import InputError
 from trainers.models.adapters import adapter, merged
 from trainers.supervised.bounded_steps import BoundedRewardTrainer
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
-from trainers.supervised.reward_model_config import RewardModelConfig as RewardModelConfig
+from trainers.supervised.reward_model_config import RewardModelConfig
 
 
 def train_reward_model(

@@ -17,7 +17,7 @@ from evals.values.errors import InputError
 from trainers.models.adapters import adapter, save_merged
 from trainers.supervised.bounded_steps import BoundedSFTTrainer
 from trainers.supervised.progress import Progress, StepProgress, quieten, steps_of, trainer_settings
-from trainers.supervised.sft_config import SFTConfig as SFTConfig
+from trainers.supervised.sft_config import SFTConfig
 
 
 def sft(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
 from matplotlib.ticker import MaxNLocator
 
-from evals.judges.measures import MetricRow
+from evals.values.metrics_table import MetricRow
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, FrontierPoint, frontier
 from harness.findings.nonsense import doubt
 from harness.findings.trends import LEAST_VALUES, sweeps
