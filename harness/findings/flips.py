@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evals.values.metrics_table import MetricRow
-from harness.findings.claims import claims_about
 from harness.findings.frontier import Difference, Scores
+from harness.findings.papers_claims import claims_about
 from harness.findings.trends import LEAST_VALUES, sweeps
 from harness.findings.wording import ALGORITHMS, MethodName
 

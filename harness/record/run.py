@@ -31,8 +31,8 @@ from evals.values.csv_rows import read_csv
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import Row, read_jsonl
 from evals.values.metrics_table import MetricRow, read_metrics
-from harness.findings.claims import ACCURACY, GOLD
 from harness.findings.frontier import Scores
+from harness.findings.papers_claims import ACCURACY, GOLD
 from harness.keys.methods import Method, with_outside
 from harness.record.manifest import read_manifest, read_object
 from harness.storage.disk import write_whole

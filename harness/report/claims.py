@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.findings.claims import NUMBERS, ClaimPart, ClaimResult, check_claims
+from harness.findings.claim_parts import ClaimPart
+from harness.findings.claims import ClaimResult, check_claims
 from harness.findings.frontier import SAFETY, Scores, Verdict
+from harness.findings.papers_claims import NUMBERS
 from harness.findings.wording import REWARDS, judge_label, method_label, points
 from harness.report.document import NOTHING, Aside, Cell, Item, Items, Table, TableRow, Text, Where
 from harness.report.tables import in_error

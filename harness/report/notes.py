@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import scipy
 
 from evals.values.clusters import PLURAL, PROMPT
-from harness.findings.claims import capability_metrics
+from harness.findings.capability import capability_metrics
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.findings.nonsense import unfinished_notes
 from harness.findings.wording import judge_label, method_label, metric_label, percent, plain

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.findings.claims import ACCURACY_METRICS, capability_metrics
+from harness.findings.capability import ACCURACY_METRICS, capability_metrics
 from harness.findings.frontier import SAFETY, ScoreEstimate, Scores, frontier
 from harness.findings.unsafe import NOT_ANSWERED
 from harness.findings.wording import (

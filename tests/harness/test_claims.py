@@ -8,9 +8,10 @@ import pytest
 
 from evals.statistics import seeds_for_difference, seeds_for_margin
 from evals.values.metrics_table import MetricRow
-from harness.findings.claims import FIRST_FAMILY, NUMBERS, check_claims, claims_about
-from harness.findings.claims import Tested as Way
+from harness.findings.claim_parts import Tested as Way
+from harness.findings.claims import check_claims
 from harness.findings.frontier import Scores, Verdict
+from harness.findings.papers_claims import FIRST_FAMILY, NUMBERS, claims_about
 from harness.findings.trends import slope, sweeps
 from harness.record.run import ResultsFolder
 from harness.report.claims import Claims, claim_table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.findings.claims import capability_metrics
+from harness.findings.capability import capability_metrics
 from harness.findings.frontier import ScoreEstimate
 from harness.findings.wording import (
     algorithm_of,

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.findings.claims import capability_metrics
+from harness.findings.capability import capability_metrics
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS
 from harness.findings.wording import in_order, judge_label, sft_of, shorten
 from harness.record.run import JsonRow, ResultsFolder, number

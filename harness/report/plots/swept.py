@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from harness.findings.claims import ACCURACY, GOLD
 from harness.findings.frontier import BALANCE, SAFETY, USEFULNESS, Scores
+from harness.findings.papers_claims import ACCURACY, GOLD
 from harness.findings.trends import LEAST_VALUES, Sweep, sweeps
 from harness.findings.wording import judge_label, method_label, metric_label, plain, shorten, with_interval
 from harness.keys.shared import file_name
