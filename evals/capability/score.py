@@ -7,10 +7,9 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.capability.task import LM_EVAL, LoadedTask
 from evals.judges.measures import Panel, Tally
@@ -18,6 +17,9 @@ from evals.models.given_text import GivenTexts
 from evals.statistics import resample_counts, standard_error
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow, blank_row
+
+if TYPE_CHECKING:  # a server is measured, and a record read, without torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 AGGREGATE_DRAWS, AGGREGATE_ITEMS = 1000, 400_000  # bootstrap: draws, and items of all draws together
 TEXT_LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")  # lm-eval's names; no scores

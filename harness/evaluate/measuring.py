@@ -61,31 +61,6 @@ def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
     ]
 
 
-def missing_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """What a reader must know of responses that are not there; [] where all are."""
-    reasons = [outcome.reason for outcome in outcomes if outcome.text is None]
-    if not reasons:
-        return []
-    commonest = max(dict.fromkeys(reasons), key=reasons.count)
-    return [
-        f"{where}: {len(reasons)} of {len(outcomes)} responses are missing and unscored; "
-        f"the commonest reason is: {commonest}."
-    ]
-
-
-def thought_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """How many responses began with a thought, which nobody judged; [] where none did."""
-    thought = [outcome for outcome in outcomes if outcome.thought or outcome.thought_tokens]
-    if not thought:
-        return []
-    counted = [outcome.thought_tokens for outcome in thought if outcome.thought_tokens]
-    tokens = f", of {sum(counted) / len(counted):.0f} tokens in the mean" if counted else ""
-    return [
-        f"{where}: {len(thought)} of {len(outcomes)} responses begin with a thought{tokens}; "
-        "the answers behind them were judged alone."
-    ]
-
-
 def metric_rows(
     judged: Judged, *, seed: int, checkpoint: str, draws: int, cluster: str = PROMPT
 ) -> list[MetricRow]:

@@ -15,17 +15,16 @@ from evals.suites import Suite
 from evals.values.csv_rows import write_csv
 from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
+from harness.evaluate.capability import capability_record, outcome_rows
 from harness.evaluate.judging import asked_judges
-from harness.evaluate.knowledge import capability_record, outcome_rows
 from harness.evaluate.measuring import (
     CATEGORY,
     Judged,
     checkpoint_rows,
     counted_as_one,
-    missing_note,
     suite_clusters,
-    thought_note,
 )
+from harness.evaluate.notes import missing_note, thought_note
 from harness.evaluate.own_judges import run_notes
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.evaluate.words_alone import judge_kinds, words_alone

@@ -20,8 +20,8 @@ from evals.values.clusters import TOPIC
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import Row, read_jsonl, read_prompts, write_jsonl
+from harness.evaluate.capability import scores_of
 from harness.evaluate.judging import asked_judges, asked_suites, judgements_of
-from harness.evaluate.knowledge import scores_of
 from harness.evaluate.measuring import suite_clusters
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import find_labels, judge_cards
@@ -259,7 +259,7 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
         inputs={"data": data, "model": model},
         modules=["evals.capability"],
         packages=["lm-eval"],
-        glue=["harness.evaluate.knowledge"],
+        glue=["harness.evaluate.capability"],
     )
 
 

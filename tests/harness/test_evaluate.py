@@ -686,7 +686,7 @@ def test_differences_of_capability_tasks_are_named(tmp_path: Path, suite: Path, 
 
 def test_few_shot_examples_are_set_by_task(tmp_path: Path) -> None:
     """A number for one task was one for all, was dropped on the way, or was no part of what is compared."""
-    from harness.evaluate.knowledge import capability_record, tasks_of
+    from harness.evaluate.capability import capability_record, tasks_of
 
     for split in ("dev", "test"):
         (tmp_path / "mmlu/data" / split).mkdir(parents=True)

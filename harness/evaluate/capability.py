@@ -12,6 +12,7 @@ from evals.capability import (
     CapabilityScore,
     CapabilityTask,
     LoadedTask,
+    capability_rows,
     load_tasks,
     real_tasks,
     score_server_tasks,
@@ -21,13 +22,16 @@ from evals.capability.task import LM_EVAL
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Unscored, check_unscored
 from evals.values.jsonl_rows import read_jsonl, write_jsonl
+from evals.values.metrics_table import MetricRow
 from harness.keys.evaluate import CapabilityKeys, EvaluateConfig
-from harness.record.evaluation import ABOUT
+from harness.record.evaluation import ABOUT, CAPABILITY
 from harness.runtime.console import Console
 from harness.storage.digest import digest, digest_files
+from harness.storage.disk import writing
 from harness.storage.provenance import module_versions
 from harness.storage.store import Store
 from harness.subjects.local_model import LocalModel
+from harness.subjects.model import Model
 from harness.subjects.outcome import AppendLog
 from harness.subjects.server_model import ServerModel
 
@@ -133,3 +137,50 @@ def capability_scores(
     )
     scores = read_jsonl(artifact.path / "scores.jsonl", lambda row: CapabilityScore(**dict(row.values)))
     return [score for score in scores if all(0 <= value <= 1 for value in score.outcomes.values())]
+
+
+# --- of an evaluation --------------------------------------------------------------------------
+
+
+def check_capability(config: EvaluateConfig, models: Sequence[Model]) -> None:
+    """Raises InputError where no model can be measured, before anything is asked: a server is asked whether it can."""
+    if not config.capability.wanted:
+        return
+    why = [_without_likelihoods(model) for model in models]
+    if all(why):
+        raise InputError(
+            f"needs log-probabilities of given texts: {'; '.join(dict.fromkeys(why))}",
+            field="capability",
+            fix="remove capability.root and capability.tasks, or give subject.path=",
+        )
+
+
+def _without_likelihoods(model: Model) -> str:
+    """Why a model cannot say how likely given texts are; "" where it can."""
+    if isinstance(model, ServerModel):
+        return model.texts.reason if isinstance(model.texts, Unscored) else ""
+    return "" if isinstance(model, LocalModel) else "recorded responses have none"
+
+
+def asked_scores(
+    config: EvaluateConfig, console: Console, store: Path, model: Model
+) -> list[CapabilityScore] | None:
+    """None where none are asked for, or the model does not say how likely given texts are."""
+    if not config.capability.wanted or _without_likelihoods(model):
+        return None
+    assert isinstance(model, LocalModel | ServerModel)
+    return capability_scores(config, model, store / "capability", console)
+
+
+def write_capability(
+    config: EvaluateConfig, console: Console, store: Path, folder: Path, model: Model
+) -> list[MetricRow]:
+    """Rows of metrics.csv, and each item's outcome in `folder`; none where `asked_scores` has none."""
+    scores = asked_scores(config, console, store, model)
+    if scores is None:
+        return []
+    with writing(folder):
+        (folder / CAPABILITY).mkdir(exist_ok=True)
+        write_jsonl(folder / CAPABILITY / f"{model.name}.jsonl", outcome_rows(scores))
+    rows_of_table = capability_rows({"sft": scores}, method=model.name, seed=config.seed, draws=config.draws)
+    return [replace(row, checkpoint="items") for row in rows_of_table]
