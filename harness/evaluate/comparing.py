@@ -1,4 +1,4 @@
-"""Two models on the same prompts: paired differences, win, lose or tie, and what forbids the comparison. Pure."""
+"""Two models on the same prompts: paired differences, win, lose or tie. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from evals.statistics import (
 from evals.values.conversation import ResponseType
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError, UndecidableError
+from harness.evaluate.comparable import ModelSide, check_comparable, obstacles, pair_with_baseline, twin
 from harness.keys.evaluate import JudgingKeys
 from harness.keys.gate import GateVerdict
-from harness.record.evaluation import CAPABILITY, Evaluation, PromptShares
+from harness.record.evaluation import Evaluation, PromptShares
 
 COMPARISONS = "comparisons.csv"
 ALPHA = 0.05
@@ -56,15 +57,6 @@ class MetricComparison:
     p_equivalent: float
     n: int
     verdict: str
-
-
-@dataclass(frozen=True)
-class ModelSide:
-    """One model of one evaluation; `name` is how tables call it."""
-
-    evaluation: Evaluation
-    model: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -165,7 +157,7 @@ def _compare(first: ModelSide, second: ModelSide, margin: float) -> list[MetricC
     rows = []
     ours, theirs = first.evaluation.prompt_shares, second.evaluation.prompt_shares
     for model, suite, judge in ours:
-        other = theirs.get((second.model, _twin(suite, first, second), judge))
+        other = theirs.get((second.model, twin(suite, first, second), judge))
         if model == first.model and other is not None:
             mine = ours[model, suite, judge]
             for metric, found in _differences(mine, other).items():
@@ -176,15 +168,6 @@ def _compare(first: ModelSide, second: ModelSide, margin: float) -> list[MetricC
         if model == first.model and items is not None and metric.startswith(ACCURACY):
             rows += _capability(first, second, task, metric, outcomes, items, margin)
     return rows
-
-
-def _twin(suite: str, first: ModelSide, second: ModelSide) -> str:
-    """What `second` calls the suite: the same name, else the suite of the same prompts, else ""."""
-    ours, theirs = (side.evaluation.about(side.model, "suites") for side in (first, second))
-    if suite in theirs:
-        return suite
-    version = ours.get(suite, {}).get("version")
-    return next((name for name, about in theirs.items() if about["version"] == version), "")
 
 
 def _differences(first: PromptShares, second: PromptShares) -> dict[str, PairedDifference]:
@@ -254,106 +237,6 @@ def _row(
         n=found.n,
         verdict=UNDECIDED,
     )
-
-
-# --- what may be compared --------------------------------------------------------------------
-
-
-def obstacles(first: ModelSide, second: ModelSide) -> list[str]:
-    """What differs between two evaluations besides the model: each would be taken for the model's doing."""
-    a, b = first.evaluation.record, second.evaluation.record
-    suites = [side.evaluation.about(side.model, "suites") for side in (first, second)]
-    judges = [side.evaluation.about(side.model, "judges") for side in (first, second)]
-    found = []
-    for name in suites[0].keys() & suites[1].keys():
-        ours, theirs = suites[0][name]["version"], suites[1][name]["version"]
-        if ours != theirs:
-            found.append(f"version of suite {name} ({ours} against {theirs})")
-    if not judges[0].keys() & judges[1].keys():
-        found.append(f"judge ({', '.join(judges[0])} against {', '.join(judges[1])})")
-    for name in judges[0].keys() & judges[1].keys():
-        if judges[0][name]["identity"] != judges[1][name]["identity"]:
-            found.append(f"judge {name} (other settings or another version)")
-    ours, theirs = a["models"][first.model], b["models"][second.model]
-    for what in ("template", "decoding"):
-        if ours[what] != theirs[what]:
-            found.append(f"{what} ({_said(ours[what])} against {_said(theirs[what])})")
-    tasks = [side.evaluation.about(side.model, CAPABILITY) for side in (first, second)]
-    if all(tasks):
-        found += _capability_obstacles(*tasks)
-    return sorted(found)
-
-
-def _capability_obstacles(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Of the tasks that both have; other tasks are not compared."""
-    if isinstance(a["tasks"], list) or isinstance(b["tasks"], list):  # written before tasks had versions
-        return [] if a == b else ["items of the capability tasks"]
-    found = []
-    if any(a[key] != b[key] for key in ("limit", "seed")):
-        found.append("items of the capability tasks (limit or seed)")
-    for name in a["tasks"].keys() & b["tasks"].keys():
-        for key, what in (("version", "version"), ("num_fewshot", "few-shot examples")):
-            ours, theirs = a["tasks"][name][key], b["tasks"][name][key]
-            if ours != theirs:
-                found.append(f"{what} of capability task {name} ({_said(ours)} against {_said(theirs)})")
-    return found
-
-
-def pair_with_baseline(ours: Evaluation, baseline: Evaluation) -> list[tuple[ModelSide, ModelSide]]:
-    """Models by name; where the baseline names one, or no name is in common, each with the only one that the baseline
-    has, of its own seed where it has several seeds. Raises InputError where no model has a partner.
-    """
-    label = baseline.folder.name
-    names = (
-        [] if baseline.is_chosen else [(model, model) for model in ours.models if model in baseline.models]
-    )
-    names = names or [(a, b) for a in ours.models if (b := _only_one(ours, a, baseline))]
-    if not names:
-        raise InputError(
-            f"the baseline has the models {', '.join(baseline.models)}, none of {', '.join(ours.models)}",
-            field="baseline",
-            fix="name one of them (of a run: baseline=results/NAME:METHOD:SEED), or give both the same names",
-        )
-    return [(ModelSide(ours, a, a), ModelSide(baseline, b, f"{b} ({label})")) for a, b in names]
-
-
-def _only_one(ours: Evaluation, model: str, baseline: Evaluation) -> str:
-    """The baseline's one model, of the seed of ours where there are several; else ""."""
-    of, theirs = ours.record["models"][model], baseline.record["models"]
-    mine = [name for name, about in theirs.items() if "seed" in of and about.get("seed") == of["seed"]]
-    fitting = list(theirs) if len(theirs) == 1 else mine
-    return fitting[0] if len(fitting) == 1 else ""
-
-
-def check_comparable(pairs: Sequence[tuple[ModelSide, ModelSide]], anyway: bool) -> list[str]:
-    """The obstacles of all pairs, to be shown. Raises InputError naming them unless told to go on."""
-    found = sorted({obstacle for pair in pairs for obstacle in obstacles(*pair)})
-    common = [pair for pair in pairs if _common(*pair)]
-    if not common:
-        raise InputError(
-            "the two evaluations have neither a suite nor a capability task in common",
-            field="baseline",
-            fix="evaluate the same suites",
-        )
-    if found and not anyway:
-        raise InputError(
-            f"the evaluations differ in more than the model: {'; '.join(found)}",
-            field="baseline",
-            fix="evaluate both alike, or set compare_anyway=true",
-        )
-    return found
-
-
-def _common(first: ModelSide, second: ModelSide) -> bool:
-    suites = first.evaluation.about(first.model, "suites")
-    tasks = [{key[1:] for key in side.evaluation.capability} for side in (first, second)]
-    return any(_twin(name, first, second) for name in suites) or bool(tasks[0] & tasks[1])
-
-
-def _said(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items())
-    return str(value)
 
 
 # --- the file --------------------------------------------------------------------------------

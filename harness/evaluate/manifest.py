@@ -28,7 +28,7 @@ from harness.subjects.model import Model
 def evaluation_record(
     config: EvaluateConfig, models: Sequence[Model], suites: Sequence[Suite], judges: Mapping[str, Judge]
 ) -> dict[str, Any]:
-    """What a later comparison must know, as JSON values: see `comparing.obstacles`."""
+    """What a later comparison must know, as JSON values: see `comparable.obstacles`."""
     record = {
         "suites": {
             suite.name: {

@@ -10,7 +10,8 @@ from typing import Any
 
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow, write_metrics
-from harness.evaluate.comparing import COMPARISONS, ModelSide, compare, obstacles, write_comparisons
+from harness.evaluate.comparable import ModelSide, obstacles
+from harness.evaluate.comparing import COMPARISONS, compare, write_comparisons
 from harness.keys.side_by_side import CompareConfig
 from harness.record.evaluation import Evaluation
 from harness.record.manifest import Kind, kind_of, recording

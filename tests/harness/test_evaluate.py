@@ -35,14 +35,8 @@ from evals.judges import Judgement, StringMatchJudge
 from evals.suites import load_suite
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
-from harness.evaluate.comparing import (
-    MetricComparison,
-    check_comparable,
-    gate,
-    pair_with_baseline,
-    read_comparisons,
-    verdict,
-)
+from harness.evaluate.comparable import check_comparable, pair_with_baseline
+from harness.evaluate.comparing import MetricComparison, gate, read_comparisons, verdict
 from harness.evaluate.judging import judgements_of
 from harness.evaluate.trust import labelled_sample
 from harness.keys.evaluate import compose_evaluate

@@ -16,7 +16,8 @@ from evals.judges import Judgement
 from evals.values.conversation import Message, Prompt, ResponseType
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import read_jsonl, write_jsonl
-from harness.evaluate.comparing import compare, obstacles, pair_with_baseline, read_comparisons
+from harness.evaluate.comparable import obstacles, pair_with_baseline
+from harness.evaluate.comparing import compare, read_comparisons
 from harness.gate.folders import load_run
 from harness.record.evaluation import Evaluation, measured
 from harness.record.finished_run import RunAddress, model_folder
