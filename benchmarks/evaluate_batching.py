@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerB
 from evals.models.sampling import Decoding, sample_responses
 from evals.suites import load_suite
 from evals.values.conversation import Prompt, Response, user_prompt
-from harness.keys.evaluate import DecodingKeys
+from harness.keys.subject import DecodingKeys
 from trainers.models.tokenizer import train_tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tiny"))

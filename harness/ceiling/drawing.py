@@ -42,8 +42,8 @@ from harness.gate.freeze import FITTING, FITTING_PROMPTS, RECORDED, first_prompt
 from harness.gate.gate import open_source
 from harness.gate.rewards import LiveReward, used_propositions
 from harness.keys.compose import rulebook_path
-from harness.keys.evaluate import DecodingKeys
 from harness.keys.samples import PromptPart, SamplesConfig
+from harness.keys.subject import DecodingKeys
 from harness.record.finished_run import RunAddress, RunStages
 from harness.runtime.console import Console
 from harness.storage.digest import digest, file_digest

@@ -22,8 +22,8 @@ from evals.suites import Suite
 from evals.values.conversation import messages_as_json
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
-from harness.keys.evaluate import SourceKeys
 from harness.keys.samples import SamplesConfig, server_of
+from harness.keys.subject import SourceKeys
 from harness.record.evaluation import Evaluation
 from harness.record.finished_run import RunAddress, is_run, model_folder
 from harness.storage.digest import digest

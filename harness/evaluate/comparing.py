@@ -23,8 +23,8 @@ from evals.values.conversation import ResponseType
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError, UndecidableError
 from harness.evaluate.comparable import ModelSide, check_comparable, obstacles, pair_with_baseline, twin
-from harness.keys.evaluate import JudgingKeys
 from harness.keys.gate import GateVerdict
+from harness.keys.judging import JudgingKeys
 from harness.record.evaluation import Evaluation, PromptShares
 
 COMPARISONS = "comparisons.csv"

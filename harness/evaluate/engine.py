@@ -62,7 +62,8 @@ from harness.evaluate.trust import (
     judge_cards,
 )
 from harness.evaluate.words_alone import judge_kinds, words_alone
-from harness.keys.evaluate import EvaluateConfig, SourceKeys
+from harness.keys.evaluate import EvaluateConfig
+from harness.keys.subject import SourceKeys
 from harness.record.evaluation import Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.to_label import COLUMNS, FILE, Written, to_label

@@ -15,7 +15,7 @@ from evals.suites import Suite, load_suite
 from evals.values.conversation import Prompt, Response
 from evals.values.errors import InputError
 from harness.evaluate.spending_line import SpendingLine
-from harness.keys.evaluate import JudgingKeys
+from harness.keys.judging import JudgingKeys
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars
 from harness.storage.digest import digest

@@ -12,7 +12,8 @@ from typing import Any
 from evals.judges.jury import KIND as JURY
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
-from harness.keys.evaluate import JudgingKeys, SourceKeys
+from harness.keys.judging import JudgingKeys
+from harness.keys.subject import SourceKeys
 from harness.record.finished_run import RunAddress
 
 ITSELF = (

@@ -22,7 +22,7 @@ from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
 from harness.evaluate.judging import on_suite
 from harness.evaluate.measuring import CATEGORY, ONE_SIDED, Judged, meaningful, suite_clusters
-from harness.keys.evaluate import CardKeys, CorrectionKeys
+from harness.keys.judging import CardKeys, CorrectionKeys
 from harness.runtime.console import Console
 from harness.storage.digest import digest
 from harness.subjects.outcome import AppendLog, Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from evals.judges import refusal_words, string_match
-from harness.keys.evaluate import JudgingKeys
+from harness.keys.judging import JudgingKeys
 
 MEASURED = {"string_match": string_match.MEASURED, "words": refusal_words.MEASURED}  # by the judge's kind
 

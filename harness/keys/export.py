@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from evals.suites import suite_source
 from evals.values.errors import InputError
-from harness.keys.evaluate import SUITES, DataKeys
+from harness.keys.evaluate import DataKeys
+from harness.keys.judging import SUITES
 from harness.keys.members import Members
 
 

@@ -10,16 +10,10 @@ from evals.models.server import BudgetedServer
 from evals.suites.recorded_responses import ResponseColumns
 from evals.values.errors import InputError
 from evals.values.ranges import Range
-from harness.keys.evaluate import (
-    JUDGES,
-    DecodingKeys,
-    JudgingKeys,
-    LocalKeys,
-    SourceKeys,
-    asked_server,
-)
+from harness.keys.judging import JUDGES, JudgingKeys
 from harness.keys.members import Members
 from harness.keys.shared import Checked, Seed, Threads, check_name, least
+from harness.keys.subject import DecodingKeys, LocalKeys, SourceKeys, asked_server
 
 
 class PromptPart(str, Enum):

@@ -17,28 +17,18 @@ from evals.values.jsonl_rows import read_jsonl, write_jsonl
 from evals.values.metrics_table import MetricRow, read_metrics, write_metrics
 from harness.evaluate.capability import capability_record, outcome_rows
 from harness.evaluate.judging import asked_judges
-from harness.evaluate.measuring import (
-    CATEGORY,
-    Judged,
-    checkpoint_rows,
-    counted_as_one,
-    suite_clusters,
-)
+from harness.evaluate.measuring import CATEGORY, Judged, checkpoint_rows, counted_as_one, suite_clusters
 from harness.evaluate.notes import missing_note, thought_note
 from harness.evaluate.own_judges import run_notes
 from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with
 from harness.evaluate.words_alone import judge_kinds, words_alone
-from harness.keys.evaluate import DecodingKeys
+from harness.keys.evaluation import OWN_JUDGES
 from harness.keys.methods import Method, chosen
-from harness.keys.run import OWN_JUDGES
+from harness.keys.subject import DecodingKeys
 from harness.pipeline.completions import writing_rows
 from harness.pipeline.context import Context
 from harness.pipeline.gold import BY_TYPE
-from harness.pipeline.judging import (
-    capability_tasks,
-    stored_judgements,
-    stored_outcomes,
-)
+from harness.pipeline.judging import capability_tasks, stored_judgements, stored_outcomes
 from harness.pipeline.order import StageOutcome
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.samples import checkpoint_samples, judgements_by, kept_samples, stored_grades

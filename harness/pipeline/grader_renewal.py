@@ -15,13 +15,7 @@ from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.values.conversation import LabelledResponse, Response
 from evals.values.levels import label_of
 from harness.pipeline.context import Context
-from harness.pipeline.graders import (
-    GRADER,
-    TEACHER,
-    grader_kind,
-    server_content,
-    write_fitted,
-)
+from harness.pipeline.graders import GRADER, TEACHER, grader_kind, server_content, write_fitted
 from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, load_grader, spec_of

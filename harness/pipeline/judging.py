@@ -26,9 +26,7 @@ from harness.evaluate.measuring import suite_clusters
 from harness.evaluate.respond import responses_of
 from harness.evaluate.trust import find_labels, judge_cards
 from harness.keys.data import DataSource
-from harness.keys.evaluate import DecodingKeys, LocalKeys
-from harness.keys.methods import Method
-from harness.keys.run import (
+from harness.keys.evaluation import (
     AUTO,
     ORACLE,
     OWN_SUITE,
@@ -36,8 +34,10 @@ from harness.keys.run import (
     WORDS,
     CapabilityConfig,
     EvaluationConfig,
-    RunConfig,
 )
+from harness.keys.methods import Method
+from harness.keys.run import RunConfig
+from harness.keys.subject import DecodingKeys, LocalKeys
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.reinforcement import checkpoints_of

@@ -10,10 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from evals.models.load import load_causal_lm, load_tokenizer
-from evals.values.conversation import (
-    Comparison,
-    Demonstration,
-)
+from evals.values.conversation import Comparison, Demonstration
 from evals.values.levels import Levels
 from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys

@@ -29,8 +29,9 @@ from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
 from harness.keys.application import Application
 from harness.keys.compose import checked
+from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE
 from harness.keys.methods import chosen
-from harness.keys.run import OWN_JUDGES, OWN_SUITE, RunConfig
+from harness.keys.run import RunConfig
 from harness.pipeline.collect import Collected
 from harness.pipeline.run import (
     STAMP,

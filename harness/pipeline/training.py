@@ -18,8 +18,8 @@ from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 from harness.evaluate.judging import asked_judge
 from harness.keys.data import DataSource
+from harness.keys.evaluation import WORDS
 from harness.keys.methods import Data, Method
-from harness.keys.run import WORDS
 from harness.pipeline.context import Context
 from harness.pipeline.grader_renewal import grader_labels, grader_trainer, old_labels
 from harness.pipeline.graders import asked_grader

@@ -28,7 +28,7 @@ from evals.values.conversation import (
 )
 from evals.values.grades import check_unscored
 from harness.evaluate.respond import responses_of
-from harness.keys.evaluate import DecodingKeys, LocalKeys
+from harness.keys.subject import DecodingKeys, LocalKeys
 from harness.keys.writer import SERVER
 from harness.pipeline.context import Context
 from harness.pipeline.language_models import content_of

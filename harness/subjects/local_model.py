@@ -15,7 +15,7 @@ from evals.suites import Suite
 from evals.values.conversation import Prompt
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json
-from harness.keys.evaluate import DecodingKeys, LocalKeys
+from harness.keys.subject import DecodingKeys, LocalKeys
 from harness.runtime.libraries import no_progress_bars, set_threads
 from harness.storage.digest import MODEL_FILES, digest, digest_model
 from harness.subjects.model import Store, every_sample

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evals.suites import Suite
 from evals.values.errors import InputError
-from harness.keys.evaluate import DecodingKeys, SourceKeys
+from harness.keys.subject import DecodingKeys, SourceKeys
 from harness.subjects.model import Model
 
 

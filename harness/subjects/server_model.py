@@ -20,7 +20,7 @@ from evals.models.token_log_probs import AMONG, TokenLogProbs
 from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
 from evals.values.grades import Unscored
-from harness.keys.evaluate import DecodingKeys
+from harness.keys.subject import DecodingKeys
 from harness.subjects.model import Store, clean, every_sample
 from harness.subjects.outcome import Outcome
 

@@ -13,8 +13,9 @@ from evals.models.load import save_model
 from evals.rules.rulebook import load_rulebook
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import write_jsonl
+from harness.keys.evaluation import SANDBOX_TASKS, CapabilityConfig
 from harness.keys.methods import METHODS
-from harness.keys.run import SANDBOX_TASKS, CapabilityConfig, compose_run
+from harness.keys.run import compose_run
 from harness.pipeline import judging
 from harness.pipeline.context import Context
 from harness.pipeline.judging import capability_settings, check_capability

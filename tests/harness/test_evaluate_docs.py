@@ -13,10 +13,11 @@ def test_every_key_of_the_page_exists() -> None:
     """A key that was renamed lives on in the guide."""
     from evals.judges import judge_settings
     from harness.keys.compose import every_key
-    from harness.keys.evaluate import EvaluateConfig, SourceKeys
+    from harness.keys.evaluate import EvaluateConfig
+    from harness.keys.evaluation import EvaluationConfig
     from harness.keys.export import ExportConfig
     from harness.keys.report import ReportConfig
-    from harness.keys.run import EvaluationConfig
+    from harness.keys.subject import SourceKeys
 
     known = {
         *every_key(EvaluateConfig),

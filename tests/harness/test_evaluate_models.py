@@ -32,7 +32,8 @@ from evals.models.chat import chat_text
 from evals.suites import Suite, load_suite
 from evals.values.errors import InputError
 from harness.evaluate.respond import responses_of
-from harness.keys.evaluate import DecodingKeys, LocalKeys, compose_evaluate
+from harness.keys.evaluate import compose_evaluate
+from harness.keys.subject import DecodingKeys, LocalKeys
 from harness.runtime.console import Console
 from harness.subjects.local_model import LocalModel, local_folder
 from harness.subjects.outcome import Outcome

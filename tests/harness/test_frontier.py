@@ -8,14 +8,7 @@ import pytest
 
 from evals.values.metrics_table import MetricRow
 from harness.findings.claims import check_claims, joint_verdict
-from harness.findings.frontier import (
-    Difference,
-    Scores,
-    Verdict,
-    average,
-    frontier,
-    is_higher,
-)
+from harness.findings.frontier import Difference, Scores, Verdict, average, frontier, is_higher
 from harness.findings.verdict import gains_and_losses, short_verdict
 
 NAN = math.nan

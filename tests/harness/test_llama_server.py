@@ -35,7 +35,7 @@ from evals.rules.propositions import Proposition
 from evals.suites.suite import make_suite
 from evals.values.conversation import LabelledResponse, Message, Prompt, Response, ResponseType, user_prompt
 from evals.values.levels import Label, levels_of
-from harness.keys.evaluate import DecodingKeys
+from harness.keys.subject import DecodingKeys
 from harness.storage.provenance import ROOT
 from harness.subjects.outcome import Outcome
 from harness.subjects.server_model import ServerModel

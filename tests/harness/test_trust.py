@@ -16,13 +16,8 @@ from evals.values.conversation import Response, ResponseType, user_prompt
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow
 from harness.evaluate.measuring import Judged
-from harness.evaluate.trust import (
-    corrected_metric_rows,
-    correction_notes,
-    drawn_with,
-    labelled_sample,
-)
-from harness.keys.evaluate import CorrectionKeys
+from harness.evaluate.trust import corrected_metric_rows, correction_notes, drawn_with, labelled_sample
+from harness.keys.judging import CorrectionKeys
 from harness.subjects.outcome import Outcome
 
 CATEGORIES = ("homonyms", "history", "fraud")

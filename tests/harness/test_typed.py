@@ -13,13 +13,14 @@ from tiny_runs import rbrbench
 from harness.findings.wording import distinct_labels, method_label, shorten
 from harness.keys.application import hydra_application
 from harness.keys.compose import compose_command
-from harness.keys.evaluate import SourceKeys, compose_evaluate
+from harness.keys.evaluate import compose_evaluate
 from harness.keys.export import ExportConfig
 from harness.keys.fit import FitConfig
 from harness.keys.gate import RegressConfig
 from harness.keys.gold import GoldConfig
 from harness.keys.run import RunConfig, compose_run
 from harness.keys.shared import file_name
+from harness.keys.subject import SourceKeys
 from harness.keys.typed import hints_of, hydra_override, is_text, parsed, quoted
 from harness.keys.xstest import XSTestConfig
 from trainers.rl.config import Algorithm

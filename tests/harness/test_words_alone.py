@@ -10,7 +10,7 @@ from evaluation_world import metrics_of, write_responses, write_suite
 from harness.evaluate.words_alone import judge_kinds, words_alone
 from harness.keys.data import DataSource
 from harness.keys.evaluate import compose_evaluate
-from harness.keys.run import AUTO, OWN_JUDGES
+from harness.keys.evaluation import AUTO, OWN_JUDGES
 from rbrbench.cli import main
 
 

@@ -15,13 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evals.models.chat import ResponseEncoder, turn_end_id
-from evals.models.load import (
-    load_causal_lm,
-    load_reward_model,
-    load_tokenizer,
-    prompt_token_ids,
-    save_model,
-)
+from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer, prompt_token_ids, save_model
 from evals.models.sampling import Decoding, generate, sample_responses, stop_token_ids
 from evals.values.conversation import Comparison, Demonstration, Message, Prompt
 from trainers.models.adapters import add_adapter, save_plain

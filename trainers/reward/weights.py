@@ -24,13 +24,7 @@ from evals.rules.rulebook_file import CLASS_PREFIX, QUESTIONS
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from trainers.reward.boosted_trees import TreeEnsemble, boost
-from trainers.reward.examples import (
-    FitExamples,
-    margins_of,
-    ordered_pairs,
-    prompts_digest,
-    split_by_prompt,
-)
+from trainers.reward.examples import FitExamples, margins_of, ordered_pairs, prompts_digest, split_by_prompt
 from trainers.reward.hinge_solver import Optimum, mean_hinge, minimise_hinge
 from trainers.reward.reward_weights import FitReport, RewardWeights
 from trainers.reward.weights_config import FitMethod, WeightsConfig

@@ -28,8 +28,8 @@ from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import write_jsonl
 from harness.keys.compose import compose_command
-from harness.keys.evaluate import file_of_suite
 from harness.keys.export import ExportConfig
+from harness.keys.judging import file_of_suite
 from harness.report.exports import lm_eval_functions as functions
 from harness.runtime.console import Console
 from harness.storage.disk import writing
