@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
@@ -76,9 +76,49 @@ class StageOutcome:
     )  # of the trained methods, where they are asked for
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What is there before reinforcement learning; reward models and the weights beside them by the data they know.
+
+    Without rules there are neither grader nor completions, and one's own data train no judge.
+    """
+
+    data: Artifact
+    base: Artifact
+    grader: Artifact | None
+    judge: Artifact | None
+    gold: dict[str, Artifact]
+    completions: Artifact | None
+    sft: dict[Data, Artifact]
+    reward_models: dict[Data, Artifact]
+    weights: dict[Data, Artifact]
+
+    def reward_of(self, method: Method) -> tuple[Artifact, Artifact | None, Artifact | None]:
+        """(reward model, grader, weights) of a method that reinforcement learning trains; None of what is not there."""
+        assert method.reward_model is not None
+        kind = method.reward_model
+        return self.reward_models[kind], self.grader, self.weights.get(kind)
+
+
 def run_stages(context: Context) -> StageOutcome:
     """Every stage in order; finished ones come from the store."""
     methods = chosen(context.config.methods)
+    learnt = learn(context, methods)
+    ranking = ranking_of(context, learnt)
+    models = trained(context, methods, learnt)
+    suites = all_suites(context, learnt.data)
+    made = StageOutcome(learnt.data, learnt.gold, ranking, models, suites, completions=learnt.completions)
+    outcome = _evaluated(context, methods, made, learnt.judge)
+    return replace(
+        outcome,
+        shared_errors=shared_errors_of(context, methods, learnt, outcome),
+        ceilings=ceilings_of(context, methods, learnt, outcome),
+        graded=graded_of(context, methods, learnt, outcome),
+    )
+
+
+def learn(context: Context, methods: Sequence[Method]) -> Learnt:
+    """Data, graders, demonstrations learnt, reward models and weights."""
     # A given model is loaded first: one that does not load is told before anything is made.
     given = given_base(context) if context.config.model.path else None
     data = make_data(context)
@@ -86,15 +126,7 @@ def run_stages(context: Context) -> StageOutcome:
     base = given or pretrain_base(context, data)
     if given and context.config.processes == 1:
         context.foretell = partial(forecast, context, data, base)
-    own = context.config.data.source is DataSource.FILES
-    needs_grader = not own or any(m.is_graded or m.sft is Data.RBR for m in methods)
-    asked: dict[str, Callable[[], Artifact]] = {}
-    if needs_grader:
-        asked["grader"] = partial(grader_of, context, data, base)
-    if not own:
-        asked["judge"] = partial(judge_of, context, data, base)
-    graders = all_of(context, asked)
-    grader, judge = graders.get("grader"), graders.get("judge")
+    grader, judge = graders_of(context, data, base, methods)
     gold = measured_graders(context, data, grader, judge)
     completions = completions_of(context, data, base, grader)
     tuned = [kind for kind in Data if any(m.sft is kind for m in methods)]
@@ -113,41 +145,80 @@ def run_stages(context: Context) -> StageOutcome:
             for kind in reward_models
             if any(m.rule_based and m.reward_model is kind for m in methods)
         }
-    ranking = None
-    if first := next(iter(weights), None):
-        assert grader is not None and completions is not None
-        ranking = check_reward(context, data, completions, grader, reward_models[first], weights[first])
-    trained: dict[str, Callable[[], Artifact]] = {}
+    return Learnt(data, base, grader, judge, gold, completions, sft, reward_models, weights)
+
+
+def graders_of(
+    context: Context, data: Artifact, base: Artifact, methods: Sequence[Method]
+) -> tuple[Artifact | None, Artifact | None]:
+    """(grader, judge), as far as they are needed."""
+    own = context.config.data.source is DataSource.FILES
+    asked: dict[str, Callable[[], Artifact]] = {}
+    if not own or any(m.is_graded or m.sft is Data.RBR for m in methods):
+        asked["grader"] = partial(grader_of, context, data, base)
+    if not own:
+        asked["judge"] = partial(judge_of, context, data, base)
+    made = all_of(context, asked)
+    return made.get("grader"), made.get("judge")
+
+
+def ranking_of(context: Context, learnt: Learnt) -> Artifact | None:
+    """How well the first reward with weights ranks held-out completions; None without weights."""
+    if (kind := next(iter(learnt.weights), None)) is None:
+        return None
+    assert learnt.grader is not None and learnt.completions is not None
+    reward = (learnt.grader, learnt.reward_models[kind], learnt.weights[kind])
+    return check_reward(context, learnt.data, learnt.completions, *reward)
+
+
+def trained(context: Context, methods: Sequence[Method], learnt: Learnt) -> dict[str, Artifact]:
+    """Each method's model: of reinforcement learning, or as SFT left it."""
+    builds: dict[str, Callable[[], Artifact]] = {}
     for method in methods:
-        if (kind := method.reward_model) is not None:
-            parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
-            trained[method.name] = partial(reinforce, context, method, data, *parts)
-    models = all_of(context, trained)
-    models = {m.name: models[m.name] if m.name in models else sft[m.sft] for m in methods}
-    suites = all_suites(context, data)
-    made = StageOutcome(data, gold, ranking, models, suites, completions=completions)
-    outcome = _evaluated(context, methods, made, judge)
-    if grader is not None and judge is not None:
-        asked_of = {GRADER: grader, JUDGE: judge}
-        said = {m.name: outcome.responses[m.name, suites[0].name] for m in methods}
-        shared = measure_shared_errors(context, data, asked_of, gold, suites[0], said)
-        outcome = replace(outcome, shared_errors=shared)
-    if context.config.evaluation.ceiling_samples and suites:
-        by = reporters(context, data, judge)[0]
-        for method in filter(is_attributed, methods):
-            assert method.reward_model is not None
-            reward = (reward_models[method.reward_model], grader, weights.get(method.reward_model))
-            start, model = sft[method.sft], models[method.name]
-            found = attribute(context, method, data, start, model, reward, suites[0], by)
-            outcome.ceilings[method.name] = found
-    if context.config.evaluation.graded_samples:
-        rows = {
-            m.name: checkpoint_samples(suites, outcome.responses, outcome.judged, m.name) for m in methods
-        }
-        kept = {name: kept_samples(of_method) for name, of_method in rows.items()}
-        graded = grade_samples(context, methods, data, grader, reward_models, weights, suites, kept)
-        outcome = replace(outcome, graded=graded)
-    return outcome
+        if method.reward_model is not None:
+            parts = (learnt.sft[method.sft], *learnt.reward_of(method), learnt.judge, learnt.base)
+            builds[method.name] = partial(reinforce, context, method, learnt.data, *parts)
+    models = all_of(context, builds)
+    return {m.name: models[m.name] if m.name in models else learnt.sft[m.sft] for m in methods}
+
+
+def shared_errors_of(
+    context: Context, methods: Sequence[Method], learnt: Learnt, outcome: StageOutcome
+) -> Artifact | None:
+    """How often grader and judge err together; None without a judge."""
+    if learnt.grader is None or learnt.judge is None:
+        return None
+    suite = outcome.suites[0]
+    said = {m.name: outcome.responses[m.name, suite.name] for m in methods}
+    graders = {GRADER: learnt.grader, JUDGE: learnt.judge}
+    return measure_shared_errors(context, learnt.data, graders, learnt.gold, suite, said)
+
+
+def ceilings_of(
+    context: Context, methods: Sequence[Method], learnt: Learnt, outcome: StageOutcome
+) -> dict[str, Artifact]:
+    """How far each training went to its reward's ceiling, where it is asked for."""
+    if not context.config.evaluation.ceiling_samples or not outcome.suites:
+        return {}
+    by = reporters(context, learnt.data, learnt.judge)[0]
+    found = {}
+    for method in filter(is_attributed, methods):
+        start, model = learnt.sft[method.sft], outcome.models[method.name]
+        reward, suite = learnt.reward_of(method), outcome.suites[0]
+        found[method.name] = attribute(context, method, learnt.data, start, model, reward, suite, by)
+    return found
+
+
+def graded_of(
+    context: Context, methods: Sequence[Method], learnt: Learnt, outcome: StageOutcome
+) -> Artifact | None:
+    """What grader and rewards say of the responses that are kept for reading, where it is asked for."""
+    if not context.config.evaluation.graded_samples:
+        return None
+    suites, rewards = outcome.suites, (learnt.reward_models, learnt.weights)
+    rows = {m.name: checkpoint_samples(suites, outcome.responses, outcome.judged, m.name) for m in methods}
+    kept = {name: kept_samples(of_method) for name, of_method in rows.items()}
+    return grade_samples(context, methods, learnt.data, learnt.grader, *rewards, suites, kept)
 
 
 def all_of(context: Context, builds: Mapping[Key, Callable[[], Made]]) -> dict[Key, Made]:
@@ -191,7 +262,7 @@ def _made(
     return True
 
 
-def check_types(context: Context, data: Artifact, methods: list[Method]) -> None:
+def check_types(context: Context, data: Artifact, methods: Sequence[Method]) -> None:
     """Raises InputError for safety prompts whose response type the rules say nothing of, before any training."""
     folder = WorldFolder(data.path)
     if not any(m.rule_based or m.sft is Data.RBR for m in methods) or not folder.has("prompts_safety"):
@@ -249,7 +320,7 @@ def completions_of(
 
 
 def _evaluated(
-    context: Context, methods: list[Method], outcome: StageOutcome, judge: Artifact | None
+    context: Context, methods: Sequence[Method], outcome: StageOutcome, judge: Artifact | None
 ) -> StageOutcome:
     judges = reporters(context, outcome.data, judge)
     outcome.cards.update(cards_of(context, judges))

@@ -44,34 +44,13 @@ def reinforce(
     """
     config = context.config
     label = f"{config.algorithm.value}: {method.name}"
-
-    inputs = {"data": data, "start": start, "reward_model": reward_model}
-    if config.data.source is not DataSource.SANDBOX and judge is not None:
-        inputs["judge"] = judge
-    if method.is_graded and grader is not None:
-        inputs["grader"] = grader
-    if method.rule_based and weights is not None:
-        inputs["weights"] = weights
-    settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
-    if config.renewal.every:
-        inputs["base"] = base
-        settings["renewal"] = config.renewal.of_reward_model | {"labels": folder_name(config.renewal.labels)}
-    renews_grader = config.renewal.grader.is_asked and method.rule_based
-    if renews_grader:
-        settings["renewal_grader"] = labels_identity(context) | {"training": grader_training(config)}
-    if name := config.evaluation.monitored_by:
-        settings["monitored_by"] = asked_judge(config.evaluation, name).identity
-    if method.safety_prompts and not config.rl_prompts.as_they_are:
-        settings["rl_prompts"] = asdict(config.rl_prompts)
-    if config.vllm:
-        settings["sampler"] = "vllm"
-    if config.processes > 1:
-        settings["launch"] = [config.processes, launch_digest(config.launch)]
+    origins = Origins(data, start, reward_model, grader, weights, judge, base)
     own = recipe_of(config.algorithm, config).identity
+    renews_grader = config.renewal.grader.is_asked and method.rule_based
     with context.open_stage(
         label,
         config={
-            "ppo": settings,
+            "ppo": settings_of(context, method),
             "group_size": own.pop("group_size", None),
             "terms": [term_identity(term) for term in method.terms],
             "safety_prompts": method.safety_prompts,
@@ -79,14 +58,13 @@ def reinforce(
             **adapters_of(config.model),
             **own,
         },
-        inputs=inputs,
+        inputs=inputs_of(config, method, origins),
         modules=modules_of(config) + (grader_modules(config) if renews_grader else []),
         glue=[__name__, "harness.pipeline.training"]
         + (["harness.pipeline.grader_renewal"] if renews_grader else []),
         resumable=True,
     ) as work:
         if work.missing:
-            origins = Origins(data, start, reward_model, grader, weights, judge, base)
             cost: dict[str, Any] = {}
             with context.console.stage(label, total=config.ppo.updates, unit="updates") as advance:
                 training = Training(context, method, origins, work.folder, advance, context.console.say)
@@ -100,6 +78,40 @@ def reinforce(
     if renews_grader and config.renewal.grader.labels:
         check_grader_labels(Path(config.renewal.grader.labels), work.artifact.path)
     return work.artifact
+
+
+def inputs_of(config: RunConfig, method: Method, origins: Origins) -> dict[str, Artifact]:
+    """Those of the artifacts that the method's training depends on, by the names in its stage's key."""
+    asked = {
+        "judge": config.data.source is not DataSource.SANDBOX,
+        "grader": method.is_graded,
+        "weights": method.rule_based,
+        "base": config.renewal.every > 0,
+    }
+    found = {"data": origins.data, "start": origins.start, "reward_model": origins.reward_model}
+    for name, is_asked in asked.items():
+        if is_asked and (artifact := getattr(origins, name)) is not None:
+            found[name] = artifact
+    return found
+
+
+def settings_of(context: Context, method: Method) -> dict[str, Any]:
+    """Those of `ppo` that change the result, and what else decides it where it is asked for."""
+    config = context.config
+    settings = {k: v for k, v in asdict(config.ppo).items() if k not in WITHOUT_EFFECT}
+    if config.renewal.every:
+        settings["renewal"] = config.renewal.of_reward_model | {"labels": folder_name(config.renewal.labels)}
+    if config.renewal.grader.is_asked and method.rule_based:
+        settings["renewal_grader"] = labels_identity(context) | {"training": grader_training(config)}
+    if name := config.evaluation.monitored_by:
+        settings["monitored_by"] = asked_judge(config.evaluation, name).identity
+    if method.safety_prompts and not config.rl_prompts.as_they_are:
+        settings["rl_prompts"] = asdict(config.rl_prompts)
+    if config.vllm:
+        settings["sampler"] = "vllm"
+    if config.processes > 1:
+        settings["launch"] = [config.processes, launch_digest(config.launch)]
+    return settings
 
 
 def grader_training(config: RunConfig) -> Any:

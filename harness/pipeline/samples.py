@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from harness.pipeline.spending import PaidGrader
 from harness.record.samples import key_of, most_telling
 from harness.storage.digest import digest
 from harness.storage.store import Artifact
-from trainers.reward.reward import Breakdown
+from trainers.reward.reward import Breakdown, Reward
 from trainers.reward.weights_config import MAX_UNSCORED
 
 FILE = "graded.jsonl"
@@ -64,24 +65,13 @@ def grade_samples(
             for method in methods:
                 rows = texts[method.name]
                 responses = [_response(row, prompts[row["suite"], row["prompt_id"]]) for row in rows]
-                grades = (
-                    [{}] * len(rows) if asked is None else propositions_of(asked, context.rulebook, responses)
-                )
-                # Of suites that ask for what the rules say nothing of, there is no reward to tell.
-                ruled = [i for i, r in enumerate(responses) if _is_ruled(r.prompt, context.rulebook)]
-                place = {i: at for at, i in enumerate(ruled)}
-                paid = None
-                if ruled and (kind := method.reward_model) is not None:
+                reward = None
+                if (kind := method.reward_model) is not None:
                     parts = (reward_models[kind], grader, weights.get(kind))
-                    paid = reward_for(context, method, data, *parts)([responses[i] for i in ruled])
-                for i, row in enumerate(rows):
-                    said = {
-                        "method": method.name,
-                        **dict(zip(KEY, key_of(row), strict=True)),
-                        "grades": grades[i],
-                    }
-                    told = {} if paid is None or i not in place else {"reward": reward_of(paid, place[i])}
-                    made.append(said | told)
+                    reward = partial(reward_for, context, method, data, *parts)
+                told = _told(context.rulebook, asked, reward, responses)
+                for row, of in zip(rows, told, strict=True):
+                    made.append({"method": method.name, **dict(zip(KEY, key_of(row), strict=True)), **of})
                 advance(len(rows))
         _check_graded(made, asked)
         write_jsonl(out / FILE, made)
@@ -104,6 +94,24 @@ def grade_samples(
             "evals.graders.language_model",
         ],
     )
+
+
+def _told(
+    rulebook: Rulebook,
+    grader: Grader | None,
+    reward: Callable[[], Reward] | None,
+    responses: Sequence[Response],
+) -> list[dict[str, Any]]:
+    """The `grades` of each response, and its `reward` where there is one and the rules say anything of its prompt."""
+    grades = [{}] * len(responses) if grader is None else propositions_of(grader, rulebook, responses)
+    rows: list[dict[str, Any]] = [{"grades": of} for of in grades]
+    # Of suites that ask for what the rules say nothing of, there is no reward to tell.
+    ruled = [i for i, response in enumerate(responses) if _is_ruled(response.prompt, rulebook)]
+    if ruled and reward is not None:
+        paid = reward()([responses[i] for i in ruled])
+        for place, i in enumerate(ruled):
+            rows[i]["reward"] = reward_of(paid, place)
+    return rows
 
 
 # --- which responses are kept ----------------------------------------------------------------
