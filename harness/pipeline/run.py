@@ -6,17 +6,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from evals.models.server import SAID, WHICH, Budgeted, ServerSettings
 from evals.rules.check import require_sound
 from evals.rules.rulebook import load_rulebook
-from evals.values.clusters import AUTO
 from evals.values.errors import InputError
 from harness.evaluate.comparing import (
     COMPARISONS,
@@ -31,9 +29,9 @@ from harness.keys.application import Application
 from harness.keys.data import DataSource
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import RunConfig, fitting
-from harness.keys.typed import text_of
 from harness.keys.writer import MODEL
 from harness.pipeline.collect import Collected, collect, write_results
+from harness.pipeline.content import content_of, owner_of
 from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.given_model import check_given_model
 from harness.pipeline.graders import check_payer
@@ -46,26 +44,14 @@ from harness.record.manifest import Kind
 from harness.record.run import SPENDING
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
-from harness.storage.digest import canonical, digest
+from harness.storage.digest import digest
 from harness.storage.disk import locked, write_json, writing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store, check_results, claim_results
 from harness.storage.whole_folder import replacing
 from harness.subjects.local_model import check_place
-from trainers.rl.config import PPOConfig
 
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
-# They say where results go and what a sweeper is told, not what they are. Threads stay: they change sums.
-NOT_CONTENT = ("name", "results", "objective")
-LONGEST_VARIANT = 180  # bytes: a file is named by the method, the variant and an ending, in at most 255
-AFTERWARDS = (
-    "baseline",
-    "compare_anyway",
-    "to_label",
-)  # of `evaluation`: they change no response and no judgement
-# Of a server: how it is asked, and what may be spent on it.
-HOW_ASKED = {f.name for kind in (ServerSettings, Budgeted) for f in fields(kind)} - {*WHICH}
-IN_WORDS = ("reads", "samples", "temperature", "answer_tokens")  # of a server that grades in words
 LAST = "Methods are compared with the baseline by their last checkpoints."
 MEAN = "Methods are compared by the mean of their checkpoints, those of one seed."
 
@@ -132,11 +118,6 @@ def compute(
     store, rulebook = Store(Path(config.results) / ".store"), load_rulebook(config.rulebook_path)
     context = Context(config, store, console, rulebook, after_stage=after_stage)
     return collect(context, run_stages(context), variant)
-
-
-def owner_of(configs: Sequence[RunConfig]) -> str:
-    """The digest of whose results a folder has."""
-    return digest([content_of(config) for config in configs])
 
 
 def folder_of(configs: Sequence[RunConfig]) -> Path:
@@ -309,81 +290,3 @@ def _describe(
         folder / MANIFEST,
         {**about, "world": world, "notes": all_notes, **(limits or {}), MEASURED: models},
     )
-
-
-def content_of(config: RunConfig) -> dict[str, object]:
-    values = canonical(asdict(config))
-    assert isinstance(values, dict)
-    values["evaluation"] = {k: v for k, v in values["evaluation"].items() if k not in AFTERWARDS}
-    if config.evaluation.cluster == AUTO:  # results from before there was such a key keep their owner
-        del values["evaluation"]["cluster"]
-    for role in (values["grader"], values["writer"]):
-        said = {key: role["server"][key] for key in SAID if role["server"][key]}
-        role["server"] = {key: value for key, value in role["server"].items() if key not in HOW_ASKED} | said
-    if not config.grader.server.in_words():
-        server = values["grader"]["server"]
-        values["grader"]["server"] = {key: value for key, value in server.items() if key not in IN_WORDS}
-    if not config.writer.chat_template:
-        del values["writer"]["chat_template"]
-    if values["fitted_prompts"] is None:
-        del values["fitted_prompts"]
-    # The judge of a world from scratch had the run's base: results from before are another configuration's.
-    if config.judge_width is None and (config.model.path or config.data.source is DataSource.FILES):
-        del values["judge_width"]
-    if config.rl_prompts.as_they_are:
-        del values["rl_prompts"]
-    for name in ("alarm_style", "alarm_gap"):
-        if values["ppo"][name] == getattr(PPOConfig, name):
-            del values["ppo"][name]
-    if config.grader.width is None:
-        del values["grader"]["width"]
-    if config.sandbox.matched_labels is None:
-        del values["sandbox"]["matched_labels"]
-    if config.data.source is not DataSource.SANDBOX:  # as of the keys above: it decides nothing there
-        del values["sandbox"]["held_out_topics"]
-    for name in ("gold_error", "response_type_error"):
-        if not values["sandbox"][name]:
-            del values["sandbox"][name]
-    if not config.renewal.grader.is_asked:
-        del values["renewal"]["grader"]
-    if config.evaluation.monitored_by is None:
-        del values["evaluation"]["monitored_by"]
-    if not config.evaluation.ceiling_samples:
-        del values["evaluation"]["ceiling_samples"], values["evaluation"]["ceiling_prompts"]
-    return {key: value for key, value in values.items() if key not in NOT_CONTENT}
-
-
-def variants_of(combinations: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[str]:
-    """What tells a sweep's runs apart beside the seed, which has a column of its own; "" where nothing does.
-
-    Variants become part of file names: a path is shown by its end, without `/`.
-    """
-    swept = [[o for o in c if o not in overrides and not o.startswith("seed=")] for c in combinations]
-    values: dict[str, list[str]] = {}
-    pairs = [[_as_shown(o) for o in settings] for settings in swept]
-    for key, value in (pair for one in pairs for pair in one):
-        if value not in values.setdefault(key, []):
-            values[key].append(value)
-    shown = {key: dict(zip(found, _path_ends(found), strict=True)) for key, found in values.items()}
-    variants = [",".join(f"{key}={shown[key][value]}" for key, value in one) for one in pairs]
-    if longest := next((name for name in variants if len(name.encode()) > LONGEST_VARIANT), None):
-        problem = f"the sweep's {longest[:60]!r}... is too long to name files"
-        raise InputError(problem, fix="give the swept values shorter names")
-    return variants
-
-
-def _as_shown(override: str) -> tuple[str, str]:
-    """Key and value as a person writes them, without the signs and quotes of Hydra's grammar."""
-    key, _, value = override.partition("=")
-    value = text_of(value)
-    return key.lstrip("+"), value.replace("'", "") if value.startswith(("[", "{")) else value
-
-
-def _path_ends(values: Sequence[str]) -> list[str]:
-    """The values, paths cut to as few of their last parts as tell them apart, joined by `-`."""
-    paths = [value.strip("'\"").rstrip("/").split("/") if "/" in value else [value] for value in values]
-    for parts in range(1, max(map(len, paths)) + 1):
-        names = ["-".join(path[-parts:]) for path in paths]
-        if len(set(names)) == len(values):
-            return names
-    return [f"{name}-{place}" for place, name in enumerate(names, 1)]

@@ -33,18 +33,9 @@ from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE
 from harness.keys.methods import chosen
 from harness.keys.run import RunConfig
 from harness.pipeline.collect import Collected
-from harness.pipeline.run import (
-    STAMP,
-    Ran,
-    about_of,
-    check_jobs,
-    compute,
-    content_of,
-    made_of,
-    publish,
-    variants_of,
-    write_record,
-)
+from harness.pipeline.content import content_of
+from harness.pipeline.run import STAMP, Ran, about_of, check_jobs, compute, made_of, publish, write_record
+from harness.pipeline.variants import variants_of
 from harness.record.plan import DONE, FAILED, RUNNING, JobState, Plan, PlannedJob, SweepFolder, read_sweep
 from harness.record.to_label import Written
 from harness.runtime.console import Console, duration

@@ -14,10 +14,10 @@ from evals.values.errors import InputError
 from harness.keys.application import hydra_application
 from harness.keys.rl_prompts import RLPromptKeys
 from harness.keys.run import RunConfig, compose_data, compose_run
+from harness.pipeline.content import content_of
 from harness.pipeline.order import own_judge_width
 from harness.pipeline.reward import of_first_prompts
 from harness.pipeline.rl_prompts import chosen_safety_prompts
-from harness.pipeline.run import content_of
 from harness.worlds.sandbox.config import AnnotatorConfig
 
 HARD, COMPLY, SOFT = ResponseType.HARD_REFUSE, ResponseType.COMPLY, ResponseType.SAFE_REFUSE_1

@@ -16,6 +16,7 @@ from evals.values.conversation import LabelledResponse, Response
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import labelled_as_json, write_jsonl
 from harness.keys.run import RunConfig, compose_run
+from harness.pipeline.content import content_of
 from harness.pipeline.context import Context
 from harness.pipeline.grader_renewal import (
     _by_grader,
@@ -25,7 +26,6 @@ from harness.pipeline.grader_renewal import (
     sandbox_people,
 )
 from harness.pipeline.graders import check_payer, load_grader
-from harness.pipeline.run import content_of
 from harness.pipeline.training import check_grader_labels, graded
 from harness.runtime.console import Console
 from harness.storage.store import Artifact, Store

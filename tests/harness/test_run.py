@@ -20,7 +20,8 @@ from evals.values.jsonl_rows import read_jsonl
 from evals.values.metrics_table import read_metrics
 from harness.keys.run import compose_run
 from harness.pipeline.collect import Collected
-from harness.pipeline.run import about_of, content_of, publish
+from harness.pipeline.content import content_of
+from harness.pipeline.run import about_of, publish
 from harness.record.evaluation import Evaluation
 from harness.record.reward_rows import TABLES, WORST
 from harness.record.run import OF_GOLD, OF_RESPONSES, SHARED_ERRORS

@@ -11,7 +11,7 @@ import pytest
 from evaluation_world import XSTEST_LABELS
 from tiny_runs import SMOKE, rbrbench
 
-from harness.pipeline.run import variants_of
+from harness.pipeline.variants import variants_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
