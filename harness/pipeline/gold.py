@@ -108,9 +108,8 @@ def _measures(gold: Artifact) -> list[Measured]:
 
 
 def _measures_by_type(gold: Artifact) -> list[Measured]:
-    path = (
-        gold.path / BY_TYPE
-    )  # none is written where no label is of a type that the rulebook has classes for
+    # None is written where no label is of a type that the rulebook has classes for.
+    path = gold.path / BY_TYPE
     rows = read_csv(path, TYPE_COLUMNS) if path.is_file() else []
     return [_measured(str(row.values["response_type"]), row.values) for row in rows]
 

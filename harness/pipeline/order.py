@@ -71,9 +71,8 @@ class StageOutcome:
     shared_errors: Artifact | None = None  # of grader and judge
     graded: Artifact | None = None  # what grader and rewards say of the samples
     completions: Artifact | None = None  # that weights are fitted on
-    ceilings: dict[str, Artifact] = field(
-        default_factory=dict
-    )  # of the trained methods, where they are asked for
+    # Of the trained methods, where they are asked for.
+    ceilings: dict[str, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from harness.keys.data import DataSource
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import RunConfig, fitting
 from harness.keys.writer import MODEL
-from harness.pipeline.collect import Collected, collect, write_results
+from harness.pipeline.collect import collect
+from harness.pipeline.collected import Collected, write_results
 from harness.pipeline.content import content_of, owner_of
 from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.given_model import check_given_model

@@ -32,7 +32,7 @@ from harness.keys.compose import checked
 from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE
 from harness.keys.methods import chosen
 from harness.keys.run import RunConfig
-from harness.pipeline.collect import Collected
+from harness.pipeline.collected import Collected
 from harness.pipeline.content import content_of
 from harness.pipeline.run import STAMP, Ran, about_of, check_jobs, compute, made_of, publish, write_record
 from harness.pipeline.variants import variants_of
