@@ -113,9 +113,8 @@ class JudgeCard:
     @cached_property
     def alpha(self) -> Rate:
         """Krippendorff's, of the same two."""
-        raters = np.array(
-            [[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]]
-        )  # how many say no and yes, by cell
+        # How many say no and yes, by cell.
+        raters = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
         per_unit = self._cells() @ raters
         return self._bootstrapped(lambda counts: alpha_of_counts(per_unit, counts))
 

@@ -96,9 +96,8 @@ def seems_whole(path: str | Path) -> bool:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         found = weight_shapes(folder)
-    except (
-        Exception
-    ):  # the folder is a stranger's, and the libraries raise of all kinds: loading says what is wrong
+    except Exception:
+        # The folder is a stranger's, and the libraries raise of all kinds: loading says what is wrong.
         return False
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in tied}

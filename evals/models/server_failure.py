@@ -19,21 +19,14 @@ FEW = 5  # failures of one kind without an answer between them, after which it i
 PAUSE = 60.0  # seconds after which who still asks tries a silent server with one request
 GATEWAYS = (502, 503, 504)  # whoever stands before a server that is gone
 WHATEVER_IS_ASKED = (401, 404, 405, 407, 410, 501)
-MAY_BE_THE_PROMPTS = (
-    400,
-    403,
-    409,
-    413,
-    415,
-    422,
-)  # for all prompts where the server's words are the same each time
+# For all prompts where the server's words are the same each time.
+MAY_BE_THE_PROMPTS = (400, 403, 409, 413, 415, 422)
 OF_ONE_PROMPT = re.compile(
     r"context|too (long|large|many)|filter|polic|flagged|moderat|safety|harm", re.IGNORECASE
 )
 NO_ANSWER = "no answer"
-WORD = re.compile(
-    r"[\w.\[\]/-]{1,64}", re.ASCII
-)  # a code or a parameter; anything else may be the conversation
+# A code or a parameter; anything else may be the conversation.
+WORD = re.compile(r"[\w.\[\]/-]{1,64}", re.ASCII)
 
 
 class Hopeless:

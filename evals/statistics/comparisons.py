@@ -326,9 +326,8 @@ def mcnemar_power(n: int, baseline: float, drop: float, alpha: float = 0.05) -> 
     differ = np.arange(n + 1)
     weight = scipy.stats.binom.pmf(differ, n, lost + won)
     differ, weight = differ[weight > 1e-12], weight[weight > 1e-12]
-    exact = (
-        differ - scipy.stats.binom.ppf(alpha / 2, differ, 0.5) + 1
-    )  # one more than the last that is too likely
+    # One more than the last that is too likely.
+    exact = differ - scipy.stats.binom.ppf(alpha / 2, differ, 0.5) + 1
     exact += 2 * scipy.stats.binom.sf(exact - 1, differ, 0.5) >= alpha
     corrected = np.floor((differ + np.sqrt(scipy.stats.chi2.isf(alpha, 1) * differ) + 1) / 2) + 1
     least = np.where(differ < EXACT_BELOW, exact, corrected)

@@ -24,10 +24,8 @@ MIB = 1024 * 1024
 MOST_BYTES = 1024 * MIB  # of a file that is read as a whole
 MOST_LINE_BYTES = 64 * MIB
 # DEFLATE packs at most 1032 to 1; rows of text rarely more than 50 to 1.
-MOST_UNPACKED, MOST_RATIO = (
-    64 * MIB,
-    200,
-)  # what grows beyond the first may not have grown by more than the second
+# What grows beyond the first may not have grown by more than the second.
+MOST_UNPACKED, MOST_RATIO = 64 * MIB, 200
 CHUNK = MIB
 
 GZIP = b"\x1f\x8b"

@@ -93,9 +93,8 @@ class RewardSide:
     grader: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
     fitted_on: frozenset[tuple[Message, ...]] = frozenset()
-    asked: Mapping[ResponseType, QuestionScores] = field(
-        default_factory=dict
-    )  # what prompts' own questions say
+    # What prompts' own questions say.
+    asked: Mapping[ResponseType, QuestionScores] = field(default_factory=dict)
 
 
 class GivenGrades:

@@ -12,15 +12,8 @@ from evals.values.errors import InputError
 from evals.values.settings import new_name, renamed
 from harness.keys.typed import at_commas, hints_of, is_quoted, is_text, parsed, text_of
 
-NAMED = (
-    "path",
-    "model",
-    "url",
-    "name",
-    "revision",
-    "rulebook",
-    "key_variable",
-)  # text, whoever's setting it is
+# Text, whoever's setting it is.
+NAMED = ("path", "model", "url", "name", "revision", "rulebook", "key_variable")
 
 
 @dataclass(frozen=True)

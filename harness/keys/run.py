@@ -80,9 +80,8 @@ class RunConfig(Recorded, Seed, Threads):
         "ppo.max_unscored_share": "ppo.max_unscored",
         "evaluation.tolerance": "evaluation.margin",
     }
-    FILES: ClassVar[tuple[str, ...]] = (
-        "data",
-    )  # groups whose settings a file of one's own may hold: data=FILE.yaml
+    # Groups whose settings a file of one's own may hold: data=FILE.yaml.
+    FILES: ClassVar[tuple[str, ...]] = ("data",)
     RANGES: ClassVar[dict[str, Range]] = {"processes": whole(1, 1024), "group_size": whole(2)}
 
     def __post_init__(self) -> None:
@@ -250,9 +249,8 @@ class RunConfig(Recorded, Seed, Threads):
             "evaluation.max_new_tokens": self.evaluation.max_new_tokens,
         }
         for name, limit in limits.items():
-            room = (
-                context if context is None or name.endswith("max_length") else context - 1
-            )  # for the prompt
+            # New tokens come after a prompt, which needs a token at least.
+            room = context if context is None or name.endswith("max_length") else context - 1
             if room is not None and limit > room:
                 raise InputError(
                     f"is {limit}, beyond the model's context of {context} tokens"

@@ -19,7 +19,7 @@ from evals.values.errors import InputError
 from evals.values.jsonl_rows import read_jsonl
 from evals.values.metrics_table import read_metrics
 from harness.keys.run import compose_run
-from harness.pipeline.collect import Collected
+from harness.pipeline.collected import Collected
 from harness.pipeline.content import content_of
 from harness.pipeline.run import about_of, publish
 from harness.record.evaluation import Evaluation

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.pipeline.collect import Collected, write_results
+from harness.pipeline.collected import Collected, write_results
 from harness.record.reward_rows import TABLES, WORST
 from harness.record.samples import most_telling, to_be_answered
 from harness.report.samples import bars_of, how_many, of_training, options_of, paid_of, read_samples

@@ -18,12 +18,8 @@ EXPORTS: Mapping[str, str] = {
     "model_card": "harness.report.exports.model_card:files",
     "trl": "harness.report.exports.trl_data:files",
 }
-BESIDE = (
-    "eval_results",
-    "every_eval_ever",
-    "lm_eval",
-    "model_card",
-)  # written with every evaluation; the others where asked for
+# Written with every evaluation; the others where asked for.
+BESIDE = ("eval_results", "every_eval_ever", "lm_eval", "model_card")
 
 
 def write_exports(results: Path, kinds: Iterable[str] = BESIDE) -> list[Path]:

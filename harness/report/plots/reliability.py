@@ -17,11 +17,8 @@ from harness.report.plots.style import FAINT, GREY, SLATES, quiet_grid, titled_f
 ALT = {"reliability": "Reliability of each grader: share of true labels by grade"}
 
 FILE = "reliability.csv"
-COLUMNS, PANEL, ABOVE = (
-    3,
-    2.2,
-    0.9,
-)  # panels a row; inches of a panel's side, and of its words above and below
+# Panels a row; inches of a panel's side, and of its words above and below.
+COLUMNS, PANEL, ABOVE = 3, 2.2, 0.9
 HIGHEST_BAR = 0.16  # of the panel, for the bin with the most grades
 
 

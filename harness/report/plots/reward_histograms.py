@@ -47,11 +47,8 @@ NOTE = (
     "completion class. Right of the line is wrong; the share of each class that lies there stands beside it. "
     "The outermost bins hold what lies further out."
 )
-STRIP, RIGHT, KIND = (
-    0.36,
-    0.62,
-    0.41,
-)  # inches: one class, right of the panels, where a response type's name begins
+# Inches: one class, right of the panels, where a response type's name begins.
+STRIP, RIGHT, KIND = 0.36, 0.62, 0.41
 WSPACE = 0.26  # of a panel, between two
 
 Centred = dict[str, dict[str, dict[str, np.ndarray]]]  # response type -> class -> reward -> differences
