@@ -86,15 +86,7 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
         )
         write_jsonl(out / FITTING, map(without_class, labelled[FITTING]))
         said = Path(scratch) / "said.jsonl"
-        propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
-        responses = _responses(everything)
-        with console.stage("grade", total=len(responses), unit="responses") as advance:
-            grades = grade_in_batches(source.reward.grader, responses, propositions, progress=advance)
-        assert source.reward.reward_model is not None
-        with console.stage("reward model", total=None, unit="responses"):
-            scores = source.reward.reward_model(responses)
-        asked = (source.reward.grader.name, asked_in(source.reward.grader, rulebook.prompt_template))
-        rows = list(said_rows(everything, propositions, asked, grades, scores))
+        rows = _said(source, everything, console)
         write_jsonl(said, rows)
         with console.stage("fit and pay", total=None, unit="rewards"):
             side = _paid(said, everything, out, source.weights_config)
@@ -104,6 +96,20 @@ def freeze(run: str | Path, out: Path, name: str, console: Console | None = None
     manifest = _manifest(name, source, out, labelled)
     write_json(out / MANIFEST, manifest)
     return manifest
+
+
+def _said(source: OpenRun, labelled: Sequence[LabelledResponse], console: Console) -> list[dict[str, Any]]:
+    """What the run's grader and reward model say of every response, a row each."""
+    reward, rulebook = source.reward, source.reward.rulebook
+    propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
+    responses = _responses(labelled)
+    with console.stage("grade", total=len(responses), unit="responses") as advance:
+        grades = grade_in_batches(reward.grader, responses, propositions, progress=advance)
+    assert reward.reward_model is not None
+    with console.stage("reward model", total=None, unit="responses"):
+        scores = reward.reward_model(responses)
+    asked = (reward.grader.name, asked_in(reward.grader, rulebook.prompt_template))
+    return list(said_rows(labelled, propositions, asked, grades, scores))
 
 
 def _check_is_new(out: Path, name: str) -> None:
