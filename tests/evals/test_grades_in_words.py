@@ -16,7 +16,7 @@ from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
-from harness.gold.engine import sample_note
+from harness.gold.notes import sample_note
 
 RULE = Proposition("apology", "Is there an apology?")
 

@@ -49,7 +49,7 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades
 from evals.values.jsonl_rows import labelled_as_json, prompt_as_json, read_labelled, read_prompts, write_jsonl
 from evals.values.levels import LevelsError, label_of, levels_of
-from harness.gold.engine import sample_note
+from harness.gold.notes import sample_note
 
 COMPLY = ResponseType.COMPLY
 LEVELS = levels_of({"full": 1, "none": 0, "some": 0.5})

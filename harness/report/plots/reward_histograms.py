@@ -16,15 +16,7 @@ from matplotlib.figure import Figure
 
 from harness.findings.wording import REWARDS, plain, type_order
 from harness.record.run import JsonRow, ResultsFolder, number
-from harness.report.plots.style import (
-    GREY,
-    INK,
-    SLATES,
-    beside,
-    darker,
-    quiet_grid,
-    titled_figure,
-)
+from harness.report.plots.style import GREY, INK, SLATES, beside, darker, quiet_grid, titled_figure
 from harness.report.plots.text_room import label_room
 
 ALT = {"reward_histograms": "Rewards measured from the ideal completion, by completion class"}
