@@ -13,7 +13,8 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from evals.models.preallocated_cache import PreallocatedLayer, has_rows_apart, new_cache
 
 # Two logits nearer than this share of the row's largest are settled apart from the batch. Rounding in float32
 # moves them by some 1e-6 of it; half precisions move them by 1e-2, where no bound could be kept.
@@ -113,7 +114,7 @@ class TokenLoop(Writing):
     positions: Tensor  # of these
     steps: Tensor  # [live] tokens that each row has written
     starts: Tensor  # [live] columns of the cache before a row's first
-    shared: list[_PreallocatedLayer]  # of the one row that all prompts begin with
+    shared: list[PreallocatedLayer]  # of the one row that all prompts begin with
 
     def run(self, temperature: float, stop_ids: Sequence[int], uniforms: Tensor | None) -> None:
         stops = torch.tensor(list(stop_ids), device=self.tokens.device)
@@ -147,14 +148,14 @@ class TokenLoop(Writing):
         positions = (torch.arange(width, device=device) - self.starts[:, None]).clamp(min=0)
         self.steps = torch.zeros_like(self.rows)
         self.padded = bool(self.starts.any())
-        self.cache = _cache(self.model, len(rows), width + room)
+        self.cache = new_cache(self.model, len(rows), width + room)
         if self.shared:
             layers = [layer.for_rows(self.starts.tolist(), width + room) for layer in self.shared]
             self.cache.layers.extend(layers)
         read = self.cache.get_seq_length()
         self.input, self.positions = ids[:, read:], positions[:, read:]
 
-    def _read_shared(self) -> list[_PreallocatedLayer]:
+    def _read_shared(self) -> list[PreallocatedLayer]:
         """The keys and values of the tokens that all prompts begin with, by layer; none where these are few.
 
         A row with padding has less of its beginning in as many columns, and reads the rest with its own tokens.
@@ -162,10 +163,10 @@ class TokenLoop(Writing):
         length = shared_length(self.prompts)
         if length < WORTH_SHARING or not has_rows_apart(self.model):
             return []
-        once = _cache(self.model, 1, length)
+        once = new_cache(self.model, 1, length)
         ids = torch.tensor([list(self.prompts[0][:length])], device=self.tokens.device)
         self.model(input_ids=ids, past_key_values=once, use_cache=True, logits_to_keep=1)
-        return [layer for layer in once.layers if isinstance(layer, _PreallocatedLayer)]
+        return [layer for layer in once.layers if isinstance(layer, PreallocatedLayer)]
 
     def _step(self, temperature: float, stops: Tensor, uniforms: Tensor | None) -> None:
         """One token for each live row; ended rows leave."""
@@ -209,7 +210,7 @@ class TokenLoop(Writing):
         self._begin(rows, 0)
         self._step(temperature, stops, uniforms)
         for layer, new in zip(cache.layers, self.cache.layers, strict=True):
-            assert isinstance(layer, _PreallocatedLayer) and isinstance(new, _PreallocatedLayer)
+            assert isinstance(layer, PreallocatedLayer) and isinstance(new, PreallocatedLayer)
             layer.admit(new)
         self.starts = self.starts + (end - self.cache.get_seq_length())
         mine = (self.rows, self.input, self.positions, self.steps, self.starts)
@@ -224,7 +225,7 @@ class TokenLoop(Writing):
         unread = min(int(self.starts.min()), end - longest)
         if unread >= SPARE:
             for layer in self.cache.layers:
-                assert isinstance(layer, _PreallocatedLayer)
+                assert isinstance(layer, PreallocatedLayer)
                 layer.forget(unread)
             self.starts = self.starts - unread
 
@@ -256,95 +257,3 @@ def _left_padded(
     width = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in prompts])
     return ids.to(device), torch.tensor([width - len(row) for row in prompts], device=device)
-
-
-# --- the key/value cache ---------------------------------------------------------------------
-
-
-def _cache(model: PreTrainedModel, batch: int, capacity: int) -> Cache:
-    """A preallocated cache where all layers are attention layers, transformers' own elsewhere."""
-    if has_rows_apart(model):
-        return Cache(layer_class_to_replicate=lambda: _PreallocatedLayer(batch, capacity))  # type: ignore[arg-type]
-    return DynamicCache(config=model.config)
-
-
-def has_rows_apart(model: PreTrainedModel) -> bool:
-    """Whether all that the model keeps is keys and values, so that rows may join those that are under way."""
-    layers = DynamicCache(config=model.config).layers
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-
-
-class _PreallocatedLayer(DynamicLayer):
-    """Keys and values in tensors [batch, heads, capacity, size] allocated once.
-
-    transformers' DynamicLayer copies the whole cache at every step; this one writes the new
-    positions and hands out views of what is filled.
-    """
-
-    def __init__(self, batch: int, capacity: int) -> None:
-        super().__init__()
-        self.batch, self.capacity, self.length = batch, capacity, 0
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys, self.values = (
-            states.new_empty(self.batch, states.shape[1], self.capacity, states.shape[3])
-            for states in (key_states, value_states)
-        )
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start, self.length = self.length, self.length + key_states.shape[2]
-        assert self.keys is not None and self.values is not None  # since lazy_initialization
-        keys, values = self.keys[: self.batch], self.values[: self.batch]
-        keys[:, :, start : self.length] = key_states
-        values[:, :, start : self.length] = value_states
-        return keys[:, :, : self.length], values[:, :, : self.length]
-
-    def for_rows(self, starts: Sequence[int], capacity: int) -> _PreallocatedLayer:
-        """A layer of many rows with this one's keys and values, of one row, in as many columns: from `starts` on."""
-        assert self.keys is not None and self.values is not None
-        rows = _PreallocatedLayer(len(starts), capacity)
-        rows.lazy_initialization(self.keys, self.values)
-        rows.length = self.length
-        for states, one in ((rows.keys, self.keys), (rows.values, self.values)):
-            assert states is not None  # since lazy_initialization
-            for row, start in enumerate(min(start, self.length) for start in starts):
-                states[row, :, :start] = 0.0  # never read, and never NaN, which no mask hides
-                states[row, :, start : self.length] = one[0, :, : self.length - start]
-        return rows
-
-    def admit(self, other: _PreallocatedLayer) -> None:
-        """The rows of `other`, which is shorter, join at the end of the batch, their last positions in one column."""
-        assert self.keys is not None and self.values is not None
-        start, batch = self.length - other.length, self.batch + other.batch
-        for states, new in ((self.keys, other.keys), (self.values, other.values)):
-            assert new is not None
-            states[self.batch : batch, :, :start] = 0.0  # never read, and never NaN, which no mask hides
-            states[self.batch : batch, :, start : self.length] = new[: other.batch, :, : other.length]
-        self.batch = batch
-
-    def forget(self, columns: int) -> None:
-        """Drop the first positions of all rows."""
-        assert self.keys is not None and self.values is not None
-        for states in (self.keys, self.values):
-            kept = states[: self.batch, :, columns : self.length].clone()
-            states[: self.batch, :, : self.length - columns] = kept
-        self.length -= columns
-
-    def get_seq_length(self) -> int:
-        return self.length
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Row i becomes row indices[i] >= i, in place; only rows that move are copied."""
-        self.batch = len(indices)
-        targets = (indices != torch.arange(self.batch, device=indices.device)).nonzero()[:, 0]
-        if len(targets):
-            sources = indices[targets]
-            assert self.keys is not None and self.values is not None
-            for states in (self.keys, self.values):
-                states[targets, :, : self.length] = states[sources, :, : self.length]
