@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _missing(folder: Path) -> list[str]:
     """What a sweep lacks; its record is first brought up to what its jobs have made."""
-    from harness.storage.store import PLAN
+    from harness.storage.ownership import PLAN
 
     if not (folder / PLAN).is_file():
         return []

@@ -72,7 +72,7 @@ from harness.runtime.libraries import own_threads
 from harness.runtime.place import Place
 from harness.storage.digest import digest, figures
 from harness.storage.disk import locked, write_json, writing
-from harness.storage.store import check_results, claim_results
+from harness.storage.ownership import check_results, claim_results
 from harness.storage.whole_folder import replacing
 from harness.subjects.make_model import make_model
 from harness.subjects.model import Model

@@ -43,7 +43,7 @@ from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
-from harness.storage.store import check_results
+from harness.storage.ownership import check_results
 
 RECORDED = "recorded"  # what stands in the checkpoint column
 PACKAGES = ("numpy", "scipy", "statsmodels", "ppi-python")

@@ -31,7 +31,7 @@ from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
 from harness.storage.digest import canonical
-from harness.storage.store import check_results
+from harness.storage.ownership import check_results
 from harness.subjects.completions import CompletionSet
 from harness.subjects.graders import LABELS
 from trainers.reward.diagnosis import STEPS, Diagnosis, diagnose

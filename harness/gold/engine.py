@@ -19,7 +19,7 @@ from harness.keys.graders import MODELS
 from harness.record.manifest import Kind
 from harness.runtime.console import Console
 from harness.runtime.libraries import no_progress_bars, own_threads, set_threads
-from harness.storage.store import check_results
+from harness.storage.ownership import check_results
 
 
 @own_threads()

@@ -17,7 +17,7 @@ from harness.keys.run import RunConfig
 from harness.record.manifest import Kind, recording
 from harness.runtime.console import Console
 from harness.storage.disk import write_json
-from harness.storage.store import check_results
+from harness.storage.ownership import check_results
 from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.mixture.inventory import Limits, inventory, of_files
 from harness.worlds.mixture.parts import PARTS

@@ -47,8 +47,9 @@ from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import digest
 from harness.storage.disk import locked, write_json, writing
+from harness.storage.ownership import check_results, claim_results
 from harness.storage.provenance import git_commit, module_versions
-from harness.storage.store import MANIFEST, Store, check_results, claim_results
+from harness.storage.store import MANIFEST, Store
 from harness.storage.whole_folder import replacing
 from harness.subjects.local_model import check_place
 

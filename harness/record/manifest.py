@@ -16,8 +16,9 @@ from typing import Any
 from evals.values.json_text import read_json_object
 from harness.record.finished_run import is_run
 from harness.storage.disk import write_json, writing
+from harness.storage.ownership import claim_results, command_digest
 from harness.storage.provenance import git_commit
-from harness.storage.store import MANIFEST, claim_results, command_digest
+from harness.storage.store import MANIFEST
 from harness.storage.whole_folder import replacing, settle
 
 

@@ -18,7 +18,8 @@ from evals.values.errors import InputError
 from evals.values.json_text import parse_json
 from harness.record.manifest import read_object
 from harness.storage.disk import write_json, write_whole, writing
-from harness.storage.store import JOBS, MANIFEST, PLAN
+from harness.storage.ownership import JOBS, PLAN
+from harness.storage.store import MANIFEST
 
 RUNNING, DONE, FAILED = "running", "done", "failed"
 FIX = "remove it, or the sweep's folder, and run the sweep again"

@@ -31,7 +31,7 @@ from harness.report.plots import own_plots
 from harness.report.redraw import redraw
 from harness.report.samples import options_of, read_samples
 from harness.report.tables import grader_tables, main_tables, stage_table
-from harness.storage.store import command_digest
+from harness.storage.ownership import command_digest
 from rbrbench.cli import main
 
 HOSTILE = (

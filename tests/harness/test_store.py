@@ -24,8 +24,9 @@ import pytest
 from evals.values import lock
 from evals.values.errors import InputError
 from harness.pipeline.order import all_of
+from harness.storage.ownership import check_results, claim_results
 from harness.storage.provenance import ROOT
-from harness.storage.store import Artifact, Store, check_results, claim_results
+from harness.storage.store import Artifact, Store
 
 CONFIG = {"steps": 3, "lr": 0.1}
 

@@ -38,8 +38,8 @@ from harness.report.of_xstest import write_xstest_report
 from harness.report.plots import own_plots
 from harness.report.redraw import redraw
 from harness.runtime.console import Console
+from harness.storage.ownership import claim_results
 from harness.storage.provenance import ROOT
-from harness.storage.store import claim_results
 from rbrbench.cli import main
 
 XSTEST = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "xstest"
