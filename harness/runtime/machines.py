@@ -5,8 +5,8 @@
 for trainings: then each of them, the first too, starts a worker of its own, and the workers train together.
 
 They meet by a file in the folder of results, which all machines have to share: it says where the first one listens,
-and the secret by which it knows the others. Each gives a sign of life every `BEAT` seconds: one that is silent for
-`SILENCE` seconds, or whose connection breaks, ends all.
+and the secret by which it knows the others. One that gives no sign of life (`harness.runtime.channel`), or whose
+connection breaks, ends all.
 """
 
 from __future__ import annotations
@@ -28,15 +28,13 @@ from subprocess import Popen
 from typing import Any
 
 from evals.values.errors import InputError, UndecidableError
-from evals.values.json_text import parse_json, read_json_object
+from evals.values.json_text import read_json_object
+from harness.runtime.channel import Channel
 from harness.runtime.launch import AFTER_KILL, PATIENCE, Started, Told, failure_of, run_program, surroundings
 from harness.runtime.place import Place, started_place
 from harness.storage.disk import write_json, writing
 
-BEAT = 5.0  # seconds between two signs of life
-SILENCE = 30.0  # seconds without one, after which a process is lost
 MEETING = 600.0  # seconds that processes wait for each other at the start
-LONGEST = 1 << 24  # bytes of a message
 
 _group: list[First] = []
 
@@ -44,51 +42,6 @@ _group: list[First] = []
 def current_group() -> First | None:
     """The processes that trainings of this run are shared with; None: this one is alone."""
     return _group[0] if _group else None
-
-
-# --- connections ---------------------------------------------------------------------------------
-
-
-class Channel:
-    """A connection between two processes of a run: messages `[kind, value]` as lines, and signs of life between."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(SILENCE)
-        self._connection, self._file = connection, connection.makefile("rb")
-        self._turn, self._closed = threading.Lock(), threading.Event()
-
-    def send(self, kind: str, value: Any) -> None:
-        self._send(json.dumps([kind, value]).encode() + b"\n")
-
-    def _send(self, content: bytes) -> None:
-        with suppress(OSError), self._turn:  # who listens will find that it is silent
-            self._connection.sendall(content)
-
-    def beat(self) -> None:
-        """Give signs of life from now on."""
-
-        def beat() -> None:
-            while not self._closed.wait(BEAT):
-                self._send(b"\n")
-
-        threading.Thread(target=beat, name="signs of life", daemon=True).start()
-
-    def hear(self) -> tuple[str, Any] | None:
-        """The next message; None once the other is silent, or gone."""
-        try:
-            while line := self._file.readline(LONGEST):
-                if line.strip():
-                    kind, value = parse_json(line)
-                    return str(kind), value
-        except (OSError, ValueError, TypeError):
-            return None
-        return None
-
-    def close(self) -> None:
-        self._closed.set()
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
 
 
 def _card(place: Place, results: Path) -> Path:
@@ -133,7 +86,7 @@ class First:
             card.unlink(missing_ok=True)
             card.touch(0o600)
             at = {"address": self.address, "port": self._server.getsockname()[1], "secret": self._secret}
-            card.write_text(json.dumps(at))
+            card.write_text(json.dumps(at), encoding="utf-8")
         threading.Thread(target=self._let_in, daemon=True).start()
 
     def train(self, module: str, values: dict[str, Any], launch: dict[str, str], told: Told) -> None:
@@ -303,7 +256,7 @@ def _join(place: Place, results: Path) -> Channel:
     while time.monotonic() < end:
         with suppress(OSError, InputError, KeyError):
             at = read_json_object(_card(place, results))
-            channel = Channel(socket.create_connection((at["address"], at["port"]), timeout=SILENCE))
+            channel = Channel.to(at["address"], at["port"])
             channel.send("hello", {"secret": at["secret"], "rank": place.rank, "host": socket.gethostname()})
             return channel
         time.sleep(0.5)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from evals.values.errors import InputError
-from harness.runtime import machines
+from harness.runtime import channel, machines
 from harness.runtime.launch import launch_digest, read_launch
 from harness.runtime.machines import First, in_its_place
 from harness.runtime.place import Place, place_in
@@ -28,8 +28,8 @@ PROGRAM = "machine_program"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "BEAT", 0.1)
-    monkeypatch.setattr(machines, "SILENCE", 2.0)
+    monkeypatch.setattr(channel, "BEAT", 0.1)
+    monkeypatch.setattr(channel, "SILENCE", 2.0)
     monkeypatch.syspath_prepend(str(TINY))
 
 
@@ -148,8 +148,8 @@ def test_the_loss_of_the_first_ends_the_others(
     def lose() -> None:
         running(tmp_path, 1)
         first.ended = True  # as if it were killed: nothing is said
-        for channel in first.channels.values():
-            channel.close()
+        for other in first.channels.values():
+            other.close()
 
     threading.Thread(target=lose).start()
     threading.Timer(4, lambda: first.worker and first.worker.kill()).start()

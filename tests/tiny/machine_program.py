@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
-from harness.runtime import machines
+from harness.runtime import channel, machines
 from harness.runtime.launch import end_with_parent, tell, telling_failures
 from harness.runtime.place import Place
 
@@ -33,7 +33,7 @@ def work(path: str) -> None:
 
 
 def follow(results: str, silence: str) -> int:
-    machines.SILENCE, machines.BEAT, machines.MEETING = float(silence), 0.1, 20.0
+    channel.SILENCE, channel.BEAT, machines.MEETING = float(silence), 0.1, 20.0
     try:
         return machines.follow(Place(1, 2, 0, 1, "127.0.0.1", "meeting"), Path(results))
     except InputError as error:
