@@ -23,7 +23,9 @@ from transformers import (
 )
 
 from evals.models.chat import chat_text
-from evals.models.folder import check_folder, check_tokenizer, embedding_rows, weight_shapes
+from evals.models.config_file import embedding_rows
+from evals.models.folder import check_folder, weight_shapes
+from evals.models.tokenizer_files import check_tokenizer
 from evals.values.conversation import Message, Prompt
 from evals.values.errors import InputError
 

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-from evals.models.folder import check_folder, context_of
+from evals.models.config_file import context_of
+from evals.models.folder import check_folder
 from evals.values.errors import InputError
 from evals.values.ranges import Range, check_ranges, whole
 from harness.keys.compose import compose_keys, rulebook_path

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.models.folder import context_of
+from evals.models.config_file import context_of
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
 from evals.values.jsonl_rows import read_comparisons, read_demonstrations, read_labelled, read_prompts

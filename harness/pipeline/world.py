@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evals.models.folder import context_of
+from evals.models.config_file import context_of
 from evals.rules.rulebook import Rulebook
 from harness.evaluate.judging import asked_suites
 from harness.keys.data import DataSource, TooLong

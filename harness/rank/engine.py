@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.models.folder import CONFIG
+from evals.models.config_file import CONFIG
 from evals.statistics.intervals import Estimate
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import is_too_much

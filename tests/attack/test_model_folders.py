@@ -16,7 +16,8 @@ import pytest
 from evaluation_world import evaluate, make_model, write_suite
 from tiny_models import random_model
 
-from evals.models.folder import ROPE_TYPES, check_folder
+from evals.models.config_file import ROPE_TYPES
+from evals.models.folder import check_folder
 from evals.values.errors import InputError
 from harness.runtime.console import Console
 from rbrbench.cli import main
