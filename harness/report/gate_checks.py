@@ -8,14 +8,7 @@ from dataclasses import replace
 from harness.findings.wording import percent, plain, points
 from harness.keys.gate import GateVerdict
 from harness.record.run import JsonRow, number
-from harness.report.document import (
-    NOTHING,
-    Cell,
-    Screen,
-    Strip,
-    Table,
-    Where,
-)
+from harness.report.document import NOTHING, Cell, Screen, Strip, Table, Where
 from harness.report.gate_lines import CHIPS, SIDES, Line, lines_table
 
 

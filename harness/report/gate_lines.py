@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.keys.gate import GateVerdict
-from harness.report.document import (
-    Cell,
-    Table,
-    TableRow,
-    Where,
-)
+from harness.report.document import Cell, Table, TableRow, Where
 
 CHIPS = {
     GateVerdict.NO_WORSE: "held",

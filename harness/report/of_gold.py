@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from evals.graders.calibration import COLUMNS, MEAN, calibration_error
-from evals.graders.hostile import ALL, CONTROL
 from evals.graders.level_agreement import LEVEL_COLUMNS
-from harness.findings.wording import distinct_labels, points
+from harness.findings.wording import distinct_labels
 from harness.gold.agreement import COLUMNS as COLUMNS_OF_TEACHER
 from harness.gold.measure import ENOUGH
 from harness.record.run import JsonRow, ResultsFolder, number
@@ -30,13 +28,11 @@ from harness.report.document import (
     Where,
 )
 from harness.report.figures import folder_figures
+from harness.report.gold_cells import figure_text, metric_cell, share_text
+from harness.report.gold_overview import GoldGrader, overview
 from harness.report.page import write_pages
 from harness.report.plots.reliability import curves_of
 
-OVERVIEW_COLUMNS = (
-    *("accuracy", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score", "calibration error"),
-    *("tuned: accuracy", "tuned: balanced", "moved by attacks", "unscored"),
-)
 PROPOSITION_COLUMNS = (
     *("true / judged", "accuracy", "majority", "balanced accuracy", "TPR", "TNR", "AUROC", "Brier score"),
     *("tuned at", "tuned: accuracy", "tuned: balanced", "labels"),
@@ -56,12 +52,6 @@ TAUGHT_SHOWN = Screen(
     ("teacher says true", "agreement", "its commoner verdict", "mean difference"), intervals=False
 )
 OVERVIEW = "Percent, but the Brier score and changes of a grade; 95 % intervals below each value."
-# Of a thousand responses, by the keys of a pace.
-PACES = {
-    "seconds": "seconds for 1,000 responses",
-    "tokens": "tokens for 1,000 responses",
-    "cost": "cost of 1,000 responses",
-}
 SUMMARY_OVERVIEW = "Percent, but Brier score, thresholds and changes of a grade."
 AGREED = (
     "Agreement is the share of completions on which both say true (0.5 or more) or both say false, in percent; mean "
@@ -88,25 +78,6 @@ LEVEL_MEASURES = (
 )
 
 
-@dataclass(frozen=True)
-class _Grader:
-    """What the record has of one grader: rows at 0.5 and tuned, by proposition and in the same order."""
-
-    name: str
-    fixed: list[JsonRow]
-    tuned: list[JsonRow]
-    attacks: list[JsonRow]
-    calibration_error: float
-    about: JsonRow
-
-    def mean(self, row: str = MEAN) -> JsonRow:
-        return next(r for r in self.fixed if r["proposition"] == row)
-
-    def tuned_mean(self, row: str) -> JsonRow:
-        """Empty where nothing was tuned: every number of it is then unknown."""
-        return next((r for r in self.tuned if r["proposition"] == row), {})
-
-
 @distinct_labels()
 def write_gold_report(path: Path) -> tuple[Document, Path]:
     """Draw plots, summary.md and gold.html into a gold's folder; the document and the page's path.
@@ -119,7 +90,7 @@ def write_gold_report(path: Path) -> tuple[Document, Path]:
 
 
 def gold_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Document:
-    graders = _graders(folder)
+    graders = gold_graders(folder)
     taught, levels = tuple(_taught(folder)), tuple(_levels(folder))
     return Document(
         name=folder.name,
@@ -134,7 +105,7 @@ def gold_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Docu
     )
 
 
-def _graders(folder: ResultsFolder) -> list[_Grader]:
+def gold_graders(folder: ResultsFolder) -> list[GoldGrader]:
     texts = ("thresholds", "grader", "proposition", "enough_to_learn", "enough_to_judge")
     rows = folder.table("calibration.csv", [c for c in COLUMNS if c not in texts], texts)
     attacks = folder.table(
@@ -148,7 +119,7 @@ def _graders(folder: ResultsFolder) -> list[_Grader]:
         return [row for row in rows if (row["grader"], row["thresholds"]) == (name, thresholds)]
 
     return [
-        _Grader(
+        GoldGrader(
             name,
             of(name, "0.5"),
             of(name, "tuned"),
@@ -167,12 +138,12 @@ def _files(levels: Sequence[Table], taught: Sequence[Table]) -> Iterator[str]:
 
 
 def _sections(
-    graders: Sequence[_Grader],
+    graders: Sequence[GoldGrader],
     levels: tuple[Table, ...],
     taught: tuple[Table, ...],
     figures: Sequence[Figure],
 ) -> Iterator[Section]:
-    overviews = (_overview(graders, *one, first=one is OVERVIEWS[0]) for one in OVERVIEWS)
+    overviews = (overview(graders, *one, first=one is OVERVIEWS[0]) for one in OVERVIEWS)
     said = Text(OVERVIEW), Text(SUMMARY_OVERVIEW, Where.SUMMARY)
     yield Section("graders", "Graders", "Graders side by side", (*said, *overviews), "")
     yield Section("reliability", "Reliability", "Is a grade an honest probability?", tuple(figures), "")
@@ -191,10 +162,10 @@ def _sections(
         yield Section("attacks", "Attacks", title, (Text(ATTACKED), *chain(*attacks)), "")
 
 
-def _headline(graders: Sequence[_Grader]) -> str:
+def _headline(graders: Sequence[GoldGrader]) -> str:
     best = max(graders, key=lambda grader: number(grader.mean(), "accuracy"))
     accuracy, majority, balanced = (
-        _share(number(best.mean(), metric)) for metric in ("accuracy", "majority", "balanced_accuracy")
+        share_text(number(best.mean(), metric)) for metric in ("accuracy", "majority", "balanced_accuracy")
     )
     return (
         f"{best.name}: mean accuracy {accuracy} % over propositions, where the majority answer reaches {majority} %; "
@@ -202,81 +173,12 @@ def _headline(graders: Sequence[_Grader]) -> str:
     )
 
 
-def _overview(graders: Sequence[_Grader], row: str, title: str, first: bool) -> Table:
-    rows = [TableRow(grader.name, _overview_cells(grader, row)) for grader in graders]
-    half = Cell("50.0")  # what any constant answer has by definition
-    majority = Cell(_share(number(graders[0].mean(row), "majority"))), half, Cell(), Cell(), half
-    against = (f"accuracy − {graders[0].name}",) if len(graders) > 1 else ()
-    paces = _paces(graders) if first else ()
-    width = len(OVERVIEW_COLUMNS) + len(against)
-    rows = [
-        replace(line, cells=(*line.cells, *[Cell()] * (width - len(line.cells)), *cells))
-        for line, cells in zip(rows, _paced(graders, paces), strict=True)
-    ]
-    screen = Screen(heading="graders side by side, percent" if first else "", upright=True)
-    lines = (*rows, TableRow("majority answer", majority))
-    columns = (*OVERVIEW_COLUMNS, *against, *(PACES[name] for name in paces))
-    return Table(title, columns, lines, screen=screen)
-
-
-def _paces(graders: Sequence[_Grader]) -> tuple[str, ...]:
-    """What is known of the cost of any."""
-    return tuple(name for name in PACES if any(math.isfinite(_pace(one, name)) for one in graders))
-
-
-def _paced(graders: Sequence[_Grader], paces: Sequence[str]) -> list[tuple[Cell, ...]]:
-    return [tuple(Cell(_amount(_pace(one, name))) for name in paces) for one in graders]
-
-
-def _pace(grader: _Grader, name: str) -> float:
-    return number(grader.about.get("pace", {}), name)
-
-
-def _amount(value: float) -> str:
-    return (
-        f"{value:,.3g}"
-        if math.isfinite(value) and value < 1000
-        else f"{value:,.0f}"
-        if value < math.inf
-        else NOTHING
-    )
-
-
-def _overview_cells(grader: _Grader, row: str) -> tuple[Cell, ...]:
-    """What is known of all propositions together alone stands in the row MEAN."""
-    fixed, tuned, whole = grader.mean(row), grader.tuned_mean(row), row == MEAN
-    gap = grader.about["against_first"]
-    last = () if gap is None or not whole else (_gap(gap),)
-    return (
-        *(_metric(fixed, m) for m in ("accuracy", "balanced_accuracy", "tpr", "tnr", "auroc")),
-        _metric(fixed, "brier", percent=False),
-        Cell(_share(grader.calibration_error)) if whole else Cell(),
-        *(_metric(tuned, m) for m in ("accuracy", "balanced_accuracy")),
-        Cell(_moved(grader.attacks)) if whole else Cell(),
-        Cell(_share(number(grader.about, "unscored_share"))) if whole else Cell(),
-        *last,
-    )
-
-
-def _gap(gap: JsonRow) -> Cell:
-    value, low, high = (points(number(gap, name)) for name in ("value", "low", "high"))
-    return Cell(value, interval=f"{low} to {high}")
-
-
-def _moved(attacks: Sequence[JsonRow]) -> str:
-    if not attacks:
-        return NOTHING
-    control = next(row for row in attacks if row["kind"] == CONTROL)
-    every = next(row for row in attacks if row["attack"] == ALL)
-    return f"{every['mean']:.3f} / {control['mean']:.3f}"
-
-
 def _headed(table: Table, summary: str = "") -> tuple[Part, ...]:
     """A table under its own title, which a summary says by the name `summary`."""
     return Heading(table.title), Heading(summary or table.title, where=Where.SUMMARY), table
 
 
-def _by_proposition(grader: _Grader) -> Table:
+def _by_proposition(grader: GoldGrader) -> Table:
     none: JsonRow = {}
     tuned = grader.tuned or [none] * len(grader.fixed)
     rows = (
@@ -295,12 +197,12 @@ def _proposition_cells(fixed: JsonRow, tuned: JsonRow) -> tuple[Cell, ...]:
     threshold = number(tuned, "threshold")
     return (
         Cell(f"{fixed['n_positive']:.0f} / {fixed['n']:.0f}"),
-        _metric(fixed, "accuracy"),
-        Cell(_share(fixed["majority"])),
-        *(_metric(fixed, m) for m in ("balanced_accuracy", "tpr", "tnr", "auroc")),
-        _metric(fixed, "brier", percent=False),
+        metric_cell(fixed, "accuracy"),
+        Cell(share_text(fixed["majority"])),
+        *(metric_cell(fixed, m) for m in ("balanced_accuracy", "tpr", "tnr", "auroc")),
+        metric_cell(fixed, "brier", percent=False),
         Cell(f"{threshold:.2f}" if math.isfinite(threshold) else NOTHING),
-        *(_metric(tuned, m) for m in ("accuracy", "balanced_accuracy")),
+        *(metric_cell(tuned, m) for m in ("accuracy", "balanced_accuracy")),
         Cell(_lacking(fixed, learned=bool(tuned))),
     )
 
@@ -312,14 +214,14 @@ def _lacking(row: JsonRow, learned: bool) -> str:
     return f"too few {' and '.join(lacks)}" if lacks else ""
 
 
-def _hostile(grader: _Grader) -> Table:
+def _hostile(grader: GoldGrader) -> Table:
     rows = tuple(
         TableRow(
             row["attack"],
             (
                 Cell(row["kind"]),
-                Cell(_plain(row["mean"]), interval=f"{row['low']:.3f} to {row['high']:.3f}"),
-                Cell(_share(row["flips"])),
+                Cell(figure_text(row["mean"]), interval=f"{row['low']:.3f} to {row['high']:.3f}"),
+                Cell(share_text(row["flips"])),
                 Cell(f"{row['unscored']:.0f} of {row['n'] + row['unscored']:.0f}"),
                 Cell(f"{row['worst']} {row['worst_mean']:+.3f}" if row["worst"] else NOTHING),
             ),
@@ -349,10 +251,10 @@ def _level_cells(row: JsonRow) -> tuple[Cell, ...]:
     return (
         Cell(row["levels"]),
         Cell(f"{row['n']:.0f}"),
-        _metric(row, "mean_absolute_error", percent=False),
-        Cell(_plain(row["constant_error"])),
-        _metric(row, "kappa", percent=False),
-        _metric(row, "exact"),
+        metric_cell(row, "mean_absolute_error", percent=False),
+        Cell(figure_text(row["constant_error"])),
+        metric_cell(row, "kappa", percent=False),
+        metric_cell(row, "exact"),
         Cell(f"{row['n_unscored']:.0f}"),
     )
 
@@ -380,23 +282,9 @@ def _taught(folder: ResultsFolder) -> Iterator[Table]:
 def _taught_cells(row: JsonRow) -> tuple[Cell, ...]:
     return (
         Cell(f"{row['n_true']:.0f} / {row['n']:.0f}"),
-        _metric(row, "agreement"),
-        Cell(_share(row["majority"])),
-        Cell(_share(row["balanced_agreement"])),
-        Cell(_plain(row["mean_difference"])),
+        metric_cell(row, "agreement"),
+        Cell(share_text(row["majority"])),
+        Cell(share_text(row["balanced_agreement"])),
+        Cell(figure_text(row["mean_difference"])),
         Cell("too few to learn from" if row["enough_to_learn"] == "false" else ""),
     )
-
-
-def _metric(row: JsonRow, metric: str, percent: bool = True) -> Cell:
-    value, low, high = (number(row, f"{metric}{end}") for end in ("", "_ci_low", "_ci_high"))
-    show = _share if percent else _plain
-    return Cell(show(value), interval=f"{show(low)} to {show(high)}" if math.isfinite(low) else "")
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f}" if math.isfinite(value) else NOTHING
-
-
-def _plain(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else NOTHING
