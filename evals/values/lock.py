@@ -70,7 +70,7 @@ def machine() -> str:
 @cache
 def _machine_of(process: int) -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
@@ -84,7 +84,7 @@ def _own_beginning(process: int) -> str:
 def _began(process: int) -> str | None:
     """When the process began, in ticks since the boot, or "" where that is not told; None: it has ended."""
     try:
-        status = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if status[0] in "ZX" else status[19]  # nobody has waited yet for one that has ended
     except (OSError, IndexError):
         return "" if _has_number(process) else None

@@ -73,7 +73,7 @@ def _drawn(ran: Ran, console: Console) -> int:
                     report = write_report(ran.folder)
                     hand_out(ran.folder)
                 with writing(ran.folder):
-                    (ran.folder / STAMP).write_text(ran.made_of)
+                    (ran.folder / STAMP).write_text(ran.made_of, encoding="utf-8")
     console.report(report)
     if ran.said:
         console.say(ran.said)

@@ -215,7 +215,9 @@ def publishing(folder: Path) -> Iterator[None]:
 
 def is_drawn(folder: Path, made: str) -> bool:
     stamp = folder / STAMP
-    return (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text() == made
+    return (
+        (folder / "report.html").is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == made
+    )
 
 
 def made_of(parts: Sequence[Collected], more: Sequence[object] = ()) -> str:

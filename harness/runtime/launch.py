@@ -256,7 +256,7 @@ def _is_alive(process: int) -> bool:
     """Whether it runs: one that nobody has waited for yet still has its number."""
     try:
         os.kill(process, 0)
-        status = Path(f"/proc/{process}/stat").read_text()
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
     except ProcessLookupError:
         return False
     except OSError:  # somebody else's, or no /proc here

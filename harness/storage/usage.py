@@ -38,7 +38,7 @@ class Usage:
 
 def _reset_peak() -> bool:
     try:
-        _CLEAR.write_text("5")
+        _CLEAR.write_text("5", encoding="utf-8")
     except OSError:  # not Linux, or a sandbox that forbids it: the peak so far is reported
         return False
     return True
@@ -46,7 +46,7 @@ def _reset_peak() -> bool:
 
 def _peak_bytes() -> int:
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = _STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     for line in lines:
