@@ -29,7 +29,7 @@ from harness.keys.graders import MODELS
 from harness.record.manifest import Kind, recording
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.runtime.console import Console
-from harness.runtime.libraries import own_threads
+from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical
 from harness.storage.ownership import check_results
 from harness.subjects.completions import CompletionSet
@@ -184,8 +184,6 @@ def _notes(
 def _use_threads(config: FitConfig) -> None:
     """Only a model needs torch, which takes seconds to load."""
     if config.grader.kind in MODELS or config.reward_model.kind == "model":
-        from harness.runtime.libraries import quiet_libraries
-
         quiet_libraries(config.threads)
 
 

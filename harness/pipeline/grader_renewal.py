@@ -20,6 +20,9 @@ from harness.pipeline.language_models import content_of
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, load_grader, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
+from harness.worlds.sandbox.mistakes import mislabelled
+from harness.worlds.sandbox.oracle import Oracle
+from harness.worlds.sandbox.world import World
 from trainers.rl.grader_renewal import LabelResponses, graded_labels_from_files
 
 # Of a trained grader: so many old labels for each new one, so that it forgets nothing, at a smaller step than at first.
@@ -68,10 +71,6 @@ def grader_labels(
 
 def sandbox_people(context: Context, data: Artifact) -> LabelResponses:
     """The oracle, with the mistakes of people who label for the rules (`sandbox.gold_error`)."""
-    from harness.worlds.sandbox.mistakes import mislabelled
-    from harness.worlds.sandbox.oracle import Oracle
-    from harness.worlds.sandbox.world import World
-
     oracle = Oracle(World.load(WorldFolder(data.path).sandbox))
     share, seed = context.config.sandbox.gold_error, context.config.seed
 

@@ -13,6 +13,8 @@ from evals.capability import CapabilityTask, load_tasks, real_tasks
 from evals.judges.card import JudgeCard
 from evals.judges.judgement import Judge, Judgement
 from evals.judges.measures import SFT
+from evals.judges.refusal_words import RefusalWordsJudge
+from evals.judges.rulebook_judge import RulebookJudge
 from evals.suites import Suite
 from evals.suites.suite import make_suite
 from evals.values.clusters import AUTO as TOLD
@@ -47,6 +49,7 @@ from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
 from harness.subjects.local_model import LocalModel
 from harness.subjects.outcome import Outcome
+from harness.worlds.sandbox.oracle import oracle_grader
 
 LOGS = "logs"  # of a stage that is not finished: a killed one goes on from them
 
@@ -175,9 +178,6 @@ def cards_of(context: Context, by: Sequence[Reporter]) -> dict[str, JudgeCard]:
 
 def _oracle(context: Context, data: Artifact) -> Reporter:
     def make() -> Judge:
-        from evals.judges.rulebook_judge import RulebookJudge
-        from harness.worlds.sandbox.oracle import oracle_grader
-
         return RulebookJudge(context.rulebook, oracle_grader(data.path / "sandbox.json"), ORACLE)
 
     modules = ["evals.judges.rulebook_judge", "harness.worlds.sandbox.oracle"]
@@ -185,15 +185,11 @@ def _oracle(context: Context, data: Artifact) -> Reporter:
 
 
 def _words() -> Reporter:
-    from evals.judges.refusal_words import RefusalWordsJudge
-
     return Reporter(WORDS, RefusalWordsJudge, modules=["evals.judges.refusal_words"])
 
 
 def _auto(context: Context, judge: Artifact) -> Reporter:
     def make() -> Judge:
-        from evals.judges.rulebook_judge import RulebookJudge
-
         return RulebookJudge(context.rulebook, asked_grader(context, judge), AUTO)
 
     modules = ["evals.judges.rulebook_judge", "evals.graders.language_model"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from evals.models.load import load_causal_lm, load_tokenizer
+from evals.models.load import load_causal_lm, load_tokenizer, save_model
 from evals.values.conversation import Comparison, Demonstration
 from evals.values.levels import Levels
 from harness.keys.methods import Data
@@ -81,7 +81,6 @@ def given_base(context: Context) -> Artifact:
     model = context.config.model
 
     def build(out: Path) -> dict[str, Any]:
-        from evals.models.load import save_model
         from trainers.models.padding import give_padding, rows_of_embedding, stops_of, with_padding
 
         with context.console.stage("base", total=None, unit="models"):

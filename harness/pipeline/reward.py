@@ -30,8 +30,9 @@ from trainers.reward.examples import (
 )
 from trainers.reward.ranking import rewards
 from trainers.reward.reward import Reward, SumOfTerms
-from trainers.reward.reward_weights import RewardWeights, load_weights
+from trainers.reward.reward_weights import RewardWeights, load_weights, save_weights
 from trainers.reward.terms import TermParts, build_term
+from trainers.reward.weights import fit_weights
 from trainers.reward.weights_config import MAX_UNSCORED
 
 
@@ -47,9 +48,6 @@ def fit_reward(
     config, inputs = context.config, {"data": data, "completions": completions}
 
     def build(out: Path) -> dict[str, Any]:
-        from trainers.reward.reward_weights import save_weights
-        from trainers.reward.weights import fit_weights
-
         labelled = WorldFolder(completions.path).labelled(
             SYNTHETIC, list(context.rulebook.propositions), context.rulebook.levels
         )

@@ -26,6 +26,7 @@ from harness.pipeline.samples import propositions_of
 from harness.record.run import OF_GOLD, OF_RESPONSES, SHARED_ERRORS
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, WorldFolder
+from harness.worlds.sandbox.oracle import oracle_grader
 
 Row = dict[str, Any]
 COUNTS = ("n", "grader_wrong", "judge_wrong", "both_wrong")
@@ -106,8 +107,6 @@ def _of_responses(
 ) -> Iterator[Row]:
     if not responses:
         return
-    from harness.worlds.sandbox.oracle import oracle_grader
-
     asked: list[Grader] = [oracle_grader(WorldFolder(data.path).sandbox)]
     asked += [asked_grader(context, graders[role]) for role in (GRADER, JUDGE)]
     total = len(asked) * len(responses)

@@ -31,6 +31,11 @@ from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.worlds.folder import GOLD, HELPFUL, SAFETY, WorldFolder
+from harness.worlds.sandbox.annotators import Annotator
+from harness.worlds.sandbox.oracle import Oracle, oracle_grader
+from harness.worlds.sandbox.request import parse_request
+from harness.worlds.sandbox.world import World
+from trainers.models.adapters import add_adapter
 from trainers.reward.reward import Reward
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.config import PPOConfig
@@ -39,7 +44,7 @@ from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verd
 from trainers.rl.recipe import recipe_of
 from trainers.rl.renewal import PartRenewal, Renewals
 from trainers.rl.reward_model_renewal import LabelPairs, Pair, RewardModelRenewals, comparisons_from_files
-from trainers.rl.rollout import Sampler
+from trainers.rl.rollout import Sampler, prompt_set
 
 USED_LABELS = "labels.json"  # {file: digest} of the comparisons that people wrote
 USED_GRADER_LABELS = "grader_labels.json"  # likewise of the labels that they wrote for the grader
@@ -135,14 +140,11 @@ def _who_pays_no_reward(training: Training) -> Grader:
     if training.context.config.data.source is not DataSource.SANDBOX:
         assert training.origins.judge is not None
         return asked_grader(training.context, training.origins.judge)
-    from harness.worlds.sandbox.oracle import oracle_grader
-
     return oracle_grader(WorldFolder(training.origins.data.path).sandbox)
 
 
 def train_policy(training: Training) -> None:
     """Train by the run's algorithm; a killed training goes on from its last saved state."""
-    from trainers.models.adapters import add_adapter
     from trainers.rl.loop import Models, Options, train
 
     config = training.context.config
@@ -176,7 +178,6 @@ def train_policy(training: Training) -> None:
 def memory_line(training: Training, policy: PreTrainedModel) -> str:
     """What the training is estimated to need, beside what the device has."""
     from trainers.rl.memory import GIB, run_memory
-    from trainers.rl.rollout import prompt_set
 
     tokenizer, prompts = training.tokenizer(), training.prompts()
     ids = prompt_set(prompts, tokenizer, (policy,), training.settings).ids
@@ -319,11 +320,6 @@ def _used(record: Path) -> dict[str, str]:
 
 def annotators(context: Context, data: Artifact, kind: Data = Data.HUMAN) -> LabelPairs:
     """The sandbox's people compare, by the rulebook of `kind`: the same pairs of the same update always alike."""
-    from harness.worlds.sandbox.annotators import Annotator
-    from harness.worlds.sandbox.oracle import Oracle
-    from harness.worlds.sandbox.request import parse_request
-    from harness.worlds.sandbox.world import World
-
     world = World.load(WorldFolder(data.path).sandbox)
 
     def label(update: int, pairs: Sequence[Pair]) -> list[Comparison]:

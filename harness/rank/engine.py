@@ -22,7 +22,7 @@ from harness.rank.candidates import CandidateSets, read_candidates
 from harness.record.finished_run import RunAddress
 from harness.record.manifest import Kind, kind_of, read_manifest
 from harness.runtime.console import Console
-from harness.runtime.libraries import own_threads
+from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.subjects.description import RewardModelSpec, load_reward_model_term
 from harness.subjects.graders import GRADES
 from trainers.reward.best_of import (
@@ -105,8 +105,6 @@ def open_ranked(given: str, config: RankConfig, on: Path) -> CeilingSource:
     if not is_classifier(given):
         _check_asks(given)
         return open_reward(given, "rewards", Path(config.results) / GRADES, on)
-    from harness.runtime.libraries import quiet_libraries
-
     quiet_libraries(config.threads)
     return CeilingSource(given, None, load_reward_model_term(RewardModelSpec("model", given)))
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from evals.suites import Suite
 from evals.values.errors import InputError
 from harness.keys.subject import DecodingKeys, SourceKeys
+from harness.subjects.local_model import LocalModel
 from harness.subjects.model import Model
+from harness.subjects.recorded_model import RecordedModel
+from harness.subjects.server_model import ServerModel
 
 
 def make_model(
@@ -21,15 +24,9 @@ def make_model(
 ) -> Model:
     """The model of one source. Its files are read and checked here; weights are loaded when they are needed."""
     if source.responses:
-        from harness.subjects.recorded_model import RecordedModel
-
         return RecordedModel.read(name, Path(source.responses), source.columns, suites, decoding.thoughts)
     if source.server.url:
-        from harness.subjects.server_model import ServerModel
-
         return ServerModel(name, source.server, decoding, seed)
-    from harness.subjects.local_model import LocalModel
-
     if source.subject.path is None:
         raise InputError("no model is named", field="subject.path", fix="give subject.path=FOLDER")
     return LocalModel(name, source.subject, decoding, seed, threads)
