@@ -12,12 +12,13 @@ from ppo_world import PAD, eager_to_end, make_prompts, make_tokenizer, small_con
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from trainers.devices.processes import Processes
+from trainers.rl.experience import Experience
 from trainers.rl.grpo import GRPO
 from trainers.rl.learner import Learner
 from trainers.rl.objectives import improve
 from trainers.rl.recipe import Recipe
 from trainers.rl.rloo import RLOO
-from trainers.rl.rollout import Experience, Samples, prompt_set, sample
+from trainers.rl.rollout import Samples, prompt_set, sample
 from trainers.rl.token_batch import micro_batches
 
 COUNT, BETA = 8, 0.3

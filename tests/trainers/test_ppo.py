@@ -30,10 +30,11 @@ from trainers.devices.processes import Processes
 from trainers.reward.reward import SumOfTerms
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl import formulas
+from trainers.rl.experience import Experience
 from trainers.rl.learner import Learner
 from trainers.rl.objectives import improve, minibatch_rows
 from trainers.rl.ppo import Options
-from trainers.rl.rollout import Experience, prompt_set, sample
+from trainers.rl.rollout import prompt_set, sample
 from trainers.rl.token_batch import micro_batches
 
 # --- the loss --------------------------------------------------------------------------------

@@ -30,10 +30,11 @@ from trainers.models.adapters import adapter_off, add_adapter, has_adapter, plai
 from trainers.models.selected_states import BackboneStates
 from trainers.reward.reward import SumOfTerms
 from trainers.reward.reward_model_term import RewardModelTerm
+from trainers.rl.experience import Experience
 from trainers.rl.learner import Learner
 from trainers.rl.objectives import improve
 from trainers.rl.ppo import PPOConfig
-from trainers.rl.rollout import Experience, prompt_set, sample
+from trainers.rl.rollout import prompt_set, sample
 from trainers.rl.token_batch import LanguageModelPass, micro_batches
 
 

@@ -24,7 +24,8 @@ from evals.values.errors import InputError, UndecidableError
 from trainers.devices.processes import Processes
 from trainers.reward.reward import Breakdown
 from trainers.rl.config import PPOConfig
-from trainers.rl.rollout import PromptSet, Samples, judge_tokens, prompt_set, sample, scored_rows
+from trainers.rl.experience import judge_tokens
+from trainers.rl.rollout import PromptSet, Samples, prompt_set, sample, scored_rows
 from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch, micro_batches, token_batch
 
 CONFIG = PPOConfig(updates=1, batch_size=8, max_new_tokens=10, kl_coef=0.1, missing_eos_penalty=1.5)

@@ -23,9 +23,10 @@ from ppo_world import (
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.rl.config import TRPOConfig
+from trainers.rl.experience import Experience
 from trainers.rl.learner import Learner
 from trainers.rl.loop import Models, train
-from trainers.rl.rollout import Experience, prompt_set, sample
+from trainers.rl.rollout import prompt_set, sample
 from trainers.rl.token_batch import TokenBatch, micro_batches
 from trainers.rl.trpo import TRPO, TrustRegion, conjugate_gradient, flat
 

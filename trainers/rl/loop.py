@@ -7,8 +7,8 @@ Rewards come in as text-to-number functions (`trainers.reward.reward.Reward`), t
 language model, the critic any one-output sequence classifier. The run can be killed at any moment and goes
 on from its last saved state by itself (`trainers.rl.checkpoint`).
 
-To know beside it: `rollout` samples and judges tokens, `objectives` are what steps are taken along,
-`formulas` has the mathematics, `config` the settings.
+To know beside it: `rollout` samples, `experience` judges tokens, `objectives` are what steps are taken
+along, `formulas` has the mathematics, `config` the settings.
 """
 
 from __future__ import annotations
@@ -35,23 +35,15 @@ from trainers.rl import formulas
 from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, PARTING_ALARM, ROLLBACKS, check_start, crossed_limit
 from trainers.rl.checkpoint import RunFolder, stop_signal
 from trainers.rl.config import KLController, PPOConfig
+from trainers.rl.experience import Experience, judge_tokens
 from trainers.rl.learner import Learner, share_frozen_layers
-from trainers.rl.memory import models_of, on_device
 from trainers.rl.metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
 from trainers.rl.monitor import HeldOut, Monitor, Payer
 from trainers.rl.objectives import Stepping, minibatch_rows
+from trainers.rl.offload import models_of, on_device
 from trainers.rl.random_state import random_state, set_random_state
 from trainers.rl.recipe import Recipe
-from trainers.rl.rollout import (
-    Experience,
-    PromptSet,
-    Sampler,
-    Samples,
-    judge_tokens,
-    prompt_set,
-    sample,
-    scored_rows,
-)
+from trainers.rl.rollout import PromptSet, Sampler, Samples, prompt_set, sample, scored_rows
 from trainers.rl.token_batch import LanguageModelPass, TokenBatch, empty_batch, micro_batches
 from trainers.rl.trackers import Trackers
 from trainers.rl.vllm import check_agreement

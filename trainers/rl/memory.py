@@ -1,4 +1,4 @@
-"""Accelerator memory: how much a run needs, an estimate of shapes alone; and what idles in main memory meanwhile.
+"""Accelerator memory: how much a run needs, an estimate of shapes alone.
 
 Counted: weights, and of what is trained the float32 gradients, Adam's two moments and, beside shorter
 weights, the float32 masters; activations of one micro-batch with the logits of its response tokens;
@@ -12,15 +12,11 @@ keeps masters of float32 weights as well), 3 the weights too (`trainers.devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from trainers.reward.reward import Reward, terms_of
 from trainers.rl.config import PPOConfig
 
 SLACK = 1.15
@@ -149,26 +145,3 @@ def run_memory(
         offload=config.offload,
         critic=critic,
     )
-
-
-@contextmanager
-def on_device(models: Sequence[nn.Module], device: torch.device, offload: bool) -> Iterator[None]:
-    """Inside, `models` are on `device`; outside, with `offload`, in main memory."""
-    if offload:
-        for model in models:
-            model.to(device)
-    try:
-        yield
-    finally:
-        if offload:
-            for model in models:
-                model.to("cpu")
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-
-
-def models_of(reward: Reward) -> list[nn.Module]:
-    """The models that a reward's terms and their graders hold as `model`; a reward may hold none."""
-    holders = [holder for term in terms_of(reward) for holder in (term, getattr(term, "grader", None))]
-    found = [model for holder in holders if isinstance(model := getattr(holder, "model", None), nn.Module)]
-    return list({id(model): model for model in found}.values())

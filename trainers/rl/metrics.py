@@ -19,7 +19,8 @@ from torch import Tensor
 from trainers.devices.processes import Processes
 from trainers.reward.reward import Breakdown
 from trainers.rl import formulas
-from trainers.rl.rollout import Experience, Samples
+from trainers.rl.experience import Experience
+from trainers.rl.rollout import Samples
 
 
 class Averages:

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from trainers.devices.processes import Processes
 from trainers.rl import formulas
 from trainers.rl.config import PPOConfig
+from trainers.rl.experience import Experience
 from trainers.rl.metrics import Averages
-from trainers.rl.rollout import Experience
 from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch, log_probs_and_values
 
 Minibatches = Sequence[Sequence[Sequence[TokenBatch]]]

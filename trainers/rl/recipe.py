@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from evals.values.errors import InputError
 from trainers.rl import formulas
 from trainers.rl.config import Algorithm, KLController, PPOConfig
+from trainers.rl.experience import gae_estimate
 from trainers.rl.objectives import ClippedObjective, PolicyObjective
-from trainers.rl.rollout import gae_estimate
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Recipe:
     def estimate(
         self, rewards: Tensor, values: Tensor, mask: Tensor, config: PPOConfig, reduce: formulas.Reduce
     ) -> tuple[Tensor, Tensor]:
-        """Advantages and returns (`trainers.rl.rollout.Estimate`)."""
+        """Advantages and returns (`trainers.rl.experience.Estimate`)."""
         return gae_estimate(rewards, values, mask, config, reduce)
 
     def policy_objective(

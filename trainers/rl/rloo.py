@@ -15,10 +15,10 @@ from torch import Tensor
 
 from trainers.rl import formulas
 from trainers.rl.config import Algorithm, PPOConfig
+from trainers.rl.experience import Experience
 from trainers.rl.metrics import Averages
 from trainers.rl.objectives import PolicyObjective
 from trainers.rl.recipe import Grouped
-from trainers.rl.rollout import Experience
 from trainers.rl.token_batch import TokenBatch
 
 

@@ -29,10 +29,10 @@ from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.rl import formulas
 from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
+from trainers.rl.experience import Experience
 from trainers.rl.metrics import Averages
 from trainers.rl.objectives import Minibatches, PolicyObjective
 from trainers.rl.recipe import Recipe
-from trainers.rl.rollout import Experience
 from trainers.rl.token_batch import LanguageModelPass, TokenBatch
 
 
