@@ -15,8 +15,10 @@ MADE = "<!-- made from the docstrings by `python docs/api.py`; what stands above
 
 
 def page() -> str:
+    # Lists: of an iterator that raises StopIteration, as of a name without a definition, the rest would be left out.
     chapters = [
-        f"## {title}\n\n" + "\n".join(map(_entry, names)) for title, names in rbrbench.CHAPTERS.items()
+        f"## {title}\n\n" + "\n".join([_entry(name) for name in names])
+        for title, names in rbrbench.CHAPTERS.items()
     ]
     written = PAGE.read_text(encoding="utf-8").partition(MADE)[0]
     return written + "\n".join([MADE, *chapters])
