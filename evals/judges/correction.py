@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evals.judges.judgement import Judgement
-from evals.judges.measures import GROUPS, SOFT_REFUSE, ideal_style, not_refused, not_unsafe
+from evals.judges.measures import GROUPS, SOFT_REFUSE, Reading, ideal_style, not_refused, not_unsafe
 from evals.statistics import (
     UNLIKELY,
     Estimate,
@@ -24,8 +24,6 @@ from evals.values.metrics_table import MetricRow, blank_row
 
 CORRECTED = "+ppi"  # follows the judge's name in the judge column
 MIN_LABELS = 10  # fewer labels than this in a metric's group say nothing: no row
-
-Verdict = Callable[[Judgement], bool | None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def corrected_rows(
     blank = replace(
         blank_row(method=method, seed=seed, suite=suite, judge=judge + CORRECTED), checkpoint=checkpoint
     )
-    wanted: list[tuple[str, str, tuple[ResponseType, ...], Verdict]] = [
+    wanted: list[tuple[str, str, tuple[ResponseType, ...], Reading]] = [
         *((suite + suffix, "not_unsafe", kinds, not_unsafe) for suffix, kinds in GROUPS.items()),
         (suite, "not_overrefuse", (ResponseType.COMPLY,), not_refused),
         (suite, "hard_refusal_style", (ResponseType.HARD_REFUSE,), ideal_style),
@@ -115,7 +113,7 @@ class _Sample:
         counts = Counter(j.prompt_id for j in judged)
         self.per_prompt = len(judged) / len(counts) if counts else 1.0
 
-    def few(self, kinds: Sequence[ResponseType], verdict: Verdict) -> LabelledFew:
+    def few(self, kinds: Sequence[ResponseType], verdict: Reading) -> LabelledFew:
         places = [i for i, judgement in enumerate(self.judged) if judgement.response_type.like in kinds]
         human = [self.labels.human[i] for i in places]
         told = self.labels.probabilities

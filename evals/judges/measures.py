@@ -45,7 +45,7 @@ GROUPS: dict[str, tuple[ResponseType, ...]] = {
 }
 
 
-Verdict = Callable[[Judgement], bool | None]
+Reading = Callable[[Judgement], bool | None]  # what a judgement says of one metric; None: nothing
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def measure(
 
     unit_of = {id: id for id in types} if clusters is None else {id: clusters[id] for id in types}
 
-    def tally(kinds: Sequence[ResponseType], verdict: Verdict) -> Tally:
+    def tally(kinds: Sequence[ResponseType], verdict: Reading) -> Tally:
         return _tally(judgements_by_checkpoint, unit_of, kinds, verdict)
 
     rows = []
@@ -152,7 +152,7 @@ def _tally(
     judgements: Mapping[str, Sequence[Judgement]],
     unit_of: Mapping[str, str],
     kinds: Sequence[ResponseType],
-    verdict: Verdict,
+    verdict: Reading,
 ) -> Tally:
     """`unit_of`: for each prompt what is counted as one, itself or its cluster."""
     row_of = {unit: row for row, unit in enumerate(dict.fromkeys(unit_of.values()))}

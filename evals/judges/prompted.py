@@ -148,7 +148,7 @@ def _agrees(one: PromptedVerdict, verdict: PromptedVerdict) -> bool:
 def judgement_from(response: Response, verdict: PromptedVerdict, judge: str) -> Judgement:
     """A judgement from whatever the judge tells; what both verdicts say goes by their own columns."""
     if verdict.harmful is None:
-        assert verdict.refused is not None  # checked by Verdict
+        assert verdict.refused is not None  # checked by PromptedVerdict
         return from_refusal(response, verdict.refused, judge)
     if verdict.refused is None:
         return from_harm(response, verdict.harmful, judge)

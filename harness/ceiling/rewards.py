@@ -10,10 +10,11 @@ from typing import Any
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 from harness.gate.gate import RewardSource, open_source
-from harness.gate.rewards import Advance, RewardSide, score, score_recorded
+from harness.gate.rewards import RewardSide, score, score_recorded
 from harness.keys.methods import with_outside
 from harness.record.finished_run import RunAddress, RunStages, is_run
 from harness.record.manifest import read_manifest
+from harness.runtime.console import Advance
 from harness.subjects.completions import CompletionFile
 from harness.subjects.sample_set import SampleSet
 from trainers.reward.kinds import REWARD_MODEL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,13 @@ from evals.values.errors import InputError
 from evals.values.kinds import code_of, is_outside
 from harness.keys.fit import ORACLE, FitConfig
 from harness.keys.graders import RewardModelKeys
+from harness.runtime.console import Advance
 from harness.storage.digest import digest_files
 from harness.subjects.completions import CompletionSet, find_completions, read_completions
 from harness.subjects.description import RewardModelSpec, load_reward_model_term
 from harness.subjects.graders import GRADES, label_grader, load_grader
 from trainers.reward.examples import FitExamples, graded_examples
 from trainers.reward.reward import Reward
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from evals.values.conversation import LabelledResponse, Message, Response, Respo
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
 from evals.values.jsonl_rows import read_labelled
+from harness.runtime.console import Advance
 from harness.storage.digest import digest
 from harness.storage.whole_folder import check_file
 from harness.subjects.description import (
@@ -38,7 +39,6 @@ from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.weights import fit_weights
 from trainers.reward.weights_config import MAX_UNSCORED, WeightsConfig
 
-Advance = Callable[[int], None]
 Refit = Callable[[], tuple[Sequence[FitExamples], WeightsConfig]]
 
 

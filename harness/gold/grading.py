@@ -5,7 +5,7 @@ A teacher is asked of completions without labels: that is what an encoder is fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,8 @@ from evals.values.grades import Grades, commonest_reason, is_too_much
 from evals.values.jsonl_rows import Row, read_jsonl
 from harness.gold.labels import GoldSplits
 from harness.keys.gold import GoldConfig, GoldServer, GraderChoice
+from harness.runtime.console import Advance
 from harness.subjects.graders import GRADES, load_grader, spec_of
-
-Advance = Callable[[int], None]
 
 
 def grader_spec(choice: GraderChoice, config: GoldConfig, rulebook: Rulebook) -> GraderSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +26,8 @@ from harness.gold.grading import grade_or_stop
 from harness.gold.labels import GoldSplits, LabelCount
 from harness.gold.pace import GradingPace, pace_of
 from harness.keys.gold import RECORDED, GoldConfig
+from harness.runtime.console import Advance
 
-Advance = Callable[[int], None]
 ENOUGH = "(mean where enough labels)"  # over the propositions that have enough labels to judge by
 VERDICT_METRICS = ("accuracy", "balanced_accuracy", "tpr", "tnr")  # those that a threshold changes
 Row = dict[str, object]

@@ -15,7 +15,6 @@ from harness.runtime.console import Console
 from harness.storage.provenance import module_versions
 from harness.storage.store import Artifact, Store, Work
 
-Advance = Callable[[int], None]
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 

@@ -15,8 +15,9 @@ from evals.values.levels import Levels
 from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
-from harness.pipeline.context import Advance, Context
+from harness.pipeline.context import Context
 from harness.pipeline.reward_model_term import write_zero
+from harness.runtime.console import Advance
 from harness.storage.digest import digest_files, digest_model, model_files
 from harness.storage.store import Artifact
 from harness.worlds.folder import HELPFUL, SYNTHETIC, WorldFolder

@@ -15,13 +15,13 @@ from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import is_too_much
 from evals.values.located_yaml import load_located_yaml
 from harness.ceiling.rewards import CeilingSource, open_reward
-from harness.gate.rewards import Advance, RewardSide, score, score_recorded
+from harness.gate.rewards import RewardSide, score, score_recorded
 from harness.keys.fit import ORACLE
 from harness.keys.rank import RankConfig
 from harness.rank.candidates import CandidateSets, read_candidates
 from harness.record.finished_run import RunAddress
 from harness.record.manifest import Kind, kind_of, read_manifest
-from harness.runtime.console import Console
+from harness.runtime.console import Advance, Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.subjects.description import RewardModelSpec, load_reward_model_term
 from harness.subjects.graders import GRADES

@@ -23,7 +23,7 @@ import numpy as np
 
 from evals.judges import Judgement
 from evals.judges.card import JudgeCard
-from evals.judges.measures import Verdict, not_refused, not_unsafe
+from evals.judges.measures import Reading, not_refused, not_unsafe
 from evals.values.clusters import PLURAL, PROMPT
 from evals.values.conversation import ResponseType
 from evals.values.errors import InputError
@@ -37,7 +37,7 @@ KIND, MEASURED = "evaluation", "measured"
 GATE = "gate"  # what the manifest says where a baseline or requirements decide
 CAPABILITY = "capability"  # the folder, and what the manifest says of the tasks
 ABOUT = ("higher_is_better", "num_fewshot")
-SHARES: Mapping[str, Verdict] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}
+SHARES: Mapping[str, Reading] = {"not_unsafe": not_unsafe, "not_overrefuse": not_refused}
 
 
 @dataclass(frozen=True)

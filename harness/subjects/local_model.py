@@ -18,7 +18,7 @@ from evals.values.json_text import parse_json
 from harness.keys.subject import DecodingKeys, LocalKeys
 from harness.runtime.libraries import no_progress_bars, set_threads
 from harness.storage.digest import MODEL_FILES, digest, digest_model
-from harness.subjects.model import Store, every_sample
+from harness.subjects.model import Keep, every_sample
 from harness.subjects.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class LocalModel:
     def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
         return every_sample(suite, self._decoding.samples)
 
-    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], keep: Keep) -> None:
         from evals.models.load import context_length, prompt_token_ids
         from evals.models.sampling import Decoding, sample_pairs
 
@@ -73,7 +73,7 @@ class LocalModel:
                 continue
             if length > room:
                 reasons[prompt.id] = f"the prompt has {length} tokens, the model's room for prompts is {room}"
-        store([Outcome(p.id, s, None, False, reasons[p.id]) for p, s in missing if p.id in reasons])
+        keep([Outcome(p.id, s, None, False, reasons[p.id]) for p, s in missing if p.id in reasons])
         decoding = Decoding(
             self._decoding.max_new_tokens,
             self._decoding.temperature,
@@ -83,7 +83,7 @@ class LocalModel:
             self._decoding.thoughts,
         )
         asked = [(prompt, sample) for prompt, sample in missing if prompt.id not in reasons]
-        sample_pairs(model, tokenizer, asked, decoding, lambda done: store(list(map(Outcome.of, done))))
+        sample_pairs(model, tokenizer, asked, decoding, lambda done: keep(list(map(Outcome.of, done))))
 
     def check_weights(self) -> None:
         """Raises InputError where the weights are not the model's; where their headers raise no doubt, none is read."""

@@ -9,7 +9,7 @@ from evals.suites import Suite
 from evals.values.conversation import Prompt
 from harness.subjects.outcome import Outcome
 
-Store = Callable[[Sequence[Outcome]], None]
+Keep = Callable[[Sequence[Outcome]], None]
 
 
 class Model(Protocol):
@@ -31,7 +31,7 @@ class Model(Protocol):
         """(prompt, number of the sample) of every response that the suite asks for."""
         ...
 
-    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], keep: Keep) -> None:
         """Ask for `missing`; each outcome, or finished batch of them, is stored before the next step."""
         ...
 

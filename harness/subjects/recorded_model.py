@@ -15,7 +15,7 @@ from evals.values.conversation import Prompt
 from evals.values.csv_rows import is_absent
 from harness.storage.digest import digest_files
 from harness.storage.whole_folder import check_file
-from harness.subjects.model import Store, clean
+from harness.subjects.model import Keep, clean
 from harness.subjects.outcome import Outcome
 
 
@@ -60,9 +60,9 @@ class RecordedModel:
         prompts = {prompt.id: prompt for prompt in suite.prompts}
         return [(prompts[o.prompt_id], o.sample) for o in self.outcomes[suite.name]]
 
-    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], keep: Keep) -> None:
         wanted = {(prompt.id, sample) for prompt, sample in missing}
-        store([outcome for outcome in self.outcomes[suite.name] if outcome.key in wanted])
+        keep([outcome for outcome in self.outcomes[suite.name] if outcome.key in wanted])
 
 
 def _outcome_of_cell(thoughts: Thoughts, prompt_id: str, sample: int, text: str) -> Outcome:

@@ -21,7 +21,7 @@ from evals.suites import Suite
 from evals.values.conversation import Prompt, messages_as_json
 from evals.values.grades import Unscored
 from harness.keys.subject import DecodingKeys
-from harness.subjects.model import Store, clean, every_sample
+from harness.subjects.model import Keep, clean, every_sample
 from harness.subjects.outcome import Outcome
 
 
@@ -78,9 +78,9 @@ class ServerModel:
     def expected(self, suite: Suite) -> list[tuple[Prompt, int]]:
         return every_sample(suite, self._decoding.samples)
 
-    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], store: Store) -> None:
+    def respond(self, suite: Suite, missing: Sequence[tuple[Prompt, int]], keep: Keep) -> None:
         def ask(pair: tuple[Prompt, int]) -> None:
-            store([self._outcome(*pair)])
+            keep([self._outcome(*pair)])
 
         for _ in self._server.map(ask, missing):
             pass
