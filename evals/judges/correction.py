@@ -11,13 +11,7 @@ import numpy as np
 
 from evals.judges.judgement import Judgement
 from evals.judges.measures import GROUPS, SOFT_REFUSE, Reading, ideal_style, not_refused, not_unsafe
-from evals.statistics import (
-    UNLIKELY,
-    Estimate,
-    LabelledFew,
-    corrected_f1,
-    corrected_share,
-)
+from evals.statistics import UNLIKELY, Estimate, LabelledFew, corrected_f1, corrected_share
 from evals.values.conversation import ResponseType
 from evals.values.errors import UndecidableError
 from evals.values.metrics_table import MetricRow, blank_row

@@ -7,14 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evals.graders.calibration import (
-    MEAN,
-    METRICS,
-    calibrate,
-    gold_labels,
-    prompt_folds,
-    tune_thresholds,
-)
+from evals.graders.calibration import MEAN, METRICS, calibrate, gold_labels, prompt_folds, tune_thresholds
 from evals.graders.hostile import ATTACKS, Movement, movements
 from evals.graders.level_agreement import level_agreement
 from evals.statistics import Estimate, bootstrap

@@ -27,7 +27,7 @@ from harness.runtime.machines import current_group
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact, Store
 from harness.storage.usage import Usage
-from trainers.devices.processes import announced
+from trainers.devices.announced import announced
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from harness.runtime.launch import launch_digest, read_launch
 from harness.runtime.machines import First, in_its_place
 from harness.runtime.place import Place, place_in
 from harness.storage.provenance import ROOT
-from trainers.devices.processes import announced, zero_stage
+from trainers.devices.announced import announced, zero_stage
 
 TINY = ROOT / "tests" / "tiny"
 PROGRAM = "machine_program"

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from evals.values.errors import InputError
-from trainers.devices.processes import Processes, current_processes, zero_stage
+from trainers.devices.announced import zero_stage
+from trainers.devices.processes import Processes, current_processes
 from trainers.devices.zero import one_precision
 from trainers.rl.config import PPOConfig
 from trainers.rl.loop import Options, _check_batch, _check_processes
