@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -279,10 +280,12 @@ def test_rooms_are_in_order() -> None:
 
 
 def test_every_room_says_what_it_is_for() -> None:
-    """A reader had to open a folder's files to learn what belongs there."""
+    """A reader had to open a folder's files to learn what belongs there, or was sent to files that had moved."""
     packages = [path for path in modules(ROOT).values() if path.name == "__init__.py"]
     silent = [str(path) for path in packages if not ast.get_docstring(parsed(path))]
     assert silent == []
+    named = {(p, n) for p in packages for n in re.findall(r"`(\w+\.py)`", ast.get_docstring(parsed(p)) or "")}
+    assert [f"{path}: {name}" for path, name in sorted(named) if not (path.parent / name).is_file()] == []
 
 
 def test_floors_are_divided_into_rooms() -> None:
