@@ -83,29 +83,21 @@ def run_stages(context: Context) -> StageOutcome:
     given = given_base(context) if context.config.model.path else None
     data = make_data(context)
     check_types(context, data, methods)
-    base = given or pretrain_base(context, data)
+    base, judge = _base_and_own_judge(context, data, given)
     if given and context.config.processes == 1:
         context.foretell = partial(forecast, context, data, base)
-    own = context.config.data.source is DataSource.FILES
-    needs_grader = not own or any(m.is_graded or m.sft is Data.RBR for m in methods)
-    asked: dict[str, Callable[[], Artifact]] = {}
-    if needs_grader:
-        asked["grader"] = partial(grader_of, context, data, base)
-    if not own:
-        asked["judge"] = partial(judge_of, context, data, base)
-    graders = all_of(context, asked)
-    grader, judge = graders.get("grader"), graders.get("judge")
+    learning = partial(_learning, context, data, base, methods)
+    # What learns from completions that are written here waits for the grader that samples them.
+    brought = WorldFolder(data.path).has(SYNTHETIC)
+    made = all_of(
+        context, _grading(context, data, base, judge, methods) | (learning(data) if brought else {})
+    )
+    grader, judge = made.get("grader"), made.get("judge", judge)
     gold = measured_graders(context, data, grader, judge)
     completions = completions_of(context, data, base, grader)
-    tuned = [kind for kind in Data if any(m.sft is kind for m in methods)]
-    rewards = reward_kinds(methods)
-    learnt = all_of(
-        context,
-        {("sft", kind): partial(fine_tune, context, data, base, kind, completions) for kind in tuned}
-        | {("reward", kind): partial(train_reward, context, data, base, kind) for kind in rewards},
-    )
-    sft = {kind: learnt["sft", kind] for kind in tuned}
-    reward_models = {kind: learnt["reward", kind] for kind in rewards}
+    learnt = made if brought else all_of(context, learning(completions))
+    sft = {kind: learnt["sft", kind] for kind in _tuned(methods)}
+    reward_models = {kind: learnt["reward", kind] for kind in reward_kinds(methods)}
     weights = {}
     if grader is not None and completions is not None:
         weights = {
@@ -122,11 +114,11 @@ def run_stages(context: Context) -> StageOutcome:
         if (kind := method.reward_model) is not None:
             parts = (sft[method.sft], reward_models[kind], grader, weights.get(kind), judge, base)
             trained[method.name] = partial(reinforce, context, method, data, *parts)
-    models = all_of(context, trained)
-    models = {m.name: models[m.name] if m.name in models else sft[m.sft] for m in methods}
+        else:
+            trained[method.name] = partial(sft.__getitem__, method.sft)
     suites = all_suites(context, data)
-    made = StageOutcome(data, gold, ranking, models, suites, completions=completions)
-    outcome = _evaluated(context, methods, made, judge)
+    begun = StageOutcome(data, gold, ranking, {}, suites, completions=completions)
+    outcome = _evaluated(context, methods, trained, begun, judge)
     if grader is not None and judge is not None:
         asked_of = {GRADER: grader, JUDGE: judge}
         said = {m.name: outcome.responses[m.name, suites[0].name] for m in methods}
@@ -137,7 +129,7 @@ def run_stages(context: Context) -> StageOutcome:
         for method in filter(is_attributed, methods):
             assert method.reward_model is not None
             reward = (reward_models[method.reward_model], grader, weights.get(method.reward_model))
-            start, model = sft[method.sft], models[method.name]
+            start, model = sft[method.sft], outcome.models[method.name]
             found = attribute(context, method, data, start, model, reward, suites[0], by)
             outcome.ceilings[method.name] = found
     if context.config.evaluation.graded_samples:
@@ -148,6 +140,57 @@ def run_stages(context: Context) -> StageOutcome:
         graded = grade_samples(context, methods, data, grader, reward_models, weights, suites, kept)
         outcome = replace(outcome, graded=graded)
     return outcome
+
+
+def _base_and_own_judge(
+    context: Context, data: Artifact, given: Artifact | None
+) -> tuple[Artifact, Artifact | None]:
+    """The base, and beside it a judge that needs none of it: with a base of its own."""
+    builds: dict[str, Callable[[], Artifact]] = {}
+    if given is None:
+        builds["base"] = partial(pretrain_base, context, data)
+    if _has_judge(context) and own_judge_width(context.config):
+        builds["judge"] = partial(judge_of, context, data, given)
+    made = all_of(context, builds)
+    base = made.get("base", given)
+    assert base is not None  # given, or made
+    return base, made.get("judge")
+
+
+def _has_judge(context: Context) -> bool:
+    return context.config.data.source is not DataSource.FILES
+
+
+def _grading(
+    context: Context, data: Artifact, base: Artifact, judge: Artifact | None, methods: list[Method]
+) -> dict[Hashable, Callable[[], Artifact]]:
+    """The grader and the judge, where the run has them; `judge` is there already, or shares the base."""
+    builds: dict[Hashable, Callable[[], Artifact]] = {}
+    if _has_judge(context) or any(m.is_graded or m.sft is Data.RBR for m in methods):
+        builds["grader"] = partial(grader_of, context, data, base)
+    if _has_judge(context) and judge is None:
+        builds["judge"] = partial(judge_of, context, data, base)
+    return builds
+
+
+def _learning(
+    context: Context, data: Artifact, base: Artifact, methods: list[Method], completions: Artifact | None
+) -> dict[Hashable, Callable[[], Artifact]]:
+    """Fine-tuned models and reward models, by their data."""
+    tuned = {
+        ("sft", kind): partial(fine_tune, context, data, base, kind, completions) for kind in _tuned(methods)
+    }
+    return {
+        **tuned,
+        **{
+            ("reward", kind): partial(train_reward, context, data, base, kind)
+            for kind in reward_kinds(methods)
+        },
+    }
+
+
+def _tuned(methods: list[Method]) -> list[Data]:
+    return [kind for kind in Data if any(m.sft is kind for m in methods)]
 
 
 def all_of(context: Context, builds: Mapping[Key, Callable[[], Made]]) -> dict[Key, Made]:
@@ -211,10 +254,11 @@ def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
     return fitted_encoder(context, data) if is_plain_encoder(keys.kind, keys.path) else chosen_grader(context)
 
 
-def judge_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
+def judge_of(context: Context, data: Artifact, base: Artifact | None) -> Artifact:
     """Trained from other labels than the grader, on a base of its own: what the grader's gets wrong it need not."""
     if width := own_judge_width(context.config):
         base = own_base(context, data, "judge_width", width, JUDGE_SEED_OFFSET)
+    assert base is not None  # the run's, where the judge has none
     return train_grader_stage(context, data, base, JUDGE)
 
 
@@ -249,12 +293,18 @@ def completions_of(
 
 
 def _evaluated(
-    context: Context, methods: list[Method], outcome: StageOutcome, judge: Artifact | None
+    context: Context,
+    methods: list[Method],
+    trained: Mapping[str, Callable[[], Artifact]],
+    outcome: StageOutcome,
+    judge: Artifact | None,
 ) -> StageOutcome:
+    """With each method trained, its responses judged and its capability tested."""
     judges = reporters(context, outcome.data, judge)
     outcome.cards.update(cards_of(context, judges))
-    for method in methods:
-        model = outcome.models[method.name]
+
+    def evaluate(method: Method) -> Artifact:
+        model = trained[method.name]()
         for suite in outcome.suites:
             responses = respond(context, method, outcome.data, model, suite)
             outcome.responses[method.name, suite.name] = responses
@@ -263,4 +313,8 @@ def _evaluated(
                 outcome.judged[method.name, suite.name, by.name] = judged
         if context.config.capability.tasks:
             outcome.capability[method.name] = test_capability(context, method, outcome.data, model)
+        return model
+
+    models = all_of(context, {method.name: partial(evaluate, method) for method in methods})
+    outcome.models.update(models)
     return outcome

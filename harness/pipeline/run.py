@@ -32,6 +32,7 @@ from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import DataSource, RunConfig, fitting
 from harness.keys.typed import text_of
 from harness.keys.writer import MODEL
+from harness.pipeline.beside import processes_beside
 from harness.pipeline.collect import Collected, collect, write_results
 from harness.pipeline.context import PACKAGES, Context
 from harness.pipeline.given_model import check_given_model
@@ -55,7 +56,7 @@ from trainers.rl.config import PPOConfig
 
 STAMP = ".made_of"  # of a folder whose report was drawn: what it was drawn from
 # They say where results go and what a sweeper is told, not what they are. Threads stay: they change sums.
-NOT_CONTENT = ("name", "results", "objective")
+NOT_CONTENT = ("name", "results", "objective", "at_once")
 LONGEST_VARIANT = 180  # bytes: a file is named by the method, the variant and an ending, in at most 255
 AFTERWARDS = (
     "baseline",
@@ -130,7 +131,9 @@ def compute(
     """Every stage of one configuration, finished ones from the store. Raises as the stages do."""
     store, rulebook = Store(Path(config.results) / ".store"), load_rulebook(config.rulebook_path)
     context = Context(config, store, console, rulebook, after_stage=after_stage)
-    return collect(context, run_stages(context), variant)
+    with processes_beside(config, store, console):
+        outcome = run_stages(context)
+    return collect(context, outcome, variant)
 
 
 def owner_of(configs: Sequence[RunConfig]) -> str:
