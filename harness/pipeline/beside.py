@@ -25,10 +25,10 @@ from harness.runtime.console import Console
 from harness.runtime.launch import end_with_parent, ended, message_of, surroundings, tell
 from harness.runtime.libraries import quiet_libraries
 from harness.storage.disk import write_json
-from harness.storage.store import Artifact, Store
+from harness.storage.store import Store
 
 ENTRY = "rbrbench.beside"
-SAID = "say"
+PROGRESS = "progress"
 
 
 @contextmanager
@@ -49,15 +49,17 @@ def processes_beside(config: RunConfig, store: Store, console: Console) -> Itera
             stack.enter_context(ended(process))
             store.beside.add(process.pid)
             assert process.stdout is not None
-            threading.Thread(target=_pass_on, args=(process.stdout, console.say), daemon=True).start()
+            threading.Thread(
+                target=_pass_on, args=(process.stdout, console.tell_progress), daemon=True
+            ).start()
         yield
 
 
-def _pass_on(lines: IO[str], say: Callable[[str], None]) -> None:
+def _pass_on(lines: IO[str], hears: Callable[[str], None]) -> None:
     for line in lines:
         told = message_of(line)
-        if told is not None and told[0] == SAID:
-            say(told[1])
+        if told is not None and told[0] == PROGRESS:
+            hears(told[1])
 
 
 def main(path: str) -> None:
@@ -71,10 +73,10 @@ def main(path: str) -> None:
 
 
 class _Telling(Console):
-    """Tells the run how far a stage is; that one has ended the run says itself, when it comes to it."""
+    """Tells the run how far a stage is. All else the run says itself, when it comes to what is made here."""
+
+    def tell_progress(self, line: str) -> None:
+        tell(PROGRESS, line)
 
     def say(self, text: str) -> None:
-        tell(SAID, text)
-
-    def finished(self, name: str, artifact: Artifact, figure: str = "") -> None:
         pass

@@ -32,6 +32,8 @@ class Context:
     began: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     after_stage: Callable[[int], None] | None = None  # told how many stages are done, at each one's end
 
+    _told: set[Path] = field(default_factory=set)
+
     def __post_init__(self) -> None:
         self.spender = Spender(self.config, self.console.say)
 
@@ -60,7 +62,11 @@ class Context:
                 self.console.say(told())
             yield work
         self.done.append((label, work.artifact))
-        self.console.finished(label, self._as_told(work.artifact), figure(work.artifact.results))
+        if (
+            work.artifact.path not in self._told
+        ):  # as of a stage that is come to again, after others' are waited for
+            self._told.add(work.artifact.path)
+            self.console.finished(label, self._as_told(work.artifact), figure(work.artifact.results))
         self.spender.tell()
         if self.after_stage is not None:
             self.after_stage(len(self.done))
