@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch "$@"
 
 demo: $(STAMP)
-	"$(BIN)/rbrbench" run experiment=demo
+	"$(BIN)/rbrbench" run experiment=demo threads=1 at_once=2
 
 smoke: $(STAMP)
 	"$(BIN)/rbrbench" run experiment=smoke

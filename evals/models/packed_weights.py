@@ -21,7 +21,8 @@ FEW = 64  # rows: with more of them the general routine computes as fast
 
 @contextmanager
 def packed_weights(model: nn.Module, on: bool = True) -> Iterator[None]:
-    """Inside, large linear layers of a float32 model on a processor multiply few rows by packed weights.
+    """Inside, large linear layers on a processor multiply few rows by packed weights: of a float32 model, and of a
+    bfloat16 one where the processor computes in it.
 
     These are copies of the weights as they are on entry, as large again. Results differ from the plain ones by
     rounding. Not for a differentiated pass.
@@ -41,7 +42,13 @@ def _packs(module: nn.Linear) -> bool:
     if type(module) is not nn.Linear or "forward" in vars(module) or not torch.backends.mkldnn.is_available():
         return False
     weight: Tensor = module.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= LARGE
+    return weight.device.type == "cpu" and _computes_in(weight.dtype) and weight.numel() >= LARGE
+
+
+def _computes_in(number_type: torch.dtype) -> bool:
+    if number_type == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return number_type == torch.float32
 
 
 def _forward(layer: nn.Linear, weight: Tensor, x: Tensor) -> Tensor:

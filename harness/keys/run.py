@@ -72,6 +72,7 @@ class RunConfig(Recorded, Seed, Threads):
     vllm: str | None = None  # address of a `trl vllm-serve` that samples for PPO; null: the trainer does
     processes: int = 1  # that share PPO's batches; more than one are started by Accelerate
     launch: str = "one_node"  # Accelerate's configuration of these: a file, or a name in conf/accelerate
+    at_once: int = 1  # processes of the run that compute stages, each by `threads`; changes speed only
     trackers: list[str] = field(default_factory=list)  # where training's metrics are shown: tensorboard, ...
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     capability: CapabilityConfig = field(default_factory=CapabilityConfig)
@@ -83,7 +84,7 @@ class RunConfig(Recorded, Seed, Threads):
     }
     # Groups whose settings a file of one's own may hold: data=FILE.yaml.
     FILES: ClassVar[tuple[str, ...]] = ("data",)
-    RANGES: ClassVar[dict[str, Range]] = {"processes": whole(1, 1024), "group_size": whole(2)}
+    RANGES: ClassVar[dict[str, Range]] = {"processes at_once": whole(1, 1024), "group_size": whole(2)}
 
     def __post_init__(self) -> None:
         self._check_objective([method.name for method in chosen(self.methods)])
@@ -96,6 +97,7 @@ class RunConfig(Recorded, Seed, Threads):
         check_trackers(self.trackers)
         self._check_renewal()
         self._check_launch()
+        self._check_at_once()
         self._check_own_bases()
         self._check_real_lengths()
         self._check_context()
@@ -230,6 +232,17 @@ class RunConfig(Recorded, Seed, Threads):
             if is_asked:
                 problem = f"does not go with processes={self.processes} and launch={self.launch}: {why}"
                 raise InputError(problem, field=key, fix="change it, or leave processes out")
+
+    def _check_at_once(self) -> None:
+        """What would be done or paid for by several at once. A server is asked as much at once by its own key."""
+        asked = {
+            "processes": self.processes > 1,
+            "grader.kind": self.grader.kind == SERVER,
+            "writer.kind": self.writer.kind == SERVER,
+        }
+        for key in (key for key, is_asked in asked.items() if is_asked and self.at_once > 1):
+            problem = f"does not go with at_once={self.at_once}"
+            raise InputError(problem, field=key, fix="leave at_once out")
 
     def _check_own_bases(self) -> None:
         for key, width in {"judge_width": self.judge_width, "grader.width": self.grader.width}.items():

@@ -13,7 +13,7 @@ from harness.storage.digest import canonical, digest
 from trainers.rl.config import PPOConfig
 
 # They say where results go and what a sweeper is told, not what they are. Threads stay: they change sums.
-NOT_CONTENT = ("name", "results", "objective")
+NOT_CONTENT = ("name", "results", "objective", "at_once")
 # Of `evaluation`: they change no response and no judgement.
 AFTERWARDS = ("baseline", "compare_anyway", "to_label")
 # Of a server: how it is asked, and what may be spent on it.

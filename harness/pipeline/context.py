@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ class Context:
     done: list[tuple[str, Artifact]] = field(default_factory=list)
     spender: Spender = field(init=False)
     foretell: Callable[[], str] | None = None  # a line that is said before the next stage that is computed
+    began: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     after_stage: Callable[[int], None] | None = None  # told how many stages are done, at each one's end
+
+    _told: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.spender = Spender(self.config, self.console.say)
@@ -57,10 +61,19 @@ class Context:
                 self.console.say(told())
             yield work
         self.done.append((label, work.artifact))
-        self.console.finished(label, work.artifact, figure(work.artifact.results))
+        if (
+            work.artifact.path not in self._told
+        ):  # as of a stage that is come to again, after others' are waited for
+            self._told.add(work.artifact.path)
+            self.console.finished(label, self._as_told(work.artifact), figure(work.artifact.results))
         self.spender.tell()
         if self.after_stage is not None:
             self.after_stage(len(self.done))
+
+    def _as_told(self, artifact: Artifact) -> Artifact:
+        """What a process beside this one has just computed is not told as if it had been there before."""
+        computed = self.config.at_once > 1 and artifact.manifest["created"] >= self.began
+        return replace(artifact, cached=False) if computed else artifact
 
     def stage(
         self,

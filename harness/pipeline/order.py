@@ -104,10 +104,9 @@ def run_stages(context: Context) -> StageOutcome:
     methods = chosen(context.config.methods)
     learnt = learn(context, methods)
     ranking = ranking_of(context, learnt)
-    models = trained(context, methods, learnt)
     suites = all_suites(context, learnt.data)
-    made = StageOutcome(learnt.data, learnt.gold, ranking, models, suites, completions=learnt.completions)
-    outcome = _evaluated(context, methods, made, learnt.judge)
+    begun = StageOutcome(learnt.data, learnt.gold, ranking, {}, suites, completions=learnt.completions)
+    outcome = _trained_and_judged(context, methods, learnt, begun)
     return replace(
         outcome,
         shared_errors=shared_errors_of(context, methods, learnt, outcome),
@@ -122,21 +121,20 @@ def learn(context: Context, methods: Sequence[Method]) -> Learnt:
     given = given_base(context) if context.config.model.path else None
     data = make_data(context)
     check_types(context, data, methods)
-    base = given or pretrain_base(context, data)
+    base, judge = _base_and_own_judge(context, data, given)
     if given and context.config.processes == 1:
         context.foretell = partial(forecast, context, data, base)
-    grader, judge = graders_of(context, data, base, methods)
+    learning = partial(_learning, context, data, base, methods)
+    grading = _grading(context, data, base, judge, methods)
+    # What learns from completions that are written here waits for the grader that samples them.
+    brought = WorldFolder(data.path).has(SYNTHETIC)
+    made = all_of(context, {**grading, **(learning(data) if brought else {})})
+    grader, judge = made.get("grader"), made.get("judge", judge)
     gold = measured_graders(context, data, grader, judge)
     completions = completions_of(context, data, base, grader)
-    tuned = [kind for kind in Data if any(m.sft is kind for m in methods)]
-    rewards = reward_kinds(methods)
-    learnt = all_of(
-        context,
-        {("sft", kind): partial(fine_tune, context, data, base, kind, completions) for kind in tuned}
-        | {("reward", kind): partial(train_reward, context, data, base, kind) for kind in rewards},
-    )
-    sft = {kind: learnt["sft", kind] for kind in tuned}
-    reward_models = {kind: learnt["reward", kind] for kind in rewards}
+    learnt = made if brought else all_of(context, learning(completions))
+    sft = {kind: learnt["sft", kind] for kind in _tuned(methods)}
+    reward_models = {kind: learnt["reward", kind] for kind in reward_kinds(methods)}
     weights = {}
     if grader is not None and completions is not None:
         weights = {
@@ -147,18 +145,51 @@ def learn(context: Context, methods: Sequence[Method]) -> Learnt:
     return Learnt(data, base, grader, judge, gold, completions, sft, reward_models, weights)
 
 
-def graders_of(
-    context: Context, data: Artifact, base: Artifact, methods: Sequence[Method]
-) -> tuple[Artifact | None, Artifact | None]:
-    """(grader, judge), as far as they are needed."""
-    own = context.config.data.source is DataSource.FILES
-    asked: dict[str, Callable[[], Artifact]] = {}
-    if not own or any(m.is_graded or m.sft is Data.RBR for m in methods):
-        asked["grader"] = partial(grader_of, context, data, base)
-    if not own:
-        asked["judge"] = partial(judge_of, context, data, base)
-    made = all_of(context, asked)
-    return made.get("grader"), made.get("judge")
+def _base_and_own_judge(
+    context: Context, data: Artifact, given: Artifact | None
+) -> tuple[Artifact, Artifact | None]:
+    """The base, and beside it a judge that needs none of it: with a base of its own."""
+    builds: dict[str, Callable[[], Artifact]] = {}
+    if given is None:
+        builds["base"] = partial(pretrain_base, context, data)
+    if _has_judge(context) and own_judge_width(context.config):
+        builds["judge"] = partial(judge_of, context, data, given)
+    made = all_of(context, builds)
+    base = made.get("base", given)
+    assert base is not None  # given, or made
+    return base, made.get("judge")
+
+
+def _has_judge(context: Context) -> bool:
+    return context.config.data.source is not DataSource.FILES
+
+
+def _grading(
+    context: Context, data: Artifact, base: Artifact, judge: Artifact | None, methods: Sequence[Method]
+) -> dict[Hashable, Callable[[], Artifact]]:
+    """The grader and the judge, where the run has them; `judge` is there already, or shares the base."""
+    builds: dict[Hashable, Callable[[], Artifact]] = {}
+    if _has_judge(context) or any(m.is_graded or m.sft is Data.RBR for m in methods):
+        builds["grader"] = partial(grader_of, context, data, base)
+    if _has_judge(context) and judge is None:
+        builds["judge"] = partial(judge_of, context, data, base)
+    return builds
+
+
+def _learning(
+    context: Context, data: Artifact, base: Artifact, methods: Sequence[Method], completions: Artifact | None
+) -> dict[Hashable, Callable[[], Artifact]]:
+    """Fine-tuned models and reward models, by their data."""
+    builds: dict[Hashable, Callable[[], Artifact]] = {}
+    for kind in _tuned(methods):
+        builds["sft", kind] = partial(fine_tune, context, data, base, kind, completions)
+    for kind in reward_kinds(methods):
+        builds["reward", kind] = partial(train_reward, context, data, base, kind)
+    return builds
+
+
+def _tuned(methods: Sequence[Method]) -> list[Data]:
+    return [kind for kind in Data if any(m.sft is kind for m in methods)]
 
 
 def ranking_of(context: Context, learnt: Learnt) -> Artifact | None:
@@ -170,15 +201,14 @@ def ranking_of(context: Context, learnt: Learnt) -> Artifact | None:
     return check_reward(context, learnt.data, learnt.completions, *reward)
 
 
-def trained(context: Context, methods: Sequence[Method], learnt: Learnt) -> dict[str, Artifact]:
-    """Each method's model: of reinforcement learning, or as SFT left it."""
-    builds: dict[str, Callable[[], Artifact]] = {}
-    for method in methods:
-        if method.reward_model is not None:
-            parts = (learnt.sft[method.sft], *learnt.reward_of(method), learnt.judge, learnt.base)
-            builds[method.name] = partial(reinforce, context, method, learnt.data, *parts)
-    models = all_of(context, builds)
-    return {m.name: models[m.name] if m.name in models else learnt.sft[m.sft] for m in methods}
+def _model_of(context: Context, method: Method, learnt: Learnt) -> Artifact:
+    """The method's model: of reinforcement learning, or as SFT left it."""
+    start = learnt.sft[method.sft]
+    if method.reward_model is None:
+        return start
+    return reinforce(
+        context, method, learnt.data, start, *learnt.reward_of(method), learnt.judge, learnt.base
+    )
 
 
 def shared_errors_of(
@@ -281,10 +311,11 @@ def grader_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
     return fitted_encoder(context, data) if is_plain_encoder(keys.kind, keys.path) else chosen_grader(context)
 
 
-def judge_of(context: Context, data: Artifact, base: Artifact) -> Artifact:
+def judge_of(context: Context, data: Artifact, base: Artifact | None) -> Artifact:
     """Trained from other labels than the grader, on a base of its own: what the grader's gets wrong it need not."""
     if width := own_judge_width(context.config):
         base = own_base(context, data, "judge_width", width, JUDGE_SEED_OFFSET)
+    assert base is not None  # the run's, where the judge has none
     return train_grader_stage(context, data, base, JUDGE)
 
 
@@ -318,13 +349,15 @@ def completions_of(
     return None if grader is None else write_completions(context, data, base, grader)
 
 
-def _evaluated(
-    context: Context, methods: Sequence[Method], outcome: StageOutcome, judge: Artifact | None
+def _trained_and_judged(
+    context: Context, methods: Sequence[Method], learnt: Learnt, outcome: StageOutcome
 ) -> StageOutcome:
-    judges = reporters(context, outcome.data, judge)
+    """Each method trained, its responses judged and its capability tested."""
+    judges = reporters(context, outcome.data, learnt.judge)
     outcome.cards.update(cards_of(context, judges))
-    for method in methods:
-        model = outcome.models[method.name]
+
+    def build(method: Method) -> Artifact:
+        model = _model_of(context, method, learnt)
         for suite in outcome.suites:
             responses = respond(context, method, outcome.data, model, suite)
             outcome.responses[method.name, suite.name] = responses
@@ -333,4 +366,7 @@ def _evaluated(
                 outcome.judged[method.name, suite.name, by.name] = judged
         if context.config.capability.tasks:
             outcome.capability[method.name] = test_capability(context, method, outcome.data, model)
+        return model
+
+    outcome.models.update(all_of(context, {method.name: partial(build, method) for method in methods}))
     return outcome

@@ -30,6 +30,7 @@ from harness.keys.data import DataSource
 from harness.keys.methods import chosen, outside_rows
 from harness.keys.run import RunConfig, fitting
 from harness.keys.writer import MODEL
+from harness.pipeline.beside import processes_beside
 from harness.pipeline.collect import collect
 from harness.pipeline.collected import Collected, write_results
 from harness.pipeline.content import content_of, owner_of
@@ -119,7 +120,9 @@ def compute(
     """Every stage of one configuration, finished ones from the store. Raises as the stages do."""
     store, rulebook = Store(Path(config.results) / ".store"), load_rulebook(config.rulebook_path)
     context = Context(config, store, console, rulebook, after_stage=after_stage)
-    return collect(context, run_stages(context), variant)
+    with processes_beside(config, store, console):
+        outcome = run_stages(context)
+    return collect(context, outcome, variant)
 
 
 def folder_of(configs: Sequence[RunConfig]) -> Path:

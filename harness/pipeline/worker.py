@@ -67,7 +67,7 @@ def as_json(training: Training) -> dict[str, Any]:
     """All that another process needs to make the same training."""
     origins = {f.name: getattr(training.origins, f.name) for f in fields(Origins)}
     return {
-        "config": OmegaConf.to_yaml(OmegaConf.structured(training.context.config)),
+        "config": written(training.context.config),
         "store": str(training.context.store.root.absolute()),
         "method": training.method.name,
         "origins": {name: [a.stage, a.key] for name, a in origins.items() if a is not None},
@@ -80,10 +80,7 @@ def from_json(values: dict[str, Any], *, tells: bool) -> Training:
 
     Raises InputError when an artifact is gone.
     """
-    config = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(values["config"]))
-    )
-    assert isinstance(config, RunConfig)
+    config = read_config(values["config"])
     store = Store(values["store"])
     context = Context(config, store, Console(live=False), load_rulebook(config.rulebook_path))
     origins: dict[str, Any] = {
@@ -94,6 +91,18 @@ def from_json(values: dict[str, Any], *, tells: bool) -> Training:
     return Training(
         context, method, Origins(**origins), out, _telling("advance", tells), _telling("say", tells)
     )
+
+
+def written(config: RunConfig) -> str:
+    """As YAML, for another process of this program."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def read_config(text: str) -> RunConfig:
+    """What `written` wrote."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(text)))
+    assert isinstance(config, RunConfig)
+    return config
 
 
 def _telling(kind: str, tells: bool) -> Callable[[Any], None]:

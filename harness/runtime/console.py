@@ -84,7 +84,7 @@ class Console:
             progress.advance(task, count)
             if not self._live and self._clock() - last >= self._interval:
                 last = self._clock()
-                self.say(_plain_line(_task(progress, task)))
+                self.tell_progress(_plain_line(_task(progress, task)))
 
         try:
             yield advance
@@ -96,6 +96,10 @@ class Console:
         how = "cached, saved" if artifact.cached else "computed in"
         cost = f"{duration(artifact.seconds):>12}  {artifact.peak_memory_mb:7,.0f} MB"
         self.say(f"{name:<28} {how:<13} {cost}  {figure}".rstrip())
+
+    def tell_progress(self, line: str) -> None:
+        """How far a stage is, where no bar shows it."""
+        self.say(line)
 
     def say(self, text: str) -> None:
         """One plain line: nothing in it is read as markup, wrapped or coloured. A job's log has it too."""

@@ -118,7 +118,7 @@ def run_program(
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
         )
-        with _ended(process), _passing_on(process) as stopped:
+        with ended(process), _passing_on(process) as stopped:
             started(process)
             assert process.stdout is not None
             failure, printed = _listen(process.stdout, told)
@@ -142,7 +142,7 @@ def _listen(lines: IO[str], told: Told) -> tuple[Exception | None, deque[str]]:
     failure: Exception | None = None
     others: deque[str] = deque(maxlen=LAST_LINES)
     for line in lines:
-        message = _message(line)
+        message = message_of(line)
         if message is None:
             others.append(line)
         elif message[0] != "failure":
@@ -165,7 +165,7 @@ def _signal(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
-def _message(line: str) -> tuple[str, Any] | None:
+def message_of(line: str) -> tuple[str, Any] | None:
     """What a line tells; None for a library's own, and for one that two processes have written into."""
     _, mark, message = line.partition(MARK)
     try:
@@ -185,7 +185,7 @@ def failure_of(code: int, text: str) -> Exception:
 
 
 @contextmanager
-def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
     """No process is left behind, however this one leaves."""
     try:
         yield

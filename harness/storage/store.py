@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.json_text import read_json_object
-from evals.values.lock import Holder, Lock, held, sweep_rights
+from evals.values.lock import Holder, Lock, held, machine, sweep_rights
 from harness.storage.digest import canonical, digest, figures, file_digest
 from harness.storage.disk import full_disk_as_input_error, locked, sync, write_json, writing
 from harness.storage.provenance import git_commit
@@ -94,6 +94,7 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root, self.waits = Path(root), True
+        self.beside: set[int] = set()  # processes of this run, whose work is waited for without a word
 
     def key(
         self, stage: str, config: object, inputs: Mapping[str, Artifact], versions: Mapping[str, str]
@@ -146,7 +147,7 @@ class Store:
                 with writing(self.root):
                     shelf.mkdir(parents=True, exist_ok=True)
                     _sweep(shelf)
-                    waiting = partial(_say_waiting, stage, key)
+                    waiting = partial(self._say_waiting, stage, key)
                     lock = stack.enter_context(held(shelf / f".lock-{key}", wait=self.waits, waiting=waiting))
                 if lock is None:
                     raise BusyError(f"{stage} {key}")
@@ -172,6 +173,12 @@ class Store:
             if work.missing:
                 work.results = build(work.folder) or {}
         return work.artifact
+
+    def _say_waiting(self, stage: str, key: str, holder: Holder | None) -> None:
+        if holder is not None and holder.machine == machine() and holder.process in self.beside:
+            return
+        by = f" ({holder})" if holder is not None else ""
+        log.warning("another process is computing %s %s%s; waiting for it", stage, key, by)
 
     @contextmanager
     def _built(self, work: Work, about: dict[str, Any], keep_partial: bool, lock: Lock) -> Iterator[None]:
@@ -281,8 +288,3 @@ def _sweep(shelf: Path) -> None:
                 for rubbish in shelf.glob(f".temp-{key}*"):
                     shutil.rmtree(rubbish, ignore_errors=True)
                 sweep_rights(lock)
-
-
-def _say_waiting(stage: str, key: str, holder: Holder | None) -> None:
-    by = f" ({holder})" if holder is not None else ""
-    log.warning("another process is computing %s %s%s; waiting for it", stage, key, by)

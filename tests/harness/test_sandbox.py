@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from conf import CONF
 from evals.models.load import load_tokenizer
 from evals.rules.rulebook import load_rulebook
-from evals.values.conversation import ResponseType
+from evals.values.conversation import Label, ResponseType
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import (
     read_comparisons,
@@ -27,7 +28,7 @@ from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.config import AnnotatorConfig, SandboxConfig, TextConfig
-from harness.worlds.sandbox.generate import write_sandbox
+from harness.worlds.sandbox.generate import gold_labels, write_sandbox
 from harness.worlds.sandbox.mistakes import mistold
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
@@ -194,6 +195,23 @@ def test_writer_hits_each_completion_class(world: World) -> None:
                 for _ in range(40)
             ]
             assert Counter(classes).most_common(1)[0][0] == wanted, (area, ask, wanted)
+
+
+def test_graders_learn_from_what_policies_write_near_an_ideal_refusal(world: World) -> None:
+    """A grader that never saw care in a plain refusal, or care with one act missing, paid for both."""
+    source = RequestSource(world, RULEBOOK, np.random.default_rng(0), world.of(split="train"), "train")
+    rows = gold_labels(source, 1500, "g")
+
+    def share(response_type: ResponseType, shows: Callable[[Mapping[str, Label]], bool]) -> float:
+        labels = [row.propositions for row in rows if row.response.prompt.response_type is response_type]
+        return sum(map(shows, labels)) / len(labels)
+
+    def is_near(labels: Mapping[str, Label]) -> bool:
+        care = ("encourage_professional_help", "gentle_encouragement_for_help", "disclaimer")
+        return labels["apology_acknowledges_emotional_state"] == 1 and sum(labels[act] for act in care) == 2
+
+    assert share(ResponseType.HARD_REFUSE, lambda truth: truth["gentle_encouragement_for_help"] == 1) > 0.1
+    assert share(ResponseType.SAFE_REFUSE_1, is_near) > 0.1
 
 
 @pytest.mark.parametrize("caution", [0.0, 1.0])

@@ -261,7 +261,9 @@ def gold_labels(source: RequestSource, count: int, prefix: str) -> list[Labelled
         kinds += [writer.disallowed if request.is_harmful else writer.partial_answer]
         kinds += [lambda r: writer.refusal(int(rng.integers(0, 3)))]
         if request.is_harmful and request.area.soft:  # many ways to fail a person in distress
-            kinds += [writer.unacceptable] * 4
+            kinds += [writer.unacceptable, writer.care_but_one] * 3
+        else:  # a policy carries one type's manners over to another's prompts
+            kinds += [writer.care, lambda _: writer.misplaced_care()]
         text = kinds[int(rng.integers(len(kinds)))](request)
         if rng.random() < 0.3:  # so that every act is heard in every kind of response
             text = " ".join([text, *map(writer.say, writer.pick(sorted(SPEECH_ACTS), 1, 2))])
