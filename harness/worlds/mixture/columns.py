@@ -9,6 +9,8 @@ from typing import Any
 from evals.values.conversation import Row
 from harness.worlds.mixture.source import Source
 
+NOWHERE = object()
+
 
 def with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
     """The rows with the columns that the source names by the way to them: `prompt.text` of {prompt: {text: ...}}."""
@@ -16,17 +18,17 @@ def with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
     dotted = [name for name in dict.fromkeys([*named, *map(str, source.filter)]) if "." in name]
     if not dotted:
         return rows
-    found = [{name: value for name in dotted if (value := _inside(row, name)) is not None} for row in rows]
+    found = [{n: value for n in dotted if (value := _inside(row, n)) is not NOWHERE} for row in rows]
     return [replace(row, values={**row.values, **more}) for row, more in zip(rows, found, strict=True)]
 
 
 def _inside(row: Row, name: str) -> Any:
-    """None where the way ends; a column that bears the whole name goes before."""
+    """NOWHERE where the way ends; a column that bears the whole name goes before."""
     if name in row.values:
         return row.values[name]
     value: Any = row.values
     for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+        value = value.get(key, NOWHERE) if isinstance(value, Mapping) else NOWHERE
     return value
 
 
@@ -44,6 +46,11 @@ def check_columns(rows: Sequence[Row], source: Source) -> None:
             has = ", ".join(str(key)[:40] for key in rows[0].values)[:200]
             said = f"no row has such a column, and the source {does}; the first has {has}"
             raise rows[0].error(name[:60], said, "name a column of the file")
+
+
+def present(row: Row) -> Row:
+    """Without the columns that the row leaves empty, whatever its format writes for nothing: null, NaN, no text."""
+    return replace(row, values={k: v for k, v in row.values.items() if v is not None and v == v})
 
 
 def passes(row: Row, source: Source) -> bool:

@@ -26,10 +26,10 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from evals.values.levels import Levels
-from harness.worlds.mixture.columns import check_columns, passes, with_nested
+from harness.worlds.mixture.columns import check_columns, passes, present, with_nested
 from harness.worlds.mixture.labels import labels_in
 from harness.worlds.mixture.source import LEFT_OUT, OTHERS, Source, type_called, types_by_name
-from harness.worlds.mixture.turns import asked, context_of, is_empty, messages_in
+from harness.worlds.mixture.turns import asked, context_of, is_empty, looks, messages_in
 
 Item = TypeVar("Item", Prompt, Demonstration, Comparison, LabelledResponse)
 FIRST, SECOND, VOTES = "first", "second", "votes"  # of a pair that annotators voted on: 1, 2, or 0 for a tie
@@ -87,7 +87,7 @@ class RowReader:
             prompt, chosen, rejected = self._pair(row)
         chosen = self._filled(row, self._column("chosen"), chosen)
         rejected = self._filled(row, self._column("rejected"), rejected)
-        if chosen.strip() == rejected.strip():
+        if looks(chosen) == looks(rejected):
             raise row.error("rejected", "is the chosen text too", "remove the row, or say skip_bad: true")
         return Comparison(self._prompt(row, prompt), chosen, rejected)
 
@@ -101,7 +101,7 @@ class RowReader:
         labels = labels_in(row, columns, completion_class, self.known)
         for name in labels:
             if name not in self.known:
-                fix = "add it to the rulebook, or remove the label"
+                fix = "add it to the rulebook, name another (rulebook=FILE), or remove the label"
                 raise row.error(f"propositions.{name}", "unknown proposition", fix)
         return LabelledResponse(Response(*self._answered(row)), labels, completion_class)
 
@@ -161,7 +161,10 @@ class RowReader:
         column = self._column("prompt")
         if not messages or messages[-1].role != "user":
             raise row.error(column, "does not end with the user's turn", "end it with the user's turn")
-        for message in messages:
+        for number, message in enumerate(messages, 1):
+            if len(messages) > 1 and is_empty(message.content):
+                said = f"has an empty turn, the {number}. one, of the {message.role}"
+                raise row.error(column, said, "write it, remove the row, or say skip_bad: true")
             self._filled(row, column, message.content)
         if next(message.role for message in messages if message.role != "system") != "user":
             fix = "begin it with the user's turn, or say skip_bad: true"
@@ -199,8 +202,6 @@ class RowReader:
 
     def _type(self, row: Row) -> ResponseType | None:
         column = self._column("response_type")
-        if column not in row.values or ("response_type" in self.source.columns and self.source.types):
-            return None
         if (name := row.name(column)) is None:
             return None
         try:
@@ -235,15 +236,16 @@ class RowReader:
         return context, one, other
 
     def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
-        """The response that most annotators prefer is chosen; a tie is not taken."""
+        """The response that most of those prefer who voted is chosen; a tie is not taken."""
         columns = self.source.columns.get(VOTES, VOTES)
         names = [columns] if isinstance(columns, str) else list(columns)
-        if not any(name in row.values for name in names):
+        given = {name: str(row.values[name]).removesuffix(".0") for name in names if name in row.values}
+        if not given:
             raise self._lacks(row, VOTES)
-        votes = Counter(str(row.values.get(name)) for name in names)
-        unknown = next((vote for vote in votes if vote not in ("0", "1", "2")), None)
+        unknown = next((name for name, vote in given.items() if vote not in ("0", "1", "2")), None)
         if unknown is not None:
-            raise row.error(names[0], f"is {unknown[:40]!r}", "write 1, 2, or 0 for a tie")
+            raise row.error(unknown, f"is {given[unknown][:40]!r}", "write 1, 2, or 0 for a tie")
+        votes = Counter(given.values())
         prompt, one, other = self._replies(row, (FIRST, SECOND))
         if votes["1"] == votes["2"]:
             raise NotTaken("annotators do not agree on one")
@@ -277,6 +279,7 @@ def read_rows(
     items: list[tuple[Row, Item]] = []
     rows = with_nested(rows, source)
     check_columns(rows, source)
+    rows = [present(row) for row in rows]
     _check_categories(rows, form)
     for row in rows:
         if not passes(row, source):
@@ -302,11 +305,12 @@ def _categories(rows: Sequence[Row], form: RowReader) -> Iterator[str]:
 
 def _check_categories(rows: Sequence[Row], form: RowReader) -> None:
     """A category that `types` misspells would be one of the others. Raises InputError for one that no row has."""
-    named = [str(name) for name in form.source.types if name != OTHERS]
+    named = [name for name in form.source.types if name != OTHERS]
     if len(named) == len(form.source.types):
         return  # without the others, a misspelt one leaves its rows without a type
     found = Counter(_categories(rows, form))
-    if lacking := next((name for name in named if name not in found), None):
+    known = {form.source.key_of(category) for category in found}
+    if lacking := next((str(name) for name in named if name not in known), None):
         said = f"no row is of this category, and `{OTHERS}` takes what is not named; the most frequent are "
         said += ", ".join(name[:40] for name, _ in found.most_common(5))[:200]
         raise rows[0].error(f"types.{lacking[:60]}", said, "write it as the rows do, or remove it")
