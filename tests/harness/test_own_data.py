@@ -439,7 +439,7 @@ U, A, S = ({"role": role, "content": role} for role in ("user", "assistant", "sy
         (Prompt, {"prompt": [U, A]}, r"'prompt': ends with the assistant's turn; end it with the user's"),
         (Prompt, {"prompt": [A, U]}, r"'prompt': begins with the assistant's turn"),
         (Prompt, {"prompt": [U, A, S, U]}, r"'prompt': has a system turn that is not the first"),
-        (Prompt, {"prompt": [U, {**A, "content": " "}, U]}, r"'prompt': is empty"),
+        (Prompt, {"prompt": [U, {**A, "content": " "}, U]}, r"'prompt': has an empty turn of the assistant"),
         (Demonstration, {"messages": [U, A, A]}, r"'messages': has two turns of the assistant in a row"),
         (Comparison, {"prompt": [U, U], "chosen": "a", "rejected": "b"}, r"two turns of the user"),
     ],

@@ -173,9 +173,10 @@ def _data_set(source: Source) -> list[Row]:
         source.path.startswith((".", "~", "/")) or is_pattern(source.path) or source.path.count("/") > 1
     )
     if not folder.is_dir() and (looks_local or Path(source.path).suffix.lstrip(".") in READERS):
-        raise InputError(
-            "no such file or folder", path=source.path, fix="name a file, a folder or a data set"
-        )
+        fix = "name a file, a folder or a data set"
+        if source.licence and not folder.is_absolute():  # of conf/sources
+            fix = "say where it lies, data.root=FOLDER; `rbrbench fetch FOLDER` brings the files of conf/sources"
+        raise InputError("no such file or folder", path=source.path, fix=fix)
     import datasets
 
     datasets.disable_progress_bars()

@@ -161,9 +161,9 @@ class RowReader:
         column = self._column("prompt")
         if not messages or messages[-1].role != "user":
             raise row.error(column, "does not end with the user's turn", "end it with the user's turn")
-        for number, message in enumerate(messages, 1):
+        for message in messages:
             if len(messages) > 1 and is_empty(message.content):
-                said = f"has an empty turn, the {number}. one, of the {message.role}"
+                said = f"has an empty turn of the {message.role}"
                 raise row.error(column, said, "write it, remove the row, or say skip_bad: true")
             self._filled(row, column, message.content)
         if next(message.role for message in messages if message.role != "system") != "user":
