@@ -155,6 +155,10 @@ def test_votes_choose_and_a_tie_is_counted(tmp_path: Path) -> None:
     items, left_out = read(source, Comparison)
     assert [item.chosen for item in items] == ["first", "second"]
     assert left_out == {"annotators do not agree on one": 1}
+    from_zero = [{**rows[0], "q": f"{i}?", "x": i % 2, "y": i % 2} for i in range(10)]
+    written(tmp_path / "v.jsonl", from_zero)
+    with pytest.raises(InputError, match="v.jsonl:1: field 'x': no row votes 2, and 0 is a tie"):
+        read(source, Comparison)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from harness.worlds.mixture.turns import asked, context_of, is_empty, looks, mes
 
 Item = TypeVar("Item", Prompt, Demonstration, Comparison, LabelledResponse)
 FIRST, SECOND, VOTES = "first", "second", "votes"  # of a pair that annotators voted on: 1, 2, or 0 for a tie
+FEW_VOTES = 10  # rows in which the second may never have been preferred
 
 
 class NotTaken(Exception):
@@ -81,7 +82,7 @@ class RowReader:
         return self._prompt(row, context), text
 
     def comparison(self, row: Row) -> Comparison:
-        if self._column(FIRST) in row.values:
+        if self.is_voted(row):
             prompt, chosen, rejected = self._voted(row)
         else:
             prompt, chosen, rejected = self._pair(row)
@@ -235,11 +236,18 @@ class RowReader:
             raise row.error(self._column(names[1]), said, "pair replies to one prompt")
         return context, one, other
 
-    def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
-        """The response that most of those prefer who voted is chosen; a tie is not taken."""
+    def is_voted(self, row: Row) -> bool:
+        return self._column(FIRST) in row.values
+
+    def votes(self, row: Row) -> dict[str, str]:
+        """{annotator's column: vote} of those who voted."""
         columns = self.source.columns.get(VOTES, VOTES)
         names = [columns] if isinstance(columns, str) else list(columns)
-        given = {name: str(row.values[name]).removesuffix(".0") for name in names if name in row.values}
+        return {name: str(row.values[name]).removesuffix(".0") for name in names if name in row.values}
+
+    def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
+        """The response that most of those prefer who voted is chosen; a tie is not taken."""
+        given = self.votes(row)
         if not given:
             raise self._lacks(row, VOTES)
         unknown = next((name for name, vote in given.items() if vote not in ("0", "1", "2")), None)
@@ -281,6 +289,8 @@ def read_rows(
     check_columns(rows, source)
     rows = [present(row) for row in rows]
     _check_categories(rows, form)
+    if kind is Comparison:
+        _check_votes(rows, form)
     for row in rows:
         if not passes(row, source):
             left_out["does not pass the filter"] += 1
@@ -294,6 +304,16 @@ def read_rows(
                 raise
             left_out[f"{error.field or 'row'} {error.problem}".partition(";")[0]] += 1
     return items
+
+
+def _check_votes(rows: Sequence[Row], form: RowReader) -> None:
+    """Votes that count from 0 would choose the other text, or none. Raises InputError where they look so."""
+    votes = [(name, vote) for row in rows if form.is_voted(row) for name, vote in form.votes(row).items()]
+    if {vote for _, vote in votes} == {"0", "1"} and len(rows) >= FEW_VOTES:
+        said = "no row votes 2, and 0 is a tie: these seem to count from 0"
+        raise rows[0].error(
+            votes[0][0], said, "write 1 where the first text is better, 2 where the second is"
+        )
 
 
 def _categories(rows: Sequence[Row], form: RowReader) -> Iterator[str]:
