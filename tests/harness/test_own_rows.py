@@ -364,6 +364,7 @@ def test_what_a_row_leaves_empty_is_absent_in_every_format(tmp_path: Path) -> No
         ("named", b'{"prompt": "a?"}', "the file's name ends in none, of which nothing is known; say which it is"),
         ("t.jsonl", b'{"prompt": "Assistant: Hi\\n\\nHuman: a?\\n\\nAssistant:"}', "does not start with the human's"),
         ("s.json", b'[{"prompt": [{"role": "system", "content": ""}]}]', "does not end with the user's turn"),
+        ("h.csv", b"How do I pick it?,x\nHow do I read?,y\n", "'prompt': is missing, and the columns bear texts as"),
         ("e.json", b'[{"prompt": "a?"}, {"prompt": "\\u200b"}]', "e.json:2: field 'prompt': is empty"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from evals.values.conversation import Row
 from harness.worlds.mixture.source import Source
 
 NOWHERE = object()
+LONGEST_NAME, MOST_WORDS = 60, 4  # characters of a column's name, and words after its first
 
 
 def with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
@@ -38,13 +39,23 @@ def _named(source: Source) -> list[str]:
     return [name for c in given for name in ([c] if isinstance(c, str) else c)]
 
 
+def names_in(row: Row) -> str:
+    """The row's columns, to be shown; "" where one looks like a text: a table without a header has its first row there,
+    which may be one that must not be shown.
+    """
+    names = [" ".join(str(key).split()) for key in row.values]
+    if any(len(n) >= LONGEST_NAME or n.count(" ") > MOST_WORDS or n.endswith((".", "?", "!")) for n in names):
+        return ""
+    return ", ".join(names)[:200]
+
+
 def check_columns(rows: Sequence[Row], source: Source) -> None:
     """A column that some row has is known: the others' cells are empty. Raises InputError for one that none has."""
     for name in dict.fromkeys([*_named(source), *map(str, source.filter)]):
         if rows and not any(name in row.values for row in rows):
             does = "filters by it" if name in source.filter else "names it in columns"
-            has = ", ".join(str(key)[:40] for key in rows[0].values)[:200]
-            said = f"no row has such a column, and the source {does}; the first has {has}"
+            has = names_in(rows[0])
+            said = f"no row has such a column, and the source {does}{has and f'; the first has {has}'}"
             raise rows[0].error(name[:60], said, "name a column of the file")
 
 

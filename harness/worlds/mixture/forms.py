@@ -26,7 +26,7 @@ from evals.values.conversation import (
 )
 from evals.values.errors import InputError
 from evals.values.levels import Levels
-from harness.worlds.mixture.columns import check_columns, passes, present, with_nested
+from harness.worlds.mixture.columns import check_columns, names_in, passes, present, with_nested
 from harness.worlds.mixture.labels import labels_in
 from harness.worlds.mixture.source import LEFT_OUT, OTHERS, Source, type_called, types_by_name
 from harness.worlds.mixture.turns import asked, context_of, is_empty, looks, messages_in
@@ -145,10 +145,12 @@ class RowReader:
         return context_of(row, column, prompt, messages), messages[-1].content
 
     def _lacks(self, row: Row, name: str) -> InputError:
-        found = ", ".join(map(str, row.values))[:200] if all(len(str(k)) < 60 for k in row.values) else ""
+        found = names_in(row)
         return row.error(
             self._column(name),
-            f"is missing; the row has {found}" if found else "is missing",
+            f"is missing; the row has {found}"
+            if found
+            else "is missing, and the columns bear texts as names",
             f"name its column: columns: {{{name}: COLUMN}}, or say skip_bad: true where single rows have none",
         )
 

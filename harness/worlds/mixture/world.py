@@ -178,6 +178,11 @@ def fit_prompts(mixture: Mixture, room: Room) -> None:
                 f"{lengths[long[0]]} tokens, the room is {room.prompt}",
                 fix if part == EVALUATION else f"{fix}; or leave them out: data.too_long=drop",
             )
+        if len(long) == len(lengths):
+            problem = f"all of its prompts are too long: the room is {room.prompt} tokens"
+            raise InputError(
+                problem, field=f"data.{part}", fix="shorten them, or give the model more context"
+            )
         if long:
             mixture.left_out.setdefault(part, Counter())["too long"] += len(long)
             mixture.parts[part].keep([i for i, length in enumerate(lengths) if length <= room.prompt])
