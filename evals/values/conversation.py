@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from evals.values.data_file import as_no_jsonl, lines_of, not_utf8, open_data
 from evals.values.errors import InputError
-from evals.values.json_text import parse_json, said
+from evals.values.json_text import once, parse_json, said
 from evals.values.levels import Label, Levels, LevelsError, labelled_level, levels_of, written
 
 Item = TypeVar("Item")
@@ -435,7 +435,7 @@ def _object(path: Path, number: int, text: str, is_first: bool) -> dict[str, Any
     """A row's object. The first row tells a file that is none of JSONL."""
     problem, fix = "the row is not a JSON object", "write one {...} a line"
     try:
-        value = parse_json(text, _once)
+        value = parse_json(text, once)
         if isinstance(value, dict):
             return value
     except ValueError as error:
@@ -444,16 +444,6 @@ def _object(path: Path, number: int, text: str, is_first: bool) -> dict[str, Any
     if other is not None:
         problem, fix = f"the file is {other[0]}, not JSONL", other[1]
     raise InputError(problem, path=path, line=number, fix=fix)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Raises ValueError for a key given twice, of which the last would stand without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:60]!r} is given twice")
-    return found
 
 
 # --- rows out --------------------------------------------------------------------------------

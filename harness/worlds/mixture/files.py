@@ -20,7 +20,7 @@ from evals.values.conversation import Row, read_jsonl
 from evals.values.csv_rows import is_absent, read_csv
 from evals.values.data_file import MOST_BYTES, lines_of, open_data, signature
 from evals.values.errors import InputError
-from evals.values.json_text import parse_json, read_json
+from evals.values.json_text import once, parse_json, read_json
 from evals.values.parquet_rows import read_parquet
 from harness.storage.digest import digest_files, file_digest
 from harness.worlds.mixture.source import DEFAULT_SPLIT, SOURCES, Source, is_pattern
@@ -98,13 +98,12 @@ def _unknown(source: Source, path: Path, ending: str) -> InputError:
         found = signature(file.read(32))
     if found is not None and ending != "arrow":
         return InputError(f"the file is {found[0]}", path=path, field="format", fix=found[1])
-    says = (
-        f"is {ending!r}" if source.format else f"the file's name ends in {f'.{ending}' if ending else 'none'}"
-    )
+    says = f"is {ending!r}" if source.format else f"the file's name ends in .{ending}"
+    problem = f"{says}, of which nothing is known" if ending else "the file's name has no ending"
     fix = f"say which it is, format: {', '.join(sorted(READERS))}"
     if ending == "arrow":
         fix = "name the folder that `datasets` saved it in"
-    return InputError(f"{says}, of which nothing is known", path=path, field="format", fix=fix)
+    return InputError(problem, path=path, field="format", fix=fix)
 
 
 def _ending(source: Source, path: Path) -> str:
@@ -121,7 +120,9 @@ def _json(path: Path) -> list[Row]:
         return _jsonl(path)
     return [
         Row(path, number, values)
-        for number, values in enumerate(_objects(path, read_json(path, most=MOST_BYTES)), start=1)
+        for number, values in enumerate(
+            _objects(path, read_json(path, "mend the file", MOST_BYTES, once)), start=1
+        )
     ]
 
 

@@ -217,5 +217,5 @@ def _placed(path: str, root: str | None) -> str:
     if root is None or Path(path).is_absolute() or Path(path).exists():
         return path
     below = Path(root) / path
-    is_there = any(Path(root).glob(path)) if is_pattern(path) else below.exists()
+    is_there = below.exists() or (is_pattern(path) and any(Path(root).glob(path)))
     return str(below) if is_there else path
