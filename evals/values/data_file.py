@@ -93,6 +93,9 @@ def check_is_file(path: Path) -> None:
 
 def unreadable(path: Path, error: BaseException) -> InputError:
     """One line for what the system or gzip said."""
+    if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+        said = "is cut short" if isinstance(error, EOFError) else f"is damaged: {error}"
+        return InputError(f"cannot be read (the gzip {said})", path=path, fix="fetch or pack it again")
     what = (error.strerror if isinstance(error, OSError) else None) or error
     return InputError(f"cannot be read ({what})", path=path, fix="check the path and the file")
 

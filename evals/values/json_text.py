@@ -47,11 +47,23 @@ def parse_json(text: str | bytes, pairs: Pairs | None = None, *, halves: bool = 
     return value
 
 
-def read_json(path: Path | str, fix: str = "restore the file", most: int | None = None) -> Any:
-    """The value of a JSON file. Raises InputError, one line with the place and `fix`."""
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises ValueError for a key given twice, of which the last would stand without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:60]!r} is given twice")
+    return found
+
+
+def read_json(
+    path: Path | str, fix: str = "restore the file", most: int | None = None, pairs: Pairs | None = None
+) -> Any:
+    """The value of a JSON file; `pairs` as of `parse_json`. Raises InputError, one line with the place and `fix`."""
     text = read_text(path) if most is None else read_text(path, most)
     try:
-        return parse_json(text)
+        return parse_json(text, pairs)
     except ValueError as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else None
         raise InputError(f"malformed JSON ({said(error)})", path=path, line=line, fix=fix) from None

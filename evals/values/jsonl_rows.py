@@ -38,7 +38,7 @@ from evals.values.conversation import (
 )
 from evals.values.data_file import as_no_jsonl, lines_of, not_utf8, open_data
 from evals.values.errors import InputError
-from evals.values.json_text import parse_json, said
+from evals.values.json_text import once, parse_json, said
 from evals.values.levels import Label, Levels, LevelsError, labelled_level, written
 
 Item = TypeVar("Item")
@@ -245,7 +245,7 @@ def _object(path: Path, number: int, text: str, is_first: bool) -> dict[str, Any
     """A row's object. The first row tells a file that is none of JSONL."""
     problem, fix = "the row is not a JSON object", "write one {...} a line"
     try:
-        value = parse_json(text)
+        value = parse_json(text, once)
         if isinstance(value, dict):
             return value
     except ValueError as error:

@@ -35,6 +35,14 @@ class LocatedMapping(dict[str, Any]):
         self.written: dict[str, str] = {}
 
 
+def as_written(value: Any) -> Any:
+    """The value with its mappings' keys as they stand in the file: `no` and not False."""
+    if isinstance(value, dict):
+        words = value.written if isinstance(value, LocatedMapping) else {}
+        return {words.get(key, key): as_written(inner) for key, inner in value.items()}
+    return [as_written(inner) for inner in value] if isinstance(value, list) else value
+
+
 class _Loader(yaml.SafeLoader):
     def __init__(self, text: str, path: Path) -> None:
         self.path, self.depth, self.nodes = path, 0, 0

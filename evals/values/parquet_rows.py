@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from evals.values.data_file import MOST_BYTES, check_is_file, unreadable
+from evals.values.data_file import GZIP, MOST_BYTES, check_is_file, signature, unreadable
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import Row, read_jsonl
 
@@ -41,22 +41,30 @@ def read_parquet(path: Path) -> list[Row]:
     except FileNotFoundError as error:
         raise unreadable(path, error) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        problem = (
-            f"is a damaged Parquet file ({type(error).__name__})"
-            if _is_parquet(path)
-            else "is no Parquet file"
-        )
-        raise InputError(problem, path=path, fix="fetch it again") from None
+        raise _damaged(path, error) from None
     if not values:
-        raise InputError("the file has no rows", path=path, fix="fetch it again")
+        raise InputError("the file has no rows", path=path, fix="give one that has rows")
     return [Row(path, line, row) for line, row in enumerate(values, 1)]
 
 
+def _damaged(path: Path, error: Exception) -> InputError:
+    """Of a file that is no Parquet, what it looks like."""
+    head = _head(path)
+    if head.startswith(MAGIC):
+        problem = f"is a damaged Parquet file ({type(error).__name__})"
+        return InputError(problem, path=path, fix="fetch it again")
+    packed = ("packed by gzip", "unpack it: gunzip FILE") if head.startswith(GZIP) else None
+    what, fix = packed or signature(head) or ("", "fetch it again")
+    return InputError(f"is no Parquet file{what and f': it is {what}'}", path=path, fix=fix)
+
+
 def _is_parquet(path: Path) -> bool:
-    if not path.is_file():
-        return False
+    return path.is_file() and _head(path).startswith(MAGIC)
+
+
+def _head(path: Path) -> bytes:
     with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(32)
 
 
 def find_records(folder: Path, names: tuple[str, ...]) -> Path:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 from conf import CONF
 from evals.values.errors import InputError
-from evals.values.located_yaml import load_located_yaml
+from evals.values.located_yaml import as_written, load_located_yaml
 from evals.values.settings import new_name, refuse_old_names, renamed
 from harness.keys.members import MemberSetting, places_of, setting_of_member
 from harness.keys.typed import (
@@ -216,7 +216,7 @@ def _from_files(
         if not Path(value).is_file():
             raise InputError("no such file", path=value, field=group, fix=f"name one, or {group}=NAME")
         found.append(f"{group}=none")  # what an experiment has in its place goes
-        for name, setting in load_located_yaml(Path(value)).items():
+        for name, setting in _in_file(Path(value), group).items():
             key = f"{group}.{name}"
             is_list = is_free(hints.get(key))
             found.append(
@@ -225,6 +225,27 @@ def _from_files(
                 else hydra_override(f"{key}={_written(setting)}", hints)
             )
     return found, others
+
+
+def _in_file(file: Path, group: str) -> Mapping[str, Any]:
+    """The group's settings, which may stand under its name, where nothing else stands beside it.
+
+    Raises InputError for keys of a run in a file of one group.
+    """
+    found = load_located_yaml(file)
+    if group not in found:
+        return as_written(found)  # type: ignore[no-any-return]
+    inner = found[group]
+    if not isinstance(inner, dict):
+        raise InputError(
+            "is no group of keys", path=file, line=found.lines[group], field=group, fix="indent them"
+        )
+    if other := next((key for key in found if key != group), None):
+        problem = f"stands beside '{group}', and the file is for what lies below {group}. alone"
+        raise InputError(
+            problem, path=file, line=found.lines[other], field=other, fix=f"type it: {other}=VALUE"
+        )
+    return as_written(inner)  # type: ignore[no-any-return]
 
 
 def _listed(key: str, value: str) -> list[Any]:

@@ -79,7 +79,7 @@ def free_value(value: str, key: str) -> Any:
     if value.startswith("["):
         return [free_value(part, key) for part in _inside(value, "[]", key, f"{key}=[NAME,...]")]
     if value.startswith("{"):
-        pairs = [pair.partition(":") for pair in _inside(value, "{}", key, "{KEY: VALUE, ...}")]
+        pairs = [_pair(part) for part in _inside(value, "{}", key, "{KEY: VALUE, ...}")]
         if lacking := next((k for k, colon, _ in pairs if not colon), None):
             raise InputError(f"{lacking.strip()!r} has no value", field=key, fix="write {KEY: VALUE, ...}")
         return {text_of(k.strip()): free_value(v.strip(), key) for k, _, v in pairs}
@@ -105,9 +105,17 @@ def _written(key: str, hint: Any, value: str) -> str | None:
         return f"[{','.join(quoted(text_of(part)) for part in parts)}]"
     groups = []
     for part in parts:
-        pairs = [pair.partition(":") for pair in _inside(part, "{}", key, shape)]
+        pairs = [_pair(inner) for inner in _inside(part, "{}", key, shape)]
         groups.append(",".join(f"{k.strip()}: {_of_group(v.strip())}" for k, _, v in pairs))
     return f"[{','.join(f'{{{group}}}' for group in groups)}]"
+
+
+def _pair(part: str) -> tuple[str, str, str]:
+    """Key, colon and value of a group's member; a colon inside the quotes of the key is the key's."""
+    found = re.match(r"""\s*(?:'(?:\\.|[^\\'])*'|"(?:\\.|[^\\"])*")\s*(?=:)""", part, re.DOTALL)
+    if found is None:
+        return part.partition(":")
+    return found[0], ":", part[found.end() + 1 :]
 
 
 def _of_group(value: str) -> str:

@@ -15,6 +15,7 @@ from harness.pipeline.language_models import content_of, template_keys
 from harness.storage.store import Artifact
 from harness.worlds.folder import WorldFolder
 from harness.worlds.mixture.files import identity_of
+from harness.worlds.mixture.inventory import Limits, check_lengths
 from harness.worlds.mixture.parts import given_parts, sources_of
 from harness.worlds.mixture.world import Room, fit_prompts, load_mixture, read_parts, write_mixture
 from harness.worlds.sandbox.generate import write_sandbox
@@ -98,7 +99,10 @@ def _mixture(context: Context) -> Artifact:
 
 def check_data(config: RunConfig, rulebook: Rulebook) -> None:
     """Raises InputError for the first bad row, source or prompt of one's own data, before the first stage."""
-    fit_prompts(read_parts(config.data, config.seed, rulebook), room_for(config))
+    mixture, room = read_parts(config.data, config.seed, rulebook), room_for(config)
+    fit_prompts(mixture, room)
+    limits = Limits(config.sft.max_length, config.reward_model.max_length, room.prompt)
+    check_lengths(mixture, room.tokenizer, limits)
 
 
 def room_for(config: RunConfig) -> Room:

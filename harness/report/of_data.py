@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from harness.record.run import ResultsFolder
 from harness.report.document import Cell, Document, Section, Table, TableRow, Text
 from harness.report.page import write_pages
 
+CATEGORIES = 20  # that are shown of a source and response type; data.json has all
+ASKED_IN_TRAINING = ("safety_prompts", "helpful_prompts")  # of which those without room may be left out
 EXAMPLES = 3  # ids of overlapping prompts, by part and kind
 ID_LENGTH = 24  # characters of an id or a category that are shown
 SAME = "Repeated: rows with the words of an earlier one of the part; nearly: 70 % of their character 5-grams are."
@@ -47,11 +50,18 @@ def _headline(found: Mapping[str, Any]) -> str:
     text = f"{rows} rows in {_many(len(parts), 'part')} from {_many(len(sources), 'source')}"
     left = sum(n for part in _left_out(found).values() for n in part.values())
     text += f"; {left} left out" if left else ""
-    beyond = sum(p["lengths"]["beyond"] for p in parts if p["lengths"] and p["lengths"]["then"] == "no room")
-    if beyond:
-        done = "are left out" if found["too_long"] == "drop" else "end a run (data.too_long=drop)"
-        text += f"; {beyond} prompts without room for a response {done}"
-    return text
+    is_left_out = found["too_long"] == "drop"
+    dropped = _beyond(found, ASKED_IN_TRAINING) if is_left_out else 0
+    fatal = _beyond(found, ("evaluation", *(() if is_left_out else ASKED_IN_TRAINING)))
+    room, hint = "without room for a response", "" if is_left_out else " (data.too_long=drop)"
+    text += f"; {dropped} prompts {room} are left out" if dropped else ""
+    return text + (f"; {fatal} prompts {room} end a run{hint}" if fatal else "")
+
+
+def _beyond(found: Mapping[str, Any], parts: tuple[str, ...]) -> int:
+    """Rows of these parts beyond their limit, where lengths are known."""
+    known = [of["lengths"] for part, of in found["parts"].items() if part in parts and of["lengths"]]
+    return sum(lengths["beyond"] for lengths in known)
 
 
 def _many(count: int, noun: str) -> str:
@@ -86,18 +96,23 @@ def _parts(found: Mapping[str, Any]) -> Table:
 
 
 def _groups(part: str, about: Mapping[str, Any]) -> Table:
-    rows = tuple(
-        TableRow(
-            _short(group["source"]),
-            (
-                Cell(plain(group["response_type"])),
-                Cell(_short(group["category"])),
-                Cell(str(group["rows"])),
-            ),
-        )
-        for group in about["groups"]
+    """The most frequent categories of each source and response type, which are in this order, and the rest as one."""
+    rows = []
+    for (source, kind), found in groupby(
+        about["groups"], key=lambda group: (group["source"], group["response_type"])
+    ):
+        groups = list(found)
+        shown = groups if len(groups) <= CATEGORIES + 1 else groups[:CATEGORIES]
+        counts = [(_short(group["category"]), group["rows"]) for group in shown]
+        if rest := groups[len(shown) :]:
+            counts.append((f"{len(rest)} others", sum(group["rows"] for group in rest)))
+        rows += [
+            TableRow(_short(source), (Cell(plain(kind)), Cell(category), Cell(str(count))))
+            for category, count in counts
+        ]
+    return Table(
+        plain(part), ("response type", "category", "rows"), tuple(rows), ("response type", "category")
     )
-    return Table(plain(part), ("response type", "category", "rows"), rows, ("response type", "category"))
 
 
 def _lengths(found: Mapping[str, Any]) -> Table:
@@ -156,4 +171,6 @@ def _cells(*values: object) -> tuple[Cell, ...]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= ID_LENGTH else text[: ID_LENGTH - 1] + "…"
+    """Its beginning and its end: names of one family differ in either."""
+    half = ID_LENGTH // 2
+    return text if len(text) <= ID_LENGTH else f"{text[: half - 1]}…{text[-half:]}"

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 def plain_words(text: str) -> str:
-    """Letters and digits only, in lower case, one space between words."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+    """Letters and digits only, in lower case, one space between words.
+
+    Composed and decomposed letters, wide ones and ligatures are the same (NFKC); marks belong to their letters, and
+    characters without width part no word.
+    """
+    plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()
+    return " ".join("".join(map(_plain, plain)).split())
+
+
+def _plain(character: str) -> str:
+    if character.isalnum():
+        return character
+    if character.isascii():
+        return " "
+    kind = unicodedata.category(character)
+    return character if kind[0] == "M" else "" if kind == "Cf" else " "

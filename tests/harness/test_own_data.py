@@ -155,6 +155,10 @@ def test_votes_choose_and_a_tie_is_counted(tmp_path: Path) -> None:
     items, left_out = read(source, Comparison)
     assert [item.chosen for item in items] == ["first", "second"]
     assert left_out == {"annotators do not agree on one": 1}
+    from_zero = [{**rows[0], "q": f"{i}?", "x": i % 2, "y": i % 2} for i in range(10)]
+    written(tmp_path / "v.jsonl", from_zero)
+    with pytest.raises(InputError, match="v.jsonl:1: field 'x': no row votes 2, and 0 is a tie"):
+        read(source, Comparison)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +443,7 @@ U, A, S = ({"role": role, "content": role} for role in ("user", "assistant", "sy
         (Prompt, {"prompt": [U, A]}, r"'prompt': ends with the assistant's turn; end it with the user's"),
         (Prompt, {"prompt": [A, U]}, r"'prompt': begins with the assistant's turn"),
         (Prompt, {"prompt": [U, A, S, U]}, r"'prompt': has a system turn that is not the first"),
-        (Prompt, {"prompt": [U, {**A, "content": " "}, U]}, r"'prompt': is empty"),
+        (Prompt, {"prompt": [U, {**A, "content": " "}, U]}, r"'prompt': has an empty turn of the assistant"),
         (Demonstration, {"messages": [U, A, A]}, r"'messages': has two turns of the assistant in a row"),
         (Comparison, {"prompt": [U, U], "chosen": "a", "rejected": "b"}, r"two turns of the user"),
     ],

@@ -168,6 +168,12 @@ PAIR = {"prompt": "Name a river.", "chosen": "The Loire.", "rejected": "No."}
             {**SAFETY, "prompt": "long " * 3000},
             "'data.evaluation': 1 of 1 prompts are too long",
         ),
+        ("helpful_comparisons", {**PAIR, "chosen": "long " * 3000}, "none of its 1 rows fits into"),
+        (
+            "helpful_demonstrations",
+            {"prompt": "long " * 3000, "completion": "a"},
+            "raise sft.max_length, or give",
+        ),
     ],
 )
 def test_bad_data_are_refused_before_the_first_stage(

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse, Prompt
+from evals.values.errors import InputError
 from evals.values.levels import Levels
+from evals.values.located_yaml import load_located_yaml
 from harness.worlds.mixture.files import rows_of
 from harness.worlds.mixture.forms import read_rows
 from harness.worlds.mixture.source import SOURCES, source_of
+from harness.worlds.sources import hh_rlhf
+from harness.worlds.sources.fetch import TABLE
 from harness.worlds.sources.fit import prompt_of
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -85,9 +89,19 @@ def test_every_file_of_the_data_folder_has_a_source() -> None:
 
 def test_every_source_is_expected_and_says_whose_it_is() -> None:
     assert {path.stem for path in SOURCES.glob("*.yaml")} == set(EXPECTED)
+    fetched = [*load_located_yaml(TABLE), hh_rlhf.FILES["helpful"]]
     for name in EXPECTED:
         source = source_of(name, "data.gold[0]", None)
         assert source.licence and source.citation, name
+        assert any(fnmatch(file, source.path) for file in fetched), f"nothing fetches {source.path}"
+
+
+def test_a_source_that_was_not_fetched_says_how() -> None:
+    """`data.safety_prompts=[catqa]` without data.root was to name a file."""
+    with pytest.raises(
+        InputError, match=r"catqa_english.json: no such file.*data.root=FOLDER; `rbrbench fetch"
+    ):
+        rows_of(source_of("catqa", "data.safety_prompts[0]", None))
 
 
 @pytest.mark.parametrize("name", EXPECTED)

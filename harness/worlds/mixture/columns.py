@@ -9,6 +9,9 @@ from typing import Any
 from evals.values.jsonl_rows import Row
 from harness.worlds.mixture.source import Source
 
+NOWHERE = object()
+LONGEST_NAME, MOST_WORDS = 60, 4  # characters of a column's name, and words after its first
+
 
 def with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
     """The rows with the columns that the source names by the way to them: `prompt.text` of {prompt: {text: ...}}."""
@@ -16,17 +19,17 @@ def with_nested(rows: Sequence[Row], source: Source) -> Sequence[Row]:
     dotted = [name for name in dict.fromkeys([*named, *map(str, source.filter)]) if "." in name]
     if not dotted:
         return rows
-    found = [{name: value for name in dotted if (value := _inside(row, name)) is not None} for row in rows]
+    found = [{n: value for n in dotted if (value := _inside(row, n)) is not NOWHERE} for row in rows]
     return [replace(row, values={**row.values, **more}) for row, more in zip(rows, found, strict=True)]
 
 
 def _inside(row: Row, name: str) -> Any:
-    """None where the way ends; a column that bears the whole name goes before."""
+    """NOWHERE where the way ends; a column that bears the whole name goes before."""
     if name in row.values:
         return row.values[name]
     value: Any = row.values
     for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+        value = value.get(key, NOWHERE) if isinstance(value, Mapping) else NOWHERE
     return value
 
 
@@ -36,14 +39,29 @@ def _named(source: Source) -> list[str]:
     return [name for c in given for name in ([c] if isinstance(c, str) else c)]
 
 
+def names_in(row: Row) -> str:
+    """The row's columns, to be shown; "" where one looks like a text: a table without a header has its first row there,
+    which may be one that must not be shown.
+    """
+    names = [" ".join(str(key).split()) for key in row.values]
+    if any(len(n) >= LONGEST_NAME or n.count(" ") > MOST_WORDS or n.endswith((".", "?", "!")) for n in names):
+        return ""
+    return ", ".join(names)[:200]
+
+
 def check_columns(rows: Sequence[Row], source: Source) -> None:
     """A column that some row has is known: the others' cells are empty. Raises InputError for one that none has."""
     for name in dict.fromkeys([*_named(source), *map(str, source.filter)]):
         if rows and not any(name in row.values for row in rows):
             does = "filters by it" if name in source.filter else "names it in columns"
-            has = ", ".join(str(key)[:40] for key in rows[0].values)[:200]
-            said = f"no row has such a column, and the source {does}; the first has {has}"
+            has = names_in(rows[0])
+            said = f"no row has such a column, and the source {does}{has and f'; the first has {has}'}"
             raise rows[0].error(name[:60], said, "name a column of the file")
+
+
+def present(row: Row) -> Row:
+    """Without the columns that the row leaves empty, whatever its format writes for nothing: null, NaN, no text."""
+    return replace(row, values={k: v for k, v in row.values.items() if v is not None and v == v})
 
 
 def passes(row: Row, source: Source) -> bool:

@@ -6,6 +6,8 @@ files, and so is Parquet; data sets by `datasets`, which runs no code of theirs.
 
 from __future__ import annotations
 
+import codecs
+import difflib
 import glob
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.csv_rows import is_absent, read_csv
-from evals.values.data_file import MOST_BYTES, lines_of, open_data
+from evals.values.data_file import MOST_BYTES, lines_of, open_data, signature
 from evals.values.errors import InputError
-from evals.values.json_text import parse_json, read_json
+from evals.values.json_text import once, parse_json, read_json
 from evals.values.jsonl_rows import Row, read_jsonl
 from evals.values.parquet_rows import read_parquet
 from harness.storage.digest import digest_files, file_digest
-from harness.worlds.mixture.source import DEFAULT_SPLIT, Source
+from harness.worlds.mixture.source import DEFAULT_SPLIT, SOURCES, Source, is_pattern
 
 TEXT = "text"  # the column of a JSON list of texts
 LEVELS = ("category", "subcategory", "subsubcategory")  # columns of the keys that texts are nested under
@@ -29,7 +31,10 @@ DATASET = "dataset"
 
 
 def rows_of(source: Source) -> list[Row]:
-    """Every row, its place known. Raises InputError where there is no such file or data set, or it has no rows."""
+    """Every row, its place known; a cell that holds nothing is None, or NaN.
+
+    Raises InputError where there is no such file or data set, or it has no rows.
+    """
     if source.format != DATASET and (found := _files(source.path)):
         _check_is_whole(source)
         rows = [row for path in found for row in _reader(source, path)(path)]
@@ -59,15 +64,20 @@ def _content(source: Source) -> object:
 
 def _check_is_whole(source: Source) -> None:
     """Raises InputError where a file is asked for what data sets have."""
+    fix = "leave it out, name the file of that part, or say format: dataset"
+    _check_has(source, ("split", "subset", "revision"), "the source is a file, which has none", fix)
+
+
+def _check_has(source: Source, names: tuple[str, ...], why: str, fix: str) -> None:
+    """Raises InputError where one of the settings is given, and what is read has no such thing."""
     asked = {"split": source.split != DEFAULT_SPLIT, "subset": source.subset, "revision": source.revision}
-    if given := next((name for name, is_given in asked.items() if is_given), None):
-        problem = f"is {getattr(source, given)!r}, and the source is a file, which has none"
-        fix = "leave it out, name the file of that part, or say format: dataset"
+    if given := next((name for name in names if asked[name]), None):
+        problem = f"is {getattr(source, given)!r}, and {why}"
         raise InputError(problem, path=source.path, field=given, fix=fix)
 
 
 def _files(path: str) -> list[Path]:
-    if any(mark in path for mark in "*?["):
+    if is_pattern(path):
         return [
             Path(name) for name in sorted(glob.glob(str(Path(path).expanduser()))) if Path(name).is_file()
         ]
@@ -78,17 +88,26 @@ def _files(path: str) -> list[Path]:
 def _reader(source: Source, path: Path) -> Callable[[Path], list[Row]]:
     ending = _ending(source, path)
     if ending not in READERS:
-        raise InputError(
-            f"nothing is known of files that end in .{ending}",
-            path=path,
-            field="format",
-            fix=f"say which it is: format={', '.join(sorted(set(READERS)))}",
-        )
+        raise _unknown(source, path, ending)
     return READERS[ending]
 
 
+def _unknown(source: Source, path: Path, ending: str) -> InputError:
+    """Of a file whose name or `format` says nothing of a reader; of a known signature it is told what it is."""
+    with open(path, "rb") as file:
+        found = signature(file.read(32))
+    if found is not None and ending != "arrow":
+        return InputError(f"the file is {found[0]}", path=path, field="format", fix=found[1])
+    says = f"is {ending!r}" if source.format else f"the file's name ends in .{ending}"
+    problem = f"{says}, of which nothing is known" if ending else "the file's name has no ending"
+    fix = f"say which it is, format: {', '.join(sorted(READERS))}"
+    if ending == "arrow":
+        fix = "name the folder that `datasets` saved it in"
+    return InputError(problem, path=path, field="format", fix=fix)
+
+
 def _ending(source: Source, path: Path) -> str:
-    return source.format or path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    return source.format or Path(path.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
 
 
 def _jsonl(path: Path) -> list[Row]:
@@ -101,14 +120,17 @@ def _json(path: Path) -> list[Row]:
         return _jsonl(path)
     return [
         Row(path, number, values)
-        for number, values in enumerate(_objects(path, read_json(path, most=MOST_BYTES)), start=1)
+        for number, values in enumerate(
+            _objects(path, read_json(path, "mend the file", MOST_BYTES, once)), start=1
+        )
     ]
 
 
 def _has_an_object_a_line(path: Path) -> bool:
     """Whether the first line is a whole object and others follow, or it has more than lists, as categories have."""
     with open_data(path) as file:
-        filled = (line.strip() for line in lines_of(path, file) if line.strip())
+        lines = (line.removeprefix(codecs.BOM_UTF8).strip() for line in lines_of(path, file))
+        filled = (line for line in lines if line)
         first, *more = [*itertools.islice(filled, 2)] or [b""]
     if not (first.startswith(b"{") and first.endswith(b"}")):
         return False
@@ -125,61 +147,77 @@ def _objects(path: Path, value: Any, keys: tuple[str, ...] = ()) -> Iterator[Map
         for key, inside in value.items():
             yield from _objects(path, inside, (*keys, str(key)))
     elif isinstance(value, list):
-        for item in value:
+        for number, item in enumerate(value, start=1):
             if isinstance(item, str):
                 yield {**dict(zip(LEVELS, keys, strict=False)), TEXT: item}
             elif isinstance(item, Mapping):
                 yield {**dict(zip(LEVELS, keys, strict=False)), **item}
             else:
-                problem = f"a list holds {type(item).__name__}, neither objects nor texts"
+                problem = f"entry {number} of a list is {type(item).__name__}, neither an object nor a text"
                 raise InputError(problem, path=path, fix="write its rows as JSONL")
     else:
         raise InputError("is no list of rows", path=path, fix="write its rows as JSONL")
 
 
 def _csv(path: Path, delimiter: str = ",") -> list[Row]:
-    """Cells are text; one that holds nothing is absent."""
+    """Cells are text."""
     rows = read_csv(path, (), str.strip, quote_header=False, delimiter=delimiter)
     return [
-        Row(row.path, row.line, {k: v for k, v in row.values.items() if not is_absent(str(v))})
+        Row(row.path, row.line, {k: None if is_absent(str(v)) else v for k, v in row.values.items()})
         for row in rows
     ]
 
 
-def _parquet(path: Path) -> list[Row]:
-    return [_present(row) for row in read_parquet(path)]
-
-
-def _present(row: Row) -> Row:
-    """Without the columns that the row leaves empty: they are as absent as in JSONL."""
-    return Row(row.path, row.line, {k: v for k, v in row.values.items() if v is not None and v == v})
-
-
 def _data_set(source: Source) -> list[Row]:
     folder = Path(source.path).expanduser()
-    looks_local = source.path.startswith((".", "~", "/")) or "*" in source.path or source.path.count("/") > 1
+    looks_local = (
+        source.path.startswith((".", "~", "/")) or is_pattern(source.path) or source.path.count("/") > 1
+    )
     if not folder.is_dir() and (looks_local or Path(source.path).suffix.lstrip(".") in READERS):
-        raise InputError(
-            "no such file or folder", path=source.path, fix="name a file, a folder or a data set"
-        )
-    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+        fix = "name a file, a folder or a data set"
+        if source.licence and not folder.is_absolute():  # of conf/sources
+            fix = "say where it lies, data.root=FOLDER; `rbrbench fetch FOLDER` brings the files of conf/sources"
+        raise InputError("no such file or folder", path=source.path, fix=fix)
+    import datasets
 
+    datasets.disable_progress_bars()
     try:
         if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-            loaded = load_from_disk(str(folder))
-            found = loaded[source.split] if isinstance(loaded, DatasetDict) else loaded
+            found = _saved(source, datasets.load_from_disk(str(folder)))
         else:
             where = str(folder) if folder.is_dir() else source.path
-            found = load_dataset(where, source.subset, split=source.split, revision=source.revision)
+            found = datasets.load_dataset(where, source.subset, split=source.split, revision=source.revision)
+    except InputError:
+        raise
     except Exception as error:  # the library's many errors, a gate and no network among them
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"no such file, and `datasets` gives no rows of it ({type(error).__name__}: {reason})",
-            path=source.path,
-            fix="name a file, a data set's folder, or its name on the hub with its split",
-        ) from None
-    assert isinstance(found, Dataset)
-    return [_present(Row(Path(source.path), line, row)) for line, row in enumerate(found.to_list(), start=1)]
+        raise _no_data_set(source, error) from None
+    assert isinstance(found, datasets.Dataset)
+    return [Row(Path(source.path), line, row) for line, row in enumerate(found.to_list(), start=1)]
+
+
+def _saved(source: Source, loaded: Any) -> Any:
+    """The split of what `save_to_disk` left, or all of a set that has none. Raises InputError."""
+    saved, fix = "the source is a saved data set, which has none", "leave it out"
+    _check_has(source, ("subset", "revision"), saved, fix)
+    if not isinstance(loaded, dict):
+        _check_has(source, ("split",), saved, fix)
+        return loaded
+    if source.split not in loaded:
+        problem, fix = f"is {source.split!r}, and the data set has none of that name", "use one of "
+        raise InputError(problem, path=source.path, field="split", fix=fix + ", ".join(map(str, loaded)))
+    return loaded[source.split]
+
+
+def _no_data_set(source: Source, error: Exception) -> InputError:
+    is_folder = Path(source.path).expanduser().is_dir()
+    reason = " ".join(str(error).split())[:200]
+    problem = f"`datasets` gives no rows of it ({type(error).__name__}: {reason})"
+    fix = "name a file, a data set's folder, or its name on the hub with its split"
+    near = difflib.get_close_matches(source.path, [file.stem for file in SOURCES.glob("*.yaml")], n=1)
+    if near and not is_folder:
+        fix = f"did you mean {near[0]}, of conf/sources? Else {fix}"
+    problem = problem if is_folder else f"no such file, and {problem}"
+    return InputError(problem, path=source.path, fix=fix)
 
 
 READERS: Mapping[str, Callable[[Path], list[Row]]] = {
@@ -188,5 +226,5 @@ READERS: Mapping[str, Callable[[Path], list[Row]]] = {
     "json": _json,
     "csv": _csv,
     "tsv": partial(_csv, delimiter="\t"),
-    "parquet": _parquet,
+    "parquet": read_parquet,
 }

@@ -26,13 +26,14 @@ from evals.values.conversation import (
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import Row
 from evals.values.levels import Levels
-from harness.worlds.mixture.columns import check_columns, passes, with_nested
+from harness.worlds.mixture.columns import check_columns, names_in, passes, present, with_nested
 from harness.worlds.mixture.labels import labels_in
 from harness.worlds.mixture.source import LEFT_OUT, OTHERS, Source, type_called, types_by_name
-from harness.worlds.mixture.turns import asked, context_of, is_empty, messages_in
+from harness.worlds.mixture.turns import asked, context_of, is_empty, looks, messages_in
 
 Item = TypeVar("Item", Prompt, Demonstration, Comparison, LabelledResponse)
 FIRST, SECOND, VOTES = "first", "second", "votes"  # of a pair that annotators voted on: 1, 2, or 0 for a tie
+FEW_VOTES = 10  # rows in which the second may never have been preferred
 
 
 class NotTaken(Exception):
@@ -81,13 +82,13 @@ class RowReader:
         return self._prompt(row, context), text
 
     def comparison(self, row: Row) -> Comparison:
-        if self._column(FIRST) in row.values:
+        if self.is_voted(row):
             prompt, chosen, rejected = self._voted(row)
         else:
             prompt, chosen, rejected = self._pair(row)
         chosen = self._filled(row, self._column("chosen"), chosen)
         rejected = self._filled(row, self._column("rejected"), rejected)
-        if chosen.strip() == rejected.strip():
+        if looks(chosen) == looks(rejected):
             raise row.error("rejected", "is the chosen text too", "remove the row, or say skip_bad: true")
         return Comparison(self._prompt(row, prompt), chosen, rejected)
 
@@ -101,7 +102,7 @@ class RowReader:
         labels = labels_in(row, columns, completion_class, self.known)
         for name in labels:
             if name not in self.known:
-                fix = "add it to the rulebook, or remove the label"
+                fix = "add it to the rulebook, name another (rulebook=FILE), or remove the label"
                 raise row.error(f"propositions.{name}", "unknown proposition", fix)
         return LabelledResponse(Response(*self._answered(row)), labels, completion_class)
 
@@ -144,10 +145,12 @@ class RowReader:
         return context_of(row, column, prompt, messages), messages[-1].content
 
     def _lacks(self, row: Row, name: str) -> InputError:
-        found = ", ".join(map(str, row.values))[:200] if all(len(str(k)) < 60 for k in row.values) else ""
+        found = names_in(row)
         return row.error(
             self._column(name),
-            f"is missing; the row has {found}" if found else "is missing",
+            f"is missing; the row has {found}"
+            if found
+            else "is missing, and the columns bear texts as names",
             f"name its column: columns: {{{name}: COLUMN}}, or say skip_bad: true where single rows have none",
         )
 
@@ -162,6 +165,9 @@ class RowReader:
         if not messages or messages[-1].role != "user":
             raise row.error(column, "does not end with the user's turn", "end it with the user's turn")
         for message in messages:
+            if len(messages) > 1 and is_empty(message.content):
+                said = f"has an empty turn of the {message.role}"
+                raise row.error(column, said, "write it, remove the row, or say skip_bad: true")
             self._filled(row, column, message.content)
         if next(message.role for message in messages if message.role != "system") != "user":
             fix = "begin it with the user's turn, or say skip_bad: true"
@@ -199,8 +205,6 @@ class RowReader:
 
     def _type(self, row: Row) -> ResponseType | None:
         column = self._column("response_type")
-        if column not in row.values or ("response_type" in self.source.columns and self.source.types):
-            return None
         if (name := row.name(column)) is None:
             return None
         try:
@@ -234,16 +238,24 @@ class RowReader:
             raise row.error(self._column(names[1]), said, "pair replies to one prompt")
         return context, one, other
 
-    def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
-        """The response that most annotators prefer is chosen; a tie is not taken."""
+    def is_voted(self, row: Row) -> bool:
+        return self._column(FIRST) in row.values
+
+    def votes(self, row: Row) -> dict[str, str]:
+        """{annotator's column: vote} of those who voted."""
         columns = self.source.columns.get(VOTES, VOTES)
         names = [columns] if isinstance(columns, str) else list(columns)
-        if not any(name in row.values for name in names):
+        return {name: str(row.values[name]).removesuffix(".0") for name in names if name in row.values}
+
+    def _voted(self, row: Row) -> tuple[tuple[Message, ...], str, str]:
+        """The response that most of those prefer who voted is chosen; a tie is not taken."""
+        given = self.votes(row)
+        if not given:
             raise self._lacks(row, VOTES)
-        votes = Counter(str(row.values.get(name)) for name in names)
-        unknown = next((vote for vote in votes if vote not in ("0", "1", "2")), None)
+        unknown = next((name for name, vote in given.items() if vote not in ("0", "1", "2")), None)
         if unknown is not None:
-            raise row.error(names[0], f"is {unknown[:40]!r}", "write 1, 2, or 0 for a tie")
+            raise row.error(unknown, f"is {given[unknown][:40]!r}", "write 1, 2, or 0 for a tie")
+        votes = Counter(given.values())
         prompt, one, other = self._replies(row, (FIRST, SECOND))
         if votes["1"] == votes["2"]:
             raise NotTaken("annotators do not agree on one")
@@ -277,7 +289,10 @@ def read_rows(
     items: list[tuple[Row, Item]] = []
     rows = with_nested(rows, source)
     check_columns(rows, source)
+    rows = [present(row) for row in rows]
     _check_categories(rows, form)
+    if kind is Comparison:
+        _check_votes(rows, form)
     for row in rows:
         if not passes(row, source):
             left_out["does not pass the filter"] += 1
@@ -293,6 +308,16 @@ def read_rows(
     return items
 
 
+def _check_votes(rows: Sequence[Row], form: RowReader) -> None:
+    """Votes that count from 0 would choose the other text, or none. Raises InputError where they look so."""
+    votes = [(name, vote) for row in rows if form.is_voted(row) for name, vote in form.votes(row).items()]
+    if {vote for _, vote in votes} == {"0", "1"} and len(rows) >= FEW_VOTES:
+        said = "no row votes 2, and 0 is a tie: these seem to count from 0"
+        raise rows[0].error(
+            votes[0][0], said, "write 1 where the first text is better, 2 where the second is"
+        )
+
+
 def _categories(rows: Sequence[Row], form: RowReader) -> Iterator[str]:
     """Of the rows that have one; the others are told when they are read."""
     for row in rows:
@@ -302,11 +327,12 @@ def _categories(rows: Sequence[Row], form: RowReader) -> Iterator[str]:
 
 def _check_categories(rows: Sequence[Row], form: RowReader) -> None:
     """A category that `types` misspells would be one of the others. Raises InputError for one that no row has."""
-    named = [str(name) for name in form.source.types if name != OTHERS]
+    named = [name for name in form.source.types if name != OTHERS]
     if len(named) == len(form.source.types):
         return  # without the others, a misspelt one leaves its rows without a type
     found = Counter(_categories(rows, form))
-    if lacking := next((name for name in named if name not in found), None):
+    known = {form.source.key_of(category) for category in found}
+    if lacking := next((str(name) for name in named if name not in known), None):
         said = f"no row is of this category, and `{OTHERS}` takes what is not named; the most frequent are "
         said += ", ".join(name[:40] for name, _ in found.most_common(5))[:200]
         raise rows[0].error(f"types.{lacking[:60]}", said, "write it as the rows do, or remove it")

@@ -15,6 +15,7 @@ import numpy as np
 
 from evals.models.chat import ResponseEncoder
 from evals.values.conversation import Comparison, Demonstration, LabelledResponse
+from evals.values.errors import InputError
 from harness.worlds.mixture.overlap import repeated
 from harness.worlds.mixture.parts import PARTS, Loaded, RowPlace
 from harness.worlds.mixture.world import Mixture
@@ -112,6 +113,29 @@ def _tokens(items: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> Iterabl
         asked = len(prompt_token_ids(tokenizer, prompt_of(item).messages))
         is_trained = isinstance(item, (Demonstration, Comparison))
         yield asked + (max(map(len, encode(list(_answers(item))))) if is_trained else 0)
+
+
+def check_lengths(mixture: Mixture, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
+    """Something of each part can be learnt within its limit. Raises InputError for a part that is all too long.
+
+    Rows are counted up to the first that fits.
+    """
+    key = {Demonstration: "sft.max_length", Comparison: "reward_model.max_length"}
+    for part, loaded in mixture.parts.items():
+        kind = PARTS[part].kind
+        limit = limits.of(kind)[0]
+        if kind in key and not any(_begins(item, tokenizer) <= limit for item in loaded.items):
+            problem = f"none of its {len(loaded.items)} rows fits into {limit} tokens"
+            raise InputError(problem, field=f"data.{part}", fix=f"raise {key[kind]}, or give shorter rows")
+
+
+def _begins(item: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens up to the first that is learnt of a demonstration, which is cut, or to the last of a comparison."""
+    from evals.models.load import prompt_token_ids
+
+    if isinstance(item, Demonstration):
+        return len(prompt_token_ids(tokenizer, item.prompt.messages)) + 1
+    return next(iter(_tokens([item], tokenizer)))
 
 
 def of_files(rows: Mapping[str, Sequence[Any]], label: str) -> Mixture:

@@ -39,6 +39,9 @@ def _pairs(row: Row, column: str) -> Mapping[Any, Any]:
             raise row.error(column, "is a text that is no JSON object", fix) from None
     if isinstance(value, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         return dict(value)  # a Parquet map
+    if value is None:
+        fix = "add it, or name a column for each proposition: columns: {propositions: [NAME, ...]}"
+        raise row.error(column, "is missing", fix)
     return value if isinstance(value, Mapping) else row.get(column, dict)
 
 

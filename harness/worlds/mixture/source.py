@@ -11,7 +11,7 @@ from typing import Any
 from conf import CONF
 from evals.values.conversation import ResponseType, types_in_order
 from evals.values.errors import InputError
-from evals.values.located_yaml import load_located_yaml
+from evals.values.located_yaml import as_written, load_located_yaml
 from evals.values.settings import settings_from
 
 SOURCES = CONF / "sources"
@@ -29,9 +29,12 @@ LEFT_OUT = "leave_out"  # as a type in `types`: rows of this category are not ta
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from, and what they are. All but `path` may be left out."""
+    """Where rows come from, and what they are. All but `path` may be left out.
 
-    path: str  # a file, several as a pattern (*.csv), a data set's folder, or its name on the hub
+    A row's response type is that which `types` gives to its category, else the source's, else its own.
+    """
+
+    path: str = ""  # a file, several as a pattern (*.csv), a data set's folder, or its name on the hub
     name: str = ""  # in counts; empty: the last part of the path
     format: str = ""  # jsonl, json, csv, tsv, parquet or dataset; empty: as the name ends
     subset: str | None = None  # of a data set that has several
@@ -62,6 +65,9 @@ class Source:
         if self.system is not None and not self.system.strip():
             raise InputError("is empty", field="system", fix="write it, or leave it out")
         _check_columns(self.columns)
+        if "response_type" in self.columns and self.types:
+            fix = "name the column as columns.category where `types` are of its values, or leave `types` out"
+            raise InputError("is named beside `types`", field="columns.response_type", fix=fix)
 
     def check_types(self, known: Mapping[str, ResponseType]) -> None:
         """Raises InputError for a type that is none of `known`, by name."""
@@ -76,18 +82,38 @@ class Source:
 
     @property
     def label(self) -> str:
-        last = Path(self.path).name if "*" not in self.path else Path(self.path).parent.name
+        last = Path(self.path).parent.name if is_pattern(self.path) else Path(self.path).name
         return self.name or last.removesuffix(".gz").rpartition(".")[0] or last
 
     def type_of(
         self, category: str, given: ResponseType | None, known: Mapping[str, ResponseType]
     ) -> ResponseType | str | None:
-        """A row's response type: its own, else the source's, else its category's; LEFT_OUT where it is not taken."""
-        by_category = self.types.get(category, self.types.get(OTHERS))
-        name = self.response_type if given is None and by_category is None else by_category
+        """A row's response type, `given` being its own; LEFT_OUT where it is not taken."""
+        found = self.key_of(category)
+        name = self.types.get(OTHERS if found is None else found, self.response_type)
         if name == LEFT_OUT:
             return LEFT_OUT
         return given if name is None else type_called(str(name), known)
+
+    def key_of(self, category: str) -> object | None:
+        """The category as `types` names it: 1 and true stand for the 1.0 and True that tables hold; None for none."""
+        if category in self.types:
+            return category
+        return next((key for key in self.types if key != OTHERS and _plain(key) == _plain(category)), None)
+
+
+def _plain(value: object) -> str:
+    """A truth value or a whole number as one text, however a table writes it."""
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    whole = text.removesuffix(".0")
+    return whole if whole.removeprefix("-").isdecimal() else text
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for several files; brackets may also be part of one's name."""
+    return any(mark in path for mark in "*?[") and not Path(path).expanduser().exists()
 
 
 def types_by_name(own: Iterable[ResponseType] = ()) -> dict[str, ResponseType]:
@@ -151,15 +177,27 @@ def _given(item: object, place: str, root: str | None) -> Source:
     if isinstance(item, Mapping):
         given = dict(item)
         begin = given.pop("use", None)
-        return _from_settings({**(_described(begin, place) if begin else {}), **given}, place, root)
+        return _from_settings({**_begun(begin, given, place), **given}, place, root)
     raise InputError(f"is {item!r}", field=place, fix="give a path, or {path: PATH, ...}")
+
+
+def _begun(name: object, given: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What a file of conf/sources says, but for response types where others are `given`."""
+    found = _described(name, place) if name else {}
+    columns = given.get("columns")
+    own = isinstance(columns, Mapping) and "response_type" in columns
+    if own or "response_type" in given or "types" in given:
+        found = {key: value for key, value in found.items() if key not in ("response_type", "types")}
+    return found
 
 
 def _from_settings(given: dict[str, Any], place: str, root: str | None) -> Source:
     """The source; `types` may be a file of them, which several sources share."""
     types = given.get("types")
     if isinstance(types, str):
-        given["types"] = dict(load_located_yaml(_placed(types, root)))
+        types = load_located_yaml(_placed(types, root))
+    if isinstance(types, Mapping):
+        given["types"] = as_written(types)
     return settings_from(Source, given, place)
 
 
@@ -179,5 +217,5 @@ def _placed(path: str, root: str | None) -> str:
     if root is None or Path(path).is_absolute() or Path(path).exists():
         return path
     below = Path(root) / path
-    is_there = any(Path(root).glob(path)) if "*" in path else below.exists()
+    is_there = below.exists() or (is_pattern(path) and any(Path(root).glob(path)))
     return str(below) if is_there else path

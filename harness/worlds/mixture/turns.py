@@ -14,6 +14,7 @@ from evals.values.jsonl_rows import Row
 from harness.worlds.sources.hh_rlhf import parse_transcript
 
 TRANSCRIPT = ("Human:", "\n\nHuman:")
+BY_THE_ASSISTANT = ("Assistant:", "\n\nAssistant:")  # a transcript, where a turn of the human's follows
 ROLES = ("system", "user", "assistant")
 # How programs write a list of messages into one cell of a table: JSON, or Python's own.
 IN_A_CELL = re.compile(r"""\s*\[\s*\{\s*(["'])(role|content)\1\s*:.*\]\s*""", re.DOTALL)
@@ -23,7 +24,7 @@ UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Zs")  # Unicode's categories of what leaves n
 def messages_in(row: Row, column: str) -> tuple[Message, ...]:
     """The cell's messages in an order that a template takes; a plain text is the user's. Raises InputError."""
     value = row.values[column]
-    if isinstance(value, str) and value.startswith(TRANSCRIPT):
+    if isinstance(value, str) and _is_transcript(value):
         return parse_transcript(row, column)
     if not isinstance(value, str | list):
         said = f"is {type(value).__name__}, neither a text nor a list of messages"
@@ -37,9 +38,32 @@ def messages_in(row: Row, column: str) -> tuple[Message, ...]:
     return messages
 
 
+def _is_transcript(text: str) -> bool:
+    return text.startswith(TRANSCRIPT) or (text.startswith(BY_THE_ASSISTANT) and TRANSCRIPT[1] in text)
+
+
 def is_empty(text: str) -> bool:
     """Whether nothing of it can be seen: spaces, controls and characters without width alone."""
     return all(unicodedata.category(character) in UNSEEN for character in text)
+
+
+class _Marks(dict[int, str]):
+    """For `str.translate`: one kind of space and of line break, nothing for what leaves no mark."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        kind = unicodedata.category(character)
+        breaks = "\n" if kind in ("Zl", "Zp") or character == "\n" else character if character == "\t" else ""
+        self[code] = " " if kind == "Zs" else breaks if kind in UNSEEN else character
+        return self[code]
+
+
+_MARKS = _Marks()
+
+
+def looks(text: str) -> str:
+    """What a reader sees of it: two texts that look alike differ in nothing that a comparison may teach."""
+    return unicodedata.normalize("NFC", text).translate(_MARKS).strip()
 
 
 def asked(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -77,12 +77,29 @@ def read_parts(lists: Lists, seed: int, rulebook: Rulebook) -> Mixture:
     known = {name: p.levels for name, p in rulebook.propositions.items()}
     own = rulebook.response_types
     mixture = Mixture({part: load_part(lists, part, seed, known, own) for part in given_parts(lists)})
+    for part in (SAFETY, COMPLETIONS, GOLD):
+        _check_types(mixture, part, rulebook)
     for part, loaded in mixture.parts.items():
         if PARTS[part].kind is LabelledResponse:
             loaded.items = [_classed(item, rulebook) for item in loaded.items]
             for item, place in zip(loaded.items, loaded.places, strict=True):
                 _check_class(item, rulebook, part, place)
     return mixture
+
+
+def _check_types(mixture: Mixture, part: str, rulebook: Rulebook) -> None:
+    """What is paid, fitted or measured by the rules is of a type that they have classes for. Raises InputError."""
+    for number, item in enumerate(mixture.items(part)):
+        kind = prompt_of(item).response_type
+        if kind not in rulebook.response_types:
+            assert kind is not None
+            problem = (
+                f"prompt {prompt_of(item).id!r} is {kind.label}, and the rulebook has no class of this type"
+            )
+            fix = (
+                "add it to completion_classes, name another rulebook (rulebook=FILE), or leave such rows out"
+            )
+            raise _at(mixture.parts[part].places[number], part, problem, fix)
 
 
 def _check_class(item: LabelledResponse, rulebook: Rulebook, part: str, place: RowPlace) -> None:
@@ -160,6 +177,11 @@ def fit_prompts(mixture: Mixture, room: Room) -> None:
                 f"{len(long)} of {len(lengths)} prompts are too long; the first, {first.id!r}, has "
                 f"{lengths[long[0]]} tokens, the room is {room.prompt}",
                 fix if part == EVALUATION else f"{fix}; or leave them out: data.too_long=drop",
+            )
+        if len(long) == len(lengths):
+            problem = f"all of its prompts are too long: the room is {room.prompt} tokens"
+            raise InputError(
+                problem, field=f"data.{part}", fix="shorten them, or give the model more context"
             )
         if long:
             mixture.left_out.setdefault(part, Counter())["too long"] += len(long)
