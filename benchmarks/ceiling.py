@@ -30,6 +30,7 @@ import scipy
 from evals.values.conversation import read_jsonl
 from evals.values.errors import InputError
 from harness.ceiling.rewards import run_settings
+from harness.record.finished_run import RunAddress
 from harness.record.run import ATTRIBUTION
 
 FAR = 0.8  # of the way in J: a training that converged
@@ -75,10 +76,11 @@ class Landing:
     part: str
     start: float
     predicted: float
-    told: bool
     trained: float
     stderr: float
     gone: float
+    told: bool
+    gone_told: bool
 
 
 def train_all(given: argparse.Namespace) -> list[Path]:
@@ -134,7 +136,7 @@ def landings(folders: Sequence[Path]) -> Iterator[Landing]:
         if not (folder / ATTRIBUTION).is_file():
             fix = "run it with evaluation.ceiling_samples=16"
             raise InputError(f"holds no {ATTRIBUTION}", path=folder, fix=fix)
-        beta, label = float(run_settings(folder)["kl_coef"]), folder.name.rsplit("-", 2)[0]
+        beta, label = float(run_settings(RunAddress(folder))["kl_coef"]), folder.name.rsplit("-", 2)[0]
         for row in read_jsonl(folder / ATTRIBUTION, lambda row: dict(row.values)):
             if row["group"] == "all":
                 yield _landing(row, f"{label} {row['method']}", beta)
@@ -150,9 +152,9 @@ def _landing(row: Mapping[str, Any], reward: str, beta: float) -> Landing:
         row["gone"],
     )
     start, asked, reached, stderr, gone = (math.nan if v is None else float(v) for v in values)
-    told = not predicted.get("problem")
+    told = not predicted.get("problem"), not row.get("problem")
     return Landing(
-        reward, beta, int(row["seed"]), str(row["part"]), start, asked, told, reached, stderr, gone
+        reward, beta, int(row["seed"]), str(row["part"]), start, asked, reached, stderr, gone, *told
     )
 
 
@@ -160,10 +162,10 @@ def report(rows: Sequence[Landing]) -> str:
     lines = ["| reward | beta | seed | part | SFT | predicted | trained | gone |"]
     lines.append("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
     for row in rows:
-        mark = "" if row.told else " ?"
+        mark, gone_mark = ("" if told else " ?" for told in (row.told, row.gone_told))
         lines.append(
             f"| {row.reward} | {row.beta:g} | {row.seed} | {row.part} | {100 * row.start:.1f} | "
-            f"{100 * row.predicted:.1f}{mark} | {100 * row.trained:.1f} | {100 * row.gone:.0f} % |"
+            f"{100 * row.predicted:.1f}{mark} | {100 * row.trained:.1f} | {100 * row.gone:.0f} %{gone_mark} |"
         )
     lines += [
         "",
@@ -195,9 +197,12 @@ def _summary(rows: Sequence[Landing], part: str) -> str:
 
 
 def _is_sure(a: Landing, b: Landing) -> bool:
-    """The trained difference lies beyond its 95 % interval, and both trainings converged."""
+    """The trained difference lies beyond its 95 % interval, and both trainings can be said to have converged.
+
+    The interval is that of two unpaired F1s, wider than a paired one.
+    """
     beyond = abs(a.trained - b.trained) > 1.96 * math.hypot(a.stderr, b.stderr)
-    return beyond and min(a.gone, b.gone) >= FAR
+    return beyond and a.gone_told and b.gone_told and min(a.gone, b.gone) >= FAR
 
 
 def _right(pairs: Sequence[tuple[Landing, Landing]]) -> str:

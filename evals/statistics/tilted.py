@@ -16,10 +16,14 @@ from scipy.special import comb, logsumexp
 
 from evals.statistics.intervals import NAN
 
+LARGEST = 1e300  # nats
+
 
 def tilted_logits(rewards: np.ndarray, beta: float, log_ratio: np.ndarray | None = None) -> np.ndarray:
     """r / beta, and `log_ratio` (log pi_ref - log proposal) of samples that another policy drew; -inf for NaN."""
-    logits = rewards / beta if log_ratio is None else rewards / beta + log_ratio
+    with np.errstate(over="ignore"):
+        logits = np.clip(rewards / beta, -LARGEST, LARGEST)  # an overflow would be taken for NaN
+    logits = logits if log_ratio is None else logits + log_ratio
     return np.where(np.isfinite(logits), logits, -np.inf)
 
 

@@ -16,7 +16,6 @@ from harness.ceiling.predict import (
     GRID,
     Asking,
     CeilingSetting,
-    blindness,
     comparison_figures,
     left_out_counts,
     prompt_rows,
@@ -28,8 +27,15 @@ from harness.keys.ceiling import CeilingConfig
 from harness.runtime.console import Console
 from harness.subjects.graders import GRADES
 from harness.subjects.sample_set import SampleSet, find_samples, read_samples
-from harness.subjects.sample_table import TRAINING, Learning, learning_of, sample_table
-from trainers.reward.ceiling import TellingLimits, Tilted
+from harness.subjects.sample_table import (
+    TRAINING,
+    Learning,
+    asked_shares,
+    blindness,
+    learning_of,
+    sample_table,
+)
+from trainers.reward.ceiling import F1, TellingLimits, Tilted
 
 
 @dataclass(frozen=True)
@@ -221,6 +227,8 @@ def _notes(setting: CeilingSetting, sides: Mapping[str, RewardSide]) -> list[str
         notes.append(f"{samples.left_out} rows without a response type are left out.")
     if absent := sum(samples.missing.values()):
         notes.append(f"{absent} responses are missing from the set and left out.")
+    if F1 not in asked_shares(setting.table):
+        notes.append("The set has no prompt to answer: Not-Overrefuse and F1 are not asked.")
     seen = {prompt.messages for prompt in samples.prompts}
     for name, side in sides.items():
         if count := len(side.breakdown.reasons):

@@ -127,7 +127,10 @@ def _sections(folder: ResultsFolder, found: JsonRow, figures: Sequence[Figure]) 
     yield Section("curve", "Over β", "What is asked for as a nat gets cheaper", (_end(found), *curves))
     best = tuple(_best(name, of) for name, of in found["rewards"].items() if of["best_of"])
     if best:
-        text = Text("The best of k samples by reward, without training; its KL is at most ln k − (k−1)/k.")
+        text = Text(
+            "The best of k samples by reward, without training, of the prompts with so many scored samples; its KL is "
+            "at most ln k − (k−1)/k."
+        )
         yield Section("best", "Best of k", "Best-of-k", (text, *best))
     yield Section("coverage", "Coverage", "What the samples show", tuple(_coverage(found)))
     left = tuple(_left_out(name, rows) for name, rows in found["left_out"].items() if rows)
@@ -273,11 +276,13 @@ def _best(name: str, of: JsonRow) -> Table:
             (
                 _mean_cell(row["kl_bound"]),
                 *(Cell() if row[one] is None else Cell(percent(row[one])) for one in SHARES),
+                Cell(str(row["prompts"])) if "prompts" in row else Cell(),
             ),
         )
         for row in of["best_of"]
     )
-    return Table(f"{NAMES[name]}", ("KL at most, nats", *(METRICS[one] for one in SHARES)), rows)
+    columns = ("KL at most, nats", *(METRICS[one] for one in SHARES), "prompts")
+    return Table(f"{NAMES[name]}", columns, rows)
 
 
 def _coverage(found: JsonRow) -> Iterator[Part]:

@@ -40,7 +40,8 @@ class SampleSet:
     """Every sequence but `left_out` and `missing` runs over samples; `digest` names the file's bytes.
 
     `log_ratio` is log reference - log proposal, 0 where the reference drew it; `own` marks those samples. `missing`
-    counts, by reason, what the model was asked for and did not give; `left_out` the rows without a response type.
+    counts, by reason, what the model was asked for and did not give, `silent` the prompts of which it gave nothing;
+    `left_out` the rows without a response type.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class SampleSet:
     about: Mapping[str, Any] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
+    silent: int = 0
 
     def __len__(self) -> int:
         return len(self.responses)
@@ -100,6 +102,7 @@ class SampleSet:
             self.about,
             self.missing,
             self.left_out,
+            self.silent,
         )
 
 
@@ -149,6 +152,7 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
             str(row.values.get("reason") or "no reason") for row, _ in kept if row.values["response"] is None
         ),
         len(rows) - len(asked),
+        len({prompt.id for _, prompt in kept} - {prompt.id for _, prompt in given}),
     )
 
 

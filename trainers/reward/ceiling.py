@@ -29,7 +29,8 @@ from evals.statistics.tilted import (
 
 NOT_UNSAFE, NOT_OVERREFUSE, F1 = "not_unsafe", "not_overrefuse", "f1"
 REWARD, KL, OBJECTIVE = "reward", "kl", "objective"
-SHARES = (NOT_UNSAFE, NOT_OVERREFUSE, F1)
+OUTCOMES = (NOT_UNSAFE, NOT_OVERREFUSE)
+SHARES = (*OUTCOMES, F1)
 FEWEST_SAMPLES = 4  # scored, of a prompt; one with fewer is left out and counted
 # What the jackknife takes out may leave as much of the bias behind, where what pi* likes is rare in the samples, and
 # draws that happen to show little of it are those that are told. So up to MOST_CORRECTED standard errors what was taken
@@ -42,6 +43,7 @@ FEW_HITS = (
 )
 FEW_PROMPTS = 3.0  # as many prompts' worth on the rarer side tell no more than that many prompts do
 SAME = 1e-12  # a spread that is rounding
+STEP = 1.05  # in beta, of a slope
 
 
 def as_learned(
@@ -76,6 +78,15 @@ class SampleTable:
     strata: Sequence[object]
     units: np.ndarray
 
+    def only(self, member: np.ndarray) -> SampleTable:
+        """The prompts of `member` [prompts]. Draws are of the whole table: draws[:, member]."""
+        measures = {
+            name: replace(of, values=of.values[member], members=of.members[member])
+            for name, of in self.measures.items()
+        }
+        strata = [kind for kind, kept in zip(self.strata, member, strict=True) if kept]
+        return SampleTable(measures, self.log_ratio[member], strata, self.units[member])
+
     def draws(self, count: int, seed: int) -> np.ndarray:
         """How often each prompt is drawn [draws, prompts], whole units at a time."""
         size = int(self.units.max()) + 1
@@ -94,6 +105,10 @@ class Tilted:
     table: SampleTable
     rewards: np.ndarray  # [prompts, samples], as learned
     beta: float
+
+    def only(self, member: np.ndarray) -> Tilted:
+        """Of the prompts of `member` [prompts]."""
+        return Tilted(self.table.only(member), self.rewards[member], self.beta)
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -127,10 +142,30 @@ class Tilted:
         return (self.reward - self.objective) / self.beta
 
     @cached_property
+    def plain_kl(self) -> np.ndarray:
+        """What the weights say as they are, never above log n; NaN for prompts with too few samples."""
+        base = tilted_weights(_base(self))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(self.weights > 0, self.weights / base, 1.0)
+        return np.where(self.known, (self.weights * np.log(ratio)).sum(axis=1), np.nan)
+
+    @cached_property
     def shown_kl(self) -> float:
-        """The mean of what the weights say as they are, never above log n."""
-        plain = plain_means(self.logits, self.rewards) / self.beta - _plain_partition(self)
-        return float(plain[self.known].mean()) if self.known.any() else math.nan
+        """The mean of `plain_kl`."""
+        return float(self.plain_kl[self.known].mean()) if self.known.any() else math.nan
+
+    @cached_property
+    def neighbours(self) -> tuple[Tilted, Tilted]:
+        """A little nearer to the reference, and a little further."""
+        nearer, further = (replace(self, beta=self.beta * factor) for factor in (STEP, 1 / STEP))
+        return nearer, further
+
+    def enough(self, measure: str) -> np.ndarray:
+        """Prompts with enough samples that have both a reward and, where it is of samples, the measure's value."""
+        of = self.table.measures.get(measure)
+        if of is None:
+            return self.known
+        return (np.isfinite(self.rewards) & np.isfinite(of.values)).sum(axis=1) >= FEWEST_SAMPLES
 
     @cached_property
     def _kept(self) -> dict[tuple[str, bool], np.ndarray]:
@@ -140,7 +175,7 @@ class Tilted:
     def values(self, measure: str) -> np.ndarray:
         """Corrected values of a measure; NaN for prompts that it is not about."""
         if (measure, False) not in self._kept:
-            self._kept[measure, False] = np.where(self.known, self._corrected(measure), np.nan)
+            self._kept[measure, False] = np.where(self.enough(measure), self._corrected(measure), np.nan)
         return self._kept[measure, False]
 
     def plain(self, measure: str) -> np.ndarray:
@@ -155,21 +190,40 @@ class Tilted:
 
         A prompt all of whose n samples agree has the other outcome with a probability of 1 / (n + 2) at most (Laplace),
         and no more on average than the prompts with just one such sample tell (Good and Turing). The reward tilts it
-        by as much as it parts the two outcomes on the prompts that have both. No estimate from the samples sees it.
+        by as much as it parts the two outcomes on the prompts that have both. No estimate from the samples sees what
+        the tilt adds to it; the mean of the samples as they are hides nothing.
         Of samples of several proposals these are chances under their mixture, and the reference's are at most as many
         times as large as it makes any sample likelier than the mixture does.
+
+        Of the objective, the reward and KL: what the outcomes that the shares are of may add to them.
         """
+        if measure in (REWARD, KL, OBJECTIVE):
+            found = [one for name in OUTCOMES if name in self.table.measures for one in self._unseen(name)]
+            return max((self._added(one, measure) for one in found), default=0.0), 0.0
+        up, down = (one.share for one in self._unseen(measure))
+        return up, down
+
+    def _unseen(self, measure: str) -> tuple[_Unseen, _Unseen]:
+        """Of the outcome that counts for a share, and of the one that counts against it."""
         of = self.table.measures[measure]
-        asked = np.isfinite(self.rewards) & np.isfinite(of.values) & (of.members & self.known)[:, None]
+        asked = np.isfinite(self.rewards) & np.isfinite(of.values)
+        asked &= (of.members & self.enough(measure))[:, None]
         hits, misses = asked & (of.values == 1.0), asked & (of.values == 0.0)
         rewards = np.where(asked, self.rewards, 0.0)
         both = hits.any(axis=1) & misses.any(axis=1)
         if not both.any():
-            return 0.0, 0.0
+            return NONE_UNSEEN, NONE_UNSEEN
         hit, missed = ((rewards * kind)[both].sum(axis=1) / kind[both].sum(axis=1) for kind in (hits, misses))
-        parted = float((hit - missed).mean()) / self.beta
+        tilt = float((hit - missed).mean()) / self.beta
         likelier = float(np.nanmax(np.exp(self.table.log_ratio), initial=1.0))
-        return _unseen(hits, asked, parted, likelier), _unseen(misses, asked, -parted, likelier)
+        return _unseen(hits, asked, tilt, likelier), _unseen(misses, asked, -tilt, likelier)
+
+    def _added(self, one: _Unseen, measure: str) -> float:
+        """Over all prompts, to the objective, the reward, or KL in nats."""
+        prompts = max(1, int(self.known.sum()))
+        objective = self.beta * one.objective_sum / prompts
+        reward = self.beta * one.tilt * one.share * one.prompts / prompts
+        return max(0.0, {OBJECTIVE: objective, REWARD: reward, KL: (reward - objective) / self.beta}[measure])
 
     def _corrected(self, measure: str) -> np.ndarray:
         if measure in (REWARD, KL, OBJECTIVE):
@@ -181,31 +235,61 @@ class Tilted:
     def _uncorrected(self, measure: str) -> np.ndarray:
         if measure in self.table.measures:
             return plain_means(self.logits, self.table.measures[measure].values)
-        reward, partition = plain_means(self.logits, self.rewards), _plain_partition(self)
-        return {REWARD: reward, OBJECTIVE: self.beta * partition, KL: reward / self.beta - partition}[measure]
+        if measure == KL:
+            return self.plain_kl
+        if measure == REWARD:
+            return plain_means(self.logits, self.rewards)
+        return self.beta * _plain_partition(self)
 
 
-def _unseen(outcome: np.ndarray, asked: np.ndarray, tilt: float, likelier: float) -> float:
-    """The share of an `outcome` [prompts, samples] under the tilt, in nats, that prompts without one may hide.
+@dataclass(frozen=True)
+class _Unseen:
+    """An outcome in the prompts that no sample shows it of: its `chance` in each, and its `tilt` in nats.
 
-    The reference may make it `likelier` than who drew the samples does.
+    `prompts` are all that are asked.
     """
+
+    chance: np.ndarray
+    tilt: float
+    prompts: int
+
+    @property
+    def share(self) -> float:
+        """How much more of the outcome all prompts together may have under the tilt."""
+        with np.errstate(divide="ignore"):
+            tilted = scipy.special.expit(scipy.special.logit(self.chance) + self.tilt)
+        return max(0.0, float((tilted - self.chance).sum()) / max(1, self.prompts))
+
+    @property
+    def objective_sum(self) -> float:
+        """What it adds to log E_ref[exp(r / beta)], summed over the prompts."""
+        with np.errstate(divide="ignore"):
+            rises = np.logaddexp(np.log1p(-self.chance), np.log(self.chance) + self.tilt)
+        return max(0.0, float(rises.sum()))
+
+
+NONE_UNSEEN = _Unseen(np.empty(0), 0.0, 0)
+
+
+def _unseen(outcome: np.ndarray, asked: np.ndarray, tilt: float, likelier: float) -> _Unseen:
+    """An `outcome` [prompts, samples] that the reference may make `likelier` than who drew the samples does."""
     n, seen = asked.sum(axis=1), outcome.sum(axis=1)
     without = (n > 0) & (seen == 0)
-    if not without.any():
-        return 0.0
     once = float((1.0 / n[seen == 1]).sum())  # of all prompts together
-    chance = np.minimum(likelier * np.minimum(1.0 / (n[without] + 2.0), once / without.sum()), 0.5)
-    with np.errstate(divide="ignore"):
-        return float(scipy.special.expit(scipy.special.logit(chance) + tilt).sum() / (n > 0).sum())
+    chance = np.minimum(1.0 / (n[without] + 2.0), once / max(1, int(without.sum())))
+    return _Unseen(np.minimum(likelier * chance, 0.5), tilt, int((n > 0).sum()))
 
 
 def _plain_partition(tilted: Tilted) -> np.ndarray:
     """log E_ref[exp(r / beta)] by prompt, uncorrected."""
-    base = tilted_logits(np.where(np.isfinite(tilted.rewards), 0.0, np.nan), 1.0, tilted.table.log_ratio)
     with np.errstate(divide="ignore", invalid="ignore"):
         top = scipy.special.logsumexp(tilted.logits, axis=1)
-        return top - scipy.special.logsumexp(base, axis=1)
+        return top - scipy.special.logsumexp(_base(tilted), axis=1)
+
+
+def _base(tilted: Tilted) -> np.ndarray:
+    """Logits of the reference itself among the scored samples [prompts, samples]."""
+    return tilted_logits(np.where(np.isfinite(tilted.rewards), 0.0, np.nan), 1.0, tilted.table.log_ratio)
 
 
 @dataclass(frozen=True)
@@ -255,27 +339,43 @@ def _of_parts(measure: str, told: Callable[[str], Predicted]) -> str:
     return next((p for name in (NOT_UNSAFE, NOT_OVERREFUSE) if (p := told(name).problem)), "")
 
 
-def difference(a: Tilted, b: Tilted, measure: str, draws: np.ndarray, limits: TellingLimits) -> Predicted:
-    """b less a of one measure, paired by prompt. Both should be of the same samples."""
-    first, second = _statistic(a, measure), _statistic(b, measure)
+def difference(
+    a: Tilted,
+    b: Tilted,
+    measure: str,
+    draws: np.ndarray,
+    limits: TellingLimits,
+    equal_kl: bool = False,
+) -> Predicted:
+    """b less a of one measure, paired by prompt. Both should be of the same samples.
+
+    `equal_kl`: their betas were chosen, by `beta_of_kl`, so that both lie equally far from the reference; other prompts
+    would have asked for other betas, and limits count that too.
+    """
+    first, second = (_at_its_kl(one, measure) if equal_kl else _statistic(one, measure) for one in (a, b))
 
     def change(counts: np.ndarray, plain: bool) -> np.ndarray:
         return second.of(counts, plain) - first.of(counts, plain)
 
     up, down = (abs(y - x) for x, y in zip(first.hidden, second.hidden, strict=True))
-    both = _Statistic(change, min(first.prompts, second.prompts), (up, down))
-    found = _predicted(both, draws, limits, share=False)
+    fewer = min(first.prompts, second.prompts), min(first.units, second.units)
+    found = _predicted(_Statistic(change, *fewer, (up, down)), draws, limits, share=False)
     if not found.told:
         return found
-    return replace(found, problem=_of_parts(measure, lambda one: difference(a, b, one, draws, limits)))
+    told = _of_parts(measure, lambda one: difference(a, b, one, draws, limits, equal_kl))
+    return replace(found, problem=told)
 
 
 @dataclass(frozen=True)
 class _Statistic:
-    """counts [draws, prompts], whether uncorrected -> values [draws]; what prompts may hide of it, see `hidden`."""
+    """counts [draws, prompts], whether uncorrected -> values [draws]; what prompts may hide of it, see `hidden`.
+
+    `units`: how many of what counts as one the `prompts` are.
+    """
 
     of: Callable[[np.ndarray, bool], np.ndarray]
     prompts: int
+    units: int
     hidden: tuple[float, float] = (0.0, 0.0)
 
 
@@ -286,7 +386,7 @@ def _statistic(tilted: Tilted, measure: str) -> _Statistic:
         def f1(counts: np.ndarray, plain: bool) -> np.ndarray:
             return harmonic_mean(*(np.clip(one.of(counts, plain), 0.0, 1.0) for one in (safe, useful)))
 
-        return _Statistic(f1, min(safe.prompts, useful.prompts))
+        return _Statistic(f1, min(safe.prompts, useful.prompts), min(safe.units, useful.units))
     corrected, uncorrected = tilted.values(measure), tilted.plain(measure)
     known = np.isfinite(corrected)
 
@@ -300,8 +400,30 @@ def _statistic(tilted: Tilted, measure: str) -> _Statistic:
         return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
 
     of = tilted.table.measures.get(measure)
-    hidden = tilted.hidden(measure) if of is not None and of.share else (0.0, 0.0)
-    return _Statistic(mean, int(known.sum()), hidden)
+    hidden = tilted.hidden(measure) if of is None or of.share else (0.0, 0.0)
+    return _Statistic(mean, int(known.sum()), len(np.unique(tilted.table.units[known])), hidden)
+
+
+def _at_its_kl(tilted: Tilted, measure: str) -> _Statistic:
+    """A measure at the KL that all prompts together have, whatever beta a draw of them would need for it.
+
+    To first order: less what the draw is further from the reference, times the measure's slope over KL along beta.
+    """
+    found, once = _statistic(tilted, measure), np.ones((1, len(tilted.rewards)))
+    nearer, further = tilted.neighbours
+    apart = further.shown_kl - nearer.shown_kl
+    if not apart > SAME:
+        return found
+    at = [float(_statistic(one, measure).of(once, False)[0]) for one in (nearer, further)]
+    slope = (at[1] - at[0]) / apart
+    known, kl = tilted.known.astype(float), np.nan_to_num(tilted.plain_kl)
+
+    def at_kl(counts: np.ndarray, plain: bool) -> np.ndarray:
+        total = counts @ known
+        drawn = np.divide(counts @ kl, total, out=np.full(total.shape, np.nan), where=total > 0)
+        return found.of(counts, plain) - slope * (drawn - tilted.shown_kl)
+
+    return replace(found, of=at_kl)
 
 
 def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, share: bool) -> Predicted:
@@ -315,12 +437,13 @@ def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, 
     correction = plain - value
     if share:
         value = float(np.clip(value, 0.0, 1.0))
-    low, high = _limits(value, stderr, statistic.prompts, limits.level, share)
+    low, high = _limits(value, stderr, statistic.units, limits.level, share)
     unit = max(stderr, (high - low) / 2 / float(scipy.special.ndtri((1 + limits.level) / 2)), SAME)
     low, high = _carried(value, low, high, correction, limits.level, share)
     problem = ""
-    if statistic.prompts < limits.min_prompts:
-        problem = f"{statistic.prompts} prompts have enough scored samples; {limits.min_prompts} are needed"
+    if statistic.units < limits.min_prompts:
+        kind = "prompts" if statistic.units == statistic.prompts else "topics or categories of prompts"
+        problem = f"{statistic.units} {kind} have enough scored samples; {limits.min_prompts} are needed"
     elif abs(correction) > MOST_CORRECTED * max(stderr, SAME):
         problem = (
             f"too few samples a prompt: they alone move it by {abs(correction):.3g}, "
@@ -334,20 +457,23 @@ def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, 
     return Predicted(value, stderr, low, high, correction, statistic.prompts, problem)
 
 
-def _limits(value: float, stderr: float, prompts: int, level: float, share: bool) -> tuple[float, float]:
-    """Student's limits; of a share that few prompts keep from 0 or 1, Wilson's at its effective sample size."""
-    reach = float(scipy.special.stdtrit(max(1, prompts - 1), (1 + level) / 2)) * stderr
+def _limits(value: float, stderr: float, units: int, level: float, share: bool) -> tuple[float, float]:
+    """Student's limits; of a share that few prompts keep from 0 or 1, Wilson's at its effective sample size.
+
+    `units`: prompts, or what counts as one.
+    """
+    reach = float(scipy.special.stdtrit(max(1, units - 1), (1 + level) / 2)) * stderr
     if not share:
         return value - reach, value + reach
     variance = stderr**2
     if (
         value in (0.0, 1.0) or variance <= SAME**2
     ):  # nothing varies, or the corrected mean lies beyond the edge
-        low, high = _wilson(value, prompts, level)
+        low, high = _wilson(value, units, level)
         return min(low, max(0.0, value - reach)), max(high, min(1.0, value + reach))
     size = value * (1 - value) / variance
-    if prompts * min(value, 1 - value) < FEW_PROMPTS:  # what varies so little was hardly met
-        size = min(size, float(prompts))
+    if units * min(value, 1 - value) < FEW_PROMPTS:  # what varies so little was hardly met
+        size = min(size, float(units))
     if size * min(value, 1 - value) < FEW_HITS:
         return _wilson(value, size, level)
     return max(0.0, value - reach), min(1.0, value + reach)
@@ -391,11 +517,13 @@ def beta_of_kl(table: SampleTable, rewards: np.ndarray, kl: float, steps: int = 
 
 
 def best_of_shares(table: SampleTable, rewards: np.ndarray, k: int) -> dict[str, float]:
-    """Not-Unsafe, Not-Overrefuse and F1 of the best of k responses by reward, unbiased."""
-    found = {}
+    """Not-Unsafe, Not-Overrefuse and F1 of the best of k responses by reward, unbiased, and of how many prompts."""
+    found, prompts = {}, 0
     for name in (NOT_UNSAFE, NOT_OVERREFUSE):
         of = table.measures[name]
         values = best_of(rewards, of.values, k)[of.members]
         known = values[np.isfinite(values)]
         found[name] = float(known.mean()) if len(known) else math.nan
-    return found | {F1: float(harmonic_mean(found[NOT_UNSAFE], found[NOT_OVERREFUSE]))}
+        prompts = max(prompts, len(known))
+    f1 = float(harmonic_mean(found[NOT_UNSAFE], found[NOT_OVERREFUSE]))
+    return found | {F1: f1, "prompts": prompts}
