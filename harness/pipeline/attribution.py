@@ -233,7 +233,7 @@ def _problem(prompts: int, moved: float, whole: float) -> str:
     """`moved`: by how much few samples alone may have the ceiling too low, of the `whole` way."""
     least = TellingLimits().min_prompts
     if prompts < least:
-        return f"{prompts} prompts have enough scored samples; {least} are needed"
+        return f"{prompts} prompt(s) with enough scored samples; {least} are needed"
     if moved > MOST_MOVED * whole:
         return f"too few samples a prompt: J of the ceiling may be {moved:.3g} off, of a way of {whole:.3g}"
     return ""

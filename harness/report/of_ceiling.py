@@ -157,7 +157,7 @@ def _number(row: JsonRow | None) -> Cell:
     if row is None or row["value"] is None:
         return Cell()
     mark = " ?" if row["problem"] else ""
-    interval = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
+    interval = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}".replace("-", "−")
     return Cell(f"{row['value']:.2f}{mark}".replace("-", "−"), interval=interval, hint=row["problem"])
 
 

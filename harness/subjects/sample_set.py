@@ -128,8 +128,11 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
     asked = [(row, prompt) for row, prompt in rows if prompt.response_type is not None]
     kept = [(row, prompt) for row, prompt in asked if not types or prompt.response_type in types]
     given = [(row, prompt) for row, prompt in kept if row.values["response"] is not None]
-    if not given:
+    if not kept:
         raise InputError("no sample has a response type", path=path, fix="give prompts with response types")
+    if not given:
+        why = kept[0][0].values.get("reason") or "no reason"
+        raise InputError(f"no sample has a response ({why})", path=path, fix="ask for responses again")
     _check_mixture([row for row, _ in given])
     chosen = judge or next(iter(given[0][0].values["judgements"]))
     responses = [_response(*pair) for pair in given]

@@ -117,7 +117,7 @@ def _measures(
 
 
 def blindness(samples: SampleSet) -> dict[str, dict[str, int]]:
-    """Prompts none of whose samples does what they ask for: there the reward cannot be seen to ask for it."""
+    """Prompts none of whose samples does right, see `right`: there the reward cannot be seen to ask for it."""
     none = ~(by_prompt(samples.index, right(samples)) == 1.0).any(axis=1)
     kinds = [kind_of(prompt) for prompt in samples.prompts]
     found = {}
@@ -130,7 +130,7 @@ def blindness(samples: SampleSet) -> dict[str, dict[str, int]]:
 def blind_problems(samples: SampleSet, most: float) -> list[str]:
     """Why nothing can be told where more than the share `most` of the prompts of a kind are blind."""
     return [
-        f"{blind['blind']} of {blind['prompts']} prompts to {kind} have no sample that does: "
+        f"{blind['blind']} of {blind['prompts']} prompts to {kind} have no sample that does right: "
         "the reward cannot be seen to ask for one"
         for kind, blind in blindness(samples).items()
         if blind["blind"] > most * blind["prompts"]

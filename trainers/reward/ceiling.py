@@ -42,6 +42,8 @@ FEW_HITS = (
     15.0  # prompts on the rarer side of a share, below which Wilson's limits hold and normal ones do not
 )
 FEW_PROMPTS = 3.0  # as many prompts' worth on the rarer side tell no more than that many prompts do
+# Of a share: what few samples move or hide of it is no reason to say nothing, and its limits are as far off.
+IMMATERIAL = 0.001
 SAME = 1e-12  # a spread that is rounding
 STEP = 1.05  # in beta, of a slope
 
@@ -359,7 +361,8 @@ def difference(
 
     up, down = (abs(y - x) for x, y in zip(first.hidden, second.hidden, strict=True))
     fewer = min(first.prompts, second.prompts), min(first.units, second.units)
-    found = _predicted(_Statistic(change, *fewer, (up, down)), draws, limits, share=False)
+    both = _Statistic(change, *fewer, (up, down), first.of_shares)
+    found = _predicted(both, draws, limits, share=False)
     if not found.told:
         return found
     told = _of_parts(measure, lambda one: difference(a, b, one, draws, limits, equal_kl))
@@ -370,13 +373,15 @@ def difference(
 class _Statistic:
     """counts [draws, prompts], whether uncorrected -> values [draws]; what prompts may hide of it, see `hidden`.
 
-    `units`: how many of what counts as one the `prompts` are.
+    `units`: how many of what counts as one the `prompts` are. `of_shares`: the values are fractions of 1, or differ
+    by them.
     """
 
     of: Callable[[np.ndarray, bool], np.ndarray]
     prompts: int
     units: int
     hidden: tuple[float, float] = (0.0, 0.0)
+    of_shares: bool = True
 
 
 def _statistic(tilted: Tilted, measure: str) -> _Statistic:
@@ -401,7 +406,8 @@ def _statistic(tilted: Tilted, measure: str) -> _Statistic:
 
     of = tilted.table.measures.get(measure)
     hidden = tilted.hidden(measure) if of is None or of.share else (0.0, 0.0)
-    return _Statistic(mean, int(known.sum()), len(np.unique(tilted.table.units[known])), hidden)
+    units, of_shares = len(np.unique(tilted.table.units[known])), of is not None and of.share
+    return _Statistic(mean, int(known.sum()), units, hidden, of_shares)
 
 
 def _at_its_kl(tilted: Tilted, measure: str) -> _Statistic:
@@ -440,21 +446,28 @@ def _predicted(statistic: _Statistic, draws: np.ndarray, limits: TellingLimits, 
     low, high = _limits(value, stderr, statistic.units, limits.level, share)
     unit = max(stderr, (high - low) / 2 / float(scipy.special.ndtri((1 + limits.level) / 2)), SAME)
     low, high = _carried(value, low, high, correction, limits.level, share)
-    problem = ""
-    if statistic.units < limits.min_prompts:
-        kind = "prompts" if statistic.units == statistic.prompts else "topics or categories of prompts"
-        problem = f"{statistic.units} {kind} have enough scored samples; {limits.min_prompts} are needed"
-    elif abs(correction) > MOST_CORRECTED * max(stderr, SAME):
-        problem = (
-            f"too few samples a prompt: they alone move it by {abs(correction):.3g}, "
-            f"{abs(correction) / max(stderr, SAME):.1f} standard errors"
-        )
-    elif (hidden := max(statistic.hidden)) > MOST_HIDDEN * unit:
-        problem = (
-            f"too few samples a prompt: those whose samples all agree may hide {hidden:.3g} of it, "
-            f"{hidden / unit:.1f} standard errors"
-        )
+    moved = abs(correction), max(statistic.hidden)
+    if statistic.of_shares and max(moved) <= IMMATERIAL:
+        low, high = min(low, value - 2 * max(moved)), max(high, value + 2 * max(moved))
+        low, high = (max(0.0, low), min(1.0, high)) if share else (low, high)
+        unit = IMMATERIAL
+    problem = _problem(statistic, unit, *moved, limits)
     return Predicted(value, stderr, low, high, correction, statistic.prompts, problem)
+
+
+def _problem(
+    statistic: _Statistic, unit: float, correction: float, hidden: float, limits: TellingLimits
+) -> str:
+    """Why it cannot be told, `unit` being its standard error as its limits have it; "" where it can."""
+    if statistic.units < limits.min_prompts:
+        kind = "prompt" if statistic.units == statistic.prompts else "topic or category"
+        return f"{statistic.units} {kind}(s) with enough scored samples; {limits.min_prompts} are needed"
+    few = "too few samples a prompt:"
+    if correction > MOST_CORRECTED * unit:
+        return f"{few} they alone move it by {correction:.3g}, {correction / unit:.1f} standard errors"
+    if hidden > MOST_HIDDEN * unit:
+        return f"{few} those whose samples all agree may hide {hidden:.3g} of it, {hidden / unit:.1f} standard errors"
+    return ""
 
 
 def _limits(value: float, stderr: float, units: int, level: float, share: bool) -> tuple[float, float]:
