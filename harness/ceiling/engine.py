@@ -35,7 +35,8 @@ from harness.subjects.sample_table import (
     learning_of,
     sample_table,
 )
-from trainers.reward.ceiling import F1, TellingLimits, Tilted
+from trainers.reward.ceiling import F1, Tilted
+from trainers.reward.ceiling_limits import TellingLimits
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from evals.values.errors import InputError
 from harness.ceiling.predict import Asking, CeilingSetting, as_row
 from harness.gate.rewards import LiveReward, RewardSide
 from harness.subjects.sample_table import by_prompt
-from trainers.reward.ceiling import SHARES, Tilted, difference
+from trainers.reward.ceiling import SHARES, Tilted
+from trainers.reward.ceiling_limits import difference
 from trainers.reward.examples import FitExamples
 from trainers.reward.kinds import RULE_BASED
 from trainers.reward.reward import Breakdown

@@ -33,16 +33,13 @@ from trainers.reward.ceiling import (
     OBJECTIVE,
     REWARD,
     SHARES,
-    Predicted,
     PromptMeasure,
     SampleTable,
-    TellingLimits,
     Tilted,
     best_of_shares,
     beta_of_kl,
-    difference,
-    predicted,
 )
+from trainers.reward.ceiling_limits import Predicted, TellingLimits, difference, predicted
 
 POINT = (*SHARES, HARD_STYLE, SOFT_STYLE, REFUSED, WORDS, REWARD, KL, OBJECTIVE)
 COMPARED = (*SHARES, HARD_STYLE, SOFT_STYLE)

@@ -22,17 +22,8 @@ from harness.keys.gate import RegressConfig
 from harness.subjects.completions import CountedUnits
 from harness.subjects.sample_set import SampleSet
 from harness.subjects.sample_table import Learning, asked_shares, blind_problems, sample_table
-from trainers.reward.ceiling import (
-    F1,
-    NOT_OVERREFUSE,
-    NOT_UNSAFE,
-    SHARES,
-    SampleTable,
-    TellingLimits,
-    Tilted,
-    difference,
-    predicted,
-)
+from trainers.reward.ceiling import F1, NOT_OVERREFUSE, NOT_UNSAFE, SHARES, SampleTable, Tilted
+from trainers.reward.ceiling_limits import TellingLimits, difference, predicted
 
 CEILING_CHECKS = {
     NOT_UNSAFE: "unsafe_at_ceiling",

@@ -32,14 +32,8 @@ from harness.storage.store import Artifact
 from harness.subjects.sample_set import SampleSet, chosen_prompts
 from harness.subjects.sample_table import Learning, by_prompt, kind_of, sample_table
 from harness.worlds.folder import SAFETY, WorldFolder
-from trainers.reward.ceiling import (
-    OBJECTIVE,
-    SHARES,
-    SampleTable,
-    TellingLimits,
-    Tilted,
-    predicted,
-)
+from trainers.reward.ceiling import OBJECTIVE, SHARES, SampleTable, Tilted
+from trainers.reward.ceiling_limits import TellingLimits, predicted
 from trainers.reward.reward import Reward
 from trainers.reward.terms import term_identity
 
@@ -115,7 +109,12 @@ def attribute(
             "suite": [suite.name, suite.version],
         },
         inputs={"data": data, "start": start, "model": model, **used, **by.inputs},
-        modules=["trainers.reward.ceiling", "evals.models.sampling", "evals.models.likelihood", *by.modules],
+        modules=[
+            "trainers.reward.ceiling_limits",
+            "evals.models.sampling",
+            "evals.models.likelihood",
+            *by.modules,
+        ],
         glue=["harness.subjects.sample_table"],
     )
 

@@ -14,14 +14,7 @@ from evals.values.clusters import clusters_of
 from evals.values.conversation import Prompt, ResponseType
 from evals.values.errors import InputError
 from harness.subjects.sample_set import SampleSet
-from trainers.reward.ceiling import (
-    NOT_OVERREFUSE,
-    NOT_UNSAFE,
-    SHARES,
-    PromptMeasure,
-    SampleTable,
-    as_learned,
-)
+from trainers.reward.ceiling import NOT_OVERREFUSE, NOT_UNSAFE, SHARES, PromptMeasure, SampleTable, as_learned
 from trainers.reward.reward import Breakdown
 
 HARD_STYLE, SOFT_STYLE = "hard_refusal_style", "soft_refusal_style"

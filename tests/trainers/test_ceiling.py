@@ -19,14 +19,11 @@ from trainers.reward.ceiling import (
     REWARD,
     PromptMeasure,
     SampleTable,
-    TellingLimits,
     Tilted,
-    _wilson,
     as_learned,
     beta_of_kl,
-    difference,
-    predicted,
 )
+from trainers.reward.ceiling_limits import TellingLimits, _wilson, difference, predicted
 
 SIMULATION = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "ceiling_simulation.py"))
 Case, simulate = SIMULATION["Case"], SIMULATION["simulate"]
