@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.values.clusters import PLURAL, cluster_kind
 from evals.values.grades import is_too_much
 from harness.ceiling.left_out import left_out, rewards_of
 from harness.ceiling.predict import (
@@ -173,6 +174,7 @@ def _report(
         "missing_eos_penalty": learning.missing_eos_penalty,
         "most_kl": setting.most_kl,
         "level": config.level,
+        "counted": PLURAL[cluster_kind(samples.prompts, config.cluster)],
         "blind": blindness(samples),
         "counts": left_out_counts(samples, [one.rewards for one in asked.values()]),
         "rewards": {name: reward_figures(setting, one) for name, one in asked.items()},

@@ -100,7 +100,8 @@ def headline(found: JsonRow) -> str:
     parts = []
     for name, of in found["rewards"].items():
         rows = of["point"]["measures"]
-        said = ", ".join(f"{METRICS[one]} {_plain_value(rows[one])}" for one in SHARES)
+        asked = SHARES if found["blind"]["answer"]["prompts"] else (NOT_UNSAFE,)
+        said = ", ".join(f"{METRICS[one]} {_plain_value(rows[one])}" for one in asked)
         parts.append(f"The {NAMES[name]} asks for {said}")
     return "; ".join(parts) + "."
 
@@ -113,7 +114,7 @@ def _plain_value(row: JsonRow) -> str:
 
 def _sections(folder: ResultsFolder, found: JsonRow, figures: Sequence[Figure]) -> Iterator[Section]:
     drawn = placed(figures, "point")
-    units = "prompts or what they share" if found["config"]["cluster"] != "prompt" else "prompts"
+    units = found.get("counted", "prompts or what they share")
     point: tuple[Part, ...] = (
         Text(METHOD.format(units=units), where=Where.BOTH),
         *drawn,
