@@ -41,7 +41,6 @@ TRAINING, EVALUATION = "training", "evaluation"
 DRAWS = 1000
 ALL = "all"
 MOST_MOVED = 0.1  # of the way: if few samples alone may move the ceiling by more, its share is not told
-PLACES = ("start", "trained", "ceiling")  # on the way, in the order that J is told
 
 
 @dataclass(frozen=True)
@@ -205,10 +204,11 @@ def way(at: Tilted, trained: Trained, draws: np.ndarray, member: np.ndarray) -> 
     last = _means(trained.rewards) - at.beta * _means(trained.kl)
     most = np.where(at.known, at.objective, np.nan)
     known = np.isfinite(first) & np.isfinite(last) & np.isfinite(most)
-    drawn = [_drawn(values, draws, known) for values in (first, last, most)]
-    value = {name: _mean(v, known) for name, v in _named(first, last, most)}
+    by_place = {"start": first, "trained": last, "ceiling": most}
+    drawn = {place: _drawn(values, draws, known) for place, values in by_place.items()}
+    value = {place: _mean(values, known) for place, values in by_place.items()}
     asked = predicted(at, OBJECTIVE, draws, TellingLimits())
-    gone, low, high = _gone(*(value[name] for name in PLACES), *drawn, asked.correction)
+    gone, low, high = _gone(value, drawn, asked.correction)
     moved = max(abs(asked.correction), at.hidden(OBJECTIVE)[0])
     return figures(
         {
@@ -239,24 +239,18 @@ def _problem(prompts: int, moved: float, whole: float) -> str:
 
 
 def _gone(
-    start: float,
-    reached: float,
-    ceiling: float,
-    starts: np.ndarray,
-    reacheds: np.ndarray,
-    ceilings: np.ndarray,
-    correction: float,
+    value: Mapping[str, float], drawn: Mapping[str, np.ndarray], correction: float
 ) -> tuple[float, float, float]:
-    """The share of the way, and its limits; NaN where there is none. The last three are of draws of prompts.
+    """The share of the way, and its limits; NaN where there is none. J by place, and the same of draws of prompts.
 
     What the jackknife took off the ceiling counts as one more standard error, as in every limit of a ceiling.
     """
-    whole, lengths = ceiling - start, ceilings - starts
-    lengths = lengths[np.isfinite(lengths)]
-    if not len(lengths) or not whole > 2 * float(lengths.std()):
+    whole, lengths = value["ceiling"] - value["start"], drawn["ceiling"] - drawn["start"]
+    known = lengths[np.isfinite(lengths)]
+    if not len(known) or not whole > 2 * float(known.std()):
         return math.nan, math.nan, math.nan
-    gone = (reached - start) / whole
-    shares = (reacheds - starts) / np.where(ceilings > starts, ceilings - starts, np.nan)
+    gone = (value["trained"] - value["start"]) / whole
+    shares = (drawn["trained"] - drawn["start"]) / np.where(lengths > 0, lengths, np.nan)
     low, high = (float(limit) for limit in np.nanquantile(shares, [0.025, 0.975]))
     reach = 1.96 * abs(correction * gone / whole)
     if correction * gone < 0:  # the ceiling was moved up, and may lie higher still
@@ -269,10 +263,6 @@ def _gone(
 def _unscored(table: SampleTable, rewards: np.ndarray) -> int:
     """Samples that are there and have no reward."""
     return int((np.isfinite(table.log_ratio) & ~np.isfinite(rewards)).sum())
-
-
-def _named(*values: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return list(zip(PLACES, values, strict=True))
 
 
 def _mean(values: np.ndarray, known: np.ndarray) -> float:

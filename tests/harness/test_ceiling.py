@@ -116,19 +116,25 @@ def test_an_edited_question_is_unscored_and_ends_in_three(world: Path) -> None:
     assert done.returncode == 3 and "another wording" in done.stderr + done.stdout, done.stderr
 
 
-def test_nothing_scored_and_nothing_to_answer(tmp_path: Path) -> None:
-    """A record of numbers that are none ended in 70; prompts of one type had no ceiling at all for want of others."""
+def test_nothing_known_and_nothing_to_answer(tmp_path: Path) -> None:
+    """A record of numbers that are none ended in 70; prompts to refuse alone were told nothing for want of others."""
     write_samples(tmp_path, change=lambda row: row | ({"response": None} if row["id"].endswith("-0") else {}))
-    none = write_samples(tmp_path / "none", 2, change=lambda row: row | {"response": "never graded"})
-    asked = ("reward=reward.yaml", "beta=1", "draws=200", "leave_out=false", "max_unscored=1")
-    done = rbrbench("ceiling", *asked, f"on={none}", "name=none", cwd=tmp_path)
-    assert done.returncode == 3 and "Traceback" not in done.stderr, done.stderr
-    refused = "response_types=[hard_refuse,safe_refuse_1,safe_refuse_2]"
-    done = rbrbench("ceiling", *asked, "on=samples.jsonl", refused, "min_prompts=20", cwd=tmp_path)
+    few = write_samples(tmp_path / "few", samples=2)
+    asked = ("beta=1", "draws=100", "leave_out=false", "max_unscored=1")
+    done = rbrbench("ceiling", *asked, f"on={few}", "reward=few/reward.yaml", "name=few", cwd=tmp_path)
+    assert done.returncode == 3 and "no prompt has enough scored samples" in done.stdout, done.stderr
+    types = "response_types=[hard_refuse,safe_refuse_1,safe_refuse_2]"
+    done = rbrbench(
+        "ceiling", *asked, "reward=reward.yaml", "on=samples.jsonl", types, "min_prompts=20", cwd=tmp_path
+    )
     found = figures(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode in (0, 3), done.stderr
+    assert not any("overrefuse" in why or "f1" in why for why in found["problems"])
     assert found["rewards"]["reward"]["point"]["measures"]["f1"]["value"] is None
-    assert found["counts"]["prompts"] == 3 and "no prompt to answer" in " ".join(done.stdout.split())
+    assert found["counts"]["prompts"] == 3 and "F1 unknown" not in done.stdout
+    assert any(
+        "no prompt to answer" in n for n in read_json(tmp_path / "results/ceiling/manifest.json")["notes"]
+    )
 
 
 def test_a_run_says_what_a_nat_costs_where_it_has_a_price(tmp_path: Path) -> None:
