@@ -1,19 +1,23 @@
 """What a reward's ceiling predicts, and what a training made of it: on the sandbox, at several prices of KL.
 
-    python benchmarks/ceiling.py --out FOLDER [--seeds 0 1] [--betas 0.05 0.2 0.8] [--size demo]
+    python benchmarks/ceiling.py --out FOLDER [--seeds 0 1] [--betas 0.2 0.05 0.8] [--minutes 55] [--size demo]
     python benchmarks/ceiling.py --read results/NAME ...
 
-Trains the three methods' rewards, rules with weights fixed at 1 and at 10, and two edited rulebooks, each at each beta
-and seed, and holds the predicted F1 of each against the trained one, on training and on evaluation prompts. Pairs are
-two rewards at one beta, seed and part. A killed benchmark goes on: finished stages come from FOLDER/results/.store.
-`--size smoke` is its smallest, which trains nothing worth a number.
+Trains seven rewards, those of the three methods, rules with weights fixed at 1 and at 10, and two edited rulebooks
+(`ceiling_rewards.py`), each at each beta and seed, and holds the predicted F1 of each against the trained one, on
+training and on evaluation prompts. Pairs are two rewards at one beta, seed and part. FOLDER/report.md has what is
+known so far after every training. A killed benchmark goes on: finished stages come from FOLDER/results/.store, a
+training from its last saved state. `--minutes` begins no training later than that. `--size smoke` is its smallest,
+which trains nothing worth a number.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,24 +27,43 @@ from typing import Any
 import numpy as np
 import scipy
 
-from conf import CONF
+from evals.values.errors import InputError
 from evals.values.jsonl_rows import read_jsonl
-from harness.keys.methods import Data, Method
-
-# The helpful reward model alone, on safety prompts too, so that its ceiling is of the same prompts as the others'.
-HELPFUL = Method("helpful_safety_ppo", "Helpful-PPO on all prompts", Data.HELPFUL, Data.HELPFUL)
+from harness.ceiling.rewards import run_settings
+from harness.record.finished_run import RunAddress
+from harness.record.run import ATTRIBUTION
 
 FAR = 0.8  # of the way in J: a training that converged
-DEMO_PARTS = ("capability.tasks=[]", "evaluation.graded_samples=0")
+SURE = "of those beyond their interval, both 80 % gone"
+# What nobody here looks at is not made: capability, a good automated judge, looks on the way, earlier checkpoints.
+SPARED = (
+    "capability.tasks=[]",
+    "evaluation.graded_samples=0",
+    "judge_width=0",
+    "ppo.checkpoints=1",
+    "ppo.monitor_every=0",
+)
+FEW_LABELS = "sandbox.judge_labels=600"  # of the demo's 3,600
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One run's settings, beside beta and seed, and the methods that it trains."""
+    """One reward: the method that climbs it, and settings of its run beside beta and seed."""
 
     name: str
-    methods: tuple[str, ...]
+    method: str
     settings: tuple[str, ...] = ()
+
+
+VARIANTS = (
+    Variant("rbr", "rbr_ppo"),  # first: edited rules are fitted to its completions
+    Variant("human", "human_ppo"),
+    Variant("helpful", "ceiling_rewards:HELPFUL"),
+    Variant("lax", "ceiling_rewards:LAX"),
+    Variant("fixed10", "rbr_ppo", ("weights.method=fixed", "weights.fixed=10")),
+    Variant("swapped", "ceiling_rewards:SWAPPED"),
+    Variant("fixed1", "rbr_ppo", ("weights.method=fixed", "weights.fixed=1")),
+)
 
 
 @dataclass(frozen=True)
@@ -53,96 +76,68 @@ class Landing:
     part: str
     start: float
     predicted: float
-    told: bool
     trained: float
     stderr: float
     gone: float
-
-
-def edited_rulebooks(folder: Path) -> dict[str, Path]:
-    """Two edits of the sandbox's rules: a rude refusal may be ideal; two classes change places."""
-    text = (CONF / "rulebooks" / "sandbox.yaml").read_text(encoding="utf-8")
-    edits = {"rude": _without_bans(text), "swapped": _swapped(text)}
-    found = {}
-    for name, content in edits.items():
-        found[name] = folder / f"{name}.yaml"
-        if content == text:
-            raise SystemExit(f"the edit {name!r} no longer changes the rulebook")
-        found[name].write_text(content, encoding="utf-8")
-    return found
-
-
-def _without_bans(text: str) -> str:
-    """As in docs/gate.md: what an ideal refusal may not do is struck out."""
-    kept, inside = [], False
-    for line in text.splitlines(keepends=True):
-        inside = (inside or line.startswith("  correct_refusal:")) and bool(line.strip())
-        if not (inside and ": false" in line):
-            kept.append(line)
-    return "".join(kept)
-
-
-def _swapped(text: str) -> str:
-    """The two middle classes change places in the order."""
-    first, second = "minimum_acceptable_style", "unacceptable_completion"
-    head, mark, tail = text.partition("class_order:")
-    if not mark:
-        return text
-    return head + mark + tail.replace(first, "\0", 1).replace(second, first, 1).replace("\0", second, 1)
-
-
-def variants(folder: Path) -> list[Variant]:
-    rules = edited_rulebooks(folder)
-    rbr = ("rbr_ppo",)
-    fixed = [
-        Variant(f"fixed {size}", rbr, ("weights.method=fixed", f"weights.fixed={size}")) for size in (1, 10)
-    ]
-    edited = [Variant(name, rbr, (f"rulebook={path}",)) for name, path in rules.items()]
-    return [Variant("default", ("human_ppo", "rbr_ppo", "ceiling:HELPFUL")), *fixed, *edited]
+    told: bool
+    gone_told: bool
 
 
 def train_all(given: argparse.Namespace) -> list[Path]:
-    """Every variant at every beta and seed; the folders of their results."""
-    from rbrbench.cli import main as rbrbench
+    """Every reward at every beta and seed, while there is time; the folders of their results."""
+    sys.path.insert(0, str(Path(__file__).parent))  # `ceiling_rewards:HELPFUL`
+    from ceiling_rewards import FOLDER, fit_edits
 
-    sys.path.insert(0, str(Path(__file__).parent))  # `ceiling:HELPFUL`
-    out = Path(given.out).resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    folders = []
+    out, begun = Path(given.out).resolve(), time.monotonic()
+    os.environ[FOLDER] = str(out / "edits")
+    folders: list[Path] = []
     for seed in given.seeds:
         for beta in given.betas:
-            for variant in variants(out):
-                name = f"{variant.name.replace(' ', '-')}-{beta:g}-{seed}"
-                asked = [
-                    "run",
-                    f"experiment={given.size}",
-                    f"name={name}",
-                    f"results={out / 'results'}",
-                    f"threads={given.threads}",
-                    f"seed={seed}",
-                    f"ppo.kl_coef={beta:g}",
-                    f"methods=[{','.join(variant.methods)}]",
-                    f"evaluation.ceiling_samples={given.samples}",
-                    f"evaluation.ceiling_prompts={given.prompts}",
-                    *DEMO_PARTS,
-                    *variant.settings,
-                ]
-                code = rbrbench(asked)
-                if code:
-                    raise SystemExit(code)
-                folders.append(out / "results" / name)
+            for variant in VARIANTS:
+                if given.minutes and time.monotonic() - begun > 60 * given.minutes:
+                    return folders
+                folders.append(train(variant, beta, seed, given, out / "results"))
+                if variant is VARIANTS[0]:
+                    fit_edits(folders[-1], seed, out / "edits")
+                (out / "report.md").write_text(report(list(landings(folders))), encoding="utf-8")
     return folders
 
 
+def train(variant: Variant, beta: float, seed: int, given: argparse.Namespace, results: Path) -> Path:
+    """One training with its prediction; the folder of its results."""
+    from rbrbench.cli import main as rbrbench
+
+    name = f"{variant.name}-{beta:g}-{seed}"
+    asked = [
+        "run",
+        f"experiment={given.size}",
+        f"name={name}",
+        f"results={results}",
+        f"threads={given.threads}",
+        f"seed={seed}",
+        f"ppo.kl_coef={beta:g}",
+        f"methods=[{variant.method}]",
+        f"evaluation.ceiling_samples={given.samples}",
+        f"evaluation.ceiling_prompts={given.prompts}",
+        *SPARED,
+        *([FEW_LABELS] if given.size == "demo" else []),
+        *([f"ppo.updates={given.updates}"] if given.updates else []),
+        *variant.settings,
+    ]
+    results.mkdir(parents=True, exist_ok=True)
+    if code := rbrbench(asked):
+        raise SystemExit(code)
+    return results / name
+
+
 def landings(folders: Sequence[Path]) -> Iterator[Landing]:
-    """Of the rows of all prompts in each folder's attribution.jsonl."""
+    """Of the rows of all prompts in each folder's attribution.jsonl. Raises InputError where there is none."""
     for folder in folders:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-        beta = float(
-            next(line.split(":")[1] for line in text.splitlines() if line.strip().startswith("kl_coef:"))
-        )
-        label = folder.name.rsplit("-", 2)[0]
-        for row in read_jsonl(folder / "attribution.jsonl", lambda row: dict(row.values)):
+        if not (folder / ATTRIBUTION).is_file():
+            fix = "run it with evaluation.ceiling_samples=16"
+            raise InputError(f"holds no {ATTRIBUTION}", path=folder, fix=fix)
+        beta, label = float(run_settings(RunAddress(folder))["kl_coef"]), folder.name.rsplit("-", 2)[0]
+        for row in read_jsonl(folder / ATTRIBUTION, lambda row: dict(row.values)):
             if row["group"] == "all":
                 yield _landing(row, f"{label} {row['method']}", beta)
 
@@ -157,26 +152,29 @@ def _landing(row: Mapping[str, Any], reward: str, beta: float) -> Landing:
         row["gone"],
     )
     start, asked, reached, stderr, gone = (math.nan if v is None else float(v) for v in values)
-    told = not predicted.get("problem")
+    told = not predicted.get("problem"), not row.get("problem")
     return Landing(
-        reward, beta, int(row["seed"]), str(row["part"]), start, asked, told, reached, stderr, gone
+        reward, beta, int(row["seed"]), str(row["part"]), start, asked, reached, stderr, gone, *told
     )
 
 
-def report(rows: Sequence[Landing]) -> None:
-    print("| reward | beta | seed | part | SFT | predicted | trained | gone |")
-    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+def report(rows: Sequence[Landing]) -> str:
+    lines = ["| reward | beta | seed | part | SFT | predicted | trained | gone |"]
+    lines.append("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
     for row in rows:
-        mark = "" if row.told else " ?"
-        print(
+        mark, gone_mark = ("" if told else " ?" for told in (row.told, row.gone_told))
+        lines.append(
             f"| {row.reward} | {row.beta:g} | {row.seed} | {row.part} | {100 * row.start:.1f} | "
-            f"{100 * row.predicted:.1f}{mark} | {100 * row.trained:.1f} | {100 * row.gone:.0f} % |"
+            f"{100 * row.predicted:.1f}{mark} | {100 * row.trained:.1f} | {100 * row.gone:.0f} %{gone_mark} |"
         )
-    print("\n| part | rewards | rank correlation | mean absolute error | pairs | sign right | of those beyond their "
-          "interval, both 80 % gone |")  # fmt: skip
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for part in dict.fromkeys(row.part for row in rows):
-        print(_summary([row for row in rows if row.part == part], part))
+    lines += [
+        "",
+        f"| part | rewards | rank correlation | mean absolute error | pairs | sign right | {SURE} |",
+    ]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    parts = dict.fromkeys(row.part for row in rows)
+    lines += [_summary([row for row in rows if row.part == part], part) for part in parts]
+    return "\n".join(lines) + "\n"
 
 
 def _summary(rows: Sequence[Landing], part: str) -> str:
@@ -199,9 +197,12 @@ def _summary(rows: Sequence[Landing], part: str) -> str:
 
 
 def _is_sure(a: Landing, b: Landing) -> bool:
-    """The trained difference lies beyond its 95 % interval, and both trainings converged."""
+    """The trained difference lies beyond its 95 % interval, and both trainings can be said to have converged.
+
+    The interval is that of two unpaired F1s, wider than a paired one.
+    """
     beyond = abs(a.trained - b.trained) > 1.96 * math.hypot(a.stderr, b.stderr)
-    return beyond and min(a.gone, b.gone) >= FAR
+    return beyond and a.gone_told and b.gone_told and min(a.gone, b.gone) >= FAR
 
 
 def _right(pairs: Sequence[tuple[Landing, Landing]]) -> str:
@@ -218,15 +219,20 @@ def main() -> None:
     parser.add_argument("--out")
     parser.add_argument("--read", nargs="+", type=Path, help="finished runs with evaluation.ceiling_samples")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--betas", nargs="+", type=float, default=[0.05, 0.2, 0.8])
+    parser.add_argument("--betas", nargs="+", type=float, default=[0.2, 0.05, 0.8])
+    parser.add_argument("--minutes", type=float, default=0, help="begin no training later than this; 0: all")
+    parser.add_argument("--updates", type=int, default=0, help="of each training; 0: the size's own")
     parser.add_argument("--size", default="demo", choices=("demo", "smoke"))
     parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--prompts", type=int, default=150)
+    parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     if bool(given.out) == bool(given.read):
         parser.error("give --out or --read")
-    report(list(landings(given.read or train_all(given))))
+    try:
+        print(report(list(landings(given.read or train_all(given)))), end="")
+    except InputError as error:
+        sys.exit(f"{error}")
 
 
 if __name__ == "__main__":

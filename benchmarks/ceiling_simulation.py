@@ -14,16 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evals.statistics import harmonic_mean
-from trainers.reward.ceiling import (
-    F1,
-    NOT_OVERREFUSE,
-    NOT_UNSAFE,
-    PromptMeasure,
-    SampleTable,
-    TellingLimits,
-    Tilted,
-    predicted,
-)
+from trainers.reward.ceiling import F1, NOT_OVERREFUSE, NOT_UNSAFE, PromptMeasure, SampleTable, Tilted
+from trainers.reward.ceiling_limits import TellingLimits, predicted
 
 RESPONSES, TRUTH = 6, 400_000
 

@@ -16,10 +16,14 @@ from scipy.special import comb, logsumexp
 
 from evals.statistics.intervals import NAN
 
+LARGEST = 1e300  # nats
+
 
 def tilted_logits(rewards: np.ndarray, beta: float, log_ratio: np.ndarray | None = None) -> np.ndarray:
     """r / beta, and `log_ratio` (log pi_ref - log proposal) of samples that another policy drew; -inf for NaN."""
-    logits = rewards / beta if log_ratio is None else rewards / beta + log_ratio
+    with np.errstate(over="ignore"):
+        logits = np.clip(rewards / beta, -LARGEST, LARGEST)  # an overflow would be taken for NaN
+    logits = logits if log_ratio is None else logits + log_ratio
     return np.where(np.isfinite(logits), logits, -np.inf)
 
 
@@ -81,8 +85,10 @@ def log_partitions(rewards: np.ndarray, beta: float, log_ratio: np.ndarray | Non
     logits = tilted_logits(rewards, beta, log_ratio)
     base = tilted_logits(np.where(np.isfinite(rewards), 0.0, np.nan), 1.0, log_ratio)
     known = np.isfinite(logits)
-    whole = _log_sum(logits) - _log_sum(base)
-    return _jackknife(whole, _log_sums_without(logits) - _log_sums_without(base), known)
+    with np.errstate(invalid="ignore"):  # of a prompt without samples, or one whose only one is left out
+        whole = _log_sum(logits) - _log_sum(base)
+        left = _log_sums_without(logits) - _log_sums_without(base)
+    return _jackknife(whole, left, known)
 
 
 def _log_sums_without(rows: np.ndarray) -> np.ndarray:

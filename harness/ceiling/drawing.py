@@ -102,7 +102,7 @@ def _check_is_new(out: Path, name: str) -> None:
 
 def _as_trained(config: SamplesConfig) -> SamplesConfig:
     """Of a run's model responses may be as long as its training's, where no other limit is told."""
-    told = run_settings(RunAddress.parse(config.run).folder).get("max_new_tokens") if config.run else None
+    told = run_settings(RunAddress.parse(config.run)).get("max_new_tokens") if config.run else None
     if told is None or config.decoding.max_new_tokens != DecodingKeys().max_new_tokens:
         return config
     return replace(config, decoding=replace(config.decoding, max_new_tokens=int(told)))
@@ -310,7 +310,7 @@ def _manifest(
 ) -> dict[str, Any]:
     out = Path(config.out)
     digests = {name: file_digest(out / name) for name in files}
-    training = run_settings(RunAddress.parse(config.run).folder) if config.run else {}
+    training = run_settings(RunAddress.parse(config.run)) if config.run else {}
     kept = ("kl_coef", "score_clip", "missing_eos_penalty")
     return {
         "set": config.set,

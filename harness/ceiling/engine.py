@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from evals.values.clusters import PLURAL, cluster_kind
 from evals.values.grades import is_too_much
 from harness.ceiling.left_out import left_out, rewards_of
 from harness.ceiling.predict import (
     GRID,
     Asking,
     CeilingSetting,
-    blindness,
     comparison_figures,
     left_out_counts,
     prompt_rows,
@@ -28,8 +28,16 @@ from harness.keys.ceiling import CeilingConfig
 from harness.runtime.console import Console
 from harness.subjects.graders import GRADES
 from harness.subjects.sample_set import SampleSet, find_samples, read_samples
-from harness.subjects.sample_table import TRAINING, Learning, learning_of, sample_table
-from trainers.reward.ceiling import TellingLimits, Tilted
+from harness.subjects.sample_table import (
+    TRAINING,
+    Learning,
+    asked_shares,
+    blindness,
+    learning_of,
+    sample_table,
+)
+from trainers.reward.ceiling import F1, Tilted
+from trainers.reward.ceiling_limits import TellingLimits
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,7 @@ def _report(
         "missing_eos_penalty": learning.missing_eos_penalty,
         "most_kl": setting.most_kl,
         "level": config.level,
+        "counted": PLURAL[cluster_kind(samples.prompts, config.cluster)],
         "blind": blindness(samples),
         "counts": left_out_counts(samples, [one.rewards for one in asked.values()]),
         "rewards": {name: reward_figures(setting, one) for name, one in asked.items()},
@@ -221,6 +230,8 @@ def _notes(setting: CeilingSetting, sides: Mapping[str, RewardSide]) -> list[str
         notes.append(f"{samples.left_out} rows without a response type are left out.")
     if absent := sum(samples.missing.values()):
         notes.append(f"{absent} responses are missing from the set and left out.")
+    if F1 not in asked_shares(setting.table):
+        notes.append("The set has no prompt to answer: Not-Overrefuse and F1 are not asked.")
     seen = {prompt.messages for prompt in samples.prompts}
     for name, side in sides.items():
         if count := len(side.breakdown.reasons):

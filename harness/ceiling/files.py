@@ -24,7 +24,7 @@ def write_ceiling(report: CeilingReport, command: Sequence[str]) -> Path:
             "exit_code": report.code,
             "problems": list(report.problems),
             "config": figures(asdict(report.config)),
-            **report.figures,
+            **figures(report.figures),
         }
         write_json(new / CEILING, content)
     return folder

@@ -14,7 +14,8 @@ from evals.values.errors import InputError
 from harness.ceiling.predict import Asking, CeilingSetting, as_row
 from harness.gate.rewards import LiveReward, RewardSide
 from harness.subjects.sample_table import by_prompt
-from trainers.reward.ceiling import SHARES, Tilted, difference
+from trainers.reward.ceiling import SHARES, Tilted
+from trainers.reward.ceiling_limits import difference
 from trainers.reward.examples import FitExamples
 from trainers.reward.kinds import RULE_BASED
 from trainers.reward.reward import Breakdown
@@ -39,7 +40,7 @@ class LeftOut:
 def left_out(
     setting: CeilingSetting, side: RewardSide, asking: Asking, live: LiveReward | None
 ) -> list[LeftOut]:
-    """Of each proposition with a weight, the one that buys the most F1 first; empty for a reward without rules."""
+    """Of each proposition with a weight, the one that moves F1 the most first; empty for a reward without rules."""
     if side.rulebook is None or not side.breakdown.contributions:
         return []
     names = [
@@ -65,7 +66,10 @@ def left_out(
 
 def _bought(setting: CeilingSetting, whole: Tilted, total: np.ndarray) -> dict[str, Any]:
     rewards = setting.learning.rewards(setting.samples, Breakdown(total, {}))
-    without = Tilted(setting.table, rewards, setting.learning.beta)
+    scored = np.isfinite(whole.rewards)  # a candidate's may be fewer than the reward's own
+    without = Tilted(setting.table, np.where(scored, rewards, np.nan), setting.learning.beta)
+    if (scored & ~np.isfinite(rewards)).any():
+        whole = replace(whole, rewards=np.where(np.isfinite(rewards), whole.rewards, np.nan))
     return {name: as_row(difference(without, whole, name, setting.draws, setting.limits)) for name in SHARES}
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from evals.judges.measures import GROUPS, not_refused, not_unsafe
 from evals.statistics.tilted import best_of_kl, plain_means, tilted_weights
-from evals.values.conversation import ResponseType
 from harness.storage.digest import figures
 from harness.subjects.sample_set import SampleSet
 from harness.subjects.sample_table import (
@@ -20,8 +19,9 @@ from harness.subjects.sample_table import (
     SOFT_STYLE,
     WORDS,
     Learning,
+    asked_shares,
+    blind_problems,
     by_prompt,
-    kind_of,
     right,
 )
 from trainers.reward.ceiling import (
@@ -33,16 +33,13 @@ from trainers.reward.ceiling import (
     OBJECTIVE,
     REWARD,
     SHARES,
-    Predicted,
     PromptMeasure,
     SampleTable,
-    TellingLimits,
     Tilted,
     best_of_shares,
     beta_of_kl,
-    difference,
-    predicted,
 )
+from trainers.reward.ceiling_limits import Predicted, TellingLimits, difference, predicted
 
 POINT = (*SHARES, HARD_STYLE, SOFT_STYLE, REFUSED, WORDS, REWARD, KL, OBJECTIVE)
 COMPARED = (*SHARES, HARD_STYLE, SOFT_STYLE)
@@ -171,32 +168,13 @@ def terms(setting: CeilingSetting, asking: Asking, at: Tilted) -> dict[str, dict
 
 
 def problems(setting: CeilingSetting, at: Tilted) -> list[str]:
-    """Why the run's point cannot be told; empty where it can."""
+    """Why the run's point cannot be told; empty where it can. Of prompts that a set has none of, nothing is asked."""
     found: list[str] = []
-    for name in SHARES:
+    for name in asked_shares(setting.table):
         one = predicted(at, name, setting.draws, setting.limits)
         if not one.told and (name != F1 or not found):
             found.append(f"{name}: {one.problem}")
-    for kind, blind in blindness(setting.samples).items():
-        if blind["prompts"] and blind["blind"] > setting.max_blind * blind["prompts"]:
-            found.append(
-                f"{blind['blind']} of {blind['prompts']} prompts to {kind} have no sample that does: "
-                "the reward cannot be seen to ask for one"
-            )
-    return found
-
-
-def blindness(samples: SampleSet) -> dict[str, dict[str, int]]:
-    """Prompts none of whose samples does what they ask for: there the reward cannot be seen to ask for it."""
-    index, does = samples.index, right(samples)
-    placed = by_prompt(index, does)
-    none = ~(placed == 1.0).any(axis=1)
-    kinds = [kind_of(prompt) for prompt in samples.prompts]
-    found = {}
-    for label, wanted in (("refuse", False), ("answer", True)):
-        member = np.array([(kind is ResponseType.COMPLY) is wanted for kind in kinds])
-        found[label] = {"prompts": int(member.sum()), "blind": int((member & none).sum())}
-    return found
+    return found + blind_problems(setting.samples, setting.max_blind)
 
 
 def comparison_figures(setting: CeilingSetting, a: Asking, b: Asking) -> dict[str, Any]:
@@ -214,21 +192,26 @@ def comparison_figures(setting: CeilingSetting, a: Asking, b: Asking) -> dict[st
             first, second = (
                 Tilted(setting.table, side.rewards, own) for side, own in zip((a, b), betas, strict=True)
             )
-            matched.append({"kl": kl, "betas": betas, "measures": _differences(setting, first, second)})
+            measures = _differences(setting, first, second, equal_kl=True)
+            matched.append({"kl": kl, "betas": betas, "measures": measures})
     return {"equal_beta": equal, "equal_kl": matched, "turned": turned(setting, a, b)}
 
 
-def _differences(setting: CeilingSetting, first: Tilted, second: Tilted) -> dict[str, Any]:
-    return {name: as_row(difference(first, second, name, setting.draws, setting.limits)) for name in COMPARED}
+def _differences(
+    setting: CeilingSetting, first: Tilted, second: Tilted, equal_kl: bool = False
+) -> dict[str, Any]:
+    by = setting.draws, setting.limits, equal_kl
+    return {name: as_row(difference(first, second, name, *by)) for name in COMPARED}
 
 
 def turned(setting: CeilingSetting, a: Asking, b: Asking) -> list[dict[str, Any]]:
     """Prompts whose likelier outcome, right or not, turns from a to b; the widest change first."""
     beta = setting.learning.beta
     does = by_prompt(setting.samples.index, right(setting.samples))
+    enough = (np.isfinite(a.rewards) & np.isfinite(does)).sum(axis=1) >= FEWEST_SAMPLES
     shares = [plain_means(Tilted(setting.table, side.rewards, beta).logits, does) for side in (a, b)]
     before, after = shares
-    crossed = ((before > 0.5) != (after > 0.5)) & np.isfinite(before) & np.isfinite(after)
+    crossed = ((before > 0.5) != (after > 0.5)) & enough
     rows = np.flatnonzero(crossed).tolist()
     prompts = setting.samples.prompts
     return [
@@ -281,7 +264,7 @@ def _sample_row(
 
 
 def left_out_counts(samples: SampleSet, rewards: Sequence[np.ndarray]) -> dict[str, int]:
-    """Samples without a reward or a judgement, and prompts with fewer than FEWEST_SAMPLES that have both."""
+    """Samples without a reward or a judgement, and prompts with fewer than FEWEST_SAMPLES that have both, or none."""
     scored = np.all([np.isfinite(one) for one in rewards], axis=0) & (samples.index >= 0)
     judged = (
         by_prompt(samples.index, np.array([float(not_unsafe(j) is not None) for j in samples.judgements]))
@@ -290,7 +273,7 @@ def left_out_counts(samples: SampleSet, rewards: Sequence[np.ndarray]) -> dict[s
     return {
         "unscored": int(((samples.index >= 0) & ~scored).sum()),
         "unjudged": int(((samples.index >= 0) & ~judged).sum()),
-        "prompts": int(((scored & judged).sum(axis=1) < FEWEST_SAMPLES).sum()),
+        "prompts": samples.silent + int(((scored & judged).sum(axis=1) < FEWEST_SAMPLES).sum()),
     }
 
 

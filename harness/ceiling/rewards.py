@@ -19,7 +19,7 @@ from harness.subjects.completions import CompletionFile
 from harness.subjects.sample_set import SampleSet
 from trainers.reward.kinds import REWARD_MODEL
 from trainers.reward.reward import Reward
-from trainers.rl.config import Algorithm
+from trainers.rl.config import Algorithm, KLController
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def open_reward(given: str, field: str, cache: Path, samples: Path) -> CeilingSo
     address = RunAddress.parse(given)
     if not is_run(address.folder):
         return CeilingSource(given, open_source(given, field, cache, CompletionFile(samples, None)))
-    settings = run_settings(address.folder)
+    settings = run_settings(address)
     method = address.method.partition("[")[0]
     if method and not _has_rules(address, method):
         return CeilingSource(given, None, _reward_model(address), settings)
@@ -57,11 +57,36 @@ def open_reward(given: str, field: str, cache: Path, samples: Path) -> CeilingSo
     return CeilingSource(given, source, None, settings)
 
 
-def run_settings(folder: Path) -> Mapping[str, Any]:
-    """The `ppo` keys that a run was told; empty where its record has none."""
-    path = folder / "config.yaml"
-    found = load_located_yaml(path).get("ppo") if path.is_file() else None
-    return found if isinstance(found, Mapping) else {}
+def run_settings(address: RunAddress) -> Mapping[str, Any]:
+    """The `ppo` keys that a run, or the named variant of a sweep, was told; empty where its record has none.
+
+    Without `kl_coef` where that is no price of a nat in the reward's units, the same in the whole training.
+    """
+    path = address.folder / "config.yaml"
+    told = load_located_yaml(path) if path.is_file() else {}
+    if not isinstance(told.get("ppo"), Mapping):
+        return {}
+    swept = dict(pair.split("=", 1) for pair in _variant(address).split(",") if "=" in pair)
+    found = dict(told["ppo"]) | {
+        key.removeprefix("ppo."): _typed(value) for key, value in swept.items() if key.startswith("ppo.")
+    }
+    algorithm = str(swept.get("algorithm", told.get("algorithm", ""))).lower()
+    moves = str(found.get("kl_controller", "")).lower() == KLController.ADAPTIVE.value
+    if moves or algorithm == Algorithm.GRPO.value:
+        found.pop("kl_coef", None)
+    return found
+
+
+def _typed(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _variant(address: RunAddress) -> str:
+    """What tells a run of a sweep apart beside the seed: `ppo.kl_coef=0.1`; "" where none is named."""
+    return address.method.partition("[")[2].removesuffix("]")
 
 
 def _has_rules(address: RunAddress, name: str) -> bool:
@@ -90,7 +115,9 @@ def _reward_model(address: RunAddress) -> Reward:
         row
         for algorithm in Algorithm
         for row in stages.having(algorithm.value)
-        if _names(row, name) and address.seed in (None, row.get("seed"))
+        if _names(row, name)
+        and address.seed in (None, row.get("seed"))
+        and _variant(address) in ("", row.get("variant", ""))
     ]
     keys = {row["key"]: row for row in rows}
     if len(keys) != 1:

@@ -35,13 +35,17 @@ class Attribution:
 
     def _reason(self, asked: float, reached: float, own_asked: float, own: float) -> str:
         gone = self.gone.get("training", math.nan)
+        if math.isnan(own):  # of no training prompts anything is known
+            gone = self.gone.get("evaluation", math.nan)
         if not self.told or math.isnan(asked) or math.isnan(reached):
             return "too few samples to say more"
         if reached >= asked - MARGIN:
             return "it reached what the reward asks for"
         if not math.isnan(own) and own >= own_asked - MARGIN:
             return "it learned its own prompts and does not carry over to the others"
-        if not math.isnan(gone) and gone < FAR:
+        if math.isnan(gone):
+            return "how far training went in the objective cannot be told"
+        if gone < FAR:
             return f"training stopped {percent(gone)} of the way in the objective"
         return "the policy cannot tell all that the reward is told"
 
@@ -63,9 +67,14 @@ def _of_method(name: str, rows: Sequence[Mapping[str, Any]]) -> Attribution:
             part: _mean([row[place]["f1"]["value"] for row in rows if row["part"] == part]) for part in parts
         }
 
-    gone = {part: _mean([row["gone"] for row in rows if row["part"] == part]) for part in parts}
+    gone = {part: _mean([_gone(row) for row in rows if row["part"] == part]) for part in parts}
     told = all(not row["ceiling"]["f1"].get("problem") for row in rows)
     return Attribution(name, f1("start"), f1("ceiling"), f1("trained"), gone, told)
+
+
+def _gone(row: Mapping[str, Any]) -> float | None:
+    """None too where the ceiling's J cannot be told."""
+    return None if row.get("problem") else row["gone"]
 
 
 def _mean(values: Sequence[float | None]) -> float:

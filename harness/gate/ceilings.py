@@ -12,25 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evals.statistics import harmonic_mean
 from evals.values.grades import is_too_much
 from harness.gate.measures import TrialGroup
 from harness.gate.paired import Errors, PairedChange, compare
 from harness.gate.rewards import RewardSide
+from harness.keys.ceiling import CeilingConfig
 from harness.keys.gate import RegressConfig
 from harness.subjects.completions import CountedUnits
 from harness.subjects.sample_set import SampleSet
-from harness.subjects.sample_table import Learning, sample_table
-from trainers.reward.ceiling import (
-    F1,
-    NOT_OVERREFUSE,
-    NOT_UNSAFE,
-    SHARES,
-    SampleTable,
-    TellingLimits,
-    Tilted,
-    difference,
-    predicted,
-)
+from harness.subjects.sample_table import Learning, asked_shares, blind_problems, sample_table
+from trainers.reward.ceiling import F1, NOT_OVERREFUSE, NOT_UNSAFE, SHARES, SampleTable, Tilted
+from trainers.reward.ceiling_limits import TellingLimits, difference, predicted
 
 CEILING_CHECKS = {
     NOT_UNSAFE: "unsafe_at_ceiling",
@@ -66,9 +59,10 @@ def ceilings(
     limits, draws = TellingLimits(config.min_prompts, config.level), table.draws(DRAWS, config.seed)
     missing = int((~common & (samples.index >= 0)).sum())
     units = CountedUnits("prompt" if _alone(table) else "topic", tuple(map(str, table.units))).plural
-    groups = []
-    for name in SHARES:
-        problem = difference(a, b, name, draws, limits).problem
+    asked, groups = asked_shares(table), []
+    blind = next(iter(blind_problems(samples, CeilingConfig.max_blind)), "")
+    for name in asked:
+        problem = difference(a, b, name, draws, limits).problem or blind
         groups.append(
             TrialGroup(CEILING_CHECKS[name], None, None, _errors(a, b, name), missing, units, problem)
         )
@@ -76,7 +70,7 @@ def ceilings(
     allowed = config.tolerance.of_ceilings
     changes = compare(
         [group.errors for group in groups],
-        [allowed[name] or 0.0 for name in SHARES],
+        [allowed[name] or 0.0 for name in asked],
         strata,
         draws=config.draws,
         sign_flips=config.sign_flips,
@@ -127,9 +121,8 @@ def _by_prompt(of: Tilted, a: Tilted, b: Tilted, name: str) -> np.ndarray:
     answers = np.isfinite(of.values(NOT_OVERREFUSE))
     share = max(float(answers[np.isfinite(of.values(NOT_UNSAFE))].mean()), 1e-12)
     centred = np.where(answers, of.values(NOT_OVERREFUSE) - useful, 0.0) / share
-    return (
-        2 * safe * useful / (safe + useful) + by_safe * (of.values(NOT_UNSAFE) - safe) + by_useful * centred
-    )
+    middle_f1 = float(harmonic_mean(safe, useful))
+    return middle_f1 + by_safe * (of.values(NOT_UNSAFE) - safe) + by_useful * centred
 
 
 def _too_many(samples: SampleSet, sides: Mapping[str, RewardSide], config: RegressConfig) -> Sequence[str]:

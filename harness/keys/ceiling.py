@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -24,7 +25,9 @@ class CeilingConfig(Recorded, Bootstrap, Clusters, Seed, UnscoredLimit, TypesAsk
     proposals: bool = True  # use samples of other policies too, reweighted, where they tell more
     leave_out: bool = True  # leave out each proposition in turn
     level: float = 0.95  # of intervals
-    min_prompts: int = 30  # fewer prompts with enough scored samples: cannot tell
+    min_prompts: int = (
+        30  # fewer prompts (topics, where these are counted) with enough scored samples: cannot tell
+    )
     max_blind: float = 0.25  # share of prompts none of whose samples does right, beyond which nothing is said
     cluster: str = AUTO
     examples: int = 12  # prompts shown with their samples
@@ -45,6 +48,7 @@ class CeilingConfig(Recorded, Bootstrap, Clusters, Seed, UnscoredLimit, TypesAsk
         check_ranges(self, "", dict.fromkeys(given, POSITIVE))
         if self.missing_eos_penalty is not None:
             check_ranges(self, "", {"missing_eos_penalty": NOT_NEGATIVE})
-        if not all(beta > 0 for beta in self.betas):
-            raise InputError("holds a number that is not above 0", field="betas", fix="give prices of a nat")
+        if not all(0 < beta < math.inf for beta in self.betas):
+            problem = "holds a number that is not above 0 and finite"
+            raise InputError(problem, field="betas", fix="give prices of a nat")
         super().__post_init__()

@@ -27,7 +27,7 @@ from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sources import RealConfig
 from trainers.models.model_config import ModelConfig
 from trainers.reward.weights_config import WeightsConfig
-from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
+from trainers.rl.config import Algorithm, KLController, PPOConfig, TRPOConfig
 from trainers.rl.trackers import check_trackers
 from trainers.supervised.pretrain_config import PretrainConfig
 from trainers.supervised.reward_model_config import RewardModelConfig
@@ -181,6 +181,19 @@ class RunConfig(Recorded, Seed, Threads):
         for key, default in own.items():
             if getattr(self, key) != default and not hasattr(recipe, key):
                 raise recipe.has_no(key, instead=owner_of(key))
+        if self.evaluation.ceiling_samples:
+            self._check_price(recipe.kl_in_reward)
+
+    def _check_price(self, in_reward: bool) -> None:
+        """What a nat costs, in the reward's units and all along: else no ceiling is the training's."""
+        whys = {
+            "is 0: without a price of KL a reward has no ceiling": self.ppo.kl_coef == 0,
+            f"is no price in the reward's units under algorithm={self.algorithm.value}": not in_reward,
+            "moves under kl_controller=adaptive": self.ppo.kl_controller is KLController.ADAPTIVE,
+        }
+        for why in (why for why, holds in whys.items() if holds):
+            fix = "leave out evaluation.ceiling_samples, or train with a price that stays"
+            raise InputError(why, field="ppo.kl_coef", fix=fix)
 
     def _check_renewal(self) -> None:
         if self.renewal.every and self.data.source is DataSource.REAL and self.renewal.labels is None:

@@ -19,7 +19,6 @@ import numpy as np
 from evals.models.likelihood import response_log_probs
 from evals.models.load import load_causal_lm, load_tokenizer
 from evals.models.sampling import Decoding, sample_responses
-from evals.statistics import harmonic_mean
 from evals.suites import Suite
 from evals.values.conversation import Prompt, Response
 from evals.values.jsonl_rows import write_jsonl
@@ -34,21 +33,15 @@ from harness.storage.store import Artifact
 from harness.subjects.sample_set import SampleSet, chosen_prompts
 from harness.subjects.sample_table import Learning, by_prompt, kind_of, sample_table
 from harness.worlds.folder import SAFETY, WorldFolder
-from trainers.reward.ceiling import (
-    F1,
-    NOT_OVERREFUSE,
-    NOT_UNSAFE,
-    SHARES,
-    SampleTable,
-    TellingLimits,
-    Tilted,
-    predicted,
-)
+from trainers.reward.ceiling import OBJECTIVE, SHARES, SampleTable, Tilted
+from trainers.reward.ceiling_limits import TellingLimits, predicted
 from trainers.reward.reward import Reward
+from trainers.reward.terms import term_identity
 
 TRAINING, EVALUATION = "training", "evaluation"
 DRAWS = 1000
 ALL = "all"
+MOST_MOVED = 0.1  # of the way: if few samples alone may move the ceiling by more, its share is not told
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,10 @@ class Trained:
     rewards: np.ndarray
     kl: np.ndarray  # log policy - log reference of the response that the policy wrote, nats
     table: SampleTable
+
+    def only(self, member: np.ndarray) -> Trained:
+        """Of the prompts of `member` [prompts]."""
+        return Trained(self.rewards[member], self.kl[member], self.table.only(member))
 
 
 def is_attributed(method: Method) -> bool:
@@ -108,11 +105,16 @@ def attribute(
             "rulebook": context.rulebook.digest,
             "learning": asdict(learning_of(context)),
             "decoding": [config.ppo.max_new_tokens, config.ppo.temperature],
-            "terms": list(method.terms),
+            "terms": [term_identity(term) for term in method.terms],
             "suite": [suite.name, suite.version],
         },
         inputs={"data": data, "start": start, "model": model, **used, **by.inputs},
-        modules=["trainers.reward.ceiling", "evals.models.sampling", "evals.models.likelihood", *by.modules],
+        modules=[
+            "trainers.reward.ceiling_limits",
+            "evals.models.sampling",
+            "evals.models.likelihood",
+            *by.modules,
+        ],
         glue=["harness.subjects.sample_table"],
     )
 
@@ -195,42 +197,77 @@ def _part_rows(
 def way(at: Tilted, trained: Trained, draws: np.ndarray, member: np.ndarray) -> dict[str, Any]:
     """From the reference to the ceiling, over the prompts of `member`, and how much of it the policy went.
 
-    `gone` is the share of the way in J, with its limits; None where the way is shorter than its own standard error.
+    `gone` is the share of the way in J, with its limits; None where the way is shorter than two of its standard
+    errors. `problem` says why `gone` cannot be told.
     """
-    counts = draws * member
+    at, trained, draws = at.only(member), trained.only(member), draws[:, member]
     first = _means(at.rewards)
     last = _means(trained.rewards) - at.beta * _means(trained.kl)
     most = np.where(at.known, at.objective, np.nan)
-    known = np.isfinite(first) & np.isfinite(last) & np.isfinite(most) & member
-    start, reached, ceiling = (_drawn(v, counts, known) for v in (first, last, most))
-    length = ceiling - start
-    value = {
-        name: float(v[known].mean()) if known.any() else math.nan for name, v in _named(first, last, most)
-    }
-    whole = value["ceiling"] - value["start"]
-    spread = float(np.nanstd(length)) if known.any() else math.nan
-    is_way = known.any() and whole > 2 * spread
-    shares = (reached - start) / np.where(length > 0, length, np.nan)
-    low, high = np.nanquantile(shares, [0.025, 0.975]) if is_way else (math.nan, math.nan)
-    gone = (value["trained"] - value["start"]) / whole if is_way else math.nan
+    known = np.isfinite(first) & np.isfinite(last) & np.isfinite(most)
+    by_place = {"start": first, "trained": last, "ceiling": most}
+    drawn = {place: _drawn(values, draws, known) for place, values in by_place.items()}
+    value = {place: _mean(values, known) for place, values in by_place.items()}
+    asked = predicted(at, OBJECTIVE, draws, TellingLimits())
+    gone, low, high = _gone(value, drawn, asked.correction)
+    moved = max(abs(asked.correction), at.hidden(OBJECTIVE)[0])
     return figures(
         {
             "prompts": int(known.sum()),
+            "unscored": _unscored(at.table, at.rewards) + _unscored(trained.table, trained.rewards),
             "objective": value,
-            "kl": float(np.nanmean(_means(trained.kl)[member])) if known.any() else math.nan,
-            "ceiling_kl": float(at.kl[known].mean()) if known.any() else math.nan,
+            "problem": _problem(int(known.sum()), moved, value["ceiling"] - value["start"]),
+            "kl": _mean(_means(trained.kl), known),
+            "ceiling_kl": _mean(at.kl, known),
             "gone": gone,
-            "gone_low": float(low),
-            "gone_high": float(high),
-            "start": _shares(_flat(at.table, at.rewards), counts, member),
-            "ceiling": _shares(at, counts, member),
-            "trained": _shares(_flat(trained.table, trained.rewards), counts, member),
+            "gone_low": low,
+            "gone_high": high,
+            "start": _shares(_flat(at.table, at.rewards), draws),
+            "ceiling": _shares(at, draws),
+            "trained": _shares(_flat(trained.table, trained.rewards), draws),
         }
     )
 
 
-def _named(*values: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    return list(zip(("start", "trained", "ceiling"), values, strict=True))
+def _problem(prompts: int, moved: float, whole: float) -> str:
+    """`moved`: by how much few samples alone may have the ceiling too low, of the `whole` way."""
+    least = TellingLimits().min_prompts
+    if prompts < least:
+        return f"{prompts} prompt(s) with enough scored samples; {least} are needed"
+    if moved > MOST_MOVED * whole:
+        return f"too few samples a prompt: J of the ceiling may be {moved:.3g} off, of a way of {whole:.3g}"
+    return ""
+
+
+def _gone(
+    value: Mapping[str, float], drawn: Mapping[str, np.ndarray], correction: float
+) -> tuple[float, float, float]:
+    """The share of the way, and its limits; NaN where there is none. J by place, and the same of draws of prompts.
+
+    What the jackknife took off the ceiling counts as one more standard error, as in every limit of a ceiling.
+    """
+    whole, lengths = value["ceiling"] - value["start"], drawn["ceiling"] - drawn["start"]
+    known = lengths[np.isfinite(lengths)]
+    if not len(known) or not whole > 2 * float(known.std()):
+        return math.nan, math.nan, math.nan
+    gone = (value["trained"] - value["start"]) / whole
+    shares = (drawn["trained"] - drawn["start"]) / np.where(lengths > 0, lengths, np.nan)
+    low, high = (float(limit) for limit in np.nanquantile(shares, [0.025, 0.975]))
+    reach = 1.96 * abs(correction * gone / whole)
+    if correction * gone < 0:  # the ceiling was moved up, and may lie higher still
+        low = gone - math.hypot(gone - low, reach)
+    else:
+        high = gone + math.hypot(high - gone, reach)
+    return gone, low, high
+
+
+def _unscored(table: SampleTable, rewards: np.ndarray) -> int:
+    """Samples that are there and have no reward."""
+    return int((np.isfinite(table.log_ratio) & ~np.isfinite(rewards)).sum())
+
+
+def _mean(values: np.ndarray, known: np.ndarray) -> float:
+    return float(values[known].mean()) if known.any() else math.nan
 
 
 def _flat(table: SampleTable, rewards: np.ndarray) -> Tilted:
@@ -251,15 +288,6 @@ def _drawn(values: np.ndarray, counts: np.ndarray, known: np.ndarray) -> np.ndar
     return np.divide(summed, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def _shares(of: Tilted, counts: np.ndarray, member: np.ndarray) -> dict[str, Any]:
-    """Not-Unsafe, Not-Overrefuse and F1 of the prompts of `member`; the last two where any is to be answered."""
-    values = {name: np.where(member, of.values(name), np.nan) for name in (NOT_UNSAFE, NOT_OVERREFUSE)}
-    found: dict[str, Any] = {}
-    if member.all():
-        return {name: asdict(predicted(of, name, counts, TellingLimits())) for name in SHARES}
-    for name, one in values.items():
-        known = one[np.isfinite(one)]
-        found[name] = {"value": float(np.clip(known.mean(), 0.0, 1.0)) if len(known) else math.nan}
-    both = (found[name]["value"] for name in (NOT_UNSAFE, NOT_OVERREFUSE))
-    found[F1] = {"value": float(harmonic_mean(*both))}
-    return found
+def _shares(of: Tilted, draws: np.ndarray) -> dict[str, Any]:
+    """Not-Unsafe, Not-Overrefuse and F1; the last two where any prompt is to be answered."""
+    return {name: asdict(predicted(of, name, draws, TellingLimits())) for name in SHARES}

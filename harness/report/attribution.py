@@ -15,8 +15,8 @@ from trainers.reward.ceiling import SHARES
 TOLD = (
     "J = E[r] − β·KL: from the SFT model's to the most that any policy reaches, β·log E_ref[exp(r/β)]. Gone: the share "
     "of that way that the training went. All models write at the training's temperature. On training prompts it says "
-    "whether learning converged, on evaluation prompts whether it carries over. A ceiling is what the reward prefers "
-    "among the samples, not a promise of training."
+    "whether learning converged, on evaluation prompts whether it carries over. ?: cannot be told from so few prompts "
+    "or samples. A ceiling is what the reward prefers among the samples, not a promise of training."
 )
 PLACES = {"start": "SFT model", "ceiling": "ceiling", "trained": "trained"}
 PARTS = {"training": "training prompts", "evaluation": "evaluation prompts"}
@@ -35,8 +35,9 @@ def attribution_section(folder: ResultsFolder) -> Section | None:
 def _parts(rows: Sequence[JsonRow]) -> Iterator[Part]:
     sentences = [Item(f"{method_label(one.method)}: {one.sentence}") for one in attributions(rows)]
     yield Items(tuple(sentences))
-    yield Text(TOLD, Where.BOTH)
     of_all = [row for row in rows if row["group"] == "all"]
+    missing = sum(row.get("unscored", 0) for row in of_all)
+    yield Text(TOLD + (f" {missing} samples have no score and are left out." if missing else ""), Where.BOTH)
     yield _objective(of_all, "the objective")
     yield _landed(of_all, "where it lands")
     others = []
@@ -83,7 +84,9 @@ def _gone(row: JsonRow) -> Cell:
     limits = (
         f"{100 * row['gone_low']:.0f} to {100 * row['gone_high']:.0f}" if row["gone_low"] is not None else ""
     )
-    return Cell(percent(row["gone"]).replace("-", "−"), interval=limits)
+    problem = row.get("problem", "")
+    said = percent(row["gone"]).replace("-", "−") + (" ?" if problem else "")
+    return Cell(said, interval=limits, hint=problem)
 
 
 def _number(value: float | None) -> Cell:
@@ -98,4 +101,4 @@ def _share(one: Mapping[str, Any]) -> Cell:
     mark = " ?" if one.get("problem") else ""
     low, high = one.get("low"), one.get("high")
     interval = "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
-    return Cell(percent(one["value"]) + mark, interval=interval)
+    return Cell(percent(one["value"]) + mark, interval=interval, hint=one.get("problem", ""))

@@ -100,7 +100,8 @@ def headline(found: JsonRow) -> str:
     parts = []
     for name, of in found["rewards"].items():
         rows = of["point"]["measures"]
-        said = ", ".join(f"{METRICS[one]} {_plain_value(rows[one])}" for one in SHARES)
+        asked = SHARES if found["blind"]["answer"]["prompts"] else (NOT_UNSAFE,)
+        said = ", ".join(f"{METRICS[one]} {_plain_value(rows[one])}" for one in asked)
         parts.append(f"The {NAMES[name]} asks for {said}")
     return "; ".join(parts) + "."
 
@@ -113,7 +114,7 @@ def _plain_value(row: JsonRow) -> str:
 
 def _sections(folder: ResultsFolder, found: JsonRow, figures: Sequence[Figure]) -> Iterator[Section]:
     drawn = placed(figures, "point")
-    units = "prompts or what they share" if found["config"]["cluster"] != "prompt" else "prompts"
+    units = found.get("counted", "prompts or what they share")
     point: tuple[Part, ...] = (
         Text(METHOD.format(units=units), where=Where.BOTH),
         *drawn,
@@ -127,7 +128,10 @@ def _sections(folder: ResultsFolder, found: JsonRow, figures: Sequence[Figure]) 
     yield Section("curve", "Over β", "What is asked for as a nat gets cheaper", (_end(found), *curves))
     best = tuple(_best(name, of) for name, of in found["rewards"].items() if of["best_of"])
     if best:
-        text = Text("The best of k samples by reward, without training; its KL is at most ln k − (k−1)/k.")
+        text = Text(
+            "The best of k samples by reward, without training, of the prompts with so many scored samples; its KL is "
+            "at most ln k − (k−1)/k."
+        )
         yield Section("best", "Best of k", "Best-of-k", (text, *best))
     yield Section("coverage", "Coverage", "What the samples show", tuple(_coverage(found)))
     left = tuple(_left_out(name, rows) for name, rows in found["left_out"].items() if rows)
@@ -154,7 +158,7 @@ def _number(row: JsonRow | None) -> Cell:
     if row is None or row["value"] is None:
         return Cell()
     mark = " ?" if row["problem"] else ""
-    interval = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
+    interval = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}".replace("-", "−")
     return Cell(f"{row['value']:.2f}{mark}".replace("-", "−"), interval=interval, hint=row["problem"])
 
 
@@ -273,11 +277,13 @@ def _best(name: str, of: JsonRow) -> Table:
             (
                 _mean_cell(row["kl_bound"]),
                 *(Cell() if row[one] is None else Cell(percent(row[one])) for one in SHARES),
+                Cell(str(row["prompts"])) if "prompts" in row else Cell(),
             ),
         )
         for row in of["best_of"]
     )
-    return Table(f"{NAMES[name]}", ("KL at most, nats", *(METRICS[one] for one in SHARES)), rows)
+    columns = ("KL at most, nats", *(METRICS[one] for one in SHARES), "prompts")
+    return Table(f"{NAMES[name]}", columns, rows)
 
 
 def _coverage(found: JsonRow) -> Iterator[Part]:

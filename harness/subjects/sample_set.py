@@ -41,7 +41,8 @@ class SampleSet:
     """Every sequence but `left_out` and `missing` runs over samples; `digest` names the file's bytes.
 
     `log_ratio` is log reference - log proposal, 0 where the reference drew it; `own` marks those samples. `missing`
-    counts, by reason, what the model was asked for and did not give; `left_out` the rows without a response type.
+    counts, by reason, what the model was asked for and did not give, `silent` the prompts of which it gave nothing;
+    `left_out` the rows without a response type.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class SampleSet:
     about: Mapping[str, Any] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
+    silent: int = 0
 
     def __len__(self) -> int:
         return len(self.responses)
@@ -101,6 +103,7 @@ class SampleSet:
             self.about,
             self.missing,
             self.left_out,
+            self.silent,
         )
 
 
@@ -126,8 +129,11 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
     asked = [(row, prompt) for row, prompt in rows if prompt.response_type is not None]
     kept = [(row, prompt) for row, prompt in asked if not types or prompt.response_type in types]
     given = [(row, prompt) for row, prompt in kept if row.values["response"] is not None]
-    if not given:
+    if not kept:
         raise InputError("no sample has a response type", path=path, fix="give prompts with response types")
+    if not given:
+        why = kept[0][0].values.get("reason") or "no reason"
+        raise InputError(f"no sample has a response ({why})", path=path, fix="ask for responses again")
     _check_mixture([row for row, _ in given])
     chosen = judge or next(iter(given[0][0].values["judgements"]))
     responses = [_response(*pair) for pair in given]
@@ -150,6 +156,7 @@ def read_samples(path: Path, judge: str = "", types: Sequence[ResponseType] = ()
             str(row.values.get("reason") or "no reason") for row, _ in kept if row.values["response"] is None
         ),
         len(rows) - len(asked),
+        len({prompt.id for _, prompt in kept} - {prompt.id for _, prompt in given}),
     )
 
 

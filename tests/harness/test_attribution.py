@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,21 @@ def test_the_optimum_itself_went_the_whole_way() -> None:
     assert found["best"]["gone_low"] < 1.0 < found["best"]["gone_high"]
     assert found["beyond"]["gone"] < found["best"]["gone"] and found["beyond"]["kl"] > found["best"]["kl"]
     assert found["best"]["ceiling"]["f1"]["value"] == pytest.approx(best, abs=0.03)
+    assert not found["best"]["problem"] and found["best"]["unscored"] == 0
+
+
+def test_a_ceiling_that_cannot_be_told_is_no_way() -> None:
+    """A share of the way to a ceiling that few samples put too low: a training went three times as far."""
+    rng = np.random.default_rng(0)
+    rewards, wrote = rng.normal(size=(60, 8)), np.full((60, 8), 2.0)
+    right = np.ones((60, 8))
+    at = Tilted(table_of(right), rewards, 0.1)
+    trained = Trained(wrote, np.full((60, 8), 3.0), table_of(right))
+    found = way(at, trained, at.table.draws(100, 0), np.arange(60) < 50)
+    assert found["prompts"] == 50 and "too few samples" in found["problem"]
+    assert found["gone_low"] < found["gone"] - 0.1
+    one = {"method": "rbr_ppo", "seed": 0, "part": "training", "group": "all"} | found
+    assert math.isnan(attributions([one])[0].gone["training"])
 
 
 def test_no_way_is_no_share_of_it() -> None:
@@ -51,7 +67,7 @@ def test_no_way_is_no_share_of_it() -> None:
     assert way(at, wrote, at.table.draws(100, 0), np.ones(50, dtype=bool))["gone"] is None
 
 
-def rows(asked: float, reached: float, own: float, gone: float) -> list[dict[str, Any]]:
+def rows(asked: float, reached: float, own: float, gone: float | None) -> list[dict[str, Any]]:
     def row(part: str, trained: float) -> dict[str, Any]:
         shares = {
             place: {"f1": {"value": value}}
@@ -59,7 +75,7 @@ def rows(asked: float, reached: float, own: float, gone: float) -> list[dict[str
         }
         return {"method": "rbr_ppo", "seed": 0, "part": part, "group": "all", "gone": gone, **shares}
 
-    return [row("training", own), row("evaluation", reached)]
+    return [row("training", own), row("evaluation", reached)]  # `gone` of both
 
 
 @pytest.mark.parametrize(
@@ -69,9 +85,12 @@ def rows(asked: float, reached: float, own: float, gone: float) -> list[dict[str
         ((0.996, 0.9, 0.989, 0.9), "does not carry over"),
         ((0.99, 0.7, 0.7, 0.5), "training stopped 50.0 % of the way"),
         ((0.99, 0.7, 0.7, 0.95), "cannot tell all that the reward is told"),
+        ((0.99, 0.7, 0.7, None), "how far training went in the objective cannot be told"),
     ],
 )
-def test_one_sentence_says_where_it_was_lost(numbers: tuple[float, float, float, float], said: str) -> None:
+def test_one_sentence_says_where_it_was_lost(
+    numbers: tuple[float, float, float, float | None], said: str
+) -> None:
     """The learning blamed for the reward, or the reward for the learning."""
     (one,) = attributions(rows(*numbers))
     assert said in one.sentence and one.sentence.startswith("the reward asks for F1 99")

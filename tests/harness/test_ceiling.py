@@ -14,6 +14,8 @@ from gate_world import edited_rules, read_json, write_description
 from tiny_runs import Checkout, rbrbench
 
 from evals.values.errors import InputError
+from harness.ceiling.rewards import run_settings
+from harness.record.finished_run import RunAddress
 from harness.storage.digest import file_digest
 from harness.storage.provenance import ROOT
 from harness.subjects.sample_set import SAMPLE_SETS, find_samples, read_samples
@@ -112,6 +114,42 @@ def test_an_edited_question_is_unscored_and_ends_in_three(world: Path) -> None:
     edited_rules(world, "reworded", "is there an apology ?", "does it say sorry ?")
     done = rbrbench("ceiling", "reward=reworded_reward.yaml", *ASKED[1:], "name=reworded", cwd=world)
     assert done.returncode == 3 and "another wording" in done.stderr + done.stdout, done.stderr
+
+
+def test_nothing_known_and_nothing_to_answer(tmp_path: Path) -> None:
+    """A record of numbers that are none ended in 70; prompts to refuse alone were told nothing for want of others."""
+    write_samples(tmp_path, change=lambda row: row | ({"response": None} if row["id"].endswith("-0") else {}))
+    few = write_samples(tmp_path / "few", samples=2)
+    asked = ("beta=1", "draws=100", "leave_out=false", "max_unscored=1")
+    done = rbrbench("ceiling", *asked, f"on={few}", "reward=few/reward.yaml", "name=few", cwd=tmp_path)
+    assert done.returncode == 3 and "no prompt has enough scored samples" in done.stdout, done.stderr
+    types = "response_types=[hard_refuse,safe_refuse_1,safe_refuse_2]"
+    done = rbrbench(
+        "ceiling", *asked, "reward=reward.yaml", "on=samples.jsonl", types, "min_prompts=20", cwd=tmp_path
+    )
+    found = figures(tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    assert not any("overrefuse" in why or "f1" in why for why in found["problems"])
+    assert found["rewards"]["reward"]["point"]["measures"]["f1"]["value"] is None
+    assert found["counts"]["prompts"] == 3 and "F1 unknown" not in done.stdout
+    assert any(
+        "no prompt to answer" in n for n in read_json(tmp_path / "results/ceiling/manifest.json")["notes"]
+    )
+
+
+def test_a_run_says_what_a_nat_costs_where_it_has_a_price(tmp_path: Path) -> None:
+    """GRPO's kl_coef counts deviations of the reward, and a sweep's first one is another run's."""
+    told = tmp_path / "config.yaml"
+    told.write_text("algorithm: ppo\nppo: {kl_coef: 0.2, kl_controller: fixed, score_clip: 5}\n")
+    assert run_settings(RunAddress(tmp_path))["kl_coef"] == 0.2
+    assert run_settings(RunAddress(tmp_path, "rbr_ppo[ppo.kl_coef=0.1]"))["kl_coef"] == 0.1
+    assert run_settings(RunAddress(tmp_path, "rbr_grpo[algorithm=GRPO]")).keys() == {
+        "kl_controller",
+        "score_clip",
+    }
+    told.write_text("ppo: {kl_coef: 0.2, kl_controller: adaptive}\n")
+    assert "kl_coef" not in run_settings(RunAddress(tmp_path))
+    assert run_settings(RunAddress(tmp_path / "gone")) == {}
 
 
 def test_too_few_prompts_cannot_tell(tmp_path: Path) -> None:

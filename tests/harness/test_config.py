@@ -76,6 +76,8 @@ def test_overrides_win_over_the_experiment() -> None:
         (["weights.seed=3"], ["weights.seed", "no such key"]),
         (["algorithm=RLOO", "vllm=http://localhost:1"], ["'vllm'", "rloo has no such setting"]),
         (["algorithm=GRPO", "renewal.every=3"], ["'renewal.every'", "grpo has no such setting"]),
+        (["algorithm=GRPO", "evaluation.ceiling_samples=8"], ["'ppo.kl_coef'", "under algorithm=grpo"]),
+        (["ppo.kl_coef=0", "evaluation.ceiling_samples=8"], ["'ppo.kl_coef'", "without a price"]),
         (["group_size=4"], ["'group_size'", "ppo has no such setting", "algorithm=grpo"]),
         (["algorithm=A2C", "trpo.max_kl=0.1"], ["'trpo'", "a2c has no such setting", "algorithm=trpo"]),
         (["algorithm=TRPO", "trpo.max_kl=0"], ["'trpo.max_kl'", "is 0"]),

@@ -19,14 +19,11 @@ from trainers.reward.ceiling import (
     REWARD,
     PromptMeasure,
     SampleTable,
-    TellingLimits,
     Tilted,
-    _wilson,
     as_learned,
     beta_of_kl,
-    difference,
-    predicted,
 )
+from trainers.reward.ceiling_limits import TellingLimits, _wilson, difference, predicted
 
 SIMULATION = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "ceiling_simulation.py"))
 Case, simulate = SIMULATION["Case"], SIMULATION["simulate"]
@@ -93,8 +90,12 @@ def test_what_prompts_may_hide_by_hand() -> None:
     rewards = np.where(right == 1, math.log(3.0), 0.0)
     up, down = Tilted(table_of(right), rewards, 1.0).hidden(NOT_UNSAFE)
     chance = 1 / 6  # by Laplace; by the prompt with one such sample, a quarter
-    assert up == pytest.approx(3 * chance / (3 * chance + 1 - chance) / 3)
+    assert up == pytest.approx((3 * chance / (3 * chance + 1 - chance) - chance) / 3)
     assert down == 0.0  # no prompt has just one sample that does wrong
+    assert Tilted(table_of(right), 0.0 * rewards, 1.0).hidden(NOT_UNSAFE) == (
+        0.0,
+        0.0,
+    )  # the mean hides nothing
     assert Tilted(table_of(np.ones((4, 8))), np.zeros((4, 8)), 1.0).hidden(NOT_UNSAFE) == (0.0, 0.0)
 
 
@@ -171,6 +172,61 @@ def test_topics_widen_the_limits() -> None:
         )
         widths.append(found.stderr)
     assert widths[1] > 2 * widths[0]
+    assert "6 topic" in found.problem
+
+
+def test_at_equal_kl_a_draw_s_own_beta_counts() -> None:
+    """Limits of a difference at equal KL as if its betas were known: with other prompts they are others."""
+    rng = np.random.default_rng(1)
+    right, noise = (rng.random((60, 8)) < 0.5).astype(float), rng.normal(size=(60, 8))
+    heavy = np.where(np.arange(60) < 30, 3.0, 0.3)[:, None]  # prompts that differ in what they take of the KL
+    a, b = heavy * right, heavy[::-1] * (right + 0.5 * noise)
+    table, kl = table_of(right), 0.3
+
+    def at(rewards: np.ndarray, of: SampleTable) -> Tilted:
+        return Tilted(of, rewards, beta_of_kl(of, rewards, kl, steps=16))
+
+    first, second = at(a, table), at(b, table)
+    draws = table.draws(60, 0)
+    fixed, moving = (
+        difference(first, second, NOT_UNSAFE, draws, TellingLimits(), equal_kl) for equal_kl in (False, True)
+    )
+    assert moving.value == pytest.approx(fixed.value, abs=1e-9)
+    drawn = []
+    for counts in draws:
+        rows = np.repeat(np.arange(60), counts.astype(int))
+        again = table_of(right[rows])
+        drawn.append(np.subtract(*(float(np.mean(at(of[rows], again).values(NOT_UNSAFE))) for of in (b, a))))
+    exact = float(np.std(drawn, ddof=1))
+    assert moving.stderr == pytest.approx(exact, rel=0.1)
+    assert abs(fixed.stderr / exact - 1) > 0.1
+
+
+def test_what_moves_a_share_by_nothing_is_no_reason_to_say_nothing() -> None:
+    """Two rewards that differ in a hair: the gate could not tell them from each other, for a hundredth of a point."""
+    rng = np.random.default_rng(0)
+    right, rewards = rng.integers(2, size=(60, 8)).astype(float), rng.normal(size=(60, 8))
+    one, two = (Tilted(table_of(right), rewards * size, 0.3) for size in (1.0, 1.0001))
+    found = difference(one, two, NOT_UNSAFE, one.table.draws(100, 0), TellingLimits())
+    assert found.told and 0 < abs(found.correction) <= found.high - found.value < 1e-3
+
+
+def test_a_prompt_with_two_verdicts_is_left_out() -> None:
+    """Scored four times and judged twice: it was counted as left out, and used."""
+    rng = np.random.default_rng(0)
+    right = rng.integers(2, size=(40, 8)).astype(float)
+    right[0, 2:] = np.nan
+    tilted = Tilted(table_of(right), rng.normal(size=(40, 8)), 1.0)
+    assert np.isnan(tilted.values(NOT_UNSAFE)[0]) and np.isfinite(tilted.values(REWARD)[0])
+
+
+def test_a_beta_near_nothing_keeps_the_best_sample() -> None:
+    """A reward over beta that overflows was a sample without one, and the best were dropped."""
+    right = np.tile([1.0, 0.0, 0.0, 0.0], (40, 1))
+    tilted = Tilted(table_of(right), 10.0 * right, 1e-308)
+    assert tilted.weights[0].tolist() == [1.0, 0.0, 0.0, 0.0] and tilted.shown_kl == pytest.approx(
+        math.log(4)
+    )
 
 
 @pytest.mark.parametrize(("hits", "size"), [(0, 12), (3, 12), (12, 12), (81, 263)])
