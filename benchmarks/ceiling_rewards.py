@@ -19,8 +19,9 @@ from harness.keys.methods import Data, Method
 from harness.record.finished_run import RunStages
 from trainers.reward.examples import FitExamples, load_examples
 from trainers.reward.kinds import REWARD_MODEL
-from trainers.reward.reward import Reward, RuleBasedTerm
+from trainers.reward.reward import Reward
 from trainers.reward.reward_weights import load_weights, save_weights
+from trainers.reward.rule_based_term import RuleBasedTerm
 from trainers.reward.terms import TermParts
 from trainers.reward.weights import fit_weights
 from trainers.reward.weights_config import WeightsConfig

@@ -18,9 +18,9 @@ HEADING = """rbrbench: rule-based rewards, measured.
 usage: rbrbench COMMAND [key=value ...]
 """
 CLOSING = """
-`rbrbench COMMAND --help` lists the command's keys. Exit codes: 0 done, 1 a gate says no, 2 bad input or
-configuration, 3 too much is unscored or undecidable to answer, or a
-budget is spent, 70 a fault of rbrbench's own, 130 interrupted,
+`rbrbench COMMAND --help` lists the command's keys; `rbrbench --version` says which version this is.
+Exit codes: 0 done, 1 a gate says no, 2 bad input or configuration, 3 too much is
+unscored or undecidable to answer, or a budget is spent, 70 a fault of rbrbench's own, 130 interrupted,
 143 terminated. Where nobody reads standard output any more (`| head`) a command ends quietly."""
 HELP = ("-h", "--help")
 
@@ -51,6 +51,11 @@ def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in (*HELP, "help"):
         print("\n".join([HEADING, *(command_module(name).SUMMARY for name in COMMANDS), CLOSING]))
         return 0 if arguments else 2
+    if "--version" in arguments[:2]:
+        from importlib.metadata import version
+
+        print(f"rbrbench {version('rbrbench')}")
+        return 0
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
         raise InputError(f"unknown command {command!r}", fix=f"use one of {', '.join(COMMANDS)}")

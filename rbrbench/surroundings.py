@@ -18,8 +18,6 @@ BAD_INPUT = 2
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
 AFTER_INTERRUPT = "interrupted; finished stages are kept, the same command goes on from there"
-OUT_OF_MEMORY = "out of memory; take a smaller model, batch or length, or allow more"
-ALLOCATORS = ("out of memory", "can't allocate memory")  # as torch says it, in a plain RuntimeError
 
 
 def stand_in_for_closed_streams() -> None:
@@ -67,7 +65,7 @@ def spare_other_programs() -> None:
 
 def answer(error: BaseException) -> int:
     """The line and the exit code of what ended a command."""
-    from evals.values.errors import InputError, UndecidableError
+    from evals.values.errors import OUT_OF_MEMORY, InputError, UndecidableError, is_out_of_memory
 
     if isinstance(error, InputError | UndecidableError):
         return say(str(error), error.exit_code)
@@ -78,7 +76,7 @@ def answer(error: BaseException) -> int:
         return 0
     if isinstance(error, KeyboardInterrupt):
         return say(AFTER_INTERRUPT, INTERRUPTED)
-    if isinstance(error, MemoryError) or any(text in str(error) for text in ALLOCATORS):
+    if is_out_of_memory(error):
         return say(f"{OUT_OF_MEMORY}; {_details(error)}", BAD_INPUT)
     if isinstance(error, OSError):
         return say(_of_the_system(error), BAD_INPUT)

@@ -6,6 +6,8 @@ import unicodedata
 from pathlib import Path
 
 LINE_BREAK = "\n"
+OUT_OF_MEMORY = "out of memory; take a smaller model, batch or length, or allow more"
+ALLOCATORS = ("out of memory", "can't allocate memory")  # as torch says it, in a plain RuntimeError
 # Control and format characters (a cursor's moves, a window's title, text that runs backwards), halves of characters.
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -24,6 +26,10 @@ def visible(text: str) -> str:
         else character
         for character in text
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(text in str(error) for text in ALLOCATORS)
 
 
 LONGEST_PATH = 1024  # characters

@@ -15,15 +15,20 @@ from pathlib import Path
 from conf import CONF
 from evals.values.errors import InputError
 from harness.commands import COMMANDS, usage_of
+from harness.keys.compose import GROUPS
 
 FLAGS = ("--shell-completion", "-sc")
-GROUPS = ("data", "experiment", "model", "sandbox")
+HYDRAS = {  # groups of Hydra's whose options are told here, so that Hydra is not loaded at each tab
+    "hydra/launcher": ("basic", "joblib", "ray", "submitit_local", "submitit_slurm"),
+    "hydra/sweeper": ("basic", "optuna"),
+}
 HYDRA = ("run", "data")  # commands with the keys and groups of a run
 VALUES = {
     "--cfg": ("job", "hydra", "all"),
     "-c": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
+PLACES = ("hydra.run.dir", "hydra.sweep.dir")
 OF_RUN = (
     "--cfg --config-dir --config-name --hydra-help --info --multirun --package --resolve --shell-completion"
 )
@@ -82,6 +87,7 @@ def _candidates(before: Sequence[str], word: str) -> Iterator[str]:
     else:
         names = [f"{key}=" for key in _keys(command)]
         names += [f"{group}=" for group in GROUPS if command in HYDRA]
+        names += [f"{name}=" for name in (*HYDRAS, *PLACES) if command == "run"]
         level = re.compile(rf"{re.escape(word)}[^.=]*[.=]")
         yield from (found[0] for name in names if (found := level.match(name)))
 
@@ -95,8 +101,13 @@ def _keys(command: str) -> Mapping[str, str]:
 def _with_values(command: str, key: str, line: str) -> Iterator[str]:
     """`KEY=VALUE` of the values that are known; none where a file may stand, which bash completes."""
     if command in HYDRA and key in GROUPS:
-        folders = [CONF, *map(Path, CONFIG_DIR.findall(line))]
-        yield from (f"{key}={file.stem} " for folder in folders for file in (folder / key).glob("*.yaml"))
+        folders = [CONF, *(Path(name).expanduser() for name in CONFIG_DIR.findall(line))]
+        for place in (folder / key for folder in folders):
+            options = (file.relative_to(place).with_suffix("") for file in place.rglob("*.yaml"))
+            yield from (f"{key}={option} " for option in options)
+        return
+    if command == "run" and key in HYDRAS:
+        yield from (f"{key}={option} " for option in HYDRAS[key])
         return
     default = _keys(command).get(key, "")
     values = ["true", "false"] if default in ("true", "false") else [default]

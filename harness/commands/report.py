@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from evals.values.errors import InputError
@@ -25,29 +26,35 @@ def main(arguments: Sequence[str]) -> int:
     from harness.report.exports import find_export, write_exports
     from harness.report.plots import own_plots
     from harness.report.redraw import redraw
+    from harness.storage.ownership import PLAN
     from harness.storage.store import MANIFEST
 
     folder, config = Path(arguments[0]), compose_command("report", ReportConfig, arguments[1:])
     for kind in config.exports:
         find_export(kind)  # before anything is written
-    missing = _missing(folder)
-    for line in missing:
-        print(line)
-    if missing and not (folder / MANIFEST).is_file():
-        raise InputError("no job of the sweep has ended", path=folder, fix="wait, or give its command again")
-    with own_plots(config.plots):
-        print(f"Report: {redraw(folder)}")
+    with _joined(folder) as missing:
+        for line in missing:
+            print(line)
+        if (folder / PLAN).is_file() and not (folder / MANIFEST).is_file():
+            fix = "wait, or give its command again"
+            raise InputError("no job of the sweep has ended", path=folder, fix=fix)
+        with own_plots(config.plots):
+            print(f"Report: {redraw(folder)}")
     for path in write_exports(folder, config.exports):
         print(f"Export: {path}")
     return 0
 
 
-def _missing(folder: Path) -> list[str]:
-    """What a sweep lacks; its record is first brought up to what its jobs have made."""
+@contextmanager
+def _joined(folder: Path) -> Iterator[list[str]]:
+    """What a sweep lacks, whose record is brought up to what its jobs have made; its command waits meanwhile."""
     from harness.storage.ownership import PLAN
 
     if not (folder / PLAN).is_file():
-        return []
+        yield []
+        return
+    from harness.pipeline.run import publishing
     from harness.pipeline.sweep import join
 
-    return join(folder)
+    with publishing(folder):
+        yield join(folder)

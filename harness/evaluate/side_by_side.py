@@ -16,6 +16,7 @@ from harness.keys.side_by_side import CompareConfig
 from harness.record.evaluation import Evaluation
 from harness.record.manifest import Kind, kind_of, recording
 from harness.record.run import ResultsFolder
+from harness.storage.ownership import PLAN
 
 COMPARED = (Kind.RUN, Kind.EVALUATION)
 
@@ -78,6 +79,8 @@ def _names(places: Sequence[str]) -> list[str]:
 def _side(name: str, place: Path) -> Side:
     if kind_of(place) not in COMPARED:
         fix = "name folders that `rbrbench run` or `rbrbench evaluate` has finished"
+        if (place / PLAN).is_file():
+            fix = f"`rbrbench report {place}` first draws what the jobs of its sweep have made"
         raise InputError("no finished run or evaluation lies here", path=place, fix=fix)
     folder = ResultsFolder(place)
     try:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
 from hydra._internal.callbacks import Callbacks
@@ -22,12 +23,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from conf import CONF
 from evals.values.errors import InputError
-from harness.keys.compose import SCHEMA, checked, one_line, store, told
+from harness.keys.compose import GROUPS, SCHEMA, as_input_error, checked, one_line, store, told
 from harness.keys.typed import resolve_references
 from harness.runtime import ray_launcher
 
@@ -35,10 +39,6 @@ CONFIG = "config"  # conf/config.yaml
 LAUNCHER = "hydra/launcher"
 OF_SEVERAL = re.compile("Ambiguous value|requires --multirun")  # what Hydra says of `1,2` and `range(1,3)`
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-FLAGS = """\
-Hydra's flags: --multirun (-m) a sweep, --cfg job|hydra|all (with --resolve, --package) shows the configuration,
---info [all|config|defaults|defaults-tree|plugins|searchpath], --config-dir FOLDER a folder with experiment/, model/
-or data/ of your own, --config-name NAME, --hydra-help, --shell-completion install=bash. docs/sweeps.md has sweeps."""
 
 Kind = TypeVar("Kind")
 
@@ -73,7 +73,7 @@ class Application(Generic[Kind]):
             if flags.hydra_help:
                 hydra.hydra_help(config_name=name, args_parser=_parser(), args=flags)
             elif flags.cfg:
-                _check_package(self._composed, flags.package)
+                _check_package(self._composed, flags.package, flags.cfg)
                 again = self.sweeps and not flags.resolve  # of a sweep Hydra shows one job's
                 with nullcontext() if again else self._as_composed():
                     hydra.show_cfg(name, self.overrides, flags.cfg, flags.package, flags.resolve)
@@ -109,31 +109,67 @@ class Application(Generic[Kind]):
         Raises InputError for the first that does not fit.
         """
         with one_line(self.kind):
-            if self._composed.hydra.sweeper["_target_"] != BASIC_SWEEPER:
-                return None
             sweeper = self._sweeper(lambda config: None)
+            if self.sweeper["_target_"] != BASIC_SWEEPER:
+                return None
             parser = OverridesParser.create(config_loader=self._hydra.config_loader)
             swept = parser.parse_overrides([*sweeper._parse_config(), *self._typed()])
             (combinations,) = sweeper.split_arguments(swept, None)
+            if (size := self.sweeper.get("max_batch_size")) is not None and size < 1:
+                raise InputError(f"is {size}", field="hydra.sweeper.max_batch_size", fix="give 1 or more")
+        if not combinations:
+            empty = next(one for one in swept if not sweeper.split_arguments([one], None)[0])
+            problem = f"{empty.input_line!r} names no value, and so no job"
+            raise InputError(problem, field=empty.key_or_group, fix="name one at least")
         return [self._job(combination) for combination in combinations]
+
+    @property
+    def sweeper(self) -> dict[str, Any]:
+        """Its own settings."""
+        found = OmegaConf.to_container(self._composed.hydra.sweeper, resolve=False)
+        assert isinstance(found, dict)
+        return {str(key): value for key, value in found.items()}
 
     def asked(self) -> list[Any]:
         """What decides an adaptive sweep: what was typed, and its sweeper's own settings."""
-        return [self._typed(), OmegaConf.to_container(self._composed.hydra.sweeper, resolve=False)]
+        return [self._typed(), self.sweeper]
 
     def check(self) -> None:
         """Raises InputError for what is mistyped, without what a run needs beside its configuration."""
         if not self.sweeps or self.jobs is None:
             _ = self.config
+        _ = self.folder
+        hydra = self._composed.hydra
+        if not (isinstance(hydra.verbose, bool | str) or OmegaConf.is_list(hydra.verbose)):
+            fix = "write true, or the names of loggers"
+            raise InputError(f"is {hydra.verbose!r}", field="hydra.verbose", fix=fix)
+        if hydra.job.chdir:
+            problem = "would move the folder that results= and all files are named from"
+            fix = "leave it out; hydra.run.dir and hydra.sweep.dir say where Hydra's own files lie"
+            raise InputError(problem, field="hydra.job.chdir", fix=fix)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where Hydra's own files lie. Raises InputError for a name that refers to nothing."""
+        with one_line(self.kind):
+            return Path(str(OmegaConf.select(self._composed, self.folder_key)))
+
+    @property
+    def folder_key(self) -> str:
+        return "hydra.sweep.dir" if self.sweeps else "hydra.run.dir"
 
     def run(self, task: TaskFunction) -> Any:
         """Run one job in this process; what it returns. Raises what it raises."""
         config = deepcopy(self._composed)
         with open_dict(config):
             config.hydra.mode = RunMode.RUN
-        callbacks = Callbacks(config)
+        with one_line(self.kind):
+            callbacks = Callbacks(config)
         callbacks.on_run_start(config=config, config_name=self._name)
-        done = run_job(task, config, "hydra.run.dir", None, self._context(callbacks))
+        try:
+            done = run_job(task, config, "hydra.run.dir", None, self._context(callbacks))
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # of Hydra around the job
+            raise as_input_error(error, self.kind) from None
         callbacks.on_run_end(config=config, config_name=self._name, job_return=done)
         if isinstance(done._return_value, Exception):  # `return_value` would say so in a line of its own
             raise done._return_value
@@ -169,16 +205,27 @@ class Application(Generic[Kind]):
         mode = RunMode.MULTIRUN if self.sweeps else RunMode.RUN
         overrides = [*self.overrides, "hydra.mode=MULTIRUN"] if self.sweeps else self.overrides
         with one_line(self.kind):
-            return self._hydra.compose_config(self._name, list(overrides), mode)
+            config = self._hydra.compose_config(self._name, list(overrides), mode)
+            params = config.hydra.sweeper.get("params") if self.sweeps else None
+            if params and config.hydra.sweeper["_target_"] == BASIC_SWEEPER:
+                swept = told(self.kind, [f"{key}={value}" for key, value in params.items()], sweep=True)
+                with read_write(config.hydra):
+                    config.hydra.sweeper.params = dict(one.split("=", 1) for one in swept)
+        return config
 
     def _context(self, callbacks: Callbacks) -> HydraContext:
         return HydraContext(config_loader=self._hydra.config_loader, callbacks=callbacks)
 
     def _sweeper(self, task: TaskFunction, callbacks: Callbacks | None = None) -> Any:
-        context = self._context(callbacks or Callbacks(self._composed))
-        return Plugins.instance().instantiate_sweeper(
-            config=self._composed, hydra_context=context, task_function=task
-        )
+        config = self._composed
+        context = self._context(callbacks or Callbacks(config))
+        try:
+            return Plugins.instance().instantiate_sweeper(
+                config=config, hydra_context=context, task_function=task
+            )
+        except (ImportError, RuntimeError) as error:  # of a plugin
+            fix = f"look at hydra/sweeper= and {LAUNCHER}=, and at what they need installed"
+            raise InputError(" ".join(str(error).split()), field="hydra", fix=fix) from None
 
     def _typed(self) -> list[str]:
         """What was typed, without Hydra's own keys."""
@@ -223,6 +270,7 @@ def _hydra(flags: argparse.Namespace) -> Hydra:
     path = create_config_search_path(_folder(flags.config_path) if flags.config_path else "pkg://conf")
     if flags.config_dir is not None:
         place = _folder(flags.config_dir)
+        _check_own_files(Path(flags.config_dir))
         path.prepend(provider="command-line", path=place, anchor=SearchPathQuery(provider="schema"))
     return Hydra.create_main_hydra2("run", path)
 
@@ -233,11 +281,20 @@ def _folder(name: str) -> str:
     return f"file://{os.path.abspath(name)}"
 
 
+def _check_own_files(folder: Path) -> None:
+    """Raises InputError for an option that the project has too: its own would be taken, without a word."""
+    for ours in sorted(path for group in GROUPS for path in (CONF / group).glob("*.yaml")):
+        theirs = folder / ours.relative_to(CONF)
+        if theirs.is_file() and theirs.read_bytes() != ours.read_bytes():
+            problem = f"rbrbench has {ours.parent.name}={ours.stem} too, and would take its own"
+            raise InputError(problem, path=theirs, fix="give the file another name")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise InputError(message, fix="--help lists the keys and Hydra's flags")
+        raise InputError(message, fix="--help lists Hydra's flags, and the keys, written KEY=VALUE")
 
     parser.error = refuse  # type: ignore[method-assign]
     return parser
@@ -257,9 +314,14 @@ def _flags(arguments: Sequence[str]) -> argparse.Namespace:
     return flags
 
 
-def _check_package(config: DictConfig, package: str | None) -> None:
-    if package not in (None, "_global_") and OmegaConf.select(config, package) is None:
+def _check_package(config: DictConfig, package: str | None, part: str) -> None:
+    if package is None or package == "_global_":
+        return
+    if OmegaConf.select(config, package) is None:
         raise InputError("no such key", field=package, fix="--help lists every key")
+    other = "hydra" if package.partition(".")[0] == "hydra" else "job"
+    if part not in ("all", other):
+        raise InputError(f"is no part of what --cfg {part} shows", field=package, fix=f"give --cfg {other}")
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

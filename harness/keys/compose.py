@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -15,6 +16,8 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
+
+from yaml import YAMLError
 
 from conf import CONF
 from evals.values.errors import InputError
@@ -39,14 +42,34 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 EXTRAS = {  # what brings a launcher or a sweeper
     "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=ray": "ray",
     "hydra/launcher=submitit_local": "submitit",
     "hydra/launcher=submitit_slurm": "submitit",
     "hydra/sweeper=optuna": "optuna",
 }
 FAMILY = 4  # options that begin alike are named together from so many on
+GROUPS = ("data", "experiment", "model", "sandbox")  # of a run; each option is a file
 SCHEMA = "schema"  # what the packaged configuration fills
 _stored: dict[str, type[object]] = {}
 PLAIN = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a part of a key, by Hydra's grammar
+HYDRAS = re.compile(r"[+~]*hydra([./=@]|\Z)")  # an override of Hydra's own
+FIXES = {  # by what Hydra says, whose own advice stands in lines that are left out
+    "Ambiguous value|requires --multirun": "add -m to sweep over it; a list is written [1,2]",
+    r"Sweeping over Hydra's configuration.*hydra\.sweeper\.params\.": "sweep over the key itself: -m KEY=1,2",
+    "Sweeping over Hydra's configuration": "give it one value for all jobs",
+    "sweep type : INTERVAL_SWEEP": "write values, or range(), or choose hydra/sweeper=optuna",
+    "of type 'list' could not be converted": "to sweep over several values write 1,2 without brackets",
+    "Multiple values for|already at": "write it without +",
+    "Config group override must be": "name an option; ~GROUP leaves the group out",
+    "Cannot find primary config": "name a file of --config-dir, without its .yaml",
+    "Could not load 'config'": "give --config-dir in place of --config-path, which takes this project's files away",
+    "Could not override.*No match": "write the whole group in a file's defaults, `override /GROUP: NAME`",
+    "Could not load": "mend the file's defaults list; `--info searchpath` shows where options are looked for",
+    "Environment variable '.*' not found": "set it, or write ${oc.env:NAME,VALUE}",
+    "HydraConfig was not set": "leave ${hydra:...} out, which is known in a job alone",
+    "'NoneType' object has no": "write it in a file; on the command line sweep over the key itself: -m KEY=1,2",
+    "codec can't decode": "save the files of --config-dir as UTF-8",
+}
 
 
 def compose_command(command: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
@@ -77,6 +100,9 @@ def _compose(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
     from hydra import compose, initialize_config_module
 
     resolve_references()
+    if hydras := next(filter(HYDRAS.match, overrides), None):
+        fix = "leave it out; `rbrbench run` alone is an application of Hydra's"
+        raise InputError("is not read", field=hydras.partition("=")[0], fix=fix)
     typed = told(kind, overrides)
     with one_line(kind):
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
@@ -95,7 +121,7 @@ def checked(kind: type[Kind], composed: DictConfig) -> Kind:
         raise InputError("the configuration is not this command's", field="--config-name", fix=fix)
     unknown = next(_additions(config, ""), None)
     if unknown is not None:  # Hydra takes `+key=value` for a key that nothing reads
-        raise InputError("no such key", field=unknown, fix="--help lists every key")
+        raise _no_such_key(kind, unknown)
     return config
 
 
@@ -105,12 +131,30 @@ def one_line(kind: type[object]) -> Iterator[None]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        yield
-    except InputError:
-        raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise as_input_error(error, kind) from None
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "error", "provider=.*is not available", UserWarning
+        )  # of a folder in hydra.searchpath
+        try:
+            yield
+        except InputError:
+            raise
+        except (HydraException, OmegaConfBaseException, ValueError, AttributeError) as error:
+            if isinstance(error, AttributeError) and "full_key:" not in str(error):
+                raise
+            raise as_input_error(error, kind) from None
+        except UserWarning as warning:
+            raise InputError(
+                str(warning).rstrip("."), field="hydra.searchpath", fix="write file://FOLDER"
+            ) from None
+        except YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            path, line = (mark.name, mark.line + 1) if mark else (None, None)
+            problem = f"is no YAML ({getattr(error, 'problem', None) or error})"
+            raise InputError(problem, path=path, line=line, fix="mend the file") from None
+        except RecursionError:
+            problem = "a file of the configuration, or its defaults list, goes round in a circle"
+            raise InputError(problem, fix="begin a file of your own with another") from None
 
 
 def told(kind: type[object], overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
@@ -160,6 +204,16 @@ def refuse_unknown_keys(kind: type[object], arguments: Sequence[str]) -> None:
 
 
 def _no_such_key(kind: type[object], key: str) -> InputError:
+    if HYDRAS.match(key):
+        fix = "--cfg hydra shows every key of Hydra's; + before a key adds it"
+        return InputError("no such key", field=key, fix=fix)
+    if key == "experiment":
+        fix = "begin its file with the line `# @package _global_`"
+        return InputError("the file sets keys of a group of that name", field=key, fix=fix)
+    if "." in key and key in every_key(kind):  # a file's, where dots are a part of the name
+        group, _, rest = key.partition(".")
+        fix = f"write it as the file has groups, {group}: {{{rest}: VALUE}}"
+        return InputError("is written with its dots", field=key, fix=fix)
     near = difflib.get_close_matches(key, list(every_key(kind)), n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return InputError("no such key", field=key, fix=f"{hint}--help lists every key")
@@ -303,18 +357,26 @@ def as_input_error(error: Exception, kind: type[object]) -> InputError:
         return renamed(key, new)
     if missing and key:
         return _no_such_key(kind, key)
-    shown = [
-        line
-        for line in lines
-        if not line.startswith(("full_key", "object_type", "reference_type", "Set the env"))
-    ]
-    problem = next(
-        (line for line in reversed(shown) if "Value" in line or "Invalid" in line),
-        shown[0] if shown else "error",
-    )
+    problem = _problem(lines)
     for member in choices(kind).get(key or "", ()):
         problem = re.sub(rf"(?<=[\[ ]){member.name}(?=[\],])", str(member.value), problem)
-    return InputError(problem.rstrip("."), field=key, fix="--help lists every key with its type")
+    usual = "--help lists every key with its type"
+    advice = next((fix for said, fix in FIXES.items() if re.search(said, problem)), usual)
+    return InputError(problem.rstrip("."), field=key, fix=advice)
+
+
+def _problem(lines: Sequence[str]) -> str:
+    """The line of Hydra's that says most."""
+    places = ("full_key", "object_type", "reference_type", "Set the env")
+    shown = [line for line in lines if not line.startswith(places)]
+    if typed := next((line for line in reversed(shown) if re.search(r"\bValue\b|Invalid", line)), None):
+        return typed
+    first, *others = shown or ["error"]
+    if others and (
+        first.endswith(":") or first.startswith(("Error merging override", "Unable to configure"))
+    ):
+        first = f"{first.rstrip(':')}: {others[0]}"
+    return re.sub(r"\w+ raised while (resolving interpolation|composing config): ", "", first)
 
 
 def every_key(kind: type[object]) -> dict[str, str]:

@@ -12,6 +12,15 @@ from typing import Any, get_type_hints
 from conf import CONF
 from harness.keys.compose import every_key
 
+FLAGS = """\
+flags of Hydra, whose application this is (docs/sweeps.md):
+  --multirun, -m                             a sweep: KEY=A,B, range(0,5), glob(*) of a group's options
+  --cfg job|hydra|all                        shows the configuration; also --resolve, --package KEY
+  --info WHAT                                all, config, defaults, defaults-tree, plugins, searchpath
+  --config-dir FOLDER                        with experiment/, model/, sandbox/ or data/ of your own
+  --config-name NAME                         a primary file of your own in that folder
+  --shell-completion install=bash            what bash evaluates to complete commands and keys
+  --hydra-help                               what Hydra says of itself"""
 _COMMENTED = re.compile(r"^    (\w+): [^#\n]*#\s*(.+)$", re.MULTILINE)
 
 
@@ -31,6 +40,8 @@ def keys_help() -> str:
     ]
     lines += [
         "groups: " + ", ".join(f"{name}={'|'.join(_options(name))}" for name in ("model", "sandbox")),
+        "",
+        FLAGS,
         "",
     ]
     lines += _group(RunConfig, "", every_key(RunConfig))

@@ -90,6 +90,8 @@ class Recorded(Checked):
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if not self.results:
+            raise InputError("is ''", field="results", fix="name a folder; . is this one")
         super().__post_init__()
 
 

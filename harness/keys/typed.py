@@ -55,11 +55,14 @@ def escaped(value: Any) -> Any:
 def hydra_override(override: str, hints: Mapping[str, Any]) -> str:
     """An override as Hydra must be told it; `hints` are the types of all keys. Raises InputError."""
     key, equals, value = override.partition("=")
+    bare = key.lstrip("+")
+    if bare.startswith("~") and any(name == bare[1:] or name.startswith(f"{bare[1:]}.") for name in hints):
+        raise InputError("cannot be left out", field=bare[1:], fix=f"give it a value: {bare[1:]}=VALUE")
     if not equals:
         if override.startswith("~"):
             return override
-        raise InputError(f"{override!r} is no setting", fix="write KEY=VALUE; --help lists every key")
-    bare = key.lstrip("+")
+        flags = "`rbrbench run` alone has Hydra's flags; " if override.startswith("-") else ""
+        raise InputError(f"{override!r} is no setting", fix=f"{flags}write KEY=VALUE; --help lists every key")
     if bare in hints and (written := _written(bare, hints[bare], value)) is not None:
         return f"{key}={written}"
     if parsed(override) is None:

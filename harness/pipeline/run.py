@@ -86,6 +86,7 @@ def run_application(application: Application[RunConfig], console: Console) -> Ra
     """The same of a command line, run by Hydra."""
     config = application.config
     folder = check_jobs([config], [[]], console)
+    check_apart(application, folder)
     return application.run(lambda _: publish(folder, [config], [compute(config, "", console)]))
 
 
@@ -112,6 +113,16 @@ def check_jobs(
     for config in configs:
         check_rules(config)
     return folder
+
+
+def check_apart(application: Application[RunConfig], folder: Path) -> None:
+    """Raises InputError where Hydra's own files would lie among the results, which would be somebody else's then."""
+    theirs, ours = application.folder.resolve(), folder.resolve()
+    below = theirs.relative_to(ours).parts if theirs.is_relative_to(ours) else None
+    if below is None or below[:1] == (".hydra",) or not (below or application.sweeps):
+        return
+    fix = "name another folder, or leave it out: they lie in results/.hydra"
+    raise InputError("is where the results lie", field=application.folder_key, fix=fix)
 
 
 def compute(

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from evals.judges.card import JudgeCard
 from evals.judges.measures import MEAN
-from evals.values.errors import InputError, UndecidableError
+from evals.values.errors import OUT_OF_MEMORY, InputError, UndecidableError, is_out_of_memory
 from evals.values.metrics_table import MetricRow
 from harness.keys.application import Application
 from harness.keys.compose import checked
@@ -34,17 +34,20 @@ from harness.keys.methods import chosen
 from harness.keys.run import RunConfig
 from harness.pipeline.collected import Collected
 from harness.pipeline.content import content_of
-from harness.pipeline.run import STAMP, Ran, about_of, check_jobs, compute, made_of, publish, write_record
+from harness.pipeline.run import Ran, about_of, check_apart, check_jobs, compute, publish, write_record
 from harness.pipeline.variants import variants_of
+from harness.record.finished_run import RunStages, is_run
 from harness.record.plan import DONE, FAILED, RUNNING, JobState, Plan, PlannedJob, SweepFolder, read_sweep
 from harness.record.to_label import Written
 from harness.runtime.console import Console, duration
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.runtime.own_gpu import take_gpu
 from harness.storage.digest import digest
+from harness.storage.disk import locked, writing
 
 log = logging.getLogger(__name__)
 AGAIN = "the same command computes what is missing"
+FEW = 4  # jobs that a line names
 FAULT = 70  # as `rbrbench.surroundings` has it
 TERMINATED, REQUEUED = 143, -1  # codes of a training that has saved, and of submitit's end of a job
 INTERVAL = 15.0  # seconds between two lines about all jobs
@@ -69,20 +72,47 @@ def run_sweep(application: Application[RunConfig], console: Console) -> Ran:
     """
     jobs = application.jobs
     configs = [application.config] if jobs is None else [job.config for job in jobs]
+    check_directions(configs[0].objective, application.sweeper)
     combinations = [()] if jobs is None else [job.overrides for job in jobs]
     owner = None if jobs is not None else digest([content_of(configs[0]), application.asked()])
     folder = check_jobs(configs, combinations, console, owner)
+    check_apart(application, folder)
     plan = _planned(configs, combinations, application.overrides, owner)
     sweep = SweepFolder(folder, plan)
-    plan.write(folder)
-    task = JobTask(str(folder.resolve()), tuple(application.overrides), os.getpid())
-    failure = None
-    with _telling(sweep, console):
-        try:
-            application.sweep(task)
-        except Exception as error:  # a job's, or of a launcher that lost one
-            failure = error if isinstance(error, JobFailed) else _failure(error)
-    return _ended(sweep, configs, failure)
+    with sweeping(sweep):
+        task = JobTask(str(folder.resolve()), tuple(application.overrides), os.getpid())
+        failure = None
+        with _telling(sweep, console):
+            try:
+                application.sweep(task)
+            except Exception as error:  # a job's, or of a launcher that lost one
+                failure = error if isinstance(error, JobFailed) else _given_up(error)
+        return _ended(sweep, configs, failure)
+
+
+@contextmanager
+def sweeping(sweep: SweepFolder) -> Iterator[None]:
+    """The plan lies in the folder, which no other sweep takes meanwhile. Raises InputError where one has it."""
+    with ExitStack() as stack:
+        with writing(sweep.folder):
+            sweep.folder.mkdir(parents=True, exist_ok=True)
+            is_alone = stack.enter_context(locked(sweep.folder / ".sweeping", wait=False))
+        if is_alone:
+            sweep.begin()
+        elif (there := read_sweep(sweep.folder)) is None or there.plan.digest != sweep.plan.digest:
+            problem = "another sweep has its results here, and has not ended"
+            raise InputError(problem, path=sweep.folder, fix="choose another name=, or wait for it")
+        yield
+
+
+def check_directions(objective: Sequence[str], sweeper: Mapping[str, Any]) -> None:
+    """Raises InputError where a search goes by more or fewer values than a job tells: it would end a batch later."""
+    direction = sweeper.get("direction")
+    wanted = len(direction) if isinstance(direction, list) else int(direction is not None)
+    if wanted and len(objective) != wanted:
+        problem = f"has {len(objective)} values, and hydra.sweeper.direction {wanted}"
+        fix = "give one METHOD:METRIC for each direction, such as objective=[rbr_ppo:f1]"
+        raise InputError(problem, field="objective", fix=fix)
 
 
 def _planned(
@@ -121,11 +151,19 @@ def _ended(sweep: SweepFolder, configs: Sequence[RunConfig], failure: JobFailed 
     if not missing and failure is None:
         return ran
     states = [(job, sweep.state(job)) for job in missing]
-    failed = [f"{job.label}: {state.line}" for job, state in states if state is not None and state.line]
-    count = f"{len(missing)} of {len(sweep.jobs)} jobs are missing; {AGAIN}"
-    said = [*failed, count] if missing else [str(failure)]
+    lines = {job.label: state.line for job, state in states if state is not None and state.line}
+    said = [f"{label}: {line}" for label, line in lines.items()]
+    if failure is not None and str(failure) not in lines.values():
+        said = [str(failure), *said]
+    if missing:
+        said += [f"{len(missing)} of {len(sweep.jobs)} jobs are missing; {AGAIN}: {_named(missing)}"]
     code = failure.exit_code if failure is not None else FAULT
     return Ran(ran.folder, ran.made_of, ran.fresh, code, "\n".join(said))
+
+
+def _named(jobs: Sequence[PlannedJob]) -> str:
+    more = f"; and {len(jobs) - FEW} more" if len(jobs) > FEW else ""
+    return "; ".join(job.label for job in jobs[:FEW]) + more
 
 
 def parts_of(sweep: SweepFolder) -> tuple[list[Collected], list[PlannedJob]]:
@@ -144,14 +182,17 @@ def join(folder: Path) -> list[str]:
     if sweep is None:
         return []
     parts, missing = parts_of(sweep)
-    stamp = folder / STAMP
-    if parts and missing and not (stamp.is_file() and stamp.read_text() == made_of(parts)):
-        notes = [missing_note(sweep, missing)]
+    if parts and recorded(folder) != [row["key"] for part in parts for row in part.stages]:
+        notes = [missing_note(sweep, missing)] if missing else []
         seeds = sorted({part.stages[0]["seed"] for part in parts if part.stages})
         about = {**sweep.plan.about, "seeds": seeds, "notes": notes}
         write_record(folder, about, sweep.plan.config, parts, sweep.plan.to_label)
-        stamp.write_text(made_of(parts))
     return [f"missing: {job.label}{_how(sweep.state(job))}" for job in missing]
+
+
+def recorded(folder: Path) -> list[str]:
+    """The keys of the stages that the record in a folder of results is made of; empty where there is none."""
+    return [str(row["key"]) for row in RunStages(folder).rows] if is_run(folder) else []
 
 
 def missing_note(sweep: SweepFolder, missing: Sequence[PlannedJob]) -> str:
@@ -204,7 +245,10 @@ class JobTask:
     def _planned(self, sweep: SweepFolder, config: RunConfig) -> PlannedJob:
         key = digest(content_of(config))
         if not sweep.plan.adaptive:
-            return next(job for job in sweep.plan.jobs if job.digest == key)
+            if job := next((job for job in sweep.plan.jobs if job.digest == key), None):
+                return job
+            problem = f"{self.folder}: its plan has no such job; another sweep's lies there, or what the job refers to"
+            raise JobFailed(f"{problem}, ${{...}}, is something else here; {AGAIN}", 2)
         hydra = HydraConfig.get()
         own = list(hydra.overrides.task)
         (variant,) = variants_of([own], self.overrides)
@@ -302,13 +346,27 @@ def _narrowed(rows: list[MetricRow], column: str, wanted: str, usual: str) -> li
 def _failure(error: BaseException) -> JobFailed:
     if isinstance(error, InputError | UndecidableError):
         return JobFailed(str(error), error.exit_code)
-    log.error("the job failed", exc_info=error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    if isinstance(error, MemoryError | OSError):
+    log.info("the job failed", exc_info=error)  # in the job's own log; standard error has one line
+    what = _what(error)
+    if is_out_of_memory(error):
+        return JobFailed(f"{OUT_OF_MEMORY}; or fewer jobs at once ({what})", 2)
+    if isinstance(error, OSError):
         return JobFailed(what, 2)
     code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else FAULT
     where = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "its log"
     return JobFailed(f"a fault of rbrbench's own ({what}); the details stand in {where}", code or FAULT)
+
+
+def _given_up(error: Exception) -> JobFailed:
+    """Of what no job raised: a launcher that lost a process or was refused by its queue; Hydra around a job."""
+    if isinstance(error, InputError | UndecidableError):
+        return JobFailed(str(error), error.exit_code)
+    where = "the keys of hydra.launcher and hydra.sweeper, and their own logs"
+    return JobFailed(f"Hydra gave the sweep up ({_what(error)}); look at {where}; {AGAIN}", 2)
+
+
+def _what(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def made_by(part: Collected) -> dict[str, Any]:
@@ -353,17 +411,16 @@ def _telling(sweep: SweepFolder, console: Console) -> Iterator[None]:
 
 
 def progress(sweep: SweepFolder, now: float) -> str:
-    """`sweep: 2 of 5 jobs done, 2 running (31 stages), 1 waiting; 3 min 20 s left`."""
-    jobs = sweep.jobs
-    states = [state for job in jobs if (state := sweep.state(job)) is not None]
+    """`sweep: 2 of 5 jobs done, 2 running (31 stages), 1 waiting; 3 min 20 s left`; of a search what has begun."""
+    count, states = len(sweep.plan.jobs), sweep.states
     done = [state for state in states if state.state == DONE]
     running = [state for state in states if state.state == RUNNING]
     failed = len(states) - len(done) - len(running)
-    parts = [f"{len(done)} of {len(jobs)} jobs done"]
+    parts = [f"{len(done)} of {count} jobs done" if count else f"{len(done)} jobs done"]
     parts += [f"{len(running)} running ({sum(state.stages for state in running)} stages)"] if running else []
     parts += [f"{failed} failed"] if failed else []
-    parts += [f"{len(jobs) - len(states)} waiting"] if len(states) < len(jobs) else []
-    left = _time_left(done, running, len(jobs) - len(states), now)
+    parts += [f"{count - len(states)} waiting"] if len(states) < count else []
+    left = _time_left(done, running, count - len(states), now) if count else None
     return f"sweep: {', '.join(parts)}{f'; {duration(left)} left' if left is not None else ''}"
 
 

@@ -92,21 +92,40 @@ class SweepFolder:
 
     def state(self, job: PlannedJob) -> JobState | None:
         """None where it has not begun."""
-        values = read_object(self.folder / JOBS / f"{job.number}.json")
+        values = read_object(self._said(job))
         if values is None or values.get("digest") != job.digest:
             return None
         return JobState(**values)
 
+    def begin(self) -> None:
+        """Write the plan, and forget what earlier tries of its jobs said, but for those that are done.
+
+        Raises InputError where the disk refuses.
+        """
+        self.plan.write(self.folder)
+        with writing(self.folder):
+            for path in (self.folder / JOBS).glob("*.json"):
+                if (read_object(path) or {}).get("state") != DONE:
+                    path.unlink(missing_ok=True)
+
     def is_done(self, job: PlannedJob) -> bool:
         state = self.state(job)
         return state is not None and state.state == DONE
+
+    @property
+    def states(self) -> list[JobState]:
+        """Of the jobs that have begun; of an adaptive sweep all that lie there."""
+        if not self.plan.adaptive:
+            return [state for job in self.jobs if (state := self.state(job)) is not None]
+        found = (read_object(path) for path in sorted((self.folder / JOBS).glob("*.json")))
+        return [JobState(**values) for values in found if values is not None]
 
     def say(self, job: PlannedJob, **state: Any) -> None:
         """Raises InputError where the disk refuses."""
         with writing(self.folder):
             (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
             now = JobState(digest=job.digest, told=time.time(), **state)
-            write_json(self.folder / JOBS / f"{job.number}.json", asdict(now))
+            write_json(self._said(job), asdict(now))
 
     def keep(self, job: PlannedJob, made: Mapping[str, Any]) -> None:
         """What a finished job made, as JSON values. Raises InputError where the disk refuses."""
@@ -118,6 +137,9 @@ class SweepFolder:
         """What `keep` was given. Raises InputError for a file that is gone or damaged."""
         found: Mapping[str, Any] = self._made(self._place(job.number))["made"]
         return found
+
+    def _said(self, job: PlannedJob) -> Path:
+        return self.folder / JOBS / f"{job.number}.json"
 
     def _place(self, number: int) -> Path:
         return self.folder / JOBS / f"{number}.made.json.gz"

@@ -116,7 +116,9 @@ def _job(
 
 
 def register() -> None:
-    """Make it one of Hydra's launchers."""
+    """Make it one of Hydra's launchers, where Ray is installed."""
+    if find_spec("ray") is None:
+        return
     package = PLUGIN.partition(".")[0]
     if package not in sys.modules and find_spec(package) is None:  # no other plugin is installed
         sys.modules.setdefault(package, ModuleType(package)).__path__ = []

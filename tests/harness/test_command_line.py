@@ -163,6 +163,13 @@ def test_text_of_others_does_not_act_on_the_terminal(capsys: pytest.CaptureFixtu
     assert visible("Straße, 你好, ¿qué?\nline") == "Straße, 你好, ¿qué?\nline"
 
 
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """`rbrbench run --version` told Hydra's."""
+    assert main(["--version"]) == main(["run", "--version"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second and re.fullmatch(r"rbrbench \d+\.\d+\.\d+", first)
+
+
 def test_every_command_can_be_called_through_the_guard() -> None:
     assert set(harness.commands.COMMANDS) >= {"run", "evaluate", "regress"}
     assert main(["--help"]) == 0

@@ -107,6 +107,18 @@ def test_each_command_completes_its_keys(command: str) -> None:
     assert bool(found) == (command not in ("rulebook", "freeze", "fetch"))
 
 
+def test_hydras_keys_and_nested_options_are_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine/experiment/kl").mkdir(parents=True)
+    (tmp_path / "mine/experiment/kl/low.yaml").write_text("name: x\n")
+    assert replies("rbrbench run hydra", BREAKS) == ["hydra.", "hydra/launcher=", "hydra/sweeper="]
+    assert replies("rbrbench run hydra/launcher=ra", BREAKS) == ["ray "]
+    assert replies("rbrbench run hydra.s", BREAKS) == ["hydra.sweep."]
+    assert replies("rbrbench run --config-dir ~/mine experiment=kl", BREAKS) == ["kl/low "]
+
+
 def test_what_is_unknown_is_completed_by_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
@@ -21,8 +22,16 @@ from tiny_runs import Done, rbrbench, rbrbench_process
 
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow
-from harness.keys.run import compose_run
-from harness.pipeline.sweep import JobFailed, objective_of, progress
+from harness.keys.application import hydra_application
+from harness.keys.run import RunConfig, compose_run
+from harness.pipeline.sweep import (
+    JobFailed,
+    JobTask,
+    check_directions,
+    objective_of,
+    progress,
+    sweeping,
+)
 from harness.record.plan import DONE, FAILED, RUNNING, Plan, PlannedJob, SweepFolder, read_sweep
 from harness.runtime.own_gpu import take_gpu
 from harness.storage.provenance import ROOT
@@ -75,6 +84,15 @@ def test_a_sweep_in_a_file_of_ones_own_runs_without_a_flag(finished: Path) -> No
     assert all(f"helpful_sft[evaluation.max_new_tokens={n}]" in metrics for n in (8, 9))
     assert (finished / "hydras/1/.hydra/overrides.yaml").is_file(), "Hydra's own files lie where it was told"
     assert "responses: helpful_sft" in (finished / "hydras/0/run.log").read_text()
+    # The launcher was killed before it wrote the record of jobs that ended without it.
+    results, kept = finished / "results/tokens", finished / "results/kept"
+    results.rename(kept)
+    results.mkdir()
+    for name in ("plan.json", "jobs"):
+        (kept / name).rename(results / name)
+    drawn = rbrbench("report", "results/tokens", cwd=finished)
+    assert (drawn.returncode, drawn.stdout.count("missing")) == (0, 0), drawn.stderr
+    assert metrics == (finished / "results/tokens/metrics.csv").read_text()
 
 
 @pytest.fixture
@@ -178,6 +196,33 @@ def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
         (["-m", "experiment=smoke,alarm"], "field 'name': the jobs of the sweep have several (smoke, alarm)"),
         (["-m", "seed=1,2", "results=a,b"], "field 'results': the jobs of the sweep have several (a, b)"),
         (["-m", "data=a.yaml,b.yaml"], "field 'data': files are not swept; put each into a folder"),
+        (["seed=range(0,3)"], "requires --multirun; add -m to sweep over it"),
+        (["-m", "experiment=glob(zzz*)"], "field 'experiment': 'experiment=glob(zzz*)' names no value"),
+        (["-m", "seed=range(3,0)"], "field 'seed': 'seed=range(3,0)' names no value, and so no job"),
+        (["-m", "seed=interval(0,3)"], "write values, or range(), or choose hydra/sweeper=optuna"),
+        (["-m", "hydra.sweeper.params.seed=1,2"], "sweep over the key itself: -m KEY=1,2"),
+        (["-m", "hydra.sweeper.params={seed: '1,2'}"], "field 'hydra.sweeper.params': 'NoneType' object has"),
+        (["seed=${hydra:job.num}"], "HydraConfig was not set; leave ${hydra:...} out"),
+        (["-m", "seed=1,2", "hydra.sweeper.max_batch_size=0"], "field 'hydra.sweeper.max_batch_size': is 0"),
+        (["-m", "seed=1,2", "hydra.launcher._target_=no.Such"], "Invalid plugin 'no.Such'"),
+        (
+            ["hydra.sweep.dri=x"],
+            "field 'hydra.sweep.dri': no such key; --cfg hydra shows every key of Hydra's",
+        ),
+        (
+            ["hydra.run.dir=${oc.env:NO_SUCH}/x"],
+            "Environment variable 'NO_SUCH' not found\"; set it, or write",
+        ),
+        (["hydra.searchpath=[file:///no/such]"], "path=/no/such is not available; write file://FOLDER"),
+        (
+            ["hydra.job.chdir=true"],
+            "field 'hydra.job.chdir': would move the folder that results= and all files",
+        ),
+        (["hydra.verbose=3"], "field 'hydra.verbose': is 3; write true, or the names of loggers"),
+        (["~ppo.kl_coef"], "field 'ppo.kl_coef': cannot be left out; give it a value: ppo.kl_coef=VALUE"),
+        (["+experiment=smoke"], "write it without +"),
+        (["--cfg", "job", "--package", "hydra.run"], "is no part of what --cfg job shows; give --cfg hydra"),
+        (["results="], "field 'results': is ''; name a folder"),
     ],
 )
 def test_what_is_mistyped_is_one_line_before_anything_runs(
@@ -187,6 +232,66 @@ def test_what_is_mistyped_is_one_line_before_anything_runs(
     done = rbrbench("run", *typed, cwd=tmp_path)
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name: [", "mine.yaml:1: is no YAML (expected the node content"),
+        (b"name: \xe9\n", "save the files of --config-dir as UTF-8"),
+        (b"seed: 1\n", "field 'experiment': the file sets keys of a group of that name; begin its file with"),
+        (
+            b"# @package _global_\nppo.updates: 3\n",
+            "field 'ppo.updates': is written with its dots; write it as",
+        ),
+        (b"# @package _global_\ndefaults: [{override hydra/launcher: joblib}]\n", "`override /GROUP: NAME`"),
+        (b"# @package _global_\n- seed\n", "In 'experiment/mine': Cannot merge"),
+        (b"# @package _global_\nseed: ${oc.env:NO_SUCH}\n", "write ${oc.env:NAME,VALUE}"),
+        (b"# @package _global_\ndefaults: [nowhere, _self_]\n", "mend the file's defaults list"),
+        (
+            b"# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: [0, 1]}}}\n",
+            "field 'seed': Value '[0, 1]' of type 'list' could not be converted to Integer; to sweep over",
+        ),
+    ],
+)
+def test_a_file_of_ones_own_that_does_not_fit_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    """Bad YAML was a fault of our own, and a file without its package line was told that it is no key."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_bytes(content)
+    done = rbrbench("run", "--config-dir", ".", "experiment=mine", cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_file_of_ones_own_is_not_passed_over_silently(tmp_path: Path) -> None:
+    """Hydra takes the first `experiment/smoke.yaml` that it finds, which is ours."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "smoke.yaml").write_text("# @package _global_\nseed: 7\n")
+    done = rbrbench("run", "--config-dir", ".", "experiment=smoke", cwd=tmp_path)
+    assert done.returncode == 2 and "smoke.yaml: rbrbench has experiment=smoke too" in done.stderr
+
+
+def test_names_in_a_files_sweep_are_taken_as_they_stand(tmp_path: Path) -> None:
+    """`rulebook: k=v.yaml,b c.yaml` under `hydra.sweeper.params` ended in the grammar's own words."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n"
+        "  sweeper: {params: {rulebook: 'k=v.yaml,b c.yaml', algorithm: 'grpo,ppo', seed: 1}}\n"
+    )
+    typed = ["--config-dir", str(tmp_path), "experiment=mine", "seed=2"]
+    with hydra_application(RunConfig, typed) as application:
+        assert application.jobs is not None
+        found = [
+            (job.config.rulebook, job.config.algorithm.value, job.config.seed) for job in application.jobs
+        ]
+    assert found == [(r, a, 2) for r in ("k=v.yaml", "b c.yaml") for a in ("grpo", "ppo")]
+
+
+def test_hydras_files_do_not_lie_among_the_results(finished: Path) -> None:
+    """Their folders were found to be somebody else's when all had been computed."""
+    for typed in (["hydra.run.dir=results/apart/x"], ["-m", "seed=0,1", "hydra.sweep.dir=results/apart"]):
+        done = rbrbench(*SHORT, "name=apart", *typed, cwd=finished)
+        assert done.returncode == 2 and "is where the results lie; name another folder" in done.stderr
+    assert not (finished / "results" / "apart").exists()
 
 
 def test_a_swept_experiment_does_not_choose_the_launcher_silently(tmp_path: Path) -> None:
@@ -284,6 +389,58 @@ def test_a_sweep_of_which_nothing_has_ended_says_how_far_it_is(tmp_path: Path) -
     assert done.returncode == 2 and "no job of the sweep has ended; wait, or " in done.stderr
     assert done.stdout.splitlines()[0].startswith("missing: seed 0 (3 stages done, last heard of ")
     assert done.stdout.splitlines()[1] == "missing: seed 1 (not begun)"
+
+
+def test_another_sweep_of_the_name_waits_or_is_called_otherwise(tmp_path: Path) -> None:
+    """It took the folder of one that ran, whose jobs then found a plan without them, a fault of our own."""
+    sweep = planned(tmp_path, 2)
+    other = SweepFolder(tmp_path, replace(sweep.plan, digest="other"))
+    with sweeping(sweep):
+        with sweeping(sweep):  # the same command
+            pass
+        with pytest.raises(InputError, match="another sweep has its results here"), sweeping(other):
+            pass
+    with sweeping(other), pytest.raises(JobFailed, match="its plan has no such job"):
+        JobTask(str(tmp_path), (), 0)._planned(other, compose_run([]))
+
+
+def test_a_sweep_that_is_given_again_forgets_the_jobs_that_did_not_end(tmp_path: Path) -> None:
+    """One that had been killed was told of as running until its turn came."""
+    sweep = planned(tmp_path, 3)
+    for job, state in zip(sweep.jobs, (DONE, RUNNING, FAILED), strict=True):
+        sweep.say(job, state=state)
+    with sweeping(sweep):
+        assert progress(sweep, 0.0) == "sweep: 1 of 3 jobs done, 2 waiting"
+    search = SweepFolder(tmp_path, replace(sweep.plan, adaptive=True, jobs=()))
+    search.say(PlannedJob(4, 0, "", "drawn"), state=RUNNING, stages=2, began=0.0)
+    assert progress(search, 0.0) == "sweep: 1 jobs done, 1 running (2 stages)"
+    with sweeping(search):
+        assert progress(search, 0.0) == "sweep: 1 jobs done"
+
+
+def test_a_search_has_a_value_for_each_direction() -> None:
+    """Without `objective=` its first batch was computed, and told it nothing."""
+    with pytest.raises(InputError, match=r"has 0 values, and hydra.sweeper.direction 1; give one METHOD:"):
+        check_directions([], {"direction": "minimize"})
+    check_directions(["rbr_ppo:f1", "rbr_ppo:not_unsafe"], {"direction": ["maximize", "maximize"]})
+    check_directions([], {"params": None})
+
+
+def test_what_a_launcher_says_is_no_fault_of_ours(finished: Path) -> None:
+    """A queue that refused, or a killed process, was exit code 70 and a page of trace."""
+    typed = ["-m", "seed=0,1", "name=refused", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"]
+    done = rbrbench(*SHORT, *typed, cwd=finished)
+    assert done.returncode == 2 and "Hydra gave the sweep up (ValueError: n_jobs == 0" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = rbrbench(*SHORT, "name=refused", "hydra.job_logging.root.level=LOUD", cwd=finished)
+    assert done.returncode == 2 and "Unable to configure root logger: Unknown level: 'LOUD'" in done.stderr
+
+
+def test_hydras_logging_names_loggers_that_there_are() -> None:
+    """It named the module of a launcher that had moved, whose lines nobody saw."""
+    loggers = yaml.safe_load((ROOT / "conf/hydra/hydra_logging/rbrbench.yaml").read_text())["loggers"]
+    assert {"hydra", "harness.runtime.ray_launcher"} <= {*loggers}
+    assert all(name == "hydra_plugins" or find_spec(name) for name in loggers)
 
 
 def test_a_plan_counts_what_its_own_jobs_have_made_alone(tmp_path: Path) -> None:
