@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from evals.models.apis import APIS, ChatApi, find_api
 from evals.values.errors import InputError
+from evals.values.kinds import check_kind, code_of, is_outside
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 
 WHICH = ("url", "model", "revision", "key_variable")  # what answers; the other keys say how it is asked
-
-APIS = ("chat", "responses")
 SAID = ("chat_template", "body")  # what each request has of one's own: answers depend on it where it is given
 
 
 @dataclass
 class ServerSettings:
-    """An OpenAI-compatible server. Its key is read from the environment, and written nowhere."""
+    """A server, OpenAI-compatible as a rule. Its key is read from the environment, and written nowhere."""
 
     url: str | None = None  # its address, http://host:port/v1
     model: str | None = None  # the server's name of the model
@@ -34,7 +34,7 @@ class ServerSettings:
     body: dict[str, Any] = field(default_factory=dict)  # more of each request: .reasoning_effort=low
     headers: dict[str, str] = field(default_factory=dict)  # more headers, which records show: .X-Team=a
     header_variables: dict[str, str] = field(default_factory=dict)  # of secret ones: .api-key=VARIABLE
-    api: str = "chat"  # endpoint of conversations: chat (chat completions), or responses
+    api: str = "chat"  # how conversations are asked: chat (chat completions), responses, messages, or own
     limit: str = ""  # what it calls the limit of tokens, max_completion_tokens; empty: found out
 
     RENAMED: ClassVar[dict[str, str]] = {"base_url": "url"}
@@ -48,11 +48,13 @@ class ServerSettings:
             "max_requests": whole(0),
         }
         check_ranges(self, self.PLACE, ranges)
-        if self.api not in APIS:
-            fix = f"use {' or '.join(APIS)}"
-            raise InputError(f"is {self.api!r}", field=f"{self.PLACE}.api", fix=fix)
+        check_kind("API", self.api, APIS, f"{self.PLACE}.api")
         if self.url:
             check_address(self.url)
+
+    def chat_api(self) -> ChatApi:
+        """Raises InputError for an API of one's own that is not there."""
+        return find_api(self.api, f"{self.PLACE}.api")
 
     def extra_body(self) -> dict[str, Any]:
         """What each request has beside the fields of the API; keys of a template as vLLM and llama.cpp take them."""
@@ -62,6 +64,9 @@ class ServerSettings:
     def said(self) -> list[Any]:
         """What answers depend on besides WHICH, for identities: [] where nothing is said, as before these keys."""
         extra = self.extra_body()
+        if is_outside(self.api):
+            self.chat_api()
+            extra["api"] = f"{self.api} {code_of(self.api)}"
         return [extra] if extra else []
 
     def require(self, place: str = "server") -> None:
@@ -96,6 +101,12 @@ class GraderServerSettings(ServerSettings):
         if self.reads not in (LOGPROBS, TEXT, GIVEN):
             fix = f"use {LOGPROBS}, {TEXT} or {GIVEN}"
             raise InputError(f"is {self.reads!r}", field=f"{self.PLACE}.reads", fix=fix)
+        if self.reads == LOGPROBS and LOGPROBS not in self.chat_api().takes:
+            problem, fix = (
+                f"cannot be: {self.api} gives no log-probabilities",
+                f"say {self.PLACE}.reads={TEXT}",
+            )
+            raise InputError(problem, field=f"{self.PLACE}.reads", fix=fix)
         if self.samples > 1 and self.reads != TEXT:
             problem, fix = "does nothing: probabilities are read once", f"say {self.PLACE}.reads={TEXT}"
             raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
@@ -148,6 +159,9 @@ class JudgeServer(BudgetedServer):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, self.PLACE, {"samples": whole(1), "temperature": POSITIVE})
+        if self.batch and not self.chat_api().batches:
+            problem, fix = f"cannot be: {self.api} has no batch endpoint that is known", "leave it out"
+            raise InputError(problem, field=f"{self.PLACE}.batch", fix=fix)
         if self.samples > 1 and self.batch:
             problem, fix = "is not asked by batch", f"leave out {self.PLACE}.batch, or the samples"
             raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
