@@ -17,7 +17,8 @@ from evals.graders import Grader
 from evals.graders.own_questions import graded_questions
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.judges.rulebook_judge import grader_of
-from evals.models.server import GraderServerSettings
+from evals.models.server import GradingJudgeServer
+from evals.models.spending import Meter
 from evals.values.conversation import Question, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
@@ -49,6 +50,10 @@ class RubricJudge:
     def notes(self) -> list[str]:
         return list(getattr(self.grader, "notes", []))
 
+    @property
+    def meter(self) -> Meter | None:
+        return getattr(self.grader, "meter", None)
+
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         judged: dict[int, Judgement] = {}
         for i, response in enumerate(responses):
@@ -79,7 +84,7 @@ def build(
     *,
     grader: str = "language_model",
     path: str = "",
-    server: GraderServerSettings | None = None,
+    server: GradingJudgeServer | None = None,
     threshold: float = 0.5,
     chat_template: dict[str, Any] | None = None,
 ) -> RubricJudge:

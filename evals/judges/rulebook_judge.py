@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from evals.graders import GRADERS, Grader, GraderSpec, build_grader
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
-from evals.models.server import GraderServerSettings
+from evals.models.server import GraderServerSettings, GradingJudgeServer
+from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
@@ -60,6 +61,16 @@ class RulebookJudge:
         grader = getattr(self.grader, "identity", known)
         thresholds = sorted(self.thresholds.items())
         return identity_of("rulebook", self.rulebook.digest, grader, self.threshold, thresholds)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the verdicts should know of who graded."""
+        return list(getattr(self.grader, "notes", []))
+
+    @property
+    def meter(self) -> Meter | None:
+        """Counts what the grader's server is asked; None of other graders."""
+        return getattr(self.grader, "meter", None)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         """One grading call a response type; the order of responses is kept."""
@@ -132,7 +143,7 @@ def build(
     rulebook: str,
     grader: str = "language_model",
     path: str = "",
-    server: GraderServerSettings | None = None,
+    server: GradingJudgeServer | None = None,
     threshold: float = 0.5,
     chat_template: dict[str, Any] | None = None,
 ) -> RulebookJudge:

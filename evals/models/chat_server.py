@@ -76,7 +76,7 @@ class ChatServer:
         self._pace = Pace(config.concurrency, config.longest_delay)
         self._backoff, self._sleep = Backoff(config.first_delay, config.longest_delay), sleep
         self._hopeless = Hopeless(str(config.url), config.key_variable)
-        self._meter, self._background = meter or Meter(config), Background(config.concurrency)
+        self.meter, self._background = meter or Meter(config), Background(config.concurrency)
         self._requests, self._lock = 0, threading.Lock()
 
     # --- asking -------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class ChatServer:
         bodies = [self._body(self._api.question(turns, spoken), extra) for turns in conversations]
         try:
             with self._connections.client() as client:
-                return Batches(client, self._api, folder, self._meter, self._sleep).answers(bodies)
+                return Batches(client, self._api, folder, self.meter, self._sleep).answers(bodies)
         except (openai.OpenAIError, *CANNOT_BE_READ) as error:
             reason = f"no batch could be made or read: {describe(error, *self._connections.secrets)}"
             return [Unscored(reason)] * len(bodies)
@@ -148,17 +148,12 @@ class ChatServer:
     @property
     def spending(self) -> Spending:
         """What it was asked so far."""
-        return self._meter.spending
-
-    @property
-    def spent(self) -> str:
-        """What it was asked so far, with budgets and cost; "" of one that was not asked."""
-        return self._meter.said if self._meter.spending.requests else ""
+        return self.meter.spending
 
     @property
     def notes(self) -> list[str]:
         """What a reader of its answers should know: what the server does not take, and which model answered."""
-        asked = [f"asked its server {spent}"] if (spent := self.spent) else []
+        asked = [f"asked its server {spent}"] if (spent := self.meter.spent) else []
         learnt = dict.fromkeys([*self._dialect.notes, *self._of_texts.notes])
         return [f"the server {note}" for note in learnt] + self._served.notes + asked
 
@@ -187,7 +182,7 @@ class ChatServer:
             return Unscored(f"the API {self.config.api} has no {lacks}")
         failures = 0
         while True:
-            if refused := self._hopeless.reason() or self._meter.begin():
+            if refused := self._hopeless.reason() or self.meter.begin():
                 return Unscored(refused)
             with self._lock:
                 self._requests += 1
@@ -206,7 +201,7 @@ class ChatServer:
                     return Unscored(self._given_up(error, failures))
             else:
                 self._hopeless.succeeded()
-                self._meter.answered(getattr(answer, "usage", None))
+                self.meter.answered(getattr(answer, "usage", None))
                 return answer
 
     def _goes_on(self, error: Exception, failures: int) -> bool:

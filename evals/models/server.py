@@ -149,6 +149,11 @@ class BudgetedServer(Budgeted, ServerSettings):
 
 
 @dataclass
+class GradingJudgeServer(Budgeted, GraderServerSettings):
+    """That of a judge's grader."""
+
+
+@dataclass
 class JudgeServer(BudgetedServer):
     """A judge's, which may be asked by batch."""
 
@@ -195,8 +200,9 @@ def moved_key(key: str) -> str | None:
 
 
 def as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A judge's settings as identities have them since before its server was a group."""
+    """A judge's settings as identities have them since before its server was a group; a budget is no part of them."""
     old = {new: name for name, new in ServerSettings.RENAMED.items()}
+    paid = {"max_requests", *(field.name for field in fields(Budgeted))}
     kept = {key: value for key, value in settings.items() if key != "server"}
     server: Mapping[str, Any] = settings.get("server", {})
-    return kept | {old.get(key, key): value for key, value in server.items()}
+    return kept | {old.get(key, key): value for key, value in server.items() if key not in paid}

@@ -42,6 +42,7 @@ from harness.ceiling.rewards import run_settings
 from harness.ceiling.weighing import response_log_probs_of
 from harness.evaluate.judging import asked_judges, judgements_of
 from harness.evaluate.respond import responses_of
+from harness.evaluate.spending import keep_spending, meters_of, spending_record
 from harness.gate.freeze import FITTING, FITTING_PROMPTS, RECORDED, first_prompts, said_rows, without_class
 from harness.gate.gate import open_source
 from harness.gate.rewards import LiveReward, used_propositions
@@ -49,6 +50,7 @@ from harness.keys.compose import rulebook_path
 from harness.keys.evaluate import DecodingKeys
 from harness.keys.samples import PromptPart, SamplesConfig
 from harness.record.finished_run import RunAddress, RunStages
+from harness.record.run import SPENDING
 from harness.runtime.console import Console
 from harness.storage.digest import digest, file_digest
 from harness.storage.disk import write_json, writing
@@ -77,6 +79,8 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
     reward = _reward(config, results / GRADES)
     store = results / ".store"
     asked = proposals(config, suite)
+    meters = meters_of([one.model for one in asked], judges)
+    keep_spending(meters, results, config.set, digest({"samples": str(out.resolve())}))
     check_proposals(asked)
     drawn = [FromProposal(one, responses_of(one.model, suite, store / "responses", console)) for one in asked]
     missing = Counter(o.reason for one in drawn for o in one.outcomes if o.text is None)
@@ -90,7 +94,11 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
         files = [SAMPLES]
         if reward is not None:
             files += _record(config, out, reward, suite, drawn, data, console)
-        counted = {"missing": missing.total(), "log_probs": sum("log_prob" in row for row in rows)}
+        counted: dict[str, Any] = {
+            "missing": missing.total(),
+            "log_probs": sum("log_prob" in row for row in rows),
+        }
+        counted |= {SPENDING: spent} if (spent := spending_record(meters)) else {}
         manifest = _manifest(config, command, suite, asked[0].model, judges, files, counted)
         write_json(out / SET_MANIFEST, manifest)
     return manifest
@@ -310,7 +318,7 @@ def _manifest(
     model: Model,
     judges: Mapping[str, Judge],
     files: Sequence[str],
-    counted: Mapping[str, int],
+    counted: Mapping[str, Any],
 ) -> dict[str, Any]:
     out = Path(config.out)
     digests = {name: file_digest(out / name) for name in files}

@@ -22,7 +22,7 @@ from evals.values.csv_rows import write_csv
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import Unscored, check_unscored
 from evals.values.metrics_table import MetricRow, write_metrics
-from harness.evaluate.beforehand import check_budgets, check_models, check_rooms
+from harness.evaluate.beforehand import check_models, check_rooms
 from harness.evaluate.comparing import (
     COMPARISONS,
     Compared,
@@ -56,6 +56,7 @@ from harness.evaluate.requirements import (
 )
 from harness.evaluate.respond import responses_of
 from harness.evaluate.shares import Shares
+from harness.evaluate.spending import keep_spending, meters_of, spending_record
 from harness.evaluate.trust import (
     corrected_metric_rows,
     correction_notes,
@@ -69,6 +70,7 @@ from harness.keys.gate import GateVerdict
 from harness.record.evaluation import CAPABILITY, GATE, KIND, Evaluation
 from harness.record.finished_run import RunAddress, model_folder
 from harness.record.manifest import Kind
+from harness.record.run import SPENDING
 from harness.record.to_label import COLUMNS, FILE, Written, to_label
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads
@@ -113,8 +115,6 @@ def evaluate_in_place(
     config: EvaluateConfig, command: Sequence[str], console: Console, place: Place | None
 ) -> Finished | None:
     """The same; with a `place` among several processes after its part, and None in all but the first."""
-    if place is not None:
-        check_budgets(config)
     baseline = Evaluation(config.baseline) if config.baseline else None
     suites = asked_suites(config, config.data.root)
     for suite in suites:
@@ -127,11 +127,12 @@ def evaluate_in_place(
         make_model(name, source, config.decoding, config.seed, suites, config.threads)
         for name, source in sources.items()
     ]
+    folder, owner = Path(config.results) / config.name, digest({"evaluate": config.identity()})
+    keep_spending(meters_of(models, judges), Path(config.results), config.name, owner)
     _check_capability(config, models)
     check_rooms(judges, suites, config.max_unscored, config.correction.by)
     labels, why_not = find_labels(config.card, config.data.root)
     record = evaluation_record(config, models, suites, judges)
-    folder, owner = Path(config.results) / config.name, digest({"evaluate": config.identity()})
     store = Path(config.results) / ".store"
     judged: JudgePair = partial(_judge_suite, config, console, store, record, judges)
     if place is not None:
@@ -216,7 +217,8 @@ def _write_all(
         *_told_by([*models, *judges.values()]),
         *correction_notes(judged, config.correction, config.seed),
     ]
-    evaluation = _publish(folder, config, record, notes, command)
+    spent = spending_record(meters_of(models, judges))
+    evaluation = _publish(folder, config, record, notes, command, spent)
     compared = _compare(config, evaluation, baseline)
     decided = decide(required, rows, [model.name for model in models], next(iter(judges), ""))
     code, sentence = gate_of(decided) if required else (0, "")
@@ -228,7 +230,7 @@ def _write_all(
     said = [*(compared.notes if baseline else []), *told]
     code, unscored = graver(compared.code, code), _too_much_unscored(config, judged)
     gate = _gate_record(code, said, unscored) if baseline or required else None
-    evaluation = _publish(folder, config, record, [*notes, *compared.notes, *told], command, gate)
+    evaluation = _publish(folder, config, record, [*notes, *compared.notes, *told], command, spent, gate)
     return Finished(evaluation, code, said, unscored)
 
 
@@ -311,6 +313,7 @@ def _publish(
     record: Mapping[str, Any],
     notes: Sequence[str],
     command: Sequence[str],
+    spent: Mapping[str, Any],
     gate: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Write manifest.json with what claimed the folder; the evaluation as it reads back."""
@@ -327,6 +330,8 @@ def _publish(
         "margin": config.capability.margin,
         KIND: dict(record),
     }
+    if spent:
+        manifest[SPENDING] = dict(spent)
     if gate is not None:
         manifest[GATE] = dict(gate)
     with writing(folder):

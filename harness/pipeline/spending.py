@@ -17,8 +17,8 @@ from evals.values.errors import UndecidableError
 from evals.values.grades import Grades
 from harness.keys.run import RunConfig
 from harness.keys.shared import file_name
+from harness.record.run import SPENT
 
-SPENT = ".spent"  # under the root of results: what each run has asked, by name and server
 INTERVAL = 15.0  # seconds between two lines about what was spent
 
 
@@ -53,18 +53,7 @@ def check_budget(meter: Meter) -> None:
 
 def spending_record(config: RunConfig) -> dict[str, dict[str, Any]]:
     """By group of keys, for the manifest."""
-    found = {}
-    for meter in meters_of(config):
-        spent = meter.spending
-        found[meter.place] = {
-            "said": meter.said,
-            "requests": spent.requests,
-            "prompt_tokens": spent.prompt_tokens,
-            "completion_tokens": spent.completion_tokens,
-            "uncounted": spent.uncounted,
-            "cost": spent.cost(meter.settings),
-        }
-    return found
+    return {meter.place: meter.as_json() for meter in meters_of(config)}
 
 
 @dataclass
