@@ -17,7 +17,7 @@ from evals.graders import Grader
 from evals.graders.own_questions import graded_questions
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.judges.rulebook_judge import grader_of
-from evals.models.server import GradingJudgeServer
+from evals.models.server import GraderServerSettings
 from evals.models.spending import Meter
 from evals.values.conversation import Question, Response
 from evals.values.errors import InputError
@@ -84,7 +84,7 @@ def build(
     *,
     grader: str = "language_model",
     path: str = "",
-    server: GradingJudgeServer | None = None,
+    server: GraderServerSettings | None = None,
     threshold: float = 0.5,
     chat_template: dict[str, Any] | None = None,
 ) -> RubricJudge:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.graders import GRADERS, Grader, GraderSpec, build_grader
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
-from evals.models.server import GraderServerSettings, GradingJudgeServer
+from evals.models.server import GraderServerSettings
 from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
@@ -143,7 +143,7 @@ def build(
     rulebook: str,
     grader: str = "language_model",
     path: str = "",
-    server: GradingJudgeServer | None = None,
+    server: GraderServerSettings | None = None,
     threshold: float = 0.5,
     chat_template: dict[str, Any] | None = None,
 ) -> RulebookJudge:

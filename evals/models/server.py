@@ -78,11 +78,32 @@ class ServerSettings:
                 )
 
 
+@dataclass
+class Budgeted:
+    """What one may spend on a server, beside its `max_requests`; a mixin of ServerSettings."""
+
+    max_tokens: int = 0  # budget of tokens, asked and answered together, by the server's count; 0: none
+    prompt_price: float = 0.0  # of a million tokens of requests; with it the cost is shown
+    completion_price: float = 0.0  # of a million tokens of answers
+    max_cost: float = 0.0  # budget in the currency of the prices; 0: none
+
+    PLACE: ClassVar[str] = "server"
+
+    def __post_init__(self) -> None:
+        if isinstance(self, ServerSettings):
+            super().__post_init__()  # type: ignore[misc]
+        ranges = {"max_tokens": whole(0), "prompt_price completion_price max_cost": NOT_NEGATIVE}
+        check_ranges(self, self.PLACE, ranges)
+        if self.max_cost and not (self.prompt_price or self.completion_price):
+            fix = f"give {self.PLACE}.prompt_price= and {self.PLACE}.completion_price="
+            raise InputError("cannot be kept without prices", field=f"{self.PLACE}.max_cost", fix=fix)
+
+
 LOGPROBS, TEXT, GIVEN = "logprobs", "text", "given"
 
 
 @dataclass
-class GraderServerSettings(ServerSettings):
+class GraderServerSettings(Budgeted, ServerSettings):
     """Grades are read from log-probabilities; from the words of a server that gives none or thinks before it answers;
     or, of one that lists too few tokens but says how likely a given answer is, from how likely yes and no are.
     """
@@ -123,34 +144,8 @@ class GraderServerSettings(ServerSettings):
 
 
 @dataclass
-class Budgeted:
-    """What one may spend on a server, beside its `max_requests`; a mixin of ServerSettings."""
-
-    max_tokens: int = 0  # budget of tokens, asked and answered together, by the server's count; 0: none
-    prompt_price: float = 0.0  # of a million tokens of requests; with it the cost is shown
-    completion_price: float = 0.0  # of a million tokens of answers
-    max_cost: float = 0.0  # budget in the currency of the prices; 0: none
-
-    PLACE: ClassVar[str] = "server"
-
-    def __post_init__(self) -> None:
-        if isinstance(self, ServerSettings):
-            super().__post_init__()  # type: ignore[misc]
-        ranges = {"max_tokens": whole(0), "prompt_price completion_price max_cost": NOT_NEGATIVE}
-        check_ranges(self, self.PLACE, ranges)
-        if self.max_cost and not (self.prompt_price or self.completion_price):
-            fix = f"give {self.PLACE}.prompt_price= and {self.PLACE}.completion_price="
-            raise InputError("cannot be kept without prices", field=f"{self.PLACE}.max_cost", fix=fix)
-
-
-@dataclass
 class BudgetedServer(Budgeted, ServerSettings):
     """A server of `evaluate`: one of a model, or of a judge."""
-
-
-@dataclass
-class GradingJudgeServer(Budgeted, GraderServerSettings):
-    """That of a judge's grader."""
 
 
 @dataclass
