@@ -359,6 +359,8 @@ def test_a_refusal_that_the_api_reports_is_a_refusal(tmp_path: Path) -> None:
             assert refused == {
                 w: w.startswith("refuse-") or (None if w == "withheld" else False) for w in words
             }
+            told = {word for word, row in rows.items() if row.get("refused_by_server")}
+            assert told == {word for word in words if word.startswith("refuse-")}
             assert not any(row["string_match"]["disallowed"] for row in rows.values())
             assert (
                 rows["refuse-field"]["response"] == "This asks for harm."
