@@ -42,7 +42,7 @@ from harness.ceiling.rewards import run_settings
 from harness.ceiling.weighing import response_log_probs_of
 from harness.evaluate.judging import asked_judges, judgements_of
 from harness.evaluate.respond import responses_of
-from harness.evaluate.spending import keep_spending, meters_of, spending_record
+from harness.evaluate.spending import asked_meters, keep_spending, spending_record
 from harness.gate.freeze import FITTING, FITTING_PROMPTS, RECORDED, first_prompts, said_rows, without_class
 from harness.gate.gate import open_source
 from harness.gate.rewards import LiveReward, used_propositions
@@ -79,7 +79,7 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
     reward = _reward(config, results / GRADES)
     store = results / ".store"
     asked = proposals(config, suite)
-    meters = meters_of([one.model for one in asked], judges)
+    meters = asked_meters([one.model for one in asked], judges)
     keep_spending(meters, results, config.set, digest({"samples": str(out.resolve())}))
     check_proposals(asked)
     drawn = [FromProposal(one, responses_of(one.model, suite, store / "responses", console)) for one in asked]

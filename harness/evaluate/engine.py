@@ -56,7 +56,7 @@ from harness.evaluate.requirements import (
 )
 from harness.evaluate.respond import responses_of
 from harness.evaluate.shares import Shares
-from harness.evaluate.spending import keep_spending, meters_of, spending_record
+from harness.evaluate.spending import asked_meters, keep_spending, spending_record
 from harness.evaluate.trust import (
     corrected_metric_rows,
     correction_notes,
@@ -128,7 +128,7 @@ def evaluate_in_place(
         for name, source in sources.items()
     ]
     folder, owner = Path(config.results) / config.name, digest({"evaluate": config.identity()})
-    keep_spending(meters_of(models, judges), Path(config.results), config.name, owner)
+    keep_spending(asked_meters(models, judges), Path(config.results), config.name, owner)
     _check_capability(config, models)
     check_rooms(judges, suites, config.max_unscored, config.correction.by)
     labels, why_not = find_labels(config.card, config.data.root)
@@ -217,7 +217,7 @@ def _write_all(
         *_told_by([*models, *judges.values()]),
         *correction_notes(judged, config.correction, config.seed),
     ]
-    spent = spending_record(meters_of(models, judges))
+    spent = spending_record(asked_meters(models, judges))
     evaluation = _publish(folder, config, record, notes, command, spent)
     compared = _compare(config, evaluation, baseline)
     decided = decide(required, rows, [model.name for model in models], next(iter(judges), ""))

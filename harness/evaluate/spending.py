@@ -14,7 +14,7 @@ from harness.record.run import SPENT
 from harness.subjects.model import Model
 
 
-def meters_of(models: Sequence[Model], judges: Mapping[str, Judge]) -> dict[str, Meter]:
+def asked_meters(models: Sequence[Model], judges: Mapping[str, Judge]) -> dict[str, Meter]:
     """Those of servers: a model's by its name, a judge's and that of a jury's member as `judges.NAME`.
 
     A meter that several share stands under the first one's.
