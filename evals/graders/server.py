@@ -96,6 +96,15 @@ class ServerGrader:
         return f"server:{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader of its grades should know of its server."""
+        return self._server.notes
+
+    @property
+    def meter(self) -> Meter:
+        return self._meter
+
+    @property
     def spending(self) -> Spending:
         """What was asked so far, in requests and tokens."""
         return self._server.spending

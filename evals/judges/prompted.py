@@ -10,6 +10,7 @@ from typing import Any
 from evals.judges.judgement import Judgement, from_harm, from_refusal, identity_of, response_type_of, unscored
 from evals.judges.text_backend import JudgeQuestion, ServerBackend, TextBackend, make_backend
 from evals.models.server import JudgeServer
+from evals.models.spending import Meter
 from evals.values.conversation import Message, Response
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
@@ -86,9 +87,9 @@ class PromptedJudge:
         return [f"{told}, of which {mean:.0%} agree; {split} are of less than {WAVERS:.0%}"]
 
     @property
-    def spent(self) -> str:
-        """What its server was asked so far; "" of a model here."""
-        return str(getattr(self.backend, "spent", ""))
+    def meter(self) -> Meter | None:
+        """Counts what its server is asked; None of a model here."""
+        return getattr(self.backend, "meter", None)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         for response in responses:

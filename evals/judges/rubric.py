@@ -18,6 +18,7 @@ from evals.graders.own_questions import graded_questions
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.judges.rulebook_judge import grader_of
 from evals.models.server import GraderServerSettings
+from evals.models.spending import Meter
 from evals.values.conversation import Question, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
@@ -48,6 +49,10 @@ class RubricJudge:
     @property
     def notes(self) -> list[str]:
         return list(getattr(self.grader, "notes", []))
+
+    @property
+    def meter(self) -> Meter | None:
+        return getattr(self.grader, "meter", None)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         judged: dict[int, Judgement] = {}

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from evals.graders import GRADERS, Grader, GraderSpec, build_grader
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
 from evals.models.server import GraderServerSettings
+from evals.models.spending import Meter
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
@@ -60,6 +61,16 @@ class RulebookJudge:
         grader = getattr(self.grader, "identity", known)
         thresholds = sorted(self.thresholds.items())
         return identity_of("rulebook", self.rulebook.digest, grader, self.threshold, thresholds)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the verdicts should know of who graded."""
+        return list(getattr(self.grader, "notes", []))
+
+    @property
+    def meter(self) -> Meter | None:
+        """Counts what the grader's server is asked; None of other graders."""
+        return getattr(self.grader, "meter", None)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         """One grading call a response type; the order of responses is kept."""

@@ -20,6 +20,7 @@ from evals.judges.judgement import Judgement, identity_of, response_type_of, uns
 from evals.judges.prompted import fill
 from evals.judges.text_backend import JudgeQuestion, TextBackend, make_backend
 from evals.models.server import JudgeServer
+from evals.models.spending import Meter
 from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
@@ -72,6 +73,10 @@ class FinetunedJudge:
     @property
     def notes(self) -> list[str]:
         return list(getattr(self.backend, "notes", []))
+
+    @property
+    def meter(self) -> Meter | None:
+        return getattr(self.backend, "meter", None)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         for response in responses:

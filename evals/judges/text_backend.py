@@ -24,6 +24,7 @@ from evals.models.chat_server import ChatServer
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate, read_responses, stop_token_ids
 from evals.models.server import ServerSettings
+from evals.models.spending import Meter
 from evals.models.thoughts import UNENDED, Parted, of_text
 from evals.models.untrusted import control_tokens, marker_pattern, neutralise
 from evals.values.conversation import Message
@@ -162,8 +163,8 @@ class ServerBackend:
         return self.server.notes
 
     @property
-    def spent(self) -> str:
-        return self.server.spent
+    def meter(self) -> Meter:
+        return self.server.meter
 
     def cleaner(self, markers: Sequence[str]) -> Callable[[str], str]:
         pattern = marker_pattern([*MARKERS, *markers])

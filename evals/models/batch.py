@@ -1,4 +1,4 @@
-"""Chat completions by a server's batch endpoint: a file of requests, whose answers are fetched hours later, for half.
+"""Answers by a server's batch endpoint: a file of requests, whose answers are fetched hours later, for half.
 
 https://platform.openai.com/docs/guides/batch: the file is uploaded, a batch made of it, its state asked for until it
 has ended, and the files of answers and of errors fetched. The batch's name is kept beside the requests, by their
@@ -18,12 +18,13 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from evals.models.answer import LARGEST_ANSWER
+from evals.models.apis import ChatApi
 from evals.models.spending import Meter
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
 from evals.values.json_text import parse_json
 
-ENDPOINT, WINDOW = "/v1/chat/completions", "24h"
+WINDOW = "24h"
 ENDED = ("completed", "failed", "expired", "cancelled")
 WAIT = 30.0  # seconds between two looks at a batch
 NO_ANSWER = "the batch ended without an answer to it"
@@ -35,11 +36,13 @@ class Batches:
     def __init__(
         self,
         client: openai.OpenAI,
+        api: ChatApi,
         folder: Path,
         meter: Meter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client, self._folder, self._meter, self._sleep = client, folder, meter, sleep
+        self._api, self._endpoint = api, f"/v1/{api.path}"
 
     def answers(self, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
         """A chat completion to each request, or Unscored with the reason, in their order. Waits for the batch.
@@ -47,7 +50,7 @@ class Batches:
         Raises InputError where the folder cannot be written, and openai.OpenAIError where the server takes no batch.
         """
         names = [_name(body) for body in bodies]
-        lines = {name: _line(name, body) for name, body in zip(names, bodies, strict=True)}
+        lines = {name: _line(name, self._endpoint, body) for name, body in zip(names, bodies, strict=True)}
         if not lines:
             return []
         requests = "".join(lines.values())
@@ -67,7 +70,7 @@ class Batches:
             batch = self._ended(self._begun(place, requests))
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             text = b"\n".join(self._client.files.content(file).read() for file in files)
-            found = _read(text)
+            found = _read(text, self._api)
             answered = [one for one in found.values() if not isinstance(one, Unscored)]
             if not answered:
                 place.with_suffix(".batch").unlink()  # the next command makes it anew
@@ -75,7 +78,7 @@ class Batches:
             _write(kept, text)
             for answer in answered:
                 self._meter.answered(getattr(answer, "usage", None))
-        return _read(kept.read_bytes())
+        return _read(kept.read_bytes(), self._api)
 
     def _begun(self, place: Path, requests: str) -> str:
         """The name of the batch of these requests: the one that was made before, or a new one."""
@@ -84,7 +87,7 @@ class Batches:
             return told.read_text(encoding="utf-8").strip()
         _write(place.with_suffix(".requests.jsonl"), requests.encode())
         file = self._client.files.create(file=("requests.jsonl", requests.encode()), purpose="batch")
-        asked = {"input_file_id": file.id, "endpoint": ENDPOINT, "completion_window": WINDOW}
+        asked = {"input_file_id": file.id, "endpoint": self._endpoint, "completion_window": WINDOW}
         made = self._client.batches.create(**asked)  # type: ignore[arg-type]
         _write(told, made.id.encode())
         return made.id
@@ -101,11 +104,11 @@ def _name(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _line(name: str, body: Mapping[str, Any]) -> str:
-    return json.dumps({"custom_id": name, "method": "POST", "url": ENDPOINT, "body": dict(body)}) + "\n"
+def _line(name: str, endpoint: str, body: Mapping[str, Any]) -> str:
+    return json.dumps({"custom_id": name, "method": "POST", "url": endpoint, "body": dict(body)}) + "\n"
 
 
-def _read(text: bytes) -> dict[str, Any]:
+def _read(text: bytes, api: ChatApi) -> dict[str, Any]:
     """{name of the request: its completion, or Unscored}; a line that is none is left out."""
     found: dict[str, Any] = {}
     for line in text[: 16 * LARGEST_ANSWER].splitlines():
@@ -119,7 +122,7 @@ def _read(text: bytes) -> dict[str, Any]:
         status = response.get("status_code") if isinstance(response, dict) else None
         body = response.get("body") if isinstance(response, dict) else None
         if status == 200 and isinstance(body, dict):
-            found[row["custom_id"]] = ChatCompletion.construct(**body)
+            found[row["custom_id"]] = ChatCompletion.construct(**api.completion(body))
         else:
             said = f"the server answered {status}" if isinstance(status, int) else NO_ANSWER
             found[row["custom_id"]] = Unscored(said)

@@ -1,4 +1,4 @@
-"""What one server takes of the API, found out from what it refuses, so that thousands of requests are not refused too.
+"""What one server takes of its API, found out from what it refuses, so that thousands of requests are not refused too.
 
 Models that reason take `max_completion_tokens` in place of `max_tokens`, and no temperature but their own; others know
 no `seed`. What was refused is renamed or left out, told once, and the request is sent again. What an answer could not
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import openai
 
-LIMIT = "max_tokens"  # as callers of this project name it
-LIMITS = {"chat": (LIMIT, "max_completion_tokens"), "responses": ("max_output_tokens",)}
+from evals.models.apis import LIMIT
+
 MAY_GO = {
     "temperature": "takes no temperature, so that the model's own counts: answers are not greedy",
     "seed": "takes no seed, so that answers are drawn anew each time",
@@ -29,20 +30,28 @@ SPARED = {  # by who says so alone
 REFUSING = (400, 422)
 BY_A_FAULT = (500, 501)  # of a server that says so when it is at work
 IS_UNKNOWN = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra_forbidden|deprecated",
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra_forbidden|deprecated|"
+    r"may only be set",
     re.IGNORECASE,
 )
 
 
 class Dialect:
-    """Shared by the threads that ask one server; `notes` say in what its requests differ from those of the API."""
+    """Of one endpoint, shared by the threads that ask it; `notes` say in what it differs from chat completions.
 
-    def __init__(self, api: str = "chat", limit: str = "", spared: Collection[str] = ()) -> None:
-        self._names = [limit] if limit else list(LIMITS[api])
+    `limits` are names of the limit of tokens, in the order in which they are tried; `takes` are the options that it
+    has a field for, None: all; `spared` are options that answers can be read without.
+    """
+
+    def __init__(
+        self, limits: Sequence[str], takes: Collection[str] | None = None, spared: Collection[str] = ()
+    ) -> None:
+        self._limits, self._names, self._takes = (LIMIT, *limits), list(limits), takes
         self._may_go = MAY_GO | {name: SPARED[name] for name in spared}
         self._left_out: dict[str, str] = {}
         self._renamed = ""
         self._lock = threading.Lock()
+        self._first, self._found_out = threading.Lock(), threading.Event()
 
     @property
     def notes(self) -> list[str]:
@@ -50,9 +59,18 @@ class Dialect:
             renamed = [f"calls the limit of tokens {self._renamed}"] if self._renamed else []
             return [*renamed, *self._left_out.values()]
 
+    def lacks(self, options: Mapping[str, Any]) -> str:
+        """An option that the endpoint has no field for, and that may not go; "" where there is none."""
+        return next((name for name in self._unknown(options) if name not in self._may_go), "")
+
+    def _unknown(self, options: Mapping[str, Any]) -> list[str]:
+        known = options if self._takes is None else {LIMIT, *self._takes}
+        return [name for name in options if name not in known]
+
     def spoken(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The request's fields as the server takes them, as far as that is known."""
+        """The options as the server takes them, as far as that is known."""
         with self._lock:
+            self._left_out |= {name: self._may_go[name] for name in self._unknown(options)}
             names = {LIMIT: self._names[0]}
             return {names.get(name, name): v for name, v in options.items() if name not in self._left_out}
 
@@ -60,7 +78,7 @@ class Dialect:
         """Whether what was `sent`, as spoken, should be sent again, in what is known now."""
         if not isinstance(error, openai.APIStatusError) or error.status_code not in REFUSING + BY_A_FAULT:
             return False
-        names = _refused(error, sent, self._may_go)
+        names = _refused(error, sent, self._limits, self._may_go)
         name = names[0] if names else ""
         with self._lock:
             if name in self._may_go:
@@ -72,10 +90,29 @@ class Dialect:
                 self._renamed = self._names[0]
                 return True
             # Another thread has learnt it since this one was sent.
-            return bool(name) and name not in self._names and name in (LIMIT, *LIMITS["chat"])
+            return bool(name) and name not in self._names and name in self._limits
+
+    @contextmanager
+    def finding_out(self) -> Iterator[None]:
+        """Around a request: the first goes alone, so that what it teaches is known before a thousand are sent."""
+        if self._found_out.is_set():
+            yield
+            return
+        with self._first:
+            teaches = False
+            try:
+                yield
+            except openai.APIStatusError as error:
+                teaches = error.status_code in REFUSING
+                raise
+            finally:
+                if not teaches:
+                    self._found_out.set()
 
 
-def _refused(error: openai.APIStatusError, sent: Mapping[str, Any], may_go: Collection[str]) -> list[str]:
+def _refused(
+    error: openai.APIStatusError, sent: Mapping[str, Any], limits: Collection[str], may_go: Collection[str]
+) -> list[str]:
     """The field that the server does not know or take; several where all may go; [] where it says of none.
 
     Its words are read, and not kept.
@@ -85,6 +122,6 @@ def _refused(error: openai.APIStatusError, sent: Mapping[str, Any], may_go: Coll
         return []
     if isinstance(error.param, str) and error.param in sent:
         return [error.param]
-    known = (*LIMITS["chat"], *LIMITS["responses"], *may_go)
+    known = (*limits, *may_go)
     named = [name for name in sent if name in known and re.search(rf"\b{name}\b", said)]
     return named if len(named) == 1 or all(name in may_go for name in named) else []

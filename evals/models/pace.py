@@ -6,6 +6,7 @@ allows, up to the setting. Headers of the answers, `retry-after` and `x-ratelimi
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 import time
@@ -63,6 +64,21 @@ class Pace:
         self._until = (
             max(self._until, self._clock() + min(seconds, self._longest)) if seconds else self._until
         )
+
+
+class Backoff:
+    """Seconds before a request is tried again: `first`, doubled with each further failure, `longest` at most.
+
+    With jitter, so that waiting clients do not come back all at once. Shared by threads.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest, self._random = first, longest, random.Random()
+
+    def before(self, failures: int, headers: Mapping[str, str]) -> float:
+        """After so many failures, and no sooner than the answer's headers say."""
+        jitter = self._random.uniform(0.5, 1.5)
+        return min(max(self._first * 2 ** (failures - 1) * jitter, retry_after(headers)), self._longest)
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from evals.models.apis import APIS, ChatApi, find_api
 from evals.values.errors import InputError
+from evals.values.kinds import check_kind, code_of, is_outside
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, check_ranges, whole
 
 WHICH = ("url", "model", "revision", "key_variable")  # what answers; the other keys say how it is asked
-
-APIS = ("chat", "responses")
 SAID = ("chat_template", "body")  # what each request has of one's own: answers depend on it where it is given
 
 
 @dataclass
 class ServerSettings:
-    """An OpenAI-compatible server. Its key is read from the environment, and written nowhere."""
+    """A server, OpenAI-compatible as a rule. Its key is read from the environment, and written nowhere."""
 
     url: str | None = None  # its address, http://host:port/v1
     model: str | None = None  # the server's name of the model
@@ -34,7 +34,7 @@ class ServerSettings:
     body: dict[str, Any] = field(default_factory=dict)  # more of each request: .reasoning_effort=low
     headers: dict[str, str] = field(default_factory=dict)  # more headers, which records show: .X-Team=a
     header_variables: dict[str, str] = field(default_factory=dict)  # of secret ones: .api-key=VARIABLE
-    api: str = "chat"  # endpoint of conversations: chat (chat completions), or responses
+    api: str = "chat"  # how conversations are asked: chat (chat completions), responses, messages, or own
     limit: str = ""  # what it calls the limit of tokens, max_completion_tokens; empty: found out
 
     RENAMED: ClassVar[dict[str, str]] = {"base_url": "url"}
@@ -48,11 +48,13 @@ class ServerSettings:
             "max_requests": whole(0),
         }
         check_ranges(self, self.PLACE, ranges)
-        if self.api not in APIS:
-            fix = f"use {' or '.join(APIS)}"
-            raise InputError(f"is {self.api!r}", field=f"{self.PLACE}.api", fix=fix)
+        check_kind("API", self.api, APIS, f"{self.PLACE}.api")
         if self.url:
             check_address(self.url)
+
+    def chat_api(self) -> ChatApi:
+        """Raises InputError for an API of one's own that is not there."""
+        return find_api(self.api, f"{self.PLACE}.api")
 
     def extra_body(self) -> dict[str, Any]:
         """What each request has beside the fields of the API; keys of a template as vLLM and llama.cpp take them."""
@@ -62,6 +64,9 @@ class ServerSettings:
     def said(self) -> list[Any]:
         """What answers depend on besides WHICH, for identities: [] where nothing is said, as before these keys."""
         extra = self.extra_body()
+        if is_outside(self.api):
+            self.chat_api()
+            extra["api"] = f"{self.api} {code_of(self.api)}"
         return [extra] if extra else []
 
     def require(self, place: str = "server") -> None:
@@ -71,44 +76,6 @@ class ServerSettings:
                 raise InputError(
                     "is empty", field=f"{place}.{key}", fix="say which server and which model to ask"
                 )
-
-
-LOGPROBS, TEXT, GIVEN = "logprobs", "text", "given"
-
-
-@dataclass
-class GraderServerSettings(ServerSettings):
-    """Grades are read from log-probabilities; from the words of a server that gives none or thinks before it answers;
-    or, of one that lists too few tokens but says how likely a given answer is, from how likely yes and no are.
-    """
-
-    top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
-    min_mass: float = 0.5  # of yes and no, or of all levels, together; an answer with less is unscored
-    reads: str = LOGPROBS  # text: the last line of an answer that may reason; given: answers given to it
-    samples: int = 1  # answers in text to each question, whose share of yes, or mean score, is the grade
-    temperature: float = 1.0  # of several; one is greedy
-    answer_tokens: int = 1024  # limit of an answer in text, its thought included
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        ranges = {"top_logprobs": whole(1), "min_mass": SHARE, "samples answer_tokens": whole(1)}
-        check_ranges(self, self.PLACE, {**ranges, "temperature": POSITIVE})
-        if self.reads not in (LOGPROBS, TEXT, GIVEN):
-            fix = f"use {LOGPROBS}, {TEXT} or {GIVEN}"
-            raise InputError(f"is {self.reads!r}", field=f"{self.PLACE}.reads", fix=fix)
-        if self.samples > 1 and self.reads != TEXT:
-            problem, fix = "does nothing: probabilities are read once", f"say {self.PLACE}.reads={TEXT}"
-            raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
-
-    def in_words(self) -> list[Any]:
-        """What grades in words, or by given ones, depend on; [] of the others, as before there were these."""
-        drawn = self.temperature if self.samples > 1 else 0.0
-        if self.reads == TEXT:
-            return [TEXT, self.samples, drawn, self.answer_tokens]
-        return [GIVEN] if self.reads == GIVEN else []
-
-    def said(self) -> list[Any]:
-        return [*super().said(), *self.in_words()]
 
 
 @dataclass
@@ -132,6 +99,50 @@ class Budgeted:
             raise InputError("cannot be kept without prices", field=f"{self.PLACE}.max_cost", fix=fix)
 
 
+LOGPROBS, TEXT, GIVEN = "logprobs", "text", "given"
+
+
+@dataclass
+class GraderServerSettings(Budgeted, ServerSettings):
+    """Grades are read from log-probabilities; from the words of a server that gives none or thinks before it answers;
+    or, of one that lists too few tokens but says how likely a given answer is, from how likely yes and no are.
+    """
+
+    top_logprobs: int = 20  # tokens that the server lists with their log-probabilities
+    min_mass: float = 0.5  # of yes and no, or of all levels, together; an answer with less is unscored
+    reads: str = LOGPROBS  # text: the last line of an answer that may reason; given: answers given to it
+    samples: int = 1  # answers in text to each question, whose share of yes, or mean score, is the grade
+    temperature: float = 1.0  # of several; one is greedy
+    answer_tokens: int = 1024  # limit of an answer in text, its thought included
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ranges = {"top_logprobs": whole(1), "min_mass": SHARE, "samples answer_tokens": whole(1)}
+        check_ranges(self, self.PLACE, {**ranges, "temperature": POSITIVE})
+        if self.reads not in (LOGPROBS, TEXT, GIVEN):
+            fix = f"use {LOGPROBS}, {TEXT} or {GIVEN}"
+            raise InputError(f"is {self.reads!r}", field=f"{self.PLACE}.reads", fix=fix)
+        if self.reads == LOGPROBS and LOGPROBS not in self.chat_api().takes:
+            problem, fix = (
+                f"cannot be: {self.api} gives no log-probabilities",
+                f"say {self.PLACE}.reads={TEXT}",
+            )
+            raise InputError(problem, field=f"{self.PLACE}.reads", fix=fix)
+        if self.samples > 1 and self.reads != TEXT:
+            problem, fix = "does nothing: probabilities are read once", f"say {self.PLACE}.reads={TEXT}"
+            raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
+
+    def in_words(self) -> list[Any]:
+        """What grades in words, or by given ones, depend on; [] of the others, as before there were these."""
+        drawn = self.temperature if self.samples > 1 else 0.0
+        if self.reads == TEXT:
+            return [TEXT, self.samples, drawn, self.answer_tokens]
+        return [GIVEN] if self.reads == GIVEN else []
+
+    def said(self) -> list[Any]:
+        return [*super().said(), *self.in_words()]
+
+
 @dataclass
 class BudgetedServer(Budgeted, ServerSettings):
     """A server of `evaluate`: one of a model, or of a judge."""
@@ -148,6 +159,9 @@ class JudgeServer(BudgetedServer):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, self.PLACE, {"samples": whole(1), "temperature": POSITIVE})
+        if self.batch and not self.chat_api().batches:
+            problem, fix = f"cannot be: {self.api} has no batch endpoint that is known", "leave it out"
+            raise InputError(problem, field=f"{self.PLACE}.batch", fix=fix)
         if self.samples > 1 and self.batch:
             problem, fix = "is not asked by batch", f"leave out {self.PLACE}.batch, or the samples"
             raise InputError(problem, field=f"{self.PLACE}.samples", fix=fix)
@@ -181,8 +195,9 @@ def moved_key(key: str) -> str | None:
 
 
 def as_before(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A judge's settings as identities have them since before its server was a group."""
+    """A judge's settings as identities have them since before its server was a group; a budget is no part of them."""
     old = {new: name for name, new in ServerSettings.RENAMED.items()}
+    paid = {"max_requests", *(field.name for field in fields(Budgeted))}
     kept = {key: value for key, value in settings.items() if key != "server"}
     server: Mapping[str, Any] = settings.get("server", {})
-    return kept | {old.get(key, key): value for key, value in server.items()}
+    return kept | {old.get(key, key): value for key, value in server.items() if key not in paid}

@@ -53,6 +53,15 @@ class Meter:
         self.refused = ""  # why a request was not sent; "" as long as all were
         self._spending, self._lock, self._end = Spending(), threading.Lock(), 0
 
+    def keep_in(self, file: Path) -> None:
+        """From now on as one with this `file`, into which it also writes what was counted before."""
+        with self._lock:
+            counted = {name: count for name, count in vars(self._spending).items() if count}
+            self.file, self._spending, self._end = file, Spending(), 0
+        with self._turn():
+            if counted:
+                self._add(counted)
+
     @property
     def spending(self) -> Spending:
         with self._lock:
@@ -91,6 +100,16 @@ class Meter:
                 problem = f"what was asked of the server cannot be counted ({error.strerror})"
                 fix = "free some space, or name another folder"
                 raise InputError(problem, path=self.file, fix=fix) from None
+
+    @property
+    def spent(self) -> str:
+        """As `said`; "" where nothing was asked."""
+        return self.said if self.spending.requests else ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts, cost (None without prices) and these in words, as records have them."""
+        spent = self.spending
+        return {"said": self.said, **vars(spent), "cost": spent.cost(self.settings)}
 
     @property
     def said(self) -> str:

@@ -38,6 +38,7 @@ from harness.ceiling.rewards import run_settings
 from harness.ceiling.weighing import response_log_probs_of
 from harness.evaluate.judging import asked_judges, judgements_of
 from harness.evaluate.respond import responses_of
+from harness.evaluate.spending import asked_meters, keep_spending, spending_record
 from harness.gate.freeze import FITTING, FITTING_PROMPTS, RECORDED, first_prompts, said_rows, without_class
 from harness.gate.gate import open_source
 from harness.gate.rewards import LiveReward, used_propositions
@@ -45,6 +46,7 @@ from harness.keys.compose import rulebook_path
 from harness.keys.samples import PromptPart, SamplesConfig
 from harness.keys.subject import DecodingKeys
 from harness.record.finished_run import RunAddress, RunStages
+from harness.record.run import SPENDING
 from harness.runtime.console import Console
 from harness.storage.digest import digest, file_digest
 from harness.storage.disk import write_json, writing
@@ -73,6 +75,8 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
     reward = _reward(config, results / GRADES)
     store = results / ".store"
     asked = proposals(config, suite)
+    meters = asked_meters([one.model for one in asked], judges)
+    keep_spending(meters, results, config.set, digest({"samples": str(out.resolve())}))
     check_proposals(asked)
     drawn = [FromProposal(one, responses_of(one.model, suite, store / "responses", console)) for one in asked]
     missing = Counter(o.reason for one in drawn for o in one.outcomes if o.text is None)
@@ -86,7 +90,11 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
         files = [SAMPLES]
         if reward is not None:
             files += _record(config, out, reward, suite, drawn, data, console)
-        counted = {"missing": missing.total(), "log_probs": sum("log_prob" in row for row in rows)}
+        counted: dict[str, Any] = {
+            "missing": missing.total(),
+            "log_probs": sum("log_prob" in row for row in rows),
+        }
+        counted |= {SPENDING: spent} if (spent := spending_record(meters)) else {}
         manifest = _manifest(config, command, suite, asked[0].model, judges, files, counted)
         write_json(out / SET_MANIFEST, manifest)
     return manifest
@@ -306,7 +314,7 @@ def _manifest(
     model: Model,
     judges: Mapping[str, Judge],
     files: Sequence[str],
-    counted: Mapping[str, int],
+    counted: Mapping[str, Any],
 ) -> dict[str, Any]:
     out = Path(config.out)
     digests = {name: file_digest(out / name) for name in files}

@@ -1,11 +1,8 @@
-"""What can be known before the first response is asked for: weights that are no model's, a judge without room, a budget
-that several processes would spend each.
-"""
+"""What can be known before the first response is asked for: weights that are no model's, a judge without room."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -15,11 +12,8 @@ from evals.values.conversation import Response
 from evals.values.errors import InputError
 from harness.evaluate.judging import on_suite
 from harness.evaluate.respond import is_begun
-from harness.keys.evaluate import EvaluateConfig
 from harness.subjects.local_model import LocalModel
 from harness.subjects.model import Model
-
-BUDGETS = ("max_requests", "max_tokens", "max_cost")
 
 
 @runtime_checkable
@@ -29,20 +23,6 @@ class HasRoom(Protocol):
     def without_room(self, responses: Sequence[Response]) -> list[str]:
         """Why, of each response that the context has no room for."""
         ...
-
-
-def check_budgets(config: EvaluateConfig) -> None:
-    """Raises InputError for a budget of a server: each of several processes would spend all of it."""
-    servers = {
-        f"models.{name}.server" if config.models else "server": asdict(source.server)
-        for name, source in config.sources().items()
-    }
-    for name in config.judge_settings:
-        servers[f"judges.{name}.server"] = dict(config.settings_of_judge(name).get("server") or {})
-    for place, server in servers.items():
-        if key := next((key for key in BUDGETS if server.get(key)), None):
-            fix = "leave it out, or evaluate by one process"
-            raise InputError("does not hold over several processes", field=f"{place}.{key}", fix=fix)
 
 
 def check_models(models: Sequence[Model], suites: Sequence[Suite], store: Path) -> None:

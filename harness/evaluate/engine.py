@@ -20,7 +20,7 @@ from evals.values.errors import UndecidableError
 from evals.values.grades import check_unscored
 from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow, write_metrics
-from harness.evaluate.beforehand import check_budgets, check_models, check_rooms
+from harness.evaluate.beforehand import check_models, check_rooms
 from harness.evaluate.capability import asked_scores, check_capability, write_capability
 from harness.evaluate.comparing import (
     COMPARISONS,
@@ -54,6 +54,7 @@ from harness.evaluate.requirements import (
 )
 from harness.evaluate.respond import responses_of
 from harness.evaluate.shares import Shares
+from harness.evaluate.spending import asked_meters, keep_spending, spending_record
 from harness.evaluate.trust import (
     corrected_metric_rows,
     correction_notes,
@@ -106,10 +107,8 @@ def evaluate_in_place(
     config: EvaluateConfig, command: Sequence[str], console: Console, place: Place | None
 ) -> Finished | None:
     """The same; with a `place` among several processes after its part, and None in all but the first."""
-    if place is not None:
-        check_budgets(config)
-    asked = _Asked.read(config, command, console)
     folder, owner = Path(config.results) / config.name, digest({"evaluate": config.identity()})
+    asked = _Asked.read(config, command, console, owner)
     judged: JudgePair = asked.judged
     if place is not None:
         check_results(folder, owner)
@@ -151,8 +150,11 @@ class _Asked:
     record: Mapping[str, Any]
 
     @classmethod
-    def read(cls, config: EvaluateConfig, command: Sequence[str], console: Console) -> _Asked:
-        """Raises InputError for whatever can be known to fail before the first response is asked for."""
+    def read(cls, config: EvaluateConfig, command: Sequence[str], console: Console, owner: str) -> _Asked:
+        """Raises InputError for whatever can be known to fail before the first response is asked for.
+
+        `owner` is the digest of whose results it makes: servers' budgets count what that has asked before.
+        """
         baseline = Evaluation(config.baseline) if config.baseline else None
         suites = asked_suites(config, config.data.root)
         for suite in suites:
@@ -165,6 +167,7 @@ class _Asked:
             make_model(name, source, config.decoding, config.seed, suites, config.threads)
             for name, source in sources.items()
         ]
+        keep_spending(asked_meters(models, judges), Path(config.results), config.name, owner)
         check_capability(config, models)
         check_rooms(judges, suites, config.max_unscored, config.correction.by)
         labels = find_labels(config.card, config.data.root)
@@ -246,8 +249,9 @@ def _write_all(
         *told_by([*asked.models, *asked.judges.values()]),
         *correction_notes(judged, config.correction, config.seed),
     ]
+    spent = spending_record(asked_meters(asked.models, asked.judges))
     # The comparison reads this record from its folder, so the manifest is written before it, and again with it.
-    evaluation = write_manifest(folder, config, asked.record, notes, asked.command)
+    evaluation = write_manifest(folder, config, asked.record, notes, asked.command, spent)
     compared = _compare(config, evaluation, asked.baseline)
     code, told = _decide(asked, folder, rows)
     with writing(folder):
@@ -256,7 +260,7 @@ def _write_all(
     code, unscored = graver(compared.code, code), _too_much_unscored(config, judged)
     gate = gate_record(code, said, unscored) if asked.baseline or asked.required else None
     notes += [*compared.notes, *told]
-    evaluation = write_manifest(folder, config, asked.record, notes, asked.command, gate)
+    evaluation = write_manifest(folder, config, asked.record, notes, asked.command, spent, gate)
     return Finished(evaluation, code, said, unscored)
 
 

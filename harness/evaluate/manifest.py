@@ -18,6 +18,7 @@ from harness.keys.evaluate import EvaluateConfig
 from harness.keys.gate import GateVerdict
 from harness.record.evaluation import GATE, KIND, Evaluation
 from harness.record.manifest import Kind
+from harness.record.run import SPENDING
 from harness.storage.digest import digest, figures
 from harness.storage.disk import write_json, writing
 from harness.storage.provenance import git_commit
@@ -62,6 +63,7 @@ def write_manifest(
     record: Mapping[str, Any],
     notes: Sequence[str],
     command: Sequence[str],
+    spent: Mapping[str, Any],
     gate: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Write manifest.json with what claimed the folder; the evaluation as it reads back."""
@@ -78,6 +80,8 @@ def write_manifest(
         "margin": config.capability.margin,
         KIND: dict(record),
     }
+    if spent:
+        manifest[SPENDING] = dict(spent)
     if gate is not None:
         manifest[GATE] = dict(gate)
     with writing(folder):

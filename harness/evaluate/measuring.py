@@ -55,6 +55,7 @@ def sample_rows(judged: Judged, show_prompts: bool) -> list[dict[str, Any]]:
             unscored=outcome.reason,
             thought=outcome.thought,
             thought_tokens=outcome.thought_tokens,
+            refused_by_server=outcome.refused,
             show_prompt=show_prompts,
         )
         for place, outcome in enumerate(judged.outcomes)

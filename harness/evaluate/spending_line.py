@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from evals.models.spending import Meter
 from harness.runtime.console import Console
 
 LEAST_S = 10.0  # between two lines
 
 
 class SpendingLine:
-    """Of one model or judge: says its `spent`, where it has any and it has changed; `clock` in seconds."""
+    """Of one model or judge: says what its `meter` has, where it has one and that has changed; `clock` in seconds."""
 
     def __init__(self, console: Console, asked: object, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._asked, self._clock = console, asked, clock
@@ -21,7 +22,8 @@ class SpendingLine:
         """Not within LEAST_S of the last line."""
         if self._clock() - self._last < LEAST_S:
             return
-        spent = str(getattr(self._asked, "spent", "") or "")
+        meter = getattr(self._asked, "meter", None)
+        spent = meter.spent if isinstance(meter, Meter) else ""
         if spent and spent != self._said:
             self._said, self._last = spent, self._clock()
             self._console.say(f"{getattr(self._asked, 'name', 'server')}: {spent}")

@@ -29,8 +29,11 @@ def nonsense(response: str) -> str:
 
 
 def nonsense_share(rows: Sequence[Mapping[str, Any]]) -> float:
-    """The share of answered rows of a record's samples (`response`, `unscored`) that are nonsense; 0 without any."""
-    given = [row for row in rows if "unscored" not in row]
+    """The share of answered rows of a record's samples (`response`, `unscored`) that are nonsense; 0 without any.
+
+    A refusal of the server's API needs no words.
+    """
+    given = [row for row in rows if "unscored" not in row and not row.get("refused_by_server")]
     return sum(bool(nonsense(str(row.get("response", "")))) for row in given) / len(given) if given else 0.0
 
 

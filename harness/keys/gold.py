@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evals.models.server import Budgeted, GraderServerSettings
+from evals.models.server import GraderServerSettings
 from evals.values.choice import Choice
 from evals.values.errors import InputError
 from evals.values.ranges import Range
@@ -43,7 +43,7 @@ class HostileKeys:
 
 
 @dataclass
-class GoldServer(Budgeted, GraderServerSettings):
+class GoldServer(GraderServerSettings):
     """Of grader.kind=server, and of every server among `graders`; with prices the table says what grades cost."""
 
 

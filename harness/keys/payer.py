@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from evals.models.server import Budgeted, GraderServerSettings
+from evals.models.server import GraderServerSettings
 from evals.values.errors import InputError
 from evals.values.ranges import SHARE, Range, check_ranges, whole
 from harness.keys.graders import GRADER_KINDS, AskedBy, check_grader, check_template_keys
@@ -16,7 +16,7 @@ TRAINED = "trained"
 
 
 @dataclass
-class PayingServer(Budgeted, GraderServerSettings):
+class PayingServer(GraderServerSettings):
     """Of grader.kind=server. Budgets count what all runs of this name have asked, one after the other."""
 
     PLACE: ClassVar[str] = "grader.server"

@@ -43,6 +43,7 @@ from harness.keys.subject import DecodingKeys, LocalKeys
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.reinforcement import checkpoints_of
+from harness.pipeline.spending import judges_asked
 from harness.pipeline.world import summary_of
 from harness.record.evaluation import Evaluation
 from harness.storage.digest import digest_files
@@ -157,7 +158,7 @@ def reporters(context: Context, data: Artifact, judge: Artifact | None) -> list[
     logs = context.store.root / "judgements"
     return own + [
         Reporter(name, partial(_itself, asked), identity=asked.identity, logs=logs)
-        for name, asked in asked_judges(context.config.evaluation).items()
+        for name, asked in judges_asked(context.config).items()
     ]
 
 

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader
+from evals.judges import Judge, judge_types
+from evals.judges.jury import KIND as JURY
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter, Spending
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response
 from evals.values.errors import UndecidableError
 from evals.values.grades import Grades
+from evals.values.settings import as_type
+from harness.evaluate.judging import asked_judges
+from harness.evaluate.spending import asked_meters
 from harness.keys.run import RunConfig
 from harness.keys.shared import file_name
+from harness.record.run import SPENT
 
-SPENT = ".spent"  # under the root of results: what each run has asked, by name and server
 INTERVAL = 15.0  # seconds between two lines about what was spent
 
 
@@ -29,6 +34,31 @@ def meter_of(config: RunConfig, settings: ServerSettings) -> Meter:
     return Meter(settings, Path(config.results) / SPENT / name, place)
 
 
+def judges_asked(config: RunConfig) -> dict[str, Judge]:
+    """The judges that the keys name; what their servers are asked is counted as the run's. Raises InputError."""
+    judges = asked_judges(config.evaluation)
+    for place, meter in asked_meters((), judges).items():
+        meter.keep_in(_file_of_judge(config, f"{config.evaluation.PLACE}{place}.server"))
+    return judges
+
+
+def _file_of_judge(config: RunConfig, place: str) -> Path:
+    return Path(config.results) / SPENT / f"{file_name(f'{config.name}.{place}')}.jsonl"
+
+
+def _meters_of_judges(config: RunConfig) -> Iterator[Meter]:
+    """One for each server of a judge, or of a juror; makes no judge."""
+    keys = config.evaluation
+    named = {judge: keys.settings_of_judge(judge) for judge in keys.judges}
+    juries = [settings for judge, settings in named.items() if settings.get("kind", judge) == JURY]
+    for name in dict.fromkeys([*named, *(juror for jury in juries for juror in jury["members"])]):
+        settings, place = keys.settings_of_judge(name), f"{keys.PLACE}judges.{name}.server"
+        if settings.get("server"):
+            known = judge_types(str(settings.get("kind", name))).get("server")
+            server = as_type(known, settings["server"], place)
+            yield Meter(server, _file_of_judge(config, place), place)
+
+
 def meters_of(config: RunConfig) -> Iterator[Meter]:
     """One for each server that the run asks."""
     for kind, settings in (
@@ -37,6 +67,7 @@ def meters_of(config: RunConfig) -> Iterator[Meter]:
     ):
         if kind == "server":
             yield meter_of(config, settings)
+    yield from _meters_of_judges(config)
 
 
 def check_budget(meter: Meter) -> None:
@@ -53,18 +84,7 @@ def check_budget(meter: Meter) -> None:
 
 def spending_record(config: RunConfig) -> dict[str, dict[str, Any]]:
     """By group of keys, for the manifest."""
-    found = {}
-    for meter in meters_of(config):
-        spent = meter.spending
-        found[meter.place] = {
-            "said": meter.said,
-            "requests": spent.requests,
-            "prompt_tokens": spent.prompt_tokens,
-            "completion_tokens": spent.completion_tokens,
-            "uncounted": spent.uncounted,
-            "cost": spent.cost(meter.settings),
-        }
-    return found
+    return {meter.place: meter.as_json() for meter in meters_of(config)}
 
 
 @dataclass

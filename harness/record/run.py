@@ -44,6 +44,7 @@ SHARED_ERRORS = "shared_errors.csv"
 OF_GOLD, OF_RESPONSES = "gold", "responses"  # its `of`: gold labels, or what last checkpoints wrote
 WRITING = "writing.csv"
 ATTRIBUTION = "attribution.jsonl"  # see `harness.pipeline.attribution`
+SPENT = ".spent"  # under the root of results: what each run, and each evaluation, has asked of its servers
 SPENDING = "spending"  # of the manifest: what was asked of servers, by the group of their keys
 
 

@@ -34,9 +34,13 @@ def sample_row(
     unscored: str = "",
     thought: str = "",
     thought_tokens: int = 0,
+    refused_by_server: bool = False,
     show_prompt: bool = True,
 ) -> dict[str, Any]:
-    """`response` is None where the model gave none, for the reason `unscored`."""
+    """`response` is None where the model gave none, for the reason `unscored`.
+
+    `refused_by_server`: the server's API says that the model refused, in the words of the response or in none.
+    """
     row: dict[str, Any] = {"suite": suite, "prompt_id": prompt.id, "sample": sample}
     row["response_type"] = prompt.response_type.value if prompt.response_type else None
     row["category"] = prompt.category
@@ -51,6 +55,8 @@ def sample_row(
         row["thought"] = thought
     if thought_tokens:
         row["thought_tokens"] = thought_tokens
+    if refused_by_server:
+        row["refused_by_server"] = True
     for judge, said in judgements.items():
         row[judge] = {"disallowed": said.disallowed, "refused": said.refused}
         row[judge] |= {"ideal_style": said.ideal_style, "reason": said.reason}

@@ -90,10 +90,6 @@ class ServerModel:
         """What a reader should know of the server; [] of one that was not asked."""
         return self._server.notes
 
-    @property
-    def spent(self) -> str:
-        return self._server.spent
-
     @cached_property
     def _server(self) -> ChatServer:
         """One client for all suites, so that the budget is one."""

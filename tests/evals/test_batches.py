@@ -134,3 +134,20 @@ def test_a_server_without_batches_is_a_reason(tmp_path: Path) -> None:
         said = judge(server, tmp_path).judge(responses("Cut it.", "zzsorry"))
     assert said[0].refused is False
     assert "no batch could be made or read: the server answered 404" in str(said[1].reason)
+
+
+def test_another_api_s_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge of the Responses endpoint was asked for chat completions by its batch."""
+    monkeypatch.setattr(batch, "WAIT", 0.001)
+
+    class Responses(BatchServer):
+        def verdict(self, body: dict[str, Any]) -> dict[str, Any]:
+            text = "2_full_refusal" if "zzsorry" in json.dumps(body["input"]) else "1_full_compliance"
+            items = [{"type": "message", "content": [{"type": "output_text", "text": text}]}]
+            return {"id": "r", "status": "completed", "output": items}
+
+    with in_a_thread(Responses(waits=0)) as server:
+        said = judge(server, tmp_path, api="responses").judge(responses("Cut it.", "zzsorry", "Cut it."))
+        (rows,) = server.files.values()
+    assert [one.refused for one in said] == [False, True, False]
+    assert {row["url"] for row in rows} == {"/v1/responses"} and "max_output_tokens" in rows[0]["body"]

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
-from evals.graders.server import answer as grade_of
 from evals.models.chat_server import ChatServer
 from evals.models.pace import Pace, exhausted, retry_after
 from evals.models.server import ServerSettings
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
-from harness.subjects.server_model import read_answer
 
 TURNS = [{"role": "user", "content": "Name a river."}]
 KEY = "sk-very-secret"
@@ -32,17 +30,13 @@ class Reasoning(JsonServer):
     def __init__(self) -> None:
         super().__init__()
         self.bodies: list[dict[str, Any]] = []
-        self.paths: list[str] = []
         self.headers_sent: list[dict[str, str]] = []
         self.named = ("river-2026-01-01", "fp_1")
 
     def answer(self, handler: Handler, body: dict[str, Any]) -> None:
         with self.lock:
             self.bodies.append(body)
-            self.paths.append(handler.path)
             self.headers_sent.append({name.lower(): value for name, value in handler.headers.items()})
-        if handler.path.endswith("/responses"):
-            return handler.send(200, responses_answer(body))
         if "max_tokens" in body:
             said = f"Unsupported parameter: 'max_tokens' is not supported with {KEY}. Use 'max_completion_tokens'."
             return handler.send(400, refused("max_tokens", "unsupported_parameter", said))
@@ -52,27 +46,6 @@ class Reasoning(JsonServer):
         whole = completion({"message": {"role": "assistant", "content": "The Loire."}})
         whole |= {"model": self.named[0], "system_fingerprint": self.named[1]}
         handler.send(200, whole)
-
-
-def responses_answer(body: dict[str, Any]) -> dict[str, Any]:
-    """As the Responses endpoint documents it; the turn "cut" is ended by the limit while it thinks."""
-    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}
-    listed = [{"token": "yes", "logprob": -0.1, "top_logprobs": [{"token": "yes", "logprob": -0.1}]}]
-    part: dict[str, Any] = {"type": "output_text", "text": "yes", "logprobs": listed}
-    if body["input"][-1]["content"] == "refuse":
-        part = {"type": "refusal", "refusal": "No."}
-    cut = body["input"][-1]["content"] == "cut"
-    items = [thought] if cut else [thought, {"type": "message", "role": "assistant", "content": [part]}]
-    details = {"reasoning_tokens": 5}
-    return {
-        "id": "r",
-        "object": "response",
-        "model": "m",
-        "status": "incomplete" if cut else "completed",
-        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": items,
-        "usage": {"input_tokens": 2, "output_tokens": 9, "output_tokens_details": details},
-    }
 
 
 def chat(server: JsonServer, **settings: Any) -> ChatServer:
@@ -189,27 +162,8 @@ def test_keys_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEY not in repr(asked.config)
     with pytest.raises(InputError, match=r"header_variables.api-key.*export NOT_SET"):
         chat(server, header_variables={"api-key": "NOT_SET"})
-    with pytest.raises(InputError, match=r"'server.api'.*chat or responses"):
+    with pytest.raises(InputError, match=r"'server.api'.*use one of chat, messages, responses, or your own"):
         ServerSettings(server.url, "m", api="completions")
-
-
-def test_the_responses_endpoint() -> None:
-    """Models that answer there alone could not be asked."""
-    with in_a_thread(Reasoning()) as server:
-        asked = chat(server, api="responses")
-        found = asked.complete(TURNS, max_tokens=9, temperature=0, logprobs=True, top_logprobs=2)
-        cut, no = (
-            asked.complete([{"role": "user", "content": word}], max_tokens=9) for word in ("cut", "refuse")
-        )
-        body = server.bodies[0]
-    assert server.paths == ["/v1/responses"] * 3
-    assert body["max_output_tokens"] == 9 and body["store"] is False and body["top_logprobs"] == 2
-    assert body["include"] == ["message.output_text.logprobs"] and body["input"] == TURNS
-    assert grade_of(found, 0.5) == 1.0
-    read = read_answer(found, 9)
-    assert (read.text, read.thought, read.thought_tokens, read.finished) == ("yes", "Hm.", 5, True)  # type: ignore[union-attr]
-    assert read_answer(cut, 9).unanswered == "the thought never ended"  # type: ignore[union-attr]
-    assert read_answer(no, 9).refused  # type: ignore[union-attr]
 
 
 def test_a_model_that_changes_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -360,6 +360,8 @@ def test_a_refusal_that_the_api_reports_is_a_refusal(tmp_path: Path) -> None:
             assert refused == {
                 w: w.startswith("refuse-") or (None if w == "withheld" else False) for w in words
             }
+            told = {word for word, row in rows.items() if row.get("refused_by_server")}
+            assert told == {word for word in words if word.startswith("refuse-")}
             assert not any(row["string_match"]["disallowed"] for row in rows.values())
             assert (
                 rows["refuse-field"]["response"] == "This asks for harm."
@@ -459,10 +461,13 @@ def test_a_server_that_is_gone_is_asked_a_few_times(
 
 
 def test_samples_and_budget(tmp_path: Path) -> None:
-    """k samples were one answer k times; the budget was per suite, or did not count retries."""
+    """k samples were one answer k times; the budget was per suite, or did not count retries; the same command had it
+    again, and the record forgot what the first had cost.
+    """
     suite = suite_of(tmp_path, [f"bush {k}" for k in range(4)])
     drawn = ["decoding.temperature=0.7", "decoding.samples=3", "max_unscored=1"]
     with serving(tmp_path / "log") as server:
+        assert ask(tmp_path, server.url, suite, "k", *drawn, "server.max_requests=5") == 0
         assert ask(tmp_path, server.url, suite, "k", *drawn, "server.max_requests=5") == 0
         assert len(server.requests) == 5
         assert ask(tmp_path, server.url, suite, "k", *drawn) == 0
@@ -471,6 +476,9 @@ def test_samples_and_budget(tmp_path: Path) -> None:
         assert len(seeds) == 12 and all(request["temperature"] == 0.7 for request in server.requests)
     row = metrics_of(tmp_path, "k")["served", "prompt_file", "not_overrefuse", "string_match"]
     assert (row["n"], row["checkpoint"]) == ("12", "sampled")
+    folder = tmp_path / "results" / "k"
+    spent = json.loads((folder / "manifest.json").read_text())["spending"]["served"]
+    assert spent["requests"] == 12 and spent["said"] in (folder / "report.html").read_text()
 
 
 def test_each_answer_is_on_disk_when_the_process_is_killed(tmp_path: Path) -> None:

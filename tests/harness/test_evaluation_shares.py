@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from evaluation_world import evaluate, make_model, metrics_of, write_responses, write_suite
 
+from evals.models.server import ServerSettings
+from evals.models.spending import Meter
 from evals.suites import Suite
-from evals.values.errors import InputError
-from harness.evaluate.engine import evaluate_in_place
 from harness.evaluate.measuring import Judged
 from harness.evaluate.shares import Shares
-from harness.keys.evaluate import compose_evaluate
-from harness.runtime.console import Console
+from harness.evaluate.spending import keep_spending
 from harness.runtime.place import Place
 from harness.storage.provenance import ROOT
 from harness.subjects.recorded_model import RecordedModel
@@ -50,21 +49,15 @@ def test_processes_share_models_and_suites_and_the_first_joins_them(tmp_path: Pa
     assert list((tmp_path / "results/.store/shares").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("key", "place"),
-    [
-        ("server.max_requests=9", "server.max_requests"),
-        ("judges.harmbench.server.max_tokens=9", "judges.harmbench.server.max_tokens"),
-    ],
-)
-def test_a_budget_of_several_processes_is_refused(tmp_path: Path, key: str, place: str) -> None:
+def test_a_budget_holds_over_several_processes(tmp_path: Path) -> None:
     """Each of eight processes spent the whole budget."""
-    asked = ["server.url=http://x/v1", "server.model=m", "suites=[prompt_file]", "judges=[harmbench]"]
-    asked += [f"suites.prompt_file.path={write_suite(tmp_path, 1, 1)}"]
-    asked += ["judges.harmbench.server.url=http://x/v1", "judges.harmbench.server.model=m"]
-    config = compose_evaluate([*asked, key, f"results={tmp_path}"])
-    with pytest.raises(InputError, match=rf"{place}.*does not hold over several processes"):
-        evaluate_in_place(config, [], Console(live=False), Place(0, 2, 0, 2, "", ""))
+    meters = [Meter(ServerSettings(max_requests=3)) for _ in range(4)]
+    for one in meters:
+        keep_spending({"served": one}, tmp_path, "shared", "0" * 64)
+    assert [one.begin() for one in meters] == ["", "", "", "the budget of 3 requests is spent"]
+    other = Meter(ServerSettings(max_requests=3))
+    keep_spending({"served": other}, tmp_path, "shared", "1" * 64)
+    assert not other.begin() and other.spending.requests == 1, "another evaluation by this name"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

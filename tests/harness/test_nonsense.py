@@ -48,6 +48,8 @@ def test_no_verdict_rests_on_nonsense() -> None:
     lost = {"response": "", "unscored": "the server timed out"}
     assert nonsense_share([good, bad, lost]) == 0.5
     assert nonsense_share([lost]) == 0.0
+    refusal = {"response": "", "finished": True, "refused_by_server": True}
+    assert nonsense_share([good, refusal]) == 0.0, "a refusal of the server's API needs no words"
     assert doubt({"rbr_ppo": [good] * 9 + [bad]}) == ""
     said = doubt({"rbr_ppo": [good, bad], "helpful_ppo": [bad], "human_ppo": [good]})
     assert (

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from evaluation_world import evaluate, metrics_of, write_responses, write_suite
+from tiny_servers import Handler, JsonServer, graded, in_a_thread
 
+from evals.models.server import ServerSettings
+from evals.models.spending import Meter
 from evals.values.errors import InputError
 from harness.evaluate.judging import asked_judges
 from harness.evaluate.own_judges import run_notes, source_notes
 from harness.evaluate.spending_line import SpendingLine
 from harness.keys.evaluate import EvaluateConfig
+from harness.storage.provenance import ROOT
 
 
 def test_a_jury_judges_beside_its_members(tmp_path: Path) -> None:
@@ -74,7 +79,10 @@ def test_spending_is_told_while_a_server_is_asked() -> None:
     times = iter([0.0, 5.0, 11.0, 11.0, 30.0])
 
     class Asked:
-        name, spent = "m", "3 requests, cost 0.1"
+        name, meter = "m", Meter(ServerSettings())
+
+    Asked.meter.begin()
+    Asked.meter.answered({"prompt_tokens": 7, "completion_tokens": 2})
 
     class Silent:
         def say(self, text: str) -> None:
@@ -83,4 +91,29 @@ def test_spending_is_told_while_a_server_is_asked() -> None:
     line = SpendingLine(Silent(), Asked(), lambda: next(times))  # type: ignore[arg-type]
     for _ in range(3):
         line.tell()  # too soon, told, nothing new
-    assert said == ["m: 3 requests, cost 0.1"]
+    assert said == ["m: 1 requests, 9 tokens (7 asked, 2 answered)"]
+
+
+class GraderServer(JsonServer):
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        usage = {"prompt_tokens": 100, "completion_tokens": 1}
+        handler.send(200, graded({"yes": 0.9, "no": 0.1}) | {"usage": usage})
+
+
+def test_what_a_judges_grader_cost_stands_in_the_record(tmp_path: Path) -> None:
+    """The server of a judge by a rulebook had no budget but of requests, and nothing said what it was asked."""
+    suite = write_suite(tmp_path, 2, 2)
+    responses = write_responses(tmp_path / "one.csv", suite, [f"u{k}" for k in range(2)], {})
+    with in_a_thread(GraderServer()) as server:
+        judge = {"kind": "rulebook", "rulebook": ROOT / "conf/rulebooks/sandbox.yaml", "grader": "server"}
+        judge |= {"server.url": server.url, "server.model": "m", "server.concurrency": 1}
+        judge |= {"server.prompt_price": 10, "server.max_cost": 0.005}
+        keys = [f"responses={responses}", "judges=[rules]", "name=paid", "max_unscored=1"]
+        assert evaluate(tmp_path, suite, *keys, *(f"judges.rules.{k}={v}" for k, v in judge.items())) == 0
+        more = judge | {"server.max_cost": 0.5}
+        assert evaluate(tmp_path, suite, *keys, *(f"judges.rules.{k}={v}" for k, v in more.items())) == 0
+    folder = tmp_path / "results" / "paid"
+    spent = json.loads((folder / "manifest.json").read_text())["spending"]["judges.rules"]
+    assert spent["requests"] > 5 and spent["cost"] == spent["prompt_tokens"] / 1e5 > 0.005
+    assert f"rules: asked its server {spent['said']}" in (folder / "report.html").read_text()
+    assert f"cost {spent['cost']:.4g} of 0.5" in spent["said"]

@@ -7,9 +7,11 @@ from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation_world import ANSWER, REFUSAL, make_model, write_suite
+from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
 from evals.judges import Judge, RecordedJudge
 from evals.rules.rulebook import load_rulebook
@@ -33,6 +35,7 @@ from harness.pipeline.judging import (
 )
 from harness.pipeline.order import StageOutcome
 from harness.pipeline.samples import checkpoint_samples
+from harness.pipeline.spending import spending_record
 from harness.runtime.console import Console
 from harness.storage.store import Artifact, Store
 from harness.subjects.outcome import Outcome as Said
@@ -285,3 +288,33 @@ def test_what_cannot_be_judged_is_refused_before_anything_runs(
     with pytest.raises(InputError) as refused:
         check_evaluation(config_of(tmp_path, *overrides))
     assert complaint in str(refused.value)
+
+
+class Verdicts(JsonServer):
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        usage = {"prompt_tokens": 50, "completion_tokens": 4}
+        said = completion({"message": {"role": "assistant", "content": "1_full_compliance"}})
+        handler.send(200, said | {"usage": usage})
+
+
+def test_what_a_runs_judge_cost_stands_in_its_record(tmp_path: Path) -> None:
+    """A run's record had what its grader was asked, and nothing of a judge that is paid by the token."""
+    from harness.pipeline.judging import reporters
+
+    world_of(tmp_path)
+    with in_a_thread(Verdicts()) as server:
+        keys = ["evaluation.judges=[jury]", "evaluation.judges.jury.members=[paid,words]"]
+        paid = {
+            "kind": "xstest_prompt",
+            "server.url": server.url,
+            "server.model": "m",
+            "server.prompt_price": 10,
+        }
+        keys += [f"evaluation.judges.paid.{key}={value}" for key, value in paid.items()]
+        context = context_of(tmp_path, *keys)
+        data, responses = artifact(tmp_path / "data"), responses_of(tmp_path, ["a", "b", "c", "d"])
+        by = reporters(context, data, artifact(tmp_path / "judge"))[-1]
+        judge_responses(context, METHOD, data, responses, world_suite(data), by)
+    (place, told) = next(iter(spending_record(config_of(tmp_path, *keys)).items()))
+    assert place == "evaluation.judges.paid.server"
+    assert (told["requests"], told["prompt_tokens"], told["cost"]) == (4, 200, 0.002)

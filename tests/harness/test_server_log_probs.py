@@ -77,6 +77,7 @@ def test_samples_of_a_server_keep_their_log_probabilities(tmp_path: Path) -> Non
         rows, manifest = drawn(server, tmp_path)
     assert [row.get("log_prob") for row in rows] == [-2.75] * 4 + [None] * 2
     assert manifest["log_probs"] == 4 and manifest["missing"] == 0
+    assert manifest["spending"]["reference"]["requests"] == len(server.bodies)
     samples = read_samples(tmp_path / "set/samples.jsonl.gz")
     assert len(samples) == 6 and samples.own.all() and not samples.log_ratio.any()
 

@@ -129,7 +129,16 @@ def _sample(row: JsonRow, judges: Sequence[str], model: str) -> Any:
         value = _value(row, said)
         if value is not None:
             scores[judge] = Score(value=value, answer=str(row["response"]), explanation=said.get("reason"))
-    told = ("response_type", "category", "topic", "finished", "unscored", "thought", "thought_tokens")
+    told = (
+        "response_type",
+        "category",
+        "topic",
+        "finished",
+        "unscored",
+        "thought",
+        "thought_tokens",
+        "refused_by_server",
+    )
     output = ModelOutput.from_content(f"rbrbench/{model}", str(row["response"]))
     uuid = _digest(row["suite"], row["prompt_id"], row["sample"], model)[:22]
     output.choices[0].message.id = uuid

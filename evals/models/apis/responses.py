@@ -1,4 +1,4 @@
-"""The Responses endpoint as chat completions: the same question in its words, and its answer in theirs.
+"""The Responses endpoint, of OpenAI's models and of servers that speak as it does.
 
 https://platform.openai.com/docs/api-reference/responses: `input` has the turns, `output` items of type `message` and
 `reasoning`; an answer that was cut is `incomplete`, and says why. Nothing is stored on the server.
@@ -6,22 +6,22 @@ https://platform.openai.com/docs/api-reference/responses: `input` has the turns,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from evals.models.apis import ChatApi, Turns
 
 ENDED = {"max_output_tokens": "length", "content_filter": "content_filter"}
 LOGPROBS = "message.output_text.logprobs"
 
 
-def question(messages: Sequence[Mapping[str, str]], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a request; `options` are those of a chat completion, the limit under its name here."""
-    asked = {key: value for key, value in options.items() if key not in ("logprobs", "seed")}
+def question(messages: Turns, options: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {key: value for key, value in options.items() if key != "logprobs"}
     wants = {"include": [LOGPROBS]} if options.get("logprobs") else {}
     return {"input": [dict(message) for message in messages], "store": False, **asked, **wants}
 
 
 def as_completion(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a chat completion with one choice; an answer of another shape has none."""
     items = [item for item in _list(answer.get("output")) if isinstance(item, dict)]
     parts = [part for item in items if item.get("type") == "message" for part in _parts(item, "content")]
     thoughts = [item for item in items if item.get("type") == "reasoning"]
@@ -68,3 +68,7 @@ def _list(value: Any) -> list[Any]:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+TAKES = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})
+API = ChatApi("responses", ("max_output_tokens",), TAKES, question, as_completion)
