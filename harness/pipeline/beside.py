@@ -20,14 +20,13 @@ from evals.values.json_text import read_json_object
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.order import run_stages
-from harness.pipeline.worker import read_config, written
+from harness.pipeline.worker import ENTRY, read_config, written
 from harness.runtime.console import Console
 from harness.runtime.launch import end_with_parent, ended, message_of, surroundings, tell
 from harness.runtime.libraries import quiet_libraries
 from harness.storage.disk import write_json
 from harness.storage.store import Store
 
-ENTRY = "rbrbench.beside"
 PROGRESS = "progress"
 
 
@@ -39,7 +38,7 @@ def processes_beside(config: RunConfig, store: Store, console: Console) -> Itera
         write_json(place, {"config": written(config), "store": str(store.root.absolute())})
         for _ in range(config.at_once - 1):
             process = subprocess.Popen(
-                [sys.executable, "-m", ENTRY, str(place)],
+                [sys.executable, "-m", ENTRY, str(place), "stages"],
                 env=surroundings(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
