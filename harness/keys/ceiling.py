@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,6 +9,8 @@ from evals.values.clusters import AUTO
 from evals.values.errors import InputError
 from evals.values.ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
 from harness.keys.shared import Bootstrap, Clusters, Recorded, Seed, TypesAsked, UnscoredLimit, least
+
+PRICE = Range(lambda v: 1e-12 <= v <= 1e12, "a number from 1e-12 to 1e12")
 
 
 @dataclass(kw_only=True)
@@ -44,11 +45,11 @@ class CeilingConfig(Recorded, Bootstrap, Clusters, Seed, UnscoredLimit, TypesAsk
         if not self.reward:
             fix = "give reward=FILE: a reward description, recorded rewards, or results/NAME"
             raise InputError("is not set", field="reward", fix=fix)
-        given = [name for name in ("beta", "score_clip") if getattr(self, name) is not None]
-        check_ranges(self, "", dict.fromkeys(given, POSITIVE))
+        known = {"beta": PRICE, "score_clip": POSITIVE}
+        check_ranges(self, "", {n: range for n, range in known.items() if getattr(self, n) is not None})
         if self.missing_eos_penalty is not None:
             check_ranges(self, "", {"missing_eos_penalty": NOT_NEGATIVE})
-        if not all(0 < beta < math.inf for beta in self.betas):
-            problem = "holds a number that is not above 0 and finite"
+        if not all(1e-12 <= beta <= 1e12 for beta in self.betas):
+            problem = "holds what is not from 1e-12 to 1e12"
             raise InputError(problem, field="betas", fix="give prices of a nat")
         super().__post_init__()
