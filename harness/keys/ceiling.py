@@ -26,9 +26,7 @@ class CeilingConfig(Recorded, Bootstrap, Clusters, Seed, UnscoredLimit, TypesAsk
     proposals: bool = True  # use samples of other policies too, reweighted, where they tell more
     leave_out: bool = True  # leave out each proposition in turn
     level: float = 0.95  # of intervals
-    min_prompts: int = (
-        30  # fewer prompts (topics, where these are counted) with enough scored samples: cannot tell
-    )
+    min_prompts: int = 30  # fewer prompts (or topics) with enough scored samples: cannot tell
     max_blind: float = 0.25  # share of prompts none of whose samples does right, beyond which nothing is said
     cluster: str = AUTO
     examples: int = 12  # prompts shown with their samples

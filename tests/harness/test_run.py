@@ -113,6 +113,7 @@ def test_a_run_s_model_is_evaluated_and_compared_with_its_run(finished: Path) ->
         f"suites.prompt_file.path={store}/data/{keys['data']}/eval_prompts.jsonl",
     ]
     given += ["judges=[auto]", "decoding.max_new_tokens=40", "draws=100", "threads=1", "margin=1"]
+    given.append("max_unscored=1")  # a judge of that size says neither yes nor no of many
     done = rbrbench("evaluate", "name=again", f"run={run}", f"baseline={run}", *given, cwd=finished)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(finished / "results/again/comparisons.csv", newline="") as file:
