@@ -56,6 +56,7 @@ VOCABULARY, PROMPT_TOKENS = 602, 24
 EOS = 2
 EOS_LOGIT = {"early": 3.55, "full": -20.0}
 TARGETS = {"early": 2.5, "full": 1.5, "whole": 1.27, "adapters": 2.5}
+IN_BFLOAT16 = {**TARGETS, "adapters": 4.0}
 LAYERS_WITH_ADAPTERS, RANK = 8, 16
 MARGIN = 0.2
 Report = dict[str, Any]
@@ -143,7 +144,12 @@ def compare(setting: Setting, peer: Path, repeats: int) -> None:
     reports: dict[str, list[Report]] = {"here": [], "trl": []}
     for seed in range(repeats):
         for side, python in (("here", Path(sys.executable)), ("trl", peer)):
-            reports[side].append(run_side(side, python, replace(setting, seed=seed)))
+            report = run_side(side, python, replace(setting, seed=seed))
+            reports[side].append(report)
+            rate = f"{report['responses_per_second']:.2f} responses/s"
+            print(
+                f"{setting.case}, repeat {seed + 1} of {repeats}, {side}: {rate}", file=sys.stderr, flush=True
+            )
     length = reports["here"][0]["length"]
     print(
         f"\n{setting.case}: {length:.1f} of {setting.new_tokens} tokens a response, {setting.threads} threads, "
@@ -158,8 +164,9 @@ def compare(setting: Setting, peer: Path, repeats: int) -> None:
         for what in ("processor_seconds", "peak_mb")
     )
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    targets = IN_BFLOAT16 if setting.precision == "bfloat16" else TARGETS
     print(
-        f"  ratio {statistics.median(ratios):.2f} ({spread}); target {TARGETS[setting.case]}; "
+        f"  ratio {statistics.median(ratios):.2f} ({spread}); target {targets[setting.case]}; "
         f"in processor time {work:.2f}; in peak memory {memory:.2f}"
     )
     if setting.learning_rate:
