@@ -89,7 +89,7 @@ def trained() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     broken_marks = "<eos <user <assistant >"
     texts = [
         *FILLERS,
-        "sorry yes no is has then well",
+        "sorry yes no is has then well none some full",
         broken_marks,
         *(ask(ASK, rule) for rule in (*RULES, AMOUNT)),
     ]
