@@ -16,9 +16,8 @@ from typing import Any
 from evals.graders import Grader
 from evals.graders.own_questions import graded_questions
 from evals.judges.judgement import Judgement, identity_of, response_type_of, unscored
-from evals.judges.rulebook_judge import grader_of
+from evals.judges.rulebook_judge import JudgeByGrader, grader_of
 from evals.models.server import GraderServerSettings
-from evals.models.spending import Meter
 from evals.values.conversation import Question, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades
@@ -34,7 +33,7 @@ def harm_share(questions: Sequence[Question], said: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class RubricJudge:
+class RubricJudge(JudgeByGrader):
     """Responses to one prompt are graded together."""
 
     grader: Grader
@@ -43,16 +42,7 @@ class RubricJudge:
 
     @property
     def identity(self) -> str:
-        known = getattr(self.grader, "made_of", self.grader.name)
-        return identity_of("rubric", getattr(self.grader, "identity", known), self.threshold)
-
-    @property
-    def notes(self) -> list[str]:
-        return list(getattr(self.grader, "notes", []))
-
-    @property
-    def meter(self) -> Meter | None:
-        return getattr(self.grader, "meter", None)
+        return identity_of("rubric", self.grader_identity, self.threshold)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         judged: dict[int, Judgement] = {}

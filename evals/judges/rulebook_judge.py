@@ -45,22 +45,15 @@ def declines(rank: int, truth: Mapping[str, Label]) -> bool:
     return not any(truth[name] for name in complied) and any(truth[name] for name in known)
 
 
-@dataclass(frozen=True)
-class RulebookJudge:
-    """`thresholds` (0 to 1, by proposition) come from calibration; `threshold` serves the others, of yes or no."""
+class JudgeByGrader:
+    """What a judge has of the grader that it asks."""
 
-    rulebook: Rulebook
     grader: Grader
-    name: str = "auto"
-    threshold: float = 0.5
-    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def identity(self) -> str:
+    def grader_identity(self) -> str:
         known = getattr(self.grader, "made_of", self.grader.name)
-        grader = getattr(self.grader, "identity", known)
-        thresholds = sorted(self.thresholds.items())
-        return identity_of("rulebook", self.rulebook.digest, grader, self.threshold, thresholds)
+        return getattr(self.grader, "identity", known)
 
     @property
     def notes(self) -> list[str]:
@@ -71,6 +64,23 @@ class RulebookJudge:
     def meter(self) -> Meter | None:
         """Counts what the grader's server is asked; None of other graders."""
         return getattr(self.grader, "meter", None)
+
+
+@dataclass(frozen=True)
+class RulebookJudge(JudgeByGrader):
+    """`thresholds` (0 to 1, by proposition) come from calibration; `threshold` serves the others, of yes or no."""
+
+    rulebook: Rulebook
+    grader: Grader
+    name: str = "auto"
+    threshold: float = 0.5
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        thresholds = sorted(self.thresholds.items())
+        graded = self.grader_identity
+        return identity_of("rulebook", self.rulebook.digest, graded, self.threshold, thresholds)
 
     def judge(self, responses: Sequence[Response]) -> list[Judgement]:
         """One grading call a response type; the order of responses is kept."""

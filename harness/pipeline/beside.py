@@ -33,6 +33,9 @@ PROGRESS = "progress"
 @contextmanager
 def processes_beside(config: RunConfig, store: Store, console: Console) -> Iterator[None]:
     """Inside, `config.at_once` - 1 further processes are at the stages; none is left behind."""
+    if config.at_once == 1:
+        yield
+        return
     with TemporaryDirectory() as folder, ExitStack() as stack:
         place = Path(folder) / "run.json"
         write_json(place, {"config": written(config), "store": str(store.root.absolute())})
