@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from evals.capability.prefix_groups import PrefixGroup, Row, bundles, shared_groups
-from evals.models.prefix_tree import PrefixLayer, keep_last, pad_left
+from evals.models.kept_logits import keep_last
+from evals.models.prefix_tree import PrefixLayer, pad_left
 
 Request = tuple[Any, list[int], list[int]]  # lm-eval's: its strings, context tokens, answer tokens
 Answer = tuple[float, bool]  # log-probability of the answer, whether it is the model's first choice

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-LARGE = 1 << 18  # weights of a layer: a smaller one stays in the processor's cache as it is
-FEW = 64  # rows: with more of them the general routine computes as fast
+LARGE = 1 << 16  # weights of a layer: with fewer the call costs more than the product
+ROWS = 32  # of the products that the packing is made for; with many more it serves as well
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def packed_weights(model: nn.Module, on: bool = True) -> Iterator[None]:
     layers = [module for module in model.modules() if on and isinstance(module, nn.Linear) and _packs(module)]
     try:
         for layer in layers:
-            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), FEW // 2)
+            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
             vars(layer)["forward"] = partial(_forward, layer, packed)
         yield
     finally:
@@ -52,6 +52,6 @@ def _computes_in(number_type: torch.dtype) -> bool:
 
 
 def _forward(layer: nn.Linear, weight: Tensor, x: Tensor) -> Tensor:
-    if x.numel() > FEW * layer.in_features or torch.is_grad_enabled():
+    if torch.is_grad_enabled():
         return linear(x, layer.weight, layer.bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, layer.bias, "none", [], "")

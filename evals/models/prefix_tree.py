@@ -8,7 +8,6 @@ in every row.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
+
+from evals.models.kept_logits import arguments, keep_last
 
 LONG_ROW = 512  # tokens; measured by benchmarks/grading_prefix_sharing.py
 
@@ -152,7 +153,7 @@ def _logits(
     model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, keep: torch.Tensor
 ) -> torch.Tensor:
     """One pass; logits at the columns `keep` only, since the vocabulary is the widest matrix."""
-    accepted = _arguments(model)
+    accepted = arguments(model)
     inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
     if "position_ids" in accepted:
         inputs["position_ids"] = positions
@@ -194,15 +195,6 @@ def _from_cache(
         **keep_last(model),
     ).logits
     return logits[:, -1].view(len(ids), count, -1)
-
-
-def keep_last(model: PreTrainedModel, positions: int = 1) -> dict[str, int]:
-    """The argument for logits at the last `positions` only, where the model knows it."""
-    return {"logits_to_keep": positions} if "logits_to_keep" in _arguments(model) else {}
-
-
-def _arguments(model: PreTrainedModel) -> frozenset[str]:
-    return frozenset(inspect.signature(model.forward).parameters)
 
 
 class PrefixLayer(DynamicLayer):

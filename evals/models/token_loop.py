@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from evals.models.kept_logits import last
 from evals.models.preallocated_cache import PreallocatedLayer, has_rows_apart, new_cache
 
 # Two logits nearer than this share of the row's largest are settled apart from the batch. Rounding in float32
@@ -52,6 +53,7 @@ class Writing:
         self.log_probs = torch.zeros(batch, max_new_tokens, device=device)
         self.entropy = torch.zeros(batch, max_new_tokens, device=device)
         self.rows = torch.arange(batch, device=device)
+        self.last = last(1, device)
 
     def run(self, temperature: float, stop_ids: Sequence[int], uniforms: Tensor | None) -> None:
         """Fill the tensors; `uniforms` is [batch, max_new_tokens], None at temperature 0."""
@@ -61,7 +63,9 @@ class Writing:
         """[vocabulary] float32 logits after a row's prompt and first `step` tokens, by themselves."""
         ids = [*self.prompts[row], *self.tokens[row, :step].tolist()]
         output = self.model(
-            input_ids=torch.tensor([ids], device=self.tokens.device), use_cache=False, logits_to_keep=1
+            input_ids=torch.tensor([ids], device=self.tokens.device),
+            use_cache=False,
+            logits_to_keep=self.last,
         )
         return output.logits[0, -1].float()
 
@@ -165,7 +169,7 @@ class TokenLoop(Writing):
             return []
         once = new_cache(self.model, 1, length)
         ids = torch.tensor([list(self.prompts[0][:length])], device=self.tokens.device)
-        self.model(input_ids=ids, past_key_values=once, use_cache=True, logits_to_keep=1)
+        self.model(input_ids=ids, past_key_values=once, use_cache=True, logits_to_keep=self.last)
         return [layer for layer in once.layers if isinstance(layer, PreallocatedLayer)]
 
     def _step(self, temperature: float, stops: Tensor, uniforms: Tensor | None) -> None:
@@ -186,7 +190,7 @@ class TokenLoop(Writing):
             position_ids=self.positions,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=self.last,
         )
         return output.logits[:, -1].float()
 

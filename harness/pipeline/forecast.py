@@ -15,6 +15,7 @@ from statistics import fmean
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evals.models.kept_logits import last
 from evals.models.load import load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate
 from evals.suites import Suite
@@ -196,7 +197,7 @@ def measured(model: PreTrainedModel, rows: int) -> Speed:
 
     def one_pass() -> object:
         with torch.inference_mode():
-            return model(input_ids=ids, logits_to_keep=1).logits.sum().item()
+            return model(input_ids=ids, logits_to_keep=last(1, ids.device)).logits.sum().item()
 
     def write(tokens: int) -> Callable[[], object]:
         prompts = [[i % model.config.vocab_size for i in range(8)]] * rows

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainers.devices.sharding import is_sharded
 from trainers.models.adapters import adapter_off
 from trainers.reward.reward import Breakdown
 from trainers.rl import formulas
 from trainers.rl.config import PPOConfig
 from trainers.rl.rollout import Samples
-from trainers.rl.token_batch import CriticPass, LanguageModelPass, TokenBatch
+from trainers.rl.token_batch import (
+    CriticPass,
+    LanguageModelPass,
+    TokenBatch,
+    log_probs_and_values,
+    one_trunk,
+)
 
 WEIGHT_CAP = 2.0  # of the correction for a sampler that is another program
 
@@ -67,9 +74,12 @@ def judge_tokens(
     """
     scored = sorted(row for batch in batches for row in batch.rows.tolist())
     with torch.no_grad():
-        old = old_log_probs(samples, batches, policy)
-        reference_log_probs = reference_log_probs_of(reference, policy, batches, old)
-        values = torch.zeros_like(old) if critic is None else over_batches(critic.values, batches, old)
+        like = samples.log_probs
+        reference_log_probs = reference_log_probs_of(reference, policy, batches, like)
+        # The graph of one micro-batch is what a step holds anyway; offloading wants the room for the reference.
+        if batches and config.minibatches == 1 and not config.offload:
+            pass_ahead(batches[0], policy, critic, anew(samples, policy))
+        old, values = old_log_probs_and_values(samples, batches, policy, critic)
         mask = samples.mask.clone()
         mask[[row for row in range(len(mask)) if row not in set(scored)]] = False
         totals = torch.nan_to_num(torch.as_tensor(breakdown.total, dtype=torch.float32, device=old.device))
@@ -95,24 +105,61 @@ def reference_log_probs_of(
         return over_batches(policy.log_probs, batches, like)
 
 
-def old_log_probs(samples: Samples, batches: Sequence[TokenBatch], policy: LanguageModelPass) -> Tensor:
-    """The rollout policy's log-probabilities [rows, time].
+def pass_ahead(batch: TokenBatch, policy: LanguageModelPass, critic: CriticPass | None, anew: bool) -> None:
+    """The passes that the round's first step differentiates, made before it: their values serve to judge tokens.
+
+    No weight changes between the two, so that the step finds what it would have computed. `anew`: whether judging
+    needs the policy's log-probabilities. Not of a model that is split over processes.
+    """
+    if is_sharded(policy.model) or (critic is not None and is_sharded(critic.model)):
+        return
+    with torch.enable_grad():
+        if critic is not None and one_trunk(policy, critic):
+            batch.ahead[policy], batch.ahead[critic] = log_probs_and_values(policy, critic, batch)
+            return
+        if anew:
+            batch.ahead[policy] = policy.log_probs(batch)
+        if critic is not None:
+            batch.ahead[critic] = critic.values(batch)
+
+
+def old_log_probs_and_values(
+    samples: Samples, batches: Sequence[TokenBatch], policy: LanguageModelPass, critic: CriticPass | None
+) -> tuple[Tensor, Tensor]:
+    """The rollout policy's log-probabilities and the critic's values, 0 without one: [rows, time] each."""
+    sampled = samples.log_probs
+    if not anew(samples, policy):
+        return sampled, values_of(critic, batches, sampled)
+    if critic is None or not one_trunk(policy, critic):
+        return over_batches(policy.log_probs, batches, sampled), values_of(critic, batches, sampled)
+    both = torch.stack([sampled, sampled])
+    old, values = over_batches(
+        lambda batch: torch.stack(log_probs_and_values(policy, critic, batch)), batches, both
+    )
+    return old, values
+
+
+def values_of(critic: CriticPass | None, batches: Sequence[TokenBatch], like: Tensor) -> Tensor:
+    """The critic's values [rows, time]; 0 without one."""
+    return torch.zeros_like(like) if critic is None else over_batches(critic.values, batches, like)
+
+
+def anew(samples: Samples, policy: LanguageModelPass) -> bool:
+    """Whether the policy's log-probabilities are computed again after sampling.
 
     In float32 those of the sampling loop serve: they agree with a training pass to rounding. In a
-    shorter type, or in another program, the two differ by more than the clip range forgives, and they
-    are computed anew.
+    shorter type, or in another program, the two differ by more than the clip range forgives.
     """
-    if policy.model.dtype == torch.float32 and not samples.elsewhere:
-        return samples.log_probs
-    return over_batches(policy.log_probs, batches, samples.log_probs)
+    return policy.model.dtype != torch.float32 or samples.elsewhere
 
 
 @torch.no_grad()
 def over_batches(
     compute: Callable[[TokenBatch], Tensor], batches: Sequence[TokenBatch], like: Tensor
 ) -> Tensor:
-    """What `compute` gives for each batch, put together as a tensor of all rows; 0 where there is none."""
+    """What `compute` gives for each batch, [..., batch, time], put together for all rows; 0 where there is none."""
     whole = torch.zeros_like(like)
     for batch in batches:
-        whole[batch.rows[:, None], torch.arange(batch.mask.shape[1], device=like.device)] = compute(batch)
+        columns = torch.arange(batch.mask.shape[1], device=like.device)
+        whole[..., batch.rows[:, None], columns] = compute(batch)
     return whole

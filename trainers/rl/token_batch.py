@@ -8,12 +8,13 @@ and values are computed at the response's positions only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from evals.models.kept_logits import last
 from evals.values.errors import InputError
 from trainers.devices.sharding import is_sharded
 from trainers.models.selected_states import (
@@ -33,7 +34,7 @@ class TokenBatch:
     predictors: [tokens] where, in ids flattened, each response token is predicted (one to its left).
     targets: [tokens] the response tokens, row by row. mask: [batch, time] True on them.
     lengths: [batch] tokens of ids without the padding. first: the first column of ids that predicts a
-    response token.
+    response token. ahead: by pass, what it gave with a graph that a step has still to take.
     """
 
     rows: Tensor
@@ -43,6 +44,13 @@ class TokenBatch:
     targets: Tensor
     mask: Tensor
     first: int = 0
+    ahead: dict[object, Tensor] = field(default_factory=dict, compare=False)
+
+    def known(self, by: object) -> Tensor | None:
+        """What the pass `by` gave ahead: its values, and with gradients on its graph, once."""
+        if by in self.ahead:
+            return self.ahead.pop(by) if torch.is_grad_enabled() else self.ahead[by].detach()
+        return None
 
     def padded(self, flat: Tensor) -> Tensor:
         """[tokens] -> [batch, time], 0 in the padding; gradients pass."""
@@ -117,7 +125,8 @@ class LanguageModelPass:
 
     def log_probs(self, batch: TokenBatch) -> Tensor:
         """[batch, time], 0 in the padding."""
-        return self.from_logits(self._logits(batch), batch)
+        known = batch.known(self)
+        return self.from_logits(self._logits(batch), batch) if known is None else known
 
     def from_logits(self, logits: Tensor, batch: TokenBatch) -> Tensor:
         return batch.padded(token_log_probs(logits, batch.targets, self.temperature))
@@ -128,8 +137,13 @@ class LanguageModelPass:
                 self._states(batch.ids, batch.predictors, batch.lengths)
             )
         width = batch.ids.shape[1]
+        kept = last(width - batch.first, batch.ids.device)
         with checkpointed(self.model.base_model, self._checkpointing):
-            output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=width - batch.first)
+            output = self.model(
+                input_ids=batch.ids,
+                use_cache=False,
+                logits_to_keep=kept,
+            )
         return output.logits[batch.predictors // width, batch.predictors % width - batch.first]
 
 
@@ -148,17 +162,25 @@ class CriticPass:
 
     def values(self, batch: TokenBatch) -> Tensor:
         """[batch, time] float32: the value before each token is written; 0 in the padding."""
+        known = batch.known(self)
+        if known is not None:
+            return known
         return self.from_states(self.states(batch.ids, batch.predictors, batch.lengths), batch)
 
     def from_states(self, states: Tensor, batch: TokenBatch) -> Tensor:
         return batch.padded(self._head(states)[:, 0].float())
 
 
+def one_trunk(language_model: LanguageModelPass, critic: CriticPass) -> bool:
+    """Whether policy and critic share theirs."""
+    return critic.model.base_model is language_model.model.base_model
+
+
 def log_probs_and_values(
     language_model: LanguageModelPass, critic: CriticPass, batch: TokenBatch
 ) -> tuple[Tensor, Tensor]:
     """Both, of a policy and a critic that share their trunk: it is passed once where the policy splits."""
-    if not language_model.splits:
+    if not language_model.splits or language_model in batch.ahead:
         return language_model.log_probs(batch), critic.values(batch)
     states = critic.states(batch.ids, batch.predictors, batch.lengths)
     logits = language_model.model.get_output_embeddings()(states)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from evals.models.kept_logits import last
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.rl import formulas
@@ -131,7 +132,8 @@ class TrustRegion(PolicyObjective):
     def _log_distributions(self, batch: TokenBatch) -> Tensor:
         """[tokens, vocabulary], by the model's own forward: the fused one has no second derivative."""
         width = batch.ids.shape[1]
-        output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=width - batch.first)
+        kept = last(width - batch.first, batch.ids.device)
+        output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=kept)
         logits = output.logits[batch.predictors // width, batch.predictors % width - batch.first]
         return (logits.float() / self.language_model.temperature).log_softmax(-1)
 
