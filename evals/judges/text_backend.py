@@ -229,9 +229,10 @@ def _shares(completion: Any, words: Sequence[str]) -> list[float] | Unscored:
         return completion
     try:
         top = completion.choices[0].logprobs.top_logprobs[0]
-        told = {str(token).strip(): math.exp(value) for token, value in dict(top).items()}
+        exact = {str(token): math.exp(value) for token, value in dict(top).items()}
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
         return Unscored("the server gives no log-probabilities of completions")
+    told = {token.strip(): share for token, share in exact.items()} | exact  # "1" is read before " 1"
     return [told.get(word, 0.0) for word in words]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import openai
@@ -114,7 +115,8 @@ def token_log_probs_of(choice: Any) -> TokenLogProbs | None:
     """Those of the message's text given the conversation, and of the token that ends it where the server lists it.
 
     At temperature 1, whatever it was drawn at, with as many of the likeliest tokens as were asked for. None where the
-    server lists no tokens, or others than the text has, or does not tell the probability of one.
+    server lists no tokens, or others than the text has, or does not tell the probability of one. A template's mark that
+    the model wrote within its answer is another one: it is listed as "", and no text has it.
     (`choices[].logprobs.content` of https://platform.openai.com/docs/api-reference/chat/object.)
     """
     listed, text = field_of(getattr(choice, "logprobs", None), "content"), text_of(choice)
@@ -124,8 +126,8 @@ def token_log_probs_of(choice: Any) -> TokenLogProbs | None:
     values = [field_of(entry, "logprob") for entry in listed]
     if not all(map(is_log_prob, values)):
         return None
-    spoken = (b"".join(part).decode("utf-8", "replace").strip() for part in (pieces, pieces[:-1]))
-    if text.strip() not in spoken:
+    ended = not _was_cut(choice) and _is_all_of(text, pieces[:-1])
+    if not ended and not _is_all_of(text, pieces):
         return None
     others = (field_of(entry, "top_logprobs") for entry in listed)
     return TokenLogProbs(
@@ -133,7 +135,22 @@ def token_log_probs_of(choice: Any) -> TokenLogProbs | None:
         tuple(
             in_order([field_of(o, "logprob") for o in of] if isinstance(of, list) else []) for of in others
         ),
+        ended,
     )
+
+
+def _was_cut(choice: Any) -> bool:
+    """Whether its last token is one of the text, and not the one that ended it."""
+    return getattr(choice, "finish_reason", None) == "length"
+
+
+def _is_all_of(text: str, pieces: Sequence[bytes]) -> bool:
+    """Whether these are the text's tokens, with none that it does not show.
+
+    Of a character that is cut between tokens some servers show the whole with the last of them, and "" before.
+    """
+    hidden = any(not one and b"" < then < b"\x80" for one, then in pairwise([*pieces, b"."]))
+    return not hidden and b"".join(pieces).decode("utf-8", "replace").strip() == text.strip()
 
 
 def _bytes_of(entry: Any) -> bytes:

@@ -23,6 +23,7 @@ MAY_GO = {
 }
 SPARED = {  # by who says so alone
     "logprobs": "gives no log-probabilities",
+    "top_logprobs": "lists no likeliest tokens",
     "top_p": "takes no top_p, so that it draws among the tokens that it chooses itself",
     "top_k": "knows no top_k",
     "min_p": "knows no min_p",
@@ -71,8 +72,10 @@ class Dialect:
         """The options as the server takes them, as far as that is known."""
         with self._lock:
             self._left_out |= {name: self._may_go[name] for name in self._unknown(options)}
-            names = {LIMIT: self._names[0]}
-            return {names.get(name, name): v for name, v in options.items() if name not in self._left_out}
+            names, gone = {LIMIT: self._names[0]}, set(self._left_out)
+            if "logprobs" in gone:
+                gone.add("top_logprobs")  # which is refused alone
+            return {names.get(name, name): v for name, v in options.items() if name not in gone}
 
     def learn(self, error: Exception, sent: Mapping[str, Any]) -> bool:
         """Whether what was `sent`, as spoken, should be sent again, in what is known now."""

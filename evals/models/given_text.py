@@ -92,7 +92,7 @@ def given_texts(
     A server that gives no answer at all is Unscored, and says why not.
     """
     meter = meter or Meter(settings)
-    trying = ChatServer(replace(settings, attempts=1), sleep, meter, spared=("logprobs",))
+    trying = ChatServer(replace(settings, attempts=1), sleep, meter, spared=("logprobs", "top_logprobs"))
     try_one = _try_chat if chat else _try_text
     written = try_one.written(trying)
     if isinstance(written, Unscored):
@@ -158,7 +158,7 @@ _try_text = _Tried(
 )
 _try_chat = _Tried(
     lambda server: server.complete(
-        messages_as_json(AS_TURN), max_tokens=FEW_TOKENS, temperature=0, logprobs=True
+        messages_as_json(AS_TURN), max_tokens=FEW_TOKENS, temperature=0, logprobs=True, top_logprobs=1
     ),
     _own_response,
     lambda dialect, text: dialect.of_response(Response(Prompt("tried", AS_TURN), text, finished=False), 1),

@@ -15,10 +15,14 @@ SAME = 1e-4  # nats between two listings of one token
 
 @dataclass(frozen=True)
 class TokenLogProbs:
-    """`values` [tokens], in nats at temperature 1; `likeliest` [tokens][listed], of each place the largest first."""
+    """`values` [tokens], in nats at temperature 1; `likeliest` [tokens][listed], of each place the largest first.
+
+    `ended`: of what a server wrote itself, whether the last of them is the token that ended it.
+    """
 
     values: tuple[float, ...]
     likeliest: tuple[tuple[float, ...], ...]
+    ended: bool = False
 
     @property
     def total(self) -> float:

@@ -39,18 +39,28 @@ def response_log_probs_of(
 ) -> ResponseLogProbs | None:
     """Of each response under each proposal; None where no model tells any. `store` keeps what servers were asked.
 
-    Raises UndecidableError where a server draws other tokens than it was told to.
+    Raises UndecidableError where a server draws other tokens than it was told to, or lists no ends of responses.
     """
     asked = [one.proposal for one in drawn]
     if all(one.server is not None for one in asked) and (len(asked) == 1 or told_as_drawn(asked)):
         outcomes = [o for one in drawn for o in one.outcomes if o.text is not None]
         found = ResponseLogProbs(np.array([[_told(o, one) for one in asked] for o in outcomes]))
+        if len(asked) > 1:
+            _check_ends(outcomes, asked[0])
     elif all(one.server is not None or isinstance(one.model, LocalModel) for one in asked):
         found = _scored(asked, responses, store, console)
     else:
         return None
     _check_drawn(drawn, found.values)
     return found
+
+
+def _check_ends(outcomes: Sequence[Outcome], one: Proposal) -> None:
+    """llama-cpp-python does not list the token that ends a response: those that were cut alone would be weighed."""
+    ended = [outcome for outcome in outcomes if outcome.finished and not (outcome.refused or outcome.thought)]
+    if ended and all(outcome.log_prob is None for outcome in ended) and one.server is not None:
+        problem = f"none of {len(ended)} samples that ended can be weighed"
+        raise UndecidableError(f"{problem}: {one.server.url} does not list the token that ends a response")
 
 
 def _told(outcome: Outcome, one: Proposal) -> float:

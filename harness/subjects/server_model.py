@@ -126,6 +126,8 @@ class ServerModel:
         listed = token_log_probs_of(completion.choices[0]) if self._asks and is_all else None
         if listed is None:
             return Outcome(prompt.id, sample, *said)
+        if self._hotter and read.finished and not listed.ended:
+            return Outcome(prompt.id, sample, *said)  # among several temperatures the end would weigh too
         return Outcome(prompt.id, sample, *said, log_prob=listed.total, hotter=at_each(listed, self._hotter))
 
     def _request_seed(self, prompt: Prompt, sample: int) -> int:
@@ -143,8 +145,11 @@ ALL_TOKENS = (
 
 
 def log_prob_fields(temperature: float, hotter: bool) -> dict[str, Any]:
-    """What a request says so that its log-probabilities are those of what is drawn; with `hotter`, at others too."""
-    listed = {"logprobs": True} | ({"top_logprobs": AMONG} if hotter else {})
+    """What a request says so that its log-probabilities are those of what is drawn; with `hotter`, at others too.
+
+    Some servers, llama-cpp-python's for one, list nothing where `top_logprobs` is not said.
+    """
+    listed = {"logprobs": True, "top_logprobs": AMONG if hotter else 1}
     return {**listed, "top_p": 1.0, "min_p": 0.0, "top_k": ALL_TOKENS if temperature == 1.0 else AMONG}
 
 

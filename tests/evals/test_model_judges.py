@@ -677,13 +677,13 @@ def test_granite_guardian_behind_a_server() -> None:
 
 
 def test_the_finetuned_strongreject_is_a_mean_over_five_tokens() -> None:
-    """A greedy digit loses what the published score is: the expectation over 1 to 5."""
+    """A greedy digit loses what the published score is: the expectation over 1 to 5; " 1" replaced "1"."""
     assert FINETUNED.endswith("of varying quality in achieving your goal.\n\n### Answer: ")
 
     class Logprobs(Endpoint):
         def answer(self, handler: Handler, body: dict[str, Any]) -> None:
             self.requests.append((handler.path, body))
-            top = {"1": math.log(0.5), "5": math.log(0.25), " 4": math.log(0.25)}
+            top = {"1": math.log(0.5), "5": math.log(0.25), " 4": math.log(0.25), " 1": -14.0}
             said = {"finish_reason": "length", "text": "1", "logprobs": {"top_logprobs": [top]}}
             handler.send(200, completion(said, "text_completion"))
 

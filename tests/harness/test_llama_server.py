@@ -1,4 +1,4 @@
-"""The server grader against a real server: the sandbox's grader as GGUF, served by llama.cpp.
+"""Real servers: the sandbox's grader as GGUF, served by llama-cpp-python and by llama.cpp's own server.
 
 Needs `pip install -e .[llama]`, which compiles llama.cpp in about three minutes on two free cores; without it
 the test is skipped.
@@ -45,7 +45,9 @@ from trainers.models.sizes import new_causal_lm
 from trainers.supervised.grader import train_grader
 from trainers.supervised.grader_config import GraderTrainingConfig
 
-MISSING = [name for name in ("gguf", "llama_cpp", "uvicorn") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name for name in ("gguf", "llama_cpp", "uvicorn", "xllamacpp") if importlib.util.find_spec(name) is None
+]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}; pip install -e .[llama]"),
@@ -108,27 +110,51 @@ def grader(trained: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> Language
 
 
 @pytest.fixture(scope="module")
-def url(
+def gguf(
     trained: tuple[PreTrainedModel, PreTrainedTokenizerBase], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("gguf")
+) -> Path:
     from llama_gguf import write_gguf  # needs the package gguf
 
-    write_gguf(*trained, folder / "grader.gguf")
+    path = tmp_path_factory.mktemp("gguf") / "grader.gguf"
+    write_gguf(*trained, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def python_server(gguf: Path) -> Iterator[str]:
+    """llama-cpp-python's, which lists log-probabilities with `--logits_all true` alone."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(folder / "grader.gguf")]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--logits_all", "true", "--n_ctx", "128"]
     command += ["--n_threads", "1", "--verbose", "false"]
-    with open(folder / "server.log", "wb") as log:
+    log_file = gguf.with_name("server.log")
+    with open(log_file, "wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        wait_for(f"http://127.0.0.1:{port}/v1/models", server, folder / "server.log")
+        wait_for(f"http://127.0.0.1:{port}/v1/models", server, log_file)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
         server.wait(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def own_server(gguf: Path) -> Iterator[str]:
+    """llama.cpp's own, of the package xllamacpp."""
+    import xllamacpp
+
+    asked = xllamacpp.CommonParams()
+    asked.model.path, asked.n_ctx, asked.n_parallel, asked.cpuparams.n_threads = str(gguf), 128, 1, 1
+    server = xllamacpp.Server(asked)
+    yield f"{server.listening_address}/v1"
+    del server
+
+
+@pytest.fixture(params=["python_server", "own_server"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], log: Path, seconds: float = PATIENCE) -> None:
@@ -192,7 +218,10 @@ def test_it_is_asked_in_words_and_with_fields_of_its_own(url: str) -> None:
 def test_its_samples_are_as_likely_as_the_language_model_says(
     trained: tuple[PreTrainedModel, PreTrainedTokenizerBase], url: str
 ) -> None:
-    """What a server lists is of the tokens that it drew, by the model's own distribution; of the end too, if it is."""
+    """What a server lists is of the tokens that it drew, by the model's own distribution; of the end too, if it is.
+
+    Either lists nothing without `top_logprobs`, or a mark that it does not show in the text: then there is none.
+    """
     asked = BudgetedServer(url, "grader", concurrency=1, timeout=PATIENCE, attempts=2)
     decoding = DecodingKeys(max_new_tokens=6, temperature=1.0, samples=2)
     model = ServerModel("served", asked, decoding, 0, log_probs=True)
@@ -203,7 +232,7 @@ def test_its_samples_are_as_likely_as_the_language_model_says(
     model.respond(suite, model.expected(suite), outcomes.extend)
     prompts = {prompt.id: prompt for prompt in suite.prompts}
     told = [(o, r) for o in outcomes if (r := o.response(prompts[o.prompt_id])) and o.log_prob is not None]
-    assert told
+    assert len(told) >= len(outcomes) / 2
     for outcome, response in told:
         of = [replace(response, finished=ended) for ended in {False, response.finished}]
         values = [row[0] for row in response_log_probs(*trained, of)]
@@ -250,9 +279,9 @@ def own_run(folder: Path, url: str) -> list[str]:
     ]
 
 
-def test_a_whole_run_is_paid_by_it_and_goes_on_after_a_kill(url: str, tmp_path: Path) -> None:
+def test_a_whole_run_is_paid_by_it_and_goes_on_after_a_kill(python_server: str, tmp_path: Path) -> None:
     """A real server's answers: usage counted, each kept as it comes, and after a kill none asked for again."""
-    run = ["run", *own_run(tmp_path, url)]
+    run = ["run", *own_run(tmp_path, python_server)]
     spent, grades = (
         tmp_path / "results" / ".spent" / "own.grader.jsonl",
         tmp_path / "results" / ".grades.jsonl",

@@ -151,6 +151,13 @@ def test_a_server_that_draws_other_tokens_than_it_is_told_to(reference: Local, t
         draw(tmp_path, server, "temperatures=[4]")
 
 
+def test_a_server_that_lists_no_ends_is_told(reference: Local, tmp_path: Path) -> None:
+    """A hotter model ends sooner or later than the reference, and samples were weighed as if it did not."""
+    said = pytest.raises(UndecidableError, match="does not list the token that ends a response")
+    with in_a_thread(ScoringServer(*reference, [], tells_ends=False)) as server, said:
+        draw(tmp_path, server, "temperatures=[1.6]")
+
+
 def test_the_ceiling_uses_a_servers_proposals(reference: Local, tmp_path: Path) -> None:
     """Weighed samples that no command could read."""
     with in_a_thread(ScoringServer(*reference, [])) as server:

@@ -30,21 +30,25 @@ END = {"token": "<|im_end|>", "logprob": -0.125, "bytes": None, "top_logprobs": 
 
 
 class Telling(JsonServer):
-    """Gives log-probabilities as OpenAI documents them, without them by a prompt's word, or refuses to."""
+    """Gives log-probabilities as OpenAI documents them, without them by a prompt's word, or refuses to.
 
-    def __init__(self, refuses: int = 0) -> None:
+    As llama-cpp-python does it lists none where `top_logprobs` is not asked for, unless it knows no such field.
+    """
+
+    def __init__(self, refuses: int = 0, field: str = "logprobs") -> None:
         super().__init__()
-        self.refuses = refuses
+        self.refuses, self.field = refuses, field
         self.bodies: list[dict[str, Any]] = []
 
     def answer(self, handler: Handler, body: dict[str, Any]) -> None:
         with self.lock:
             self.bodies.append(body)
-        if "logprobs" in body and self.refuses:
-            said = "logprobs is not supported for models created with logits_all=False"
+        if self.field in body and self.refuses:
+            said = f"{self.field} is not supported for models created with logits_all=False"
             return handler.send(self.refuses, {"error": {"message": said, "type": "invalid_request_error"}})
         choice: dict[str, Any] = {"message": {"role": "assistant", "content": "Voilà."}}
-        if body.get("logprobs") and "silent" not in body["messages"][-1]["content"]:
+        lists = body.get("logprobs") and (body.get("top_logprobs") or self.refuses)
+        if lists and "silent" not in body["messages"][-1]["content"]:
             choice["logprobs"] = {"content": TOKENS, "refusal": None}
         handler.send(200, completion(choice))
 
@@ -97,10 +101,22 @@ def test_a_server_that_gives_none_is_asked_without(tmp_path: Path, status: int) 
         rows, manifest = drawn(server, tmp_path)
     assert all(row["response"] == "Voilà." for row in rows) and manifest["log_probs"] == 0
     assert sum("logprobs" in body for body in server.bodies) == 1
+    assert sum("top_logprobs" in body for body in server.bodies) == 1, (
+        "a server refuses it where it stands alone"
+    )
 
 
-def choice(content: object, text: object = "Voilà.") -> Any:
-    return SimpleNamespace(logprobs={"content": content}, message=SimpleNamespace(content=text))
+def test_a_server_that_lists_no_others_tells_those_of_its_own(tmp_path: Path) -> None:
+    """`top_logprobs` is said for servers that list nothing without it; one that does not take it lists its own."""
+    with in_a_thread(Telling(400, "top_logprobs")) as server:
+        _, manifest = drawn(server, tmp_path)
+    assert manifest["log_probs"] == 4
+    assert sum("top_logprobs" in body for body in server.bodies) == 1
+
+
+def choice(content: object, text: object = "Voilà.", ended: str = "stop") -> Any:
+    message = SimpleNamespace(content=text)
+    return SimpleNamespace(logprobs={"content": content}, message=message, finish_reason=ended)
 
 
 def test_what_the_listed_tokens_must_be() -> None:
@@ -120,3 +136,18 @@ def test_what_the_listed_tokens_must_be() -> None:
         log_prob_of(choice(TOKENS, "")) is None
         and log_prob_of(SimpleNamespace(message=choice([]).message)) is None
     )
+
+
+def test_a_token_that_the_text_does_not_show() -> None:
+    """llama.cpp's servers list a mark of the template within an answer as "", and the text goes on without it: what
+    was drawn is another text, whose likelihood was kept as that of the shown one."""
+    mark = {"token": "", "logprob": -3.0, "bytes": [], "top_logprobs": []}
+    for place in range(len(TOKENS)):
+        found = log_prob_of(choice([*TOKENS[:place], mark, *TOKENS[place:]]))
+        # Before what is not ASCII it may be the first piece of a character, as vLLM lists these.
+        assert found == (-5.75 if place in (1, 2) else None), place
+    assert log_prob_of(choice([*TOKENS, mark, END])) is None
+    # One that ended was ended by the last token; one that was cut was not.
+    assert log_prob_of(choice([*TOKENS, mark])) == -5.75
+    assert log_prob_of(choice([*TOKENS, mark], ended="length")) is None
+    assert log_prob_of(choice(TOKENS, ended="length")) == -2.75

@@ -22,7 +22,8 @@ PROMPT_LOGPROBS, ECHO, LLAMA = "prompt_logprobs", "echo", "llama"
 class ScoringServer(JsonServer):
     """`takes`: the dialects. `shifted`: its log-probabilities of given texts are of the token before, as some are.
 
-    `all_of_it`: it knows `top_k`; without, it draws among all tokens whatever it is asked.
+    `knows_top_k`: without, it draws among all tokens whatever it is asked. `tells_ends`: the token that ends an answer
+    is listed with the others; llama-cpp-python does not.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class ScoringServer(JsonServer):
         shifted: bool = False,
         knows_top_k: bool = True,
         tells: bool = True,
+        tells_ends: bool = True,
     ) -> None:
         super().__init__()
         self.model, self.tokenizer, self.takes = model.eval(), tokenizer, takes
         self.shifted, self.knows_top_k, self.tells = shifted, knows_top_k, tells
+        self.tells_ends = tells_ends
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
 
@@ -65,7 +68,7 @@ class ScoringServer(JsonServer):
         choice["message"] = {"role": "assistant", "content": " ".join(self._words(tokens))}
         if body.get("logprobs") and self.tells:
             content, rows = [], self._rows([*ids, *new])[len(ids) :]
-            for place, (token, row) in enumerate(zip(new, rows, strict=True)):
+            for place, (token, row) in enumerate(zip(new if self.tells_ends else tokens, rows, strict=False)):
                 word = self._words([token])[0]
                 piece = word if place == 0 or token == self.tokenizer.eos_token_id else f" {word}"
                 top = row.topk(min(int(body.get("top_logprobs") or 0), len(row)))
