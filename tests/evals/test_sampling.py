@@ -162,6 +162,18 @@ def test_a_common_beginning_is_read_once(name: str, places: int, monkeypatch: py
     assert once <= sum(read) - 5 * len(ids) // 2
 
 
+def test_the_head_reads_rows_that_lie_together() -> None:
+    """A slice of the last column made its product a hundred times as slow in bfloat16 on a processor."""
+    model, tokenizer = sharp_policy(), make_tokenizer()
+    together: list[bool] = []
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: together.append(inputs[0].is_contiguous()))
+    settings = {"max_new_tokens": 2, "temperature": 0.0, "stop_ids": [EOS], "pad_id": PAD}
+    generate(model, ids_of(make_prompts(6, 3, 9), tokenizer), **settings)
+    handle.remove()
+    assert together and all(together)
+
+
 def test_packed_weights_write_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights packed before an update would go on writing after it; and a layer must be itself again afterwards."""
     monkeypatch.setattr("evals.models.packed_weights.LARGE", 1)

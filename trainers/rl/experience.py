@@ -75,10 +75,11 @@ def judge_tokens(
     scored = sorted(row for batch in batches for row in batch.rows.tolist())
     with torch.no_grad():
         like = samples.log_probs
+        # The reference first: it may be the policy's own pass with the adapter off.
         reference_log_probs = reference_log_probs_of(reference, policy, batches, like)
         # The graph of one micro-batch is what a step holds anyway; offloading wants the room for the reference.
         if batches and config.minibatches == 1 and not config.offload:
-            pass_ahead(batches[0], policy, critic, anew(samples, policy))
+            pass_ahead(batches[0], samples, policy, critic)
         old, values = old_log_probs_and_values(samples, batches, policy, critic)
         mask = samples.mask.clone()
         mask[[row for row in range(len(mask)) if row not in set(scored)]] = False
@@ -105,11 +106,13 @@ def reference_log_probs_of(
         return over_batches(policy.log_probs, batches, like)
 
 
-def pass_ahead(batch: TokenBatch, policy: LanguageModelPass, critic: CriticPass | None, anew: bool) -> None:
+def pass_ahead(
+    batch: TokenBatch, samples: Samples, policy: LanguageModelPass, critic: CriticPass | None
+) -> None:
     """The passes that the round's first step differentiates, made before it: their values serve to judge tokens.
 
-    No weight changes between the two, so that the step finds what it would have computed. `anew`: whether judging
-    needs the policy's log-probabilities. Not of a model that is split over processes.
+    No weight changes between the two, so that the step finds what it would have computed. Not of a model that is
+    split over processes.
     """
     if is_sharded(policy.model) or (critic is not None and is_sharded(critic.model)):
         return
@@ -117,7 +120,7 @@ def pass_ahead(batch: TokenBatch, policy: LanguageModelPass, critic: CriticPass 
         if critic is not None and one_trunk(policy, critic):
             batch.ahead[policy], batch.ahead[critic] = log_probs_and_values(policy, critic, batch)
             return
-        if anew:
+        if anew(samples, policy):
             batch.ahead[policy] = policy.log_probs(batch)
         if critic is not None:
             batch.ahead[critic] = critic.values(batch)
