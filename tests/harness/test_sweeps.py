@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,6 +36,7 @@ from harness.pipeline.sweep import (
 )
 from harness.record.plan import DONE, FAILED, RUNNING, Plan, PlannedJob, SweepFolder, read_sweep
 from harness.runtime.own_gpu import take_gpu
+from harness.runtime.ray_launcher import unmet
 from harness.storage.provenance import ROOT
 
 SHORT = ["run", "experiment=smoke", "threads=1", "methods=[helpful_sft]", "capability.tasks=[]"]
@@ -96,7 +99,16 @@ def test_a_sweep_in_a_file_of_ones_own_runs_without_a_flag(finished: Path) -> No
 
 
 @pytest.fixture
-def ray_cluster(tmp_path: Path) -> Iterator[str]:
+def ray_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray's processes know each other by. Without one Ray makes it, in the home of whoever runs the tests, and
+    `ray start` asks for it from then on.
+    """
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+
+
+@pytest.fixture
+def ray_cluster(ray_token: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The address of a cluster of one node, which ends with the test."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -104,12 +116,15 @@ def ray_cluster(tmp_path: Path) -> Iterator[str]:
     program = Path(sys.executable).with_name("ray")
     asked = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
     asked += ["--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    node = subprocess.Popen([program, *asked], env=environment, stdout=subprocess.DEVNULL)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with (tmp_path / "ray.log").open("wb") as told:
+        node = subprocess.Popen([program, *asked], stdout=told, stderr=told)
     try:
-        asked = [str(program), "health-check", f"--address={address}"]
-        while subprocess.run(asked, capture_output=True, check=False).returncode:
-            assert node.poll() is None, "Ray did not start"
+        ask = [str(program), "health-check", f"--address={address}"]
+        until = time.monotonic() + 120
+        while (answer := subprocess.run(ask, capture_output=True, text=True, check=False)).returncode:
+            assert node.poll() is None, (tmp_path / "ray.log").read_text()
+            assert time.monotonic() < until, answer.stderr  # what it refuses it refuses for ever
             time.sleep(1)
         yield address
     finally:
@@ -138,7 +153,9 @@ def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
     sweep = [*SHORT, "-m", "evaluation.max_new_tokens=6,7"]
     alone = rbrbench(*sweep, "name=alone", cwd=finished)
     name = request.node.callspec.id
-    if name == "ray_cluster":
+    if name == "ray":
+        request.getfixturevalue("ray_token")
+    elif name == "ray_cluster":
         monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue(name))
     done = rbrbench_process(*sweep, f"name={name}", *launcher, cwd=finished)
     assert (alone.returncode, done.returncode) == (0, 0), done.stderr[-3000:]
@@ -146,6 +163,46 @@ def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
         assert (finished / "results" / name / file).read_bytes() == (
             finished / "results/alone" / file
         ).read_bytes()
+
+
+def test_what_no_node_of_a_cluster_has_is_told() -> None:
+    """Jobs that asked for a GPU of a cluster without one waited for ever, and nobody was told."""
+    nodes = [{"CPU": 8.0, "memory": 2.0**34}, {"CPU": 2.0, "GPU": 1.0}]
+    assert unmet({"num_cpus": 8, "num_gpus": 0, "memory_gb": 16}, nodes) == ""
+    assert unmet({"num_cpus": 1, "num_gpus": 0.5, "memory_gb": 0}, nodes) == ""
+    assert unmet({"num_cpus": 1, "num_gpus": 2, "memory_gb": 17}, nodes) == (
+        "hydra.launcher.num_gpus is 2, and no node has more than 1; "
+        "hydra.launcher.memory_gb is 17, and no node has more than 16"
+    )
+    together = "no node has hydra.launcher.num_cpus=4 and hydra.launcher.num_gpus=1 together"
+    assert unmet({"num_cpus": 4, "num_gpus": 1, "memory_gb": 0}, nodes) == together
+
+
+@needs_ray
+@pytest.mark.slow
+def test_jobs_of_a_ray_without_what_they_ask_for_do_not_wait_in_silence(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    """They stood still for ever; and of a cluster that asks for a token it was said that it cannot be reached."""
+    asked = [*SHORT, "-m", "seed=0,1", "hydra/launcher=ray", "hydra.launcher.num_gpus=99"]
+    there = ["name=there", f"hydra.launcher.address={ray_cluster}"]
+    lack = "hydra.launcher.num_gpus is 99, and no node has more than"
+    done = rbrbench_process(*asked, "name=here", cwd=tmp_path)
+    assert done.returncode == 2 and lack in done.stderr, done.stderr
+    assert "in the Ray that is started here; lower it, or name a cluster" in done.stderr
+    command = [sys.executable, "-m", "rbrbench", *asked, *there]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as sweep:
+        assert sweep.stderr is not None
+        at_most = threading.Timer(300, sweep.kill)
+        at_most.start()
+        told = next((line for line in sweep.stderr if lack in line), "")
+        sweep.send_signal(signal.SIGINT)
+        rest = sweep.stderr.read()
+        at_most.cancel()
+    assert "jobs wait until one joins the cluster that has it" in told and sweep.returncode == 130, rest
+    stranger = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}
+    done = rbrbench_process(*asked, *there, cwd=tmp_path, **stranger)
+    assert done.returncode == 2 and "the cluster asks for a token" in done.stderr, done.stderr
 
 
 @pytest.mark.slow
