@@ -23,8 +23,9 @@ from hydra._internal.hydra import Hydra
 from tiny_runs import Done, rbrbench, rbrbench_process
 
 from evals.values.errors import InputError, UndecidableError
-from evals.values.metrics_table import MetricRow
+from evals.values.metrics_table import MetricRow, read_metrics
 from harness.keys.application import hydra_application
+from harness.keys.objective import Objective, check_objective
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.sweep import (
     JobFailed,
@@ -249,6 +250,23 @@ def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
             marks=pytest.mark.skipif(HAS_OPTUNA, reason="Optuna's sweeper is installed"),
         ),
         (["objective=[rbr_ppo]"], "field 'objective': is 'rbr_ppo'; write METHOD:METRIC, such as rbr_ppo:f1"),
+        (
+            ["objective=[rbr_ppo:f2]"],
+            "no metric of this run is called 'f2'; did you mean f1? use one of f1, not",
+        ),
+        (
+            ["objective=[rbr_ppo:f1:orcale]"],
+            "no judge of f1 is called 'orcale'; did you mean oracle? use one of",
+        ),
+        (
+            ["objective=[rbr_ppo:f1:auto:sandbx]"],
+            "no suite of f1 is called 'sandbx'; did you mean sandbox",
+        ),
+        (
+            ["objective=[rbr_ppo:acc:oracle]"],
+            "no judge of acc is called 'oracle'; leave it out: acc has none",
+        ),
+        (["objective=[rbr_ppo:acc]"], "which 4 tasks have; name one: rbr_ppo:acc::capability/mmlu"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["-m", "experiment=smoke,alarm"], "field 'name': the jobs of the sweep have several (smoke, alarm)"),
         (["-m", "seed=1,2", "results=a,b"], "field 'results': the jobs of the sweep have several (a, b)"),
@@ -530,14 +548,34 @@ def test_a_sweeper_is_told_the_metric_that_is_asked_for() -> None:
         row("f1", 0.9, checkpoint="4"),
         row("style", float("nan")),
     ]
-    assert objective_of(config, rows, "rbr_ppo:f1") == 0.5
-    assert objective_of(config, rows, "rbr_ppo:f1:auto") == 0.25
-    with pytest.raises(UndecidableError, match="was not measured"):
-        objective_of(config, rows, "rbr_ppo:style")
+    assert objective_of(config, rows, Objective("rbr_ppo", "f1")) == 0.5
+    assert objective_of(config, rows, Objective("rbr_ppo", "f1", "auto")) == 0.25
+    with pytest.raises(UndecidableError, match="'rbr_ppo:style' was not measured"):
+        objective_of(config, rows, Objective("rbr_ppo", "style"))
     with pytest.raises(
         InputError, match="names 0 values; write METHOD:METRIC:JUDGE:SUITE of f1:oracle:sandbox"
     ):
-        objective_of(config, rows, "rbr_ppo:f2")
+        objective_of(config, rows, Objective("rbr_ppo", "f2"))
+
+
+def test_every_metric_of_a_run_can_be_its_objective(smoke_run: Path, tmp_path: Path) -> None:
+    """What is told as mistyped before anything runs is no name that some run has."""
+    config = compose_run(["experiment=smoke"])
+    rows = read_metrics(smoke_run / "results/smoke/metrics.csv")
+    named = {(r.metric, r.judge, r.suite) for r in rows if not r.suite.startswith("synthetic/")}
+    assert {metric for metric, _, _ in named} >= {"f1", "soft_refusal_style", "acc", "acc_norm"}
+    for metric, judge, suite in named:
+        check_objective(Objective("rbr_ppo", metric, judge, suite), config)
+        if metric != "acc":  # of four tasks
+            check_objective(Objective("rbr_ppo", metric), config)
+    more = ["evaluation.judges=[words]", "evaluation.correction.by=oracle", "evaluation.suites=[xstest]"]
+    config = compose_run(["experiment=smoke", *more, f"capability.root={tmp_path}"])
+    for asked in ("f1:words+ppi:xstest", "not_unsafe:oracle:xstest/comply", "mc2", "acc::capability/mmlu"):
+        check_objective(Objective("rbr_ppo", *asked.split(":")), config)
+    with pytest.raises(InputError, match="no suite of f1 is called 'sandbox/comply'"):
+        check_objective(Objective("rbr_ppo", "f1", "", "sandbox/comply"), config)
+    with pytest.raises(InputError, match="no suite of mc2 is called 'xstest'; use one of capability/"):
+        check_objective(Objective("rbr_ppo", "mc2", "", "xstest"), config)
 
 
 def test_a_jobs_failure_passes_between_processes() -> None:
