@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -44,7 +44,7 @@ from harness.runtime.console import Console, duration
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.runtime.own_gpu import take_gpu
 from harness.storage.digest import digest
-from harness.storage.disk import locked, writing
+from harness.storage.ownership import computing, is_alone
 
 log = logging.getLogger(__name__)
 AGAIN = "the same command computes what is missing"
@@ -93,16 +93,11 @@ def run_sweep(application: Application[RunConfig], console: Console) -> Ran:
 
 @contextmanager
 def sweeping(sweep: SweepFolder) -> Iterator[None]:
-    """The plan lies in the folder, which no other sweep takes meanwhile. Raises InputError where one has it."""
-    with ExitStack() as stack:
-        with writing(sweep.folder):
-            sweep.folder.mkdir(parents=True, exist_ok=True)
-            is_alone = stack.enter_context(locked(sweep.folder / ".sweeping", wait=False))
-        if is_alone:
+    """The plan lies in the folder, which no other command takes meanwhile. Raises InputError where one has it."""
+    with computing(sweep.folder, sweep.plan.digest):
+        there = None if is_alone(sweep.folder, sweep.plan.digest) else read_sweep(sweep.folder)
+        if there is None or there.plan.digest != sweep.plan.digest:
             sweep.begin()
-        elif (there := read_sweep(sweep.folder)) is None or there.plan.digest != sweep.plan.digest:
-            problem = "another sweep has its results here, and has not ended"
-            raise InputError(problem, path=sweep.folder, fix="choose another name=, or wait for it")
         yield
 
 

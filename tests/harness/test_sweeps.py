@@ -38,6 +38,7 @@ from harness.pipeline.sweep import (
 from harness.record.plan import DONE, FAILED, RUNNING, Plan, PlannedJob, SweepFolder, read_sweep
 from harness.runtime.own_gpu import take_gpu
 from harness.runtime.ray_launcher import unmet
+from harness.storage.ownership import computing
 from harness.storage.provenance import ROOT
 
 SHORT = ["run", "experiment=smoke", "threads=1", "methods=[helpful_sft]", "capability.tasks=[]"]
@@ -473,10 +474,22 @@ def test_another_sweep_of_the_name_waits_or_is_called_otherwise(tmp_path: Path) 
     with sweeping(sweep):
         with sweeping(sweep):  # the same command
             pass
-        with pytest.raises(InputError, match="another sweep has its results here"), sweeping(other):
+        with pytest.raises(InputError, match="computes another configuration's results"), sweeping(other):
             pass
     with sweeping(other), pytest.raises(JobFailed, match="its plan has no such job"):
         JobTask(str(tmp_path), (), 0)._planned(other, compose_run([]))
+
+
+@pytest.mark.parametrize("typed", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_a_run_and_a_sweep_of_one_name_meet_at_the_start(tmp_path: Path, typed: list[str]) -> None:
+    """The second computed for hours, and was refused when it wrote its record; or the first was."""
+    folder = tmp_path / "results" / "one"
+    for theirs in (sweeping(planned(folder, 2)), computing(folder, "a run's")):
+        with theirs:
+            done = rbrbench(*SHORT, *typed, "name=one", cwd=tmp_path)
+            assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+            assert "computes another configuration's results here; choose another name=" in done.stderr
+            assert not (tmp_path / "results" / ".store").exists()
 
 
 def test_a_sweep_that_is_given_again_forgets_the_jobs_that_did_not_end(tmp_path: Path) -> None:
