@@ -280,6 +280,18 @@ def _acquire(path: Path, wait: bool, waiting: Callable[[Holder | None], None] | 
     return Lock(path, holder)
 
 
+def has_living_holder(path: Path) -> bool:
+    """Whether somebody who lives holds the lock; of another machine's a sign of life is waited for, `SILENCE` long."""
+    watch, first = Watch(), look(path)
+    while (seen := look(path)) is not None and first is not None:
+        if watch.is_dead(seen):
+            return False
+        if seen.mark != first.mark or (seen.holder is not None and seen.holder.machine == machine()):
+            return True
+        time.sleep(POLL)
+    return False
+
+
 class _Beating:
     """The locks that this process holds, and the thread that renews them."""
 

@@ -16,6 +16,7 @@ from harness.keys.compose import compose_keys, rulebook_path
 from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE, CapabilityConfig, EvaluationConfig
 from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
+from harness.keys.objective import Objective, check_objective, read_objective
 from harness.keys.payer import PayerKeys
 from harness.keys.renewal import RenewalKeys
 from harness.keys.rl_prompts import RLPromptKeys
@@ -87,7 +88,7 @@ class RunConfig(Recorded, Seed, Threads):
     RANGES: ClassVar[dict[str, Range]] = {"processes at_once": whole(1, 1024), "group_size": whole(2)}
 
     def __post_init__(self) -> None:
-        self._check_objective([method.name for method in chosen(self.methods)])
+        objectives = self.objectives
         super().__post_init__()
         for name, least in {"fitted_prompts": 1, "judge_width": 0}.items():
             if getattr(self, name) is not None:
@@ -101,13 +102,8 @@ class RunConfig(Recorded, Seed, Threads):
         self._check_own_bases()
         self._check_real_lengths()
         self._check_context()
-
-    def _check_objective(self, methods: Sequence[str]) -> None:
-        for asked in self.objective:
-            name, *rest = asked.split(":")
-            if name not in methods or not 1 <= len(rest) <= 3:
-                fix = f"write METHOD:METRIC, such as {methods[-1]}:f1, METHOD one of {', '.join(methods)}"
-                raise InputError(f"is {asked!r}", field="objective", fix=fix)
+        for objective in objectives:
+            check_objective(objective, self)
 
     def check_own_data(self) -> None:
         """Every method has the parts that it needs, and something to be judged on. Raises InputError."""
@@ -303,6 +299,12 @@ class RunConfig(Recorded, Seed, Threads):
                 field="real.response_tokens",
                 fix="raise it or lower max_new_tokens",
             )
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """Raises InputError for one of another form, or of a method that is not trained."""
+        methods = [method.name for method in chosen(self.methods)]
+        return [read_objective(asked, methods) for asked in self.objective]
 
     @property
     def longest_response(self) -> int:

@@ -48,7 +48,7 @@ from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import digest
 from harness.storage.disk import locked, write_json, writing
-from harness.storage.ownership import check_results, claim_results
+from harness.storage.ownership import check_results, claim_results, computing
 from harness.storage.provenance import git_commit, module_versions
 from harness.storage.store import MANIFEST, Store
 from harness.storage.whole_folder import replacing
@@ -77,8 +77,7 @@ class Ran:
 def run(config: RunConfig, console: Console | None = None) -> Ran:
     """Run one configuration; writes the record and draws nothing. Raises what `check_jobs` and `compute` raise."""
     console = console or Console()
-    folder = check_jobs([config], [[]], console)
-    return publish(folder, [config], [compute(config, "", console)])
+    return _computed(check_jobs([config], [[]], console), config, console)
 
 
 @own_threads()
@@ -87,7 +86,12 @@ def run_application(application: Application[RunConfig], console: Console) -> Ra
     config = application.config
     folder = check_jobs([config], [[]], console)
     check_apart(application, folder)
-    return application.run(lambda _: publish(folder, [config], [compute(config, "", console)]))
+    return application.run(lambda _: _computed(folder, config, console))
+
+
+def _computed(folder: Path, config: RunConfig, console: Console) -> Ran:
+    with computing(folder, owner_of([config])):
+        return publish(folder, [config], [compute(config, "", console)])
 
 
 def check_jobs(

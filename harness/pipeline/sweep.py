@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -31,6 +31,7 @@ from harness.keys.application import Application
 from harness.keys.compose import checked
 from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE
 from harness.keys.methods import chosen
+from harness.keys.objective import Objective
 from harness.keys.run import RunConfig
 from harness.pipeline.collected import Collected
 from harness.pipeline.content import content_of
@@ -43,7 +44,7 @@ from harness.runtime.console import Console, duration
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.runtime.own_gpu import take_gpu
 from harness.storage.digest import digest
-from harness.storage.disk import locked, writing
+from harness.storage.ownership import computing, is_alone
 
 log = logging.getLogger(__name__)
 AGAIN = "the same command computes what is missing"
@@ -92,16 +93,11 @@ def run_sweep(application: Application[RunConfig], console: Console) -> Ran:
 
 @contextmanager
 def sweeping(sweep: SweepFolder) -> Iterator[None]:
-    """The plan lies in the folder, which no other sweep takes meanwhile. Raises InputError where one has it."""
-    with ExitStack() as stack:
-        with writing(sweep.folder):
-            sweep.folder.mkdir(parents=True, exist_ok=True)
-            is_alone = stack.enter_context(locked(sweep.folder / ".sweeping", wait=False))
-        if is_alone:
+    """The plan lies in the folder, which no other command takes meanwhile. Raises InputError where one has it."""
+    with computing(sweep.folder, sweep.plan.digest):
+        there = None if is_alone(sweep.folder, sweep.plan.digest) else read_sweep(sweep.folder)
+        if there is None or there.plan.digest != sweep.plan.digest:
             sweep.begin()
-        elif (there := read_sweep(sweep.folder)) is None or there.plan.digest != sweep.plan.digest:
-            problem = "another sweep has its results here, and has not ended"
-            raise InputError(problem, path=sweep.folder, fix="choose another name=, or wait for it")
         yield
 
 
@@ -239,7 +235,7 @@ class JobTask:
             quiet_libraries(config.threads)
             part = compute(config, job.variant, console, after_stage)
             sweep.keep(job, made_by(part))
-            values = tuple(objective_of(config, part.metrics, asked) for asked in config.objective)
+            values = tuple(objective_of(config, part.metrics, asked) for asked in config.objectives)
         return values[0] if len(values) == 1 else values or None
 
     def _planned(self, sweep: SweepFolder, config: RunConfig) -> PlannedJob:
@@ -315,24 +311,23 @@ def _call(handler: Any, number: int, frame: FrameType | None) -> None:
         handler(number, frame)
 
 
-def objective_of(config: RunConfig, metrics: Sequence[MetricRow], asked: str) -> float:
-    """The value that `METHOD:METRIC`, with `:JUDGE` and `:SUITE` perhaps, names: the mean of its checkpoints.
+def objective_of(config: RunConfig, metrics: Sequence[MetricRow], asked: Objective) -> float:
+    """The value that an objective names: the mean of its checkpoints.
 
     Raises InputError where it names none or several, UndecidableError where that was not measured.
     """
-    name, metric, judge, suite = [*asked.split(":"), "", ""][:4]
-    named = {m.name: m.named(config.algorithm) for m in chosen(config.methods)}[name]
+    named = {m.name: m.named(config.algorithm) for m in chosen(config.methods)}[asked.method]
     source = config.data.source
-    rows = [r for r in metrics if r.method.partition("[")[0] == named and r.metric == metric]
-    rows = _narrowed(rows, "suite", suite, OWN_SUITE[source])
-    rows = _narrowed(rows, "judge", judge, OWN_JUDGES[source][0])
+    rows = [r for r in metrics if r.method.partition("[")[0] == named and r.metric == asked.metric]
+    rows = _narrowed(rows, "suite", asked.suite, OWN_SUITE[source])
+    rows = _narrowed(rows, "judge", asked.judge, OWN_JUDGES[source][0])
     rows = _narrowed(rows, "checkpoint", "", MEAN)
     if len(rows) != 1:
         known = ", ".join(dict.fromkeys(f"{r.metric}:{r.judge}:{r.suite}" for r in metrics))
-        problem = f"{asked!r} names {len(rows)} values"
+        problem = f"{str(asked)!r} names {len(rows)} values"
         raise InputError(problem, field="objective", fix=f"write METHOD:METRIC:JUDGE:SUITE of {known}")
     if math.isnan(rows[0].value):
-        raise UndecidableError(f"objective {asked!r} was not measured: none of its responses is scored")
+        raise UndecidableError(f"objective {str(asked)!r} was not measured: none of its responses is scored")
     return rows[0].value
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,8 @@ from omegaconf import DictConfig, open_dict
 from evals.values.errors import InputError
 
 PLUGIN = "hydra_plugins.rbrbench"  # Hydra takes launchers of its plugins' package alone
+RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory_gb": "memory"}  # keys, and Ray's names
+INTERVAL = 15.0  # seconds between two looks at what the cluster has
 log = logging.getLogger(__name__)
 
 
@@ -50,8 +52,7 @@ class RayLauncher(Launcher):
     def __init__(
         self, address: str | None, num_cpus: float, num_gpus: float, memory_gb: float | None, init: Any
     ):
-        memory = {} if memory_gb is None else {"memory": int(memory_gb * 2**30)}
-        self._of_a_job = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0, **memory}
+        self._asked = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory_gb": memory_gb or 0}
         # Without an address Ray would take any cluster that it finds on this machine.
         self._init: dict[str, Any] = {"address": address or "local", "ignore_reinit_error": True}
         self._init |= {str(key): value for key, value in init.items()}
@@ -72,16 +73,81 @@ class RayLauncher(Launcher):
         _, _, config = self._setup
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        ray.init(**self._init)
-        remote = ray.remote(**self._of_a_job)(_job)
-        state, place, jobs = Singleton.get_state(), os.getcwd(), []
-        for number, overrides in enumerate(job_overrides, initial_job_idx):
-            log.info("\t#%s : %s", number, " ".join(filter_overrides(overrides)))
-            jobs.append(remote.remote(self._setup, list(overrides), number, state, place))
+        _connect(ray, self._init)
         try:
+            self._check_own(ray)
+            remote = ray.remote(**self._of_a_job())(_job)
+            state, place, jobs = Singleton.get_state(), os.getcwd(), []
+            for number, overrides in enumerate(job_overrides, initial_job_idx):
+                log.info("\t#%s : %s", number, " ".join(filter_overrides(overrides)))
+                jobs.append(remote.remote(self._setup, list(overrides), number, state, place))
+            self._wait(ray, jobs)
             return [_returned(ray, job) for job in jobs]
         finally:
             ray.shutdown()
+
+    def _of_a_job(self) -> dict[str, Any]:
+        """As `ray.remote` takes it."""
+        cpus, gpus, memory_gb = (self._asked[key] for key in RESOURCES)
+        memory = {"memory": int(memory_gb * 2**30)} if memory_gb else {}
+        return {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, **memory}
+
+    def _check_own(self, ray: Any) -> None:
+        """Raises InputError where the Ray that was started here, which no node joins, has no room for a job."""
+        if self._init["address"] == "local" and (lack := unmet(self._asked, _nodes(ray))):
+            fix = "lower it, or name a cluster that has it: hydra.launcher.address=ADDRESS"
+            raise InputError(f"{lack}, in the Ray that is started here", field="hydra/launcher", fix=fix)
+
+    def _wait(self, ray: Any, jobs: list[Any]) -> None:
+        """Until every job has ended; what they wait for that the cluster has not, or no longer has, is told."""
+        told = ""
+        while jobs:
+            lack = unmet(self._asked, _nodes(ray))
+            if lack and lack != told:
+                log.warning("%s; jobs wait until one joins the cluster that has it", lack)
+            told = lack
+            _, jobs = ray.wait(jobs, timeout=INTERVAL)
+
+
+def unmet(asked: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
+    """What a job asks for that no node has, in words; empty where some node has all of it.
+
+    Args:
+        asked: by key of `hydra.launcher`.
+        nodes: what each has when nothing runs there, by Ray's names, memory in bytes.
+    """
+    wanted = {key: amount for key, amount in asked.items() if amount}
+    units = {key: 2**30 if key == "memory_gb" else 1 for key in wanted}
+    have = [{key: node.get(RESOURCES[key], 0) / units[key] for key in wanted} for node in nodes]
+    if not wanted or any(all(node[key] >= amount for key, amount in wanted.items()) for node in have):
+        return ""
+    most = {key: max((node[key] for node in have), default=0) for key in wanted}
+    lacking = [
+        f"hydra.launcher.{key} is {amount:g}, and no node has more than {most[key]:.4g}"
+        for key, amount in wanted.items()
+        if most[key] < amount
+    ]
+    together = " and ".join(f"hydra.launcher.{key}={amount:g}" for key, amount in wanted.items())
+    return "; ".join(lacking) or f"no node has {together} together"
+
+
+def _nodes(ray: Any) -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _connect(ray: Any, arguments: Mapping[str, Any]) -> None:
+    """Raises InputError for a cluster that lets nobody in without Ray's token; else what Ray raises."""
+    try:
+        ray.init(**arguments)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if type(cause).__name__ == "AuthenticationError":
+                fix = "set RAY_AUTH_MODE=token, and its token in RAY_AUTH_TOKEN or in the file ~/.ray/auth_token"
+                problem = "the cluster asks for a token, and was given none or another"
+                raise InputError(problem, field="hydra.launcher.address", fix=fix) from None
+            cause = cause.__cause__
+        raise
 
 
 def _returned(ray: Any, job: Any) -> JobReturn:
@@ -89,10 +155,11 @@ def _returned(ray: Any, job: Any) -> JobReturn:
         done: JobReturn = ray.get(job)
         return done
     except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error  # of what Ray says in a page of trace
+        said = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
         lost = JobReturn(status=JobStatus.FAILED)
-        lost.return_value = InputError(
-            f"Ray lost a job ({error})", fix="look at Ray's logs, and give the command again"
-        )
+        fix = "look at Ray's logs, and give the command again"
+        lost.return_value = InputError(f"Ray lost a job ({said})", fix=fix)
         return lost
 
 

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ import pytest
 from evals.values import lock
 from evals.values.errors import InputError
 from harness.pipeline.order import all_of
-from harness.storage.ownership import check_results, claim_results
+from harness.storage.ownership import check_results, claim_results, computing, is_alone
 from harness.storage.provenance import ROOT
 from harness.storage.store import Artifact, Store
 
@@ -431,6 +431,31 @@ def test_checking_a_name_does_not_take_it(tmp_path: Path) -> None:
     assert not folder.exists()
     claim_results(folder, "bbbb")
     check_results(folder, "bbbb")
+
+
+def test_a_name_is_one_configurations_while_it_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs of one name met when the second wrote its record, after hours; one that died left the name free."""
+    folder = tmp_path / "results" / "demo"
+    with computing(folder, "aaaa"):
+        assert is_alone(folder, "aaaa")
+        with computing(folder, "aaaa"):
+            assert not is_alone(folder, "aaaa")
+        for refused in (check_results, claim_results):
+            with pytest.raises(InputError, match=r"demo: process \d+ on .* computes another configuration's"):
+                refused(folder, "bbbb")
+        (held,) = folder.iterdir()
+        claim_results(folder, "aaaa")
+        (folder / "manifest.json").unlink()
+    assert not folder.exists(), "a run that failed leaves nothing"
+    left = replace(lock.Holder.here(), process=2**22 + 1, began="1")  # no process has that number
+    for machine in (left.machine, "another"):  # of which no sign of life comes
+        folder.mkdir()
+        held.write_text(json.dumps(asdict(replace(left, machine=machine))))
+        monkeypatch.setattr(lock, "SILENCE", 0.3)
+        with computing(folder, "bbbb"):
+            assert is_alone(folder, "bbbb") and not held.exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "not json"])

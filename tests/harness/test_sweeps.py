@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,8 +23,9 @@ from hydra._internal.hydra import Hydra
 from tiny_runs import Done, rbrbench, rbrbench_process
 
 from evals.values.errors import InputError, UndecidableError
-from evals.values.metrics_table import MetricRow
+from evals.values.metrics_table import MetricRow, read_metrics
 from harness.keys.application import hydra_application
+from harness.keys.objective import Objective, check_objective
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.sweep import (
     JobFailed,
@@ -34,6 +37,8 @@ from harness.pipeline.sweep import (
 )
 from harness.record.plan import DONE, FAILED, RUNNING, Plan, PlannedJob, SweepFolder, read_sweep
 from harness.runtime.own_gpu import take_gpu
+from harness.runtime.ray_launcher import unmet
+from harness.storage.ownership import computing
 from harness.storage.provenance import ROOT
 
 SHORT = ["run", "experiment=smoke", "threads=1", "methods=[helpful_sft]", "capability.tasks=[]"]
@@ -96,7 +101,16 @@ def test_a_sweep_in_a_file_of_ones_own_runs_without_a_flag(finished: Path) -> No
 
 
 @pytest.fixture
-def ray_cluster(tmp_path: Path) -> Iterator[str]:
+def ray_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray's processes know each other by. Without one Ray makes it, in the home of whoever runs the tests, and
+    `ray start` asks for it from then on.
+    """
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+
+
+@pytest.fixture
+def ray_cluster(ray_token: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The address of a cluster of one node, which ends with the test."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -104,12 +118,15 @@ def ray_cluster(tmp_path: Path) -> Iterator[str]:
     program = Path(sys.executable).with_name("ray")
     asked = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false"]
     asked += ["--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    node = subprocess.Popen([program, *asked], env=environment, stdout=subprocess.DEVNULL)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with (tmp_path / "ray.log").open("wb") as told:
+        node = subprocess.Popen([program, *asked], stdout=told, stderr=told)
     try:
-        asked = [str(program), "health-check", f"--address={address}"]
-        while subprocess.run(asked, capture_output=True, check=False).returncode:
-            assert node.poll() is None, "Ray did not start"
+        ask = [str(program), "health-check", f"--address={address}"]
+        until = time.monotonic() + 120
+        while (answer := subprocess.run(ask, capture_output=True, text=True, check=False)).returncode:
+            assert node.poll() is None, (tmp_path / "ray.log").read_text()
+            assert time.monotonic() < until, answer.stderr  # what it refuses it refuses for ever
             time.sleep(1)
         yield address
     finally:
@@ -138,7 +155,9 @@ def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
     sweep = [*SHORT, "-m", "evaluation.max_new_tokens=6,7"]
     alone = rbrbench(*sweep, "name=alone", cwd=finished)
     name = request.node.callspec.id
-    if name == "ray_cluster":
+    if name == "ray":
+        request.getfixturevalue("ray_token")
+    elif name == "ray_cluster":
         monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue(name))
     done = rbrbench_process(*sweep, f"name={name}", *launcher, cwd=finished)
     assert (alone.returncode, done.returncode) == (0, 0), done.stderr[-3000:]
@@ -146,6 +165,46 @@ def test_jobs_in_processes_of_their_own_make_what_one_process_makes(
         assert (finished / "results" / name / file).read_bytes() == (
             finished / "results/alone" / file
         ).read_bytes()
+
+
+def test_what_no_node_of_a_cluster_has_is_told() -> None:
+    """Jobs that asked for a GPU of a cluster without one waited for ever, and nobody was told."""
+    nodes = [{"CPU": 8.0, "memory": 2.0**34}, {"CPU": 2.0, "GPU": 1.0}]
+    assert unmet({"num_cpus": 8, "num_gpus": 0, "memory_gb": 16}, nodes) == ""
+    assert unmet({"num_cpus": 1, "num_gpus": 0.5, "memory_gb": 0}, nodes) == ""
+    assert unmet({"num_cpus": 1, "num_gpus": 2, "memory_gb": 17}, nodes) == (
+        "hydra.launcher.num_gpus is 2, and no node has more than 1; "
+        "hydra.launcher.memory_gb is 17, and no node has more than 16"
+    )
+    together = "no node has hydra.launcher.num_cpus=4 and hydra.launcher.num_gpus=1 together"
+    assert unmet({"num_cpus": 4, "num_gpus": 1, "memory_gb": 0}, nodes) == together
+
+
+@needs_ray
+@pytest.mark.slow
+def test_jobs_of_a_ray_without_what_they_ask_for_do_not_wait_in_silence(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    """They stood still for ever; and of a cluster that asks for a token it was said that it cannot be reached."""
+    asked = [*SHORT, "-m", "seed=0,1", "hydra/launcher=ray", "hydra.launcher.num_gpus=99"]
+    there = ["name=there", f"hydra.launcher.address={ray_cluster}"]
+    lack = "hydra.launcher.num_gpus is 99, and no node has more than"
+    done = rbrbench_process(*asked, "name=here", cwd=tmp_path)
+    assert done.returncode == 2 and lack in done.stderr, done.stderr
+    assert "in the Ray that is started here; lower it, or name a cluster" in done.stderr
+    command = [sys.executable, "-m", "rbrbench", *asked, *there]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as sweep:
+        assert sweep.stderr is not None
+        at_most = threading.Timer(300, sweep.kill)
+        at_most.start()
+        told = next((line for line in sweep.stderr if lack in line), "")
+        sweep.send_signal(signal.SIGINT)
+        rest = sweep.stderr.read()
+        at_most.cancel()
+    assert "jobs wait until one joins the cluster that has it" in told and sweep.returncode == 130, rest
+    stranger = {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}
+    done = rbrbench_process(*asked, *there, cwd=tmp_path, **stranger)
+    assert done.returncode == 2 and "the cluster asks for a token" in done.stderr, done.stderr
 
 
 @pytest.mark.slow
@@ -192,6 +251,23 @@ def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
             marks=pytest.mark.skipif(HAS_OPTUNA, reason="Optuna's sweeper is installed"),
         ),
         (["objective=[rbr_ppo]"], "field 'objective': is 'rbr_ppo'; write METHOD:METRIC, such as rbr_ppo:f1"),
+        (
+            ["objective=[rbr_ppo:f2]"],
+            "no metric of this run is called 'f2'; did you mean f1? use one of f1, not",
+        ),
+        (
+            ["objective=[rbr_ppo:f1:orcale]"],
+            "no judge of f1 is called 'orcale'; did you mean oracle? use one of",
+        ),
+        (
+            ["objective=[rbr_ppo:f1:auto:sandbx]"],
+            "no suite of f1 is called 'sandbx'; did you mean sandbox",
+        ),
+        (
+            ["objective=[rbr_ppo:acc:oracle]"],
+            "no judge of acc is called 'oracle'; leave it out: acc has none",
+        ),
+        (["objective=[rbr_ppo:acc]"], "which 4 tasks have; name one: rbr_ppo:acc::capability/mmlu"),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["-m", "experiment=smoke,alarm"], "field 'name': the jobs of the sweep have several (smoke, alarm)"),
         (["-m", "seed=1,2", "results=a,b"], "field 'results': the jobs of the sweep have several (a, b)"),
@@ -398,10 +474,22 @@ def test_another_sweep_of_the_name_waits_or_is_called_otherwise(tmp_path: Path) 
     with sweeping(sweep):
         with sweeping(sweep):  # the same command
             pass
-        with pytest.raises(InputError, match="another sweep has its results here"), sweeping(other):
+        with pytest.raises(InputError, match="computes another configuration's results"), sweeping(other):
             pass
     with sweeping(other), pytest.raises(JobFailed, match="its plan has no such job"):
         JobTask(str(tmp_path), (), 0)._planned(other, compose_run([]))
+
+
+@pytest.mark.parametrize("typed", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_a_run_and_a_sweep_of_one_name_meet_at_the_start(tmp_path: Path, typed: list[str]) -> None:
+    """The second computed for hours, and was refused when it wrote its record; or the first was."""
+    folder = tmp_path / "results" / "one"
+    for theirs in (sweeping(planned(folder, 2)), computing(folder, "a run's")):
+        with theirs:
+            done = rbrbench(*SHORT, *typed, "name=one", cwd=tmp_path)
+            assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+            assert "computes another configuration's results here; choose another name=" in done.stderr
+            assert not (tmp_path / "results" / ".store").exists()
 
 
 def test_a_sweep_that_is_given_again_forgets_the_jobs_that_did_not_end(tmp_path: Path) -> None:
@@ -473,14 +561,34 @@ def test_a_sweeper_is_told_the_metric_that_is_asked_for() -> None:
         row("f1", 0.9, checkpoint="4"),
         row("style", float("nan")),
     ]
-    assert objective_of(config, rows, "rbr_ppo:f1") == 0.5
-    assert objective_of(config, rows, "rbr_ppo:f1:auto") == 0.25
-    with pytest.raises(UndecidableError, match="was not measured"):
-        objective_of(config, rows, "rbr_ppo:style")
+    assert objective_of(config, rows, Objective("rbr_ppo", "f1")) == 0.5
+    assert objective_of(config, rows, Objective("rbr_ppo", "f1", "auto")) == 0.25
+    with pytest.raises(UndecidableError, match="'rbr_ppo:style' was not measured"):
+        objective_of(config, rows, Objective("rbr_ppo", "style"))
     with pytest.raises(
         InputError, match="names 0 values; write METHOD:METRIC:JUDGE:SUITE of f1:oracle:sandbox"
     ):
-        objective_of(config, rows, "rbr_ppo:f2")
+        objective_of(config, rows, Objective("rbr_ppo", "f2"))
+
+
+def test_every_metric_of_a_run_can_be_its_objective(smoke_run: Path, tmp_path: Path) -> None:
+    """What is told as mistyped before anything runs is no name that some run has."""
+    config = compose_run(["experiment=smoke"])
+    rows = read_metrics(smoke_run / "results/smoke/metrics.csv")
+    named = {(r.metric, r.judge, r.suite) for r in rows if not r.suite.startswith("synthetic/")}
+    assert {metric for metric, _, _ in named} >= {"f1", "soft_refusal_style", "acc", "acc_norm"}
+    for metric, judge, suite in named:
+        check_objective(Objective("rbr_ppo", metric, judge, suite), config)
+        if metric != "acc":  # of four tasks
+            check_objective(Objective("rbr_ppo", metric), config)
+    more = ["evaluation.judges=[words]", "evaluation.correction.by=oracle", "evaluation.suites=[xstest]"]
+    config = compose_run(["experiment=smoke", *more, f"capability.root={tmp_path}"])
+    for asked in ("f1:words+ppi:xstest", "not_unsafe:oracle:xstest/comply", "mc2", "acc::capability/mmlu"):
+        check_objective(Objective("rbr_ppo", *asked.split(":")), config)
+    with pytest.raises(InputError, match="no suite of f1 is called 'sandbox/comply'"):
+        check_objective(Objective("rbr_ppo", "f1", "", "sandbox/comply"), config)
+    with pytest.raises(InputError, match="no suite of mc2 is called 'xstest'; use one of capability/"):
+        check_objective(Objective("rbr_ppo", "mc2", "", "xstest"), config)
 
 
 def test_a_jobs_failure_passes_between_processes() -> None:

@@ -39,12 +39,12 @@ def rbrbench(*arguments: str, cwd: Path) -> Done:
     return Done(code, out.getvalue(), errors.getvalue())
 
 
-def rbrbench_process(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command as a user starts it."""
+def rbrbench_process(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it, with these of the environment."""
     return subprocess.run(
         [sys.executable, "-m", "rbrbench", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
         capture_output=True,
         text=True,
         timeout=600,
