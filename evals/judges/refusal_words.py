@@ -22,6 +22,8 @@ from evals.judges.judgement import Judgement, from_refusal, identity_of
 from evals.models.untrusted import visible
 from evals.values.conversation import Response
 
+KIND = "words"
+
 VERSION = 1
 # What its verdict misses, of XSTest's recorded completions with people's labels.
 MEASURED = (
