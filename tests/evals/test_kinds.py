@@ -115,7 +115,7 @@ NEW_FILES = {
         "from evals.suites.suite import SuiteSource\n"
         "ONE = SuiteSource('new_one', 'new', ('a.csv',), print, 'a page', 'CC0')\n"
     ),
-    "evals/models/apis/new_one.py": "from evals.models.apis.chat import API as API\n",
+    "evals/models/apis/new_one.py": "from evals.models.apis import chat\n\nAPI = chat.API\n",
     "evals/models/given_texts/new_one.py": "class New: ...\n\n\nDIALECT = New\n",
     "harness/report/exports/new_one.py": "def files(results): ...\n",
 }
