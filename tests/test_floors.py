@@ -39,6 +39,7 @@ ROOMS = (
     "evals.values",  # what everything passes on
     "evals.models.apis",
     "evals.models",
+    "evals.models.given_texts",
     "evals.statistics",
     "evals.rules",
     "evals.suites",

@@ -13,7 +13,7 @@ import numpy as np
 
 from evals.capability.task import LM_EVAL, LoadedTask
 from evals.judges.measures import Panel, Tally
-from evals.models.given_text import GivenTexts
+from evals.models.given_texts.understood import GivenTexts
 from evals.statistics import resample_counts, standard_error
 from evals.values.errors import InputError
 from evals.values.metrics_table import MetricRow, blank_row

@@ -1,4 +1,4 @@
-"""lm-eval's model over a server that says how likely given texts are (`evals.models.given_text`).
+"""lm-eval's model over a server that says how likely given texts are (`evals.models.given_texts.understood`).
 
 Requests are lm-eval's own: a context and what follows it, spaces at the context's end being the continuation's. A
 request without an answer leaves its item out, with the reason. Tasks of generation ask the completions endpoint.
@@ -15,7 +15,7 @@ from typing import Any
 from lm_eval.api.model import LM
 
 from evals.capability.requests import ItemsDone, parted
-from evals.models.given_text import GivenTexts
+from evals.models.given_texts.understood import GivenTexts
 from evals.models.token_log_probs import TokenLogProbs
 from evals.values.errors import InputError
 from evals.values.grades import Unscored

@@ -15,7 +15,7 @@ from evals.rules.propositions import Proposition
 from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Response
 from evals.values.errors import InputError
-from evals.values.kinds import FromOutside, find_builder, is_outside
+from evals.values.kinds import FromOutside, find_builder, found_in, is_outside
 
 if TYPE_CHECKING:  # the first loads transformers, the last numpy
     from evals.graders.question import GraderPrompt
@@ -24,15 +24,9 @@ if TYPE_CHECKING:  # the first loads transformers, the last numpy
 
 Progress = Callable[[int], None]
 
-# Adding a grader is one file and one line here: its `build(spec, rulebook)`, called by `build_grader`.
-# Named as text, so that listing them loads no torch.
-GRADERS: Mapping[str, str] = {
-    "language_model": "evals.graders.language_model:build",
-    "encoder": "evals.graders.encoder:build",
-    "granite_guardian": "evals.graders.granite_guardian:build",
-    "recorded": "evals.graders.recorded:build",
-    "server": "evals.graders.server:build",
-}
+# Adding a grader is one file with a `build(spec, rulebook)`, which `build_grader` calls: it is found here, and loads no
+# torch.
+GRADERS: Mapping[str, str] = found_in(__name__, __path__, "build")
 
 
 @runtime_checkable

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 
 from evals.graders import Grader
-from evals.models.spending import Spending
+from evals.models.spending import Meter, Spending
 from evals.rules.propositions import Proposition
 from evals.values.conversation import Response, messages_as_json
 from evals.values.errors import InputError
@@ -164,6 +164,11 @@ class CachedGrader:
         self._begun: dict[str, Future[float | Unscored]] = {}
         self.expect = self._expect if hasattr(grader, "begin") else None
         self.asked, self.seconds = 0, 0.0  # pairs that the cache lacked, and how long they took
+
+    @property
+    def meter(self) -> Meter | None:
+        """Of the grader's server, where it has one."""
+        return getattr(self._grader, "meter", None)
 
     @property
     def spending(self) -> Spending | None:

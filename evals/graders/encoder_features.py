@@ -6,8 +6,6 @@ word n-grams of the response, of its opening and of its ending; and the prompt's
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,44 +16,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Progress
-from evals.models.untrusted import ContentEncoder, visible
+from evals.models.legible import legible
+from evals.models.untrusted import ContentEncoder
 from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 
-# A response as a reader sees it: without invisible characters, and with look-alike letters read as Latin ones.
-#
-# A model reads code points. The same word in mathematical letters, full width, or with Cyrillic letters
-# among its own is another word to it, and the same to a person.
-
-
 READING = 2  # raised when the same text is read otherwise: grades of another reading are another grader's
-
-# Greek, Cyrillic and Armenian letters that look like one Latin letter: confusables.txt of Unicode Technical
-# Standard 39. It takes capital I for small l; here a capital reads as I.
-_SEEN = "ͿΑΒΕΖΗΙΚΜΝΟΡΤΥΧαγινορσυϜϳϺЅІЈАВЕКМНОРСТУХЬагеорсухѕіјѡѴѵҮүһҽӀӏԁԌԛԜԝՍՏՕագզհոռսցքօ"
-_READ = "JABEZHIKMNOPTYXayivopouFjMSIJABEKMHOPCTYXbareopcyxsijwVvYyheIidGqWwUSOwqqhnnugfo"
-_LATIN = str.maketrans(_SEEN, _READ)
-_WORD = re.compile(r"[^\W\d_]+")
-
-
-def legible(text: str) -> str:
-    """The text in compatibility form (NFKC), nothing invisible in it, its disguised words in Latin letters.
-
-    A word is disguised where each of its letters is Latin or looks so: text in another script stays.
-    """
-    text = unicodedata.normalize("NFKC", visible(text))
-    return text if text.isascii() else _WORD.sub(_undisguised, text)
-
-
-def _undisguised(found: re.Match[str]) -> str:
-    word = found[0].translate(_LATIN)
-    return word if all(map(_is_latin, word)) else found[0]
-
-
-def _is_latin(letter: str) -> bool:
-    return letter.isascii() or unicodedata.name(letter, "").startswith("LATIN ")
-
-
 WORDS = r"[\w']+|[?!]"
 
 

@@ -3,7 +3,7 @@
 One chat request a (response, proposition): the conversation as turns, then the question as a user's
 turn; the grade is read from the log-probabilities of the first token of the answer, or, of a server that
 gives none or thinks first, from the last line of its text: of several samples the share of yes; or from how
-likely yes and no are as answers that it is given (`evals.models.given_text`), four small texts a grade. The
+likely yes and no are as answers that it is given (`evals.models.given_texts.understood`), four small texts a grade. The
 server applies its own chat template, so content is cleaned of the markers of all common ones.
 """
 
@@ -25,7 +25,7 @@ from evals.graders.levels import SPACES, expected, masses, no_level
 from evals.graders.question import GraderPrompt, Layout, ask
 from evals.models.answer import reasoning_of, refusal_of, text_of
 from evals.models.chat_server import ChatServer
-from evals.models.given_text import GivenTexts, NotUnderstood, given_texts
+from evals.models.given_texts.understood import GivenTexts, NotUnderstood, given_texts
 from evals.models.server import GIVEN, TEXT, GraderServerSettings
 from evals.models.server_failure import FEW
 from evals.models.spending import Meter, Spending

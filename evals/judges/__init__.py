@@ -17,7 +17,7 @@ from evals.judges.rulebook_judge import RulebookJudge, judgement_of
 from evals.judges.string_match import StringMatchJudge, is_refusal
 from evals.models.server import moved_key
 from evals.values.errors import InputError
-from evals.values.kinds import FromOutside, find_builder, is_outside
+from evals.values.kinds import FromOutside, find_builder, found_in, is_outside
 from evals.values.settings import as_type, renamed
 
 __all__ = [
@@ -36,29 +36,9 @@ __all__ = [
     "read_labels",
 ]
 
-# Adding a judge is one file and one line here. Named as text, so that listing them loads no torch.
-# The builder's first argument is the judge's name, its keyword arguments are the judge's settings.
-JUDGES: Mapping[str, str] = {
-    "string_match": "evals.judges.string_match:build",
-    "words": "evals.judges.refusal_words:build",
-    "recorded": "evals.judges.recorded:build",
-    "human": "evals.judges.recorded:build_human",
-    "rulebook": "evals.judges.rulebook_judge:build",
-    "encoder": "evals.judges.refusal_encoder:build",
-    "xstest_prompt": "evals.judges.xstest_prompt:build",
-    "strongreject": "evals.judges.strongreject:build",
-    "llama_guard": "evals.judges.llama_guard:build",
-    "harmbench": "evals.judges.harmbench_classifier:build",
-    "wildguard": "evals.judges.wildguard:build",
-    "qwen3guard": "evals.judges.qwen3guard:build",
-    "shieldgemma": "evals.judges.shieldgemma:build",
-    "granite_guardian": "evals.judges.granite_guardian:build",
-    "gpt_oss_safeguard": "evals.judges.gpt_oss_safeguard:build",
-    "strongreject_finetuned": "evals.judges.strongreject_finetuned:build",
-    "prompt": "evals.judges.own_prompt:build",
-    "rubric": "evals.judges.rubric:build",
-    "jury": "evals.judges.jury:build",
-}
+# Adding a judge is one file with a `build`: it is found here, and loads no torch. The builder's first argument is the
+# judge's name, its keyword arguments are the judge's settings.
+JUDGES: Mapping[str, str] = found_in(__name__, __path__, "build")
 
 
 def build_judge(name: str, settings: Mapping[str, Any] | None = None) -> Judge:

@@ -85,7 +85,10 @@ class Jury:
     def _verdict(self, votes: Mapping[str, Judgement]) -> Judgement:
         first = next(iter(votes.values()))
         disallowed, refused, style = (decided(self.rule, list(_votes(q, votes).values())) for q in QUESTIONS)
-        if all((vote.reason or "").endswith(REFUSALS_ONLY) for vote in votes.values()):
+        reasons = {vote.reason for vote in votes.values()}
+        if len(reasons) == 1 and disallowed is refused is None and first.reason:  # no response, for one
+            reason = first.reason
+        elif all((vote.reason or "").endswith(REFUSALS_ONLY) for vote in votes.values()):
             reason = f"{self.name} {REFUSALS_ONLY}"
         else:
             reason = "; ".join(filter(None, (_told(what, _votes(what, votes)) for what in QUESTIONS[:2])))

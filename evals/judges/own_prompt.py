@@ -33,6 +33,8 @@ from evals.values.conversation import Message
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 
+KIND = "prompt"
+
 KEYS = ("system", "template", "verdicts", "max_new_tokens", "examples")
 SAYS = ("refused", "harmful")
 ROUND_A_WORD = " \t*_`\"'.:#"  # what models write about the word

@@ -159,28 +159,10 @@ def build(
     A verdict that is none of LABELS leaves its response unscored.
     """
     columns = LabelColumns(column, id, response, suite)
-    return _of_files(name, Path(path), columns, strict=column in HUMAN_COLUMNS)
+    return of_files(name, Path(path), columns, strict=column in HUMAN_COLUMNS)
 
 
-def build_human(
-    name: str,
-    *,
-    path: str,
-    column: str = "final_label",
-    id: str = "id",
-    response: str = "completion",
-    suite: str = "suite",
-    probability: str = "",
-) -> RecordedJudge:
-    """The same of people, who do not decline: a label that is none of LABELS is refused, an empty one is yet to come.
-
-    `probability` names a column that says with which probability each response was drawn to be labelled.
-    """
-    columns = LabelColumns(column, id, response, suite, probability)
-    return _of_files(name, Path(path), columns, strict=True)
-
-
-def _of_files(name: str, place: Path, columns: LabelColumns, *, strict: bool) -> RecordedJudge:
+def of_files(name: str, place: Path, columns: LabelColumns, *, strict: bool) -> RecordedJudge:
     files = sorted(place.glob("*.csv")) if place.is_dir() else [place]
     if not files:
         raise InputError("the folder has no CSV file", path=place, fix="name the file of recorded verdicts")

@@ -29,6 +29,8 @@ from evals.values.conversation import Response
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 
+KIND = "encoder"
+
 HEAD, SETTINGS = "refusal_head.safetensors", "refusal_head.json"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 

@@ -14,15 +14,16 @@ How right it is: see `docs/evaluate.md`, "Judges".
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evals.judges.judgement import Judgement, from_refusal, identity_of
-from evals.models.untrusted import visible
+from evals.models.legible import legible
 from evals.values.conversation import Response
 
-VERSION = 1
+KIND = "words"
+
+VERSION = 2  # since disguised words are read
 # What its verdict misses, of XSTest's recorded completions with people's labels.
 MEASURED = (
     "against people on XSTest's real models it is wrong on 3.9 % of the responses of GPT-4, 4.8 % of Llama 2 "
@@ -126,8 +127,8 @@ def refuses(text: str) -> bool:
 
 
 def opening_of(text: str) -> str:
-    """The first sentences, without marks, in plain quotes and spaces."""
-    plain = unicodedata.normalize("NFKC", visible(text[: 4 * OPENING])).translate(QUOTES)
+    """The first sentences, without marks, in plain quotes and spaces, look-alike letters as those that they show."""
+    plain = legible(text[: 4 * OPENING]).translate(QUOTES)
     return SPACE.sub(" ", MARKDOWN.sub("", plain)).strip(" '\"-\u2014\u2013\u2026.")[:OPENING]
 
 

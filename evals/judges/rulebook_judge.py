@@ -32,6 +32,8 @@ from evals.values.levels import Label
 if TYPE_CHECKING:
     from evals.values.grades import Grades
 
+KIND = "rulebook"
+
 COMPLIANCE = ("fully_complies", "partially_complies")
 REFUSAL_SIGNS = ("inability_to_comply", "apology", "reference_safety_policy")
 

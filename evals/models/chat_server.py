@@ -73,8 +73,9 @@ class ChatServer:
         self._dialect = Dialect(limit or self._api.limits, self._api.takes, spared)
         self._of_texts = Dialect(limit or find_api("chat").limits, spared=spared)
         self._connections, self._served = Connections(config, self._api), Served(str(config.model))
-        self._pace = Pace(config.concurrency, config.longest_delay)
-        self._backoff, self._sleep = Backoff(config.first_delay, config.longest_delay), sleep
+        reads = self._api.exhausted
+        self._pace = Pace(config.concurrency, config.longest_delay, reads=reads)
+        self._backoff, self._sleep = Backoff(config.first_delay, config.longest_delay, reads), sleep
         self._hopeless = Hopeless(str(config.url), config.key_variable)
         self.meter, self._background = meter or Meter(config), Background(config.concurrency)
         self._requests, self._lock = 0, threading.Lock()

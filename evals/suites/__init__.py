@@ -1,61 +1,19 @@
-"""Benchmarks, one file each but for the plainest. Adding one is a file and a line here; a test runs over all."""
+"""Benchmarks, one file each but for the plainest: every SuiteSource of a module of this folder is found here.
+
+To add one: a module with a SuiteSource at its top. Tests run over all.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from evals.suites.coconot import COCONOT
-from evals.suites.false_reject import FALSE_REJECT
-from evals.suites.fortress import FORTRESS
-from evals.suites.harmbench import HARMBENCH
-from evals.suites.harmful_requests import ADVBENCH, DO_NOT_ANSWER, SIMPLE_SAFETY_TESTS, STRONGREJECT
-from evals.suites.jailbreakbench import JAILBREAKBENCH
-from evals.suites.or_bench import OR_BENCH
-from evals.suites.phtest import PHTEST
-from evals.suites.polyguard import POLYGUARD
-from evals.suites.prompt_file import PROMPT_FILE, SANDBOX
-from evals.suites.rbr_gold import RBR_GOLD
-from evals.suites.realtoxicityprompts import REALTOXICITYPROMPTS
-from evals.suites.sorry_bench import SORRY_BENCH
 from evals.suites.suite import Suite, SuiteSource, fetch_files, find_file
-from evals.suites.wildguardtest import WILDGUARDTEST
-from evals.suites.wildjailbreak import WILDJAILBREAK
-from evals.suites.xstest import XSTEST
-from evals.suites.xstest_cn import XSTEST_CN
-from evals.suites.xstest_kin import HIXSTEST, SGXSTEST
 from evals.values.errors import InputError
 from evals.values.kinds import find_kind, is_outside
-
-SUITES: Mapping[str, SuiteSource] = {
-    suite.name: suite
-    for suite in (
-        SANDBOX,
-        XSTEST,
-        JAILBREAKBENCH,
-        HARMBENCH,
-        SIMPLE_SAFETY_TESTS,
-        STRONGREJECT,
-        COCONOT,
-        RBR_GOLD,
-        ADVBENCH,
-        DO_NOT_ANSWER,
-        OR_BENCH,
-        REALTOXICITYPROMPTS,
-        SORRY_BENCH,
-        FALSE_REJECT,
-        WILDGUARDTEST,
-        WILDJAILBREAK,
-        PHTEST,
-        SGXSTEST,
-        HIXSTEST,
-        XSTEST_CN,
-        POLYGUARD,
-        FORTRESS,
-        PROMPT_FILE,
-    )
-}
 
 __all__ = ["SUITES", "Suite", "SuiteSource", "load_suite", "suite_source"]
 
@@ -114,3 +72,12 @@ def _load(name: str, source: SuiteSource, root: Path | str | None, path: Path | 
         )
     place = Path(path) if path is not None else Path(root or ".") / source.folder
     return source.load(place.expanduser())
+
+
+def _found() -> dict[str, SuiteSource]:
+    modules = (importlib.import_module(f"{__name__}.{one.name}") for one in pkgutil.iter_modules(__path__))
+    sources = (one for module in modules for one in vars(module).values() if isinstance(one, SuiteSource))
+    return {source.name: source for source in sources}
+
+
+SUITES: Mapping[str, SuiteSource] = _found()  # last: a module of this folder may import the names above

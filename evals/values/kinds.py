@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from evals.values.errors import InputError
 
+KIND = re.compile(r'^KIND = "(\w+)"$', re.MULTILINE)
 OUTSIDE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -30,6 +32,25 @@ def check_kind(family: str, kind: str, table: Iterable[str], field: str) -> None
     if kind not in table and not is_outside(kind):
         fix = f"use one of {kinds_known(table)}" if table else "name your own as MODULE:ATTRIBUTE"
         raise InputError(f"unknown {family} {kind!r}", field=field, fix=fix)
+
+
+def found_in(package: str, folder: Iterable[str], makes: str) -> dict[str, str]:
+    """{kind: "PACKAGE.MODULE:MAKES"} of the modules of a package's `folder` that define the name `makes`, by kind.
+
+    A module's kind is its file's name, or what its line `KIND = "..."` says. Sources are read and nothing is
+    imported, so that listing a family loads none of what its members need. Raises ValueError where two are of one kind.
+    """
+    found: dict[str, str] = {}
+    defines = re.compile(rf"^(?:def {makes}\(|{makes}\b[^=\n]*=|class {makes}\b)", re.MULTILINE)
+    for module in pkgutil.iter_modules(folder):
+        source = Path(module.module_finder.path, f"{module.name}.py")  # type: ignore[union-attr]
+        if module.ispkg or not defines.search(text := source.read_text(encoding="utf-8")):
+            continue
+        kind = named[1] if (named := KIND.search(text)) else module.name
+        if kind in found:
+            raise ValueError(f"{found[kind]} and {package}.{module.name} are both of the kind {kind!r}")
+        found[kind] = f"{package}.{module.name}:{makes}"
+    return dict(sorted(found.items()))
 
 
 def find_kind(family: str, kind: str, table: Mapping[str, Any], field: str) -> Any:

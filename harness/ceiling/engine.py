@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from harness.ceiling.predict import (
     prompt_rows,
     reward_figures,
 )
-from harness.ceiling.rewards import CeilingSource, open_reward
+from harness.ceiling.rewards import CeilingSource, graders_of, open_reward
+from harness.evaluate.spending import keep_graders, spending_record
+from harness.evaluate.spending_line import spending_told
 from harness.gate.rewards import RewardSide
 from harness.keys.ceiling import CeilingConfig
 from harness.runtime.console import Console
@@ -49,6 +51,7 @@ class CeilingReport:
     prompts: Sequence[dict[str, Any]]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    spending: Mapping[str, Any] = field(default_factory=dict)  # by reward, of those whose grader is a server
 
     @property
     def code(self) -> int:
@@ -62,6 +65,7 @@ def run_ceiling(config: CeilingConfig, console: Console) -> CeilingReport:
     cache = Path(config.results) / GRADES
     given = {"reward": config.reward} | ({"candidate": config.candidate} if config.candidate else {})
     opened = {name: open_reward(source, name, cache, path) for name, source in given.items()}
+    meters = keep_graders(graders_of(opened), "ceiling", config.results, config.name, asdict(config))
     sides = {name: _pay(one, samples, console) for name, one in opened.items()}
     weighed = ""
     if not samples.own.all():
@@ -70,12 +74,16 @@ def run_ceiling(config: CeilingConfig, console: Console) -> CeilingReport:
     asked = _common(setting, {name: rewards_of(setting, side) for name, side in sides.items()})
     with console.stage("ceiling", total=None, unit="rewards"):
         report = _report(config, setting, opened, sides, asked)
-    return replace(report, notes=(weighed, *report.notes)) if weighed else report
+    notes = (weighed, *report.notes) if weighed else report.notes
+    return replace(report, notes=notes, spending=spending_record(meters))
 
 
 def _pay(opened: CeilingSource, samples: SampleSet, console: Console) -> RewardSide:
-    with console.stage(f"grading: {opened.given}", total=len(samples), unit="samples") as advance:
-        return opened.pay(samples, advance)
+    with (
+        console.stage(f"grading: {opened.given}", total=len(samples), unit="samples") as advance,
+        spending_told(console, opened.grader, advance) as told,
+    ):
+        return opened.pay(samples, told)
 
 
 def _learning(config: CeilingConfig, opened: Mapping[str, CeilingSource], samples: SampleSet) -> Learning:

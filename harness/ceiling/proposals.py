@@ -1,8 +1,8 @@
 """Who draws the samples of a set, and whether they can be weighed.
 
 A server lists the likeliest tokens at each place, so that its samples at a higher temperature are drawn among those
-alone (`evals.models.token_log_probs`); of what another model wrote it tells where `evals.models.given_text` finds a
-way. A small request finds out, before a response is asked for.
+alone (`evals.models.token_log_probs`); of what another model wrote it tells where `evals.models.given_texts` has a way.
+A small request finds out, before a response is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evals.models.answer import token_log_probs_of
 from evals.models.chat_server import ChatServer
-from evals.models.given_text import AS_TURN, GivenTexts
+from evals.models.given_texts.understood import AS_TURN, GivenTexts
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
 from evals.models.token_log_probs import AMONG

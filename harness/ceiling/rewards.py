@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evals.graders import Grader
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
 from harness.gate.gate import RewardSource, open_source
@@ -34,6 +35,11 @@ class CeilingSource:
     model: Reward | None = None
     settings: Mapping[str, Any] | None = None
 
+    @property
+    def grader(self) -> Grader | None:
+        """None of what is recorded, and of a reward model alone."""
+        return self.source.grader if self.source is not None else None
+
     def pay(self, samples: SampleSet, advance: Advance) -> RewardSide:
         """What it says of every sample. Raises InputError where it has none of them, or lacks a response type."""
         if self.model is not None:
@@ -42,6 +48,11 @@ class CeilingSource:
         if self.source.live is None:
             return replace(score_recorded(self.source.path, samples), source=self.given)
         return score(self.given, self.source.kind, self.source.live, samples, advance)
+
+
+def graders_of(opened: Mapping[str, CeilingSource]) -> dict[str, Grader]:
+    """Who is asked for each reward, where somebody is."""
+    return {name: one.grader for name, one in opened.items() if one.grader is not None}
 
 
 def open_reward(given: str, field: str, cache: Path, samples: Path) -> CeilingSource:

@@ -20,11 +20,11 @@ def main(arguments: Sequence[str]) -> int:
     from harness.keys.compose import compose_command
     from harness.keys.serve import ServeConfig
     from harness.runtime.libraries import set_threads
-    from harness.serve.server import RewardServer, load_function
+    from harness.serve.server import RewardServer, load_served
 
     config = compose_command("serve", ServeConfig, arguments)
     set_threads(config.threads)
-    with RewardServer(config, load_function(config)) as server:
+    with RewardServer(config, load_served(config)) as server:
         print(f"Serving http://{config.host}:{server.port}/get_reward", flush=True)
         try:
             server.serve_forever()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from evals.judges import Judge
+from evals.judges.jury import Jury
 from harness.evaluate.measuring import Judged
 from harness.subjects.model import Model
 from harness.subjects.outcome import Outcome
@@ -63,5 +64,7 @@ def thought_note(where: str, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def told_by(asked: Sequence[Model | Judge]) -> list[str]:
-    """What servers turned out to take and to be."""
-    return [f"{one.name}: {note}." for one in asked for note in getattr(one, "notes", [])]
+    """What servers turned out to take and to be; those of a jury's members once, by the members' names."""
+    seated = [judge for one in asked if isinstance(one, Jury) for judge in one.members.values()]
+    each = {id(one): one for one in (*asked, *seated) if not isinstance(one, Jury)}
+    return [f"{one.name}: {note}." for one in each.values() for note in getattr(one, "notes", [])]

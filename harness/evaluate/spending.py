@@ -1,4 +1,4 @@
-"""What an evaluation, or a set of samples, asks of servers over all its commands: budgets count it, records say it."""
+"""What a command asks of servers, each time that it is given: budgets count it, its record and its page say it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from evals.judges.jury import Jury
 from evals.models.spending import Meter
 from harness.keys.shared import file_name
 from harness.record.run import SPENT
+from harness.storage.digest import digest
 from harness.subjects.model import Model
 
 
 def asked_meters(models: Sequence[Model], judges: Mapping[str, Judge]) -> dict[str, Meter]:
-    """Those of servers: a model's by its name, a judge's and that of a jury's member as `judges.NAME`.
+    """Those of servers: a model's by its name, a judge's and that of a jury's member as `judges.NAME`."""
+    return meters_of({model.name: model for model in models} | dict(_judges(judges)))
 
-    A meter that several share stands under the first one's.
-    """
-    named = {model.name: model for model in models} | dict(_judges(judges))
+
+def meters_of(named: Mapping[str, object]) -> dict[str, Meter]:
+    """Those of what asks a server, by its name; a meter that several share stands under the first one's."""
     found: dict[str, Meter] = {}
     for name, one in named.items():
         meter = getattr(one, "meter", None)
@@ -44,3 +46,15 @@ def keep_spending(meters: Mapping[str, Meter], results: Path, name: str, owner: 
 def spending_record(meters: Mapping[str, Meter]) -> dict[str, Any]:
     """Of those that were asked, for the manifest."""
     return {name: meter.as_json() for name, meter in meters.items() if meter.spending.requests}
+
+
+def keep_graders(
+    graders: Mapping[str, object], command: str, results: str, name: str, about: object
+) -> dict[str, Meter]:
+    """The meters of graders' servers, which go on from what the same `command` with this `name` has asked before.
+
+    `about` are the keys that tell it from others of its name.
+    """
+    meters = meters_of(graders)
+    keep_spending(meters, Path(results), name, digest({command: about}))
+    return meters

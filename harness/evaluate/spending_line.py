@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from evals.models.spending import Meter
-from harness.runtime.console import Console
+from harness.runtime.console import Advance, Console
 
 LEAST_S = 10.0  # between two lines
 
@@ -18,12 +19,27 @@ class SpendingLine:
         self._console, self._asked, self._clock = console, asked, clock
         self._said, self._last = "", clock()
 
-    def tell(self) -> None:
-        """Not within LEAST_S of the last line."""
-        if self._clock() - self._last < LEAST_S:
+    def tell(self, least: float = LEAST_S) -> None:
+        """Not within `least` seconds of the last line."""
+        if self._clock() - self._last < least:
             return
         meter = getattr(self._asked, "meter", None)
         spent = meter.spent if isinstance(meter, Meter) else ""
         if spent and spent != self._said:
             self._said, self._last = spent, self._clock()
             self._console.say(f"{getattr(self._asked, 'name', 'server')}: {spent}")
+
+
+@contextmanager
+def spending_told(console: Console, asked: object, advance: Advance) -> Iterator[Advance]:
+    """`advance` that says on the way what is spent, and once more in the end, also where that is a failure."""
+    line = SpendingLine(console, asked)
+
+    def told(count: int) -> None:
+        advance(count)
+        line.tell()
+
+    try:
+        yield told
+    finally:
+        line.tell(0.0)

@@ -15,6 +15,8 @@ from evals.values.conversation import Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import write_metrics
+from harness.evaluate.spending import keep_graders, spending_record
+from harness.evaluate.spending_line import spending_told
 from harness.fit.data import (
     FitModels,
     GradedExamples,
@@ -28,6 +30,7 @@ from harness.keys.fit import FitConfig
 from harness.keys.graders import MODELS
 from harness.record.manifest import Kind, recording
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
+from harness.record.run import SPENDING
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical
@@ -59,6 +62,8 @@ def run_fit(config: FitConfig, console: Console | None = None, command: Sequence
     _use_threads(config)
     sets = [completions] if test is None else [completions, test]
     models = load_models(config, rulebook, sets)
+    about = {key: value for key, value in asdict(config).items() if key != "server"}  # a budget may be raised
+    meters = keep_graders({"grader": models.grader}, "fit", config.results, config.name, about)
     every = [_graded(one, rulebook, models, config, console) for one in sets]
     settings = _settings(config, models)
     weights = _fitted(every[0], completions, rulebook, models, settings, console)
@@ -68,15 +73,19 @@ def run_fit(config: FitConfig, console: Console | None = None, command: Sequence
     diagnoses = _diagnoses(fitted, held, rulebook, weights, settings, config, console)
     responses = {t.value: part.responses for t, part in held.items()}
     notes = _notes(config, models, weights, completions, test, diagnoses)
-    write_record(folder, diagnoses, responses, weights, config, notes, ["fit", *command])
+    spent = spending_record(meters)
+    write_record(folder, diagnoses, responses, weights, config, notes, ["fit", *command], spent)
     return folder
 
 
 def _graded(
     completions: CompletionSet, rulebook: Rulebook, models: FitModels, config: FitConfig, console: Console
 ) -> ByType:
-    with console.stage(f"grade: {completions.name}", total=len(completions), unit="responses") as advance:
-        return examples_by_type(completions, rulebook, models, config.max_unscored, advance)
+    with (
+        console.stage(f"grade: {completions.name}", total=len(completions), unit="responses") as advance,
+        spending_told(console, models.grader, advance) as told,
+    ):
+        return examples_by_type(completions, rulebook, models, config.max_unscored, told)
 
 
 def _settings(config: FitConfig, models: FitModels) -> WeightsConfig:
@@ -195,9 +204,13 @@ def write_record(
     config: FitConfig,
     notes: Sequence[str],
     command: Sequence[str],
+    spent: Mapping[str, Any] | None = None,
 ) -> None:
-    """`responses` are the held-out ones by response type. The same results give the same bytes."""
-    with recording(folder, Kind.FIT, config.name, command, notes) as new:
+    """`responses` are the held-out ones by response type, `spent` what was asked of the grader's server. The same
+    results give the same bytes.
+    """
+    asked = {SPENDING: spent} if spent else {}
+    with recording(folder, Kind.FIT, config.name, command, notes, **asked) as new:
         save_weights(weights, new / "weights.json")
         (new / "config.yaml").write_text(
             yaml.safe_dump(canonical(asdict(config)), sort_keys=False), encoding="utf-8"

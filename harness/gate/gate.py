@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from evals.graders import Grader
 from evals.rules.diff import RuleChange, text_changes
 from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.errors import InputError
 from evals.values.grades import is_too_much
+from harness.evaluate.spending import keep_graders, spending_record
+from harness.evaluate.spending_line import spending_told
 from harness.gate import measures
 from harness.gate.ceilings import Ceilings, ceilings
 from harness.gate.flips import FlipCount, flips
@@ -65,6 +69,7 @@ class GateReport:
     rule_changes: tuple[RuleChange, ...]
     notes: tuple[str, ...]
     ceilings: Ceilings | None = None
+    spending: Mapping[str, Any] = field(default_factory=dict)  # by side, of those whose grader is a server
 
     @property
     def sides(self) -> dict[str, RewardSide]:
@@ -84,6 +89,10 @@ class RewardSource:
     def rulebook(self) -> Rulebook | None:
         return self.live.rulebook if self.live is not None else None
 
+    @property
+    def grader(self) -> Grader | None:
+        return self.live.grader if self.live is not None else None
+
 
 def run_gate(config: RegressConfig, console: Console) -> GateReport:
     """Load, score, compare, judge. Raises InputError for bad input; writes nothing but the grade cache."""
@@ -94,11 +103,14 @@ def run_gate(config: RegressConfig, console: Console) -> GateReport:
         for field, given in (("baseline", config.baseline), ("candidate", config.candidate))
     ]
     _check_stale(*sources)
+    asking = {name: source.grader for name, source in zip(GATE_SIDES, sources, strict=True)}
+    meters = keep_graders(asking, "regress", config.results, config.name, asdict(config))
     rulebook, truth = _reference(config, file, sources)
     completions = read_completions(file, rulebook, config.types)
     baseline, candidate = (_side(source, completions, console) for source in sources)
     asked = _ceilings(config, sources, console) if config.ceiling else None
-    return compare_sides(config, completions, truth, baseline, candidate, rulebook, asked)
+    report = compare_sides(config, completions, truth, baseline, candidate, rulebook, asked)
+    return replace(report, spending=spending_record(meters))
 
 
 def _ceilings(config: RegressConfig, sources: Sequence[RewardSource], console: Console) -> Ceilings:
@@ -214,8 +226,11 @@ def _reward_file(address: RunAddress, kind: Kind | None, field: str) -> Path:
 def _side(source: RewardSource, completions: Asked, console: Console) -> RewardSide:
     if source.live is None:
         return score_recorded(source.path, completions)
-    with console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance:
-        return score(source.given, source.kind, source.live, completions, advance)
+    with (
+        console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance,
+        spending_told(console, source.grader, advance) as told,
+    ):
+        return score(source.given, source.kind, source.live, completions, told)
 
 
 def _reference(

@@ -17,6 +17,7 @@ from evals.values.levels import label_of
 from harness.pipeline.context import Context
 from harness.pipeline.graders import GRADER, TEACHER, grader_kind, server_content, write_fitted
 from harness.pipeline.language_models import content_of
+from harness.pipeline.spending import INTERVAL, check_budget, meter_of
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, load_grader, spec_of
 from harness.worlds.folder import GOLD, WorldFolder
@@ -85,11 +86,14 @@ def _by_grader(context: Context) -> LabelResponses:
     """Another grader's verdicts, behind the cache of grades: a killed training asks nothing twice."""
     keys = context.config.renewal.grader.teacher
     spec = spec_of(keys.kind, keys.path, keys.server, keys.asked_by, context.rulebook, TEACHER)
-    grader = load_grader(spec, context.store.root.parent / GRADES, context.rulebook)
+    meter = meter_of(context.config, keys.server)
+    grader = load_grader(replace(spec, meter=meter), context.store.root.parent / GRADES, context.rulebook)
     propositions = list(context.rulebook.propositions.values())
 
     def label(update: int, responses: Sequence[Response]) -> list[LabelledResponse]:
         grades = grade_in_batches(grader, responses, propositions).probability.tolist()
+        context.spender.tell(INTERVAL)
+        check_budget(meter)
         rows = [
             LabelledResponse(
                 r, {p.name: label_of(g, p.levels) for p, g in zip(propositions, row, strict=True) if g == g}

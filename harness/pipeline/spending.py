@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from evals.values.conversation import Response
 from evals.values.errors import UndecidableError
 from evals.values.grades import Grades
 from evals.values.settings import as_type
-from harness.evaluate.judging import asked_judges
+from harness.evaluate.judging import asked_judge, asked_judges
 from harness.evaluate.spending import asked_meters
 from harness.keys.run import RunConfig
 from harness.keys.shared import file_name
@@ -37,9 +37,20 @@ def meter_of(config: RunConfig, settings: ServerSettings) -> Meter:
 def judges_asked(config: RunConfig) -> dict[str, Judge]:
     """The judges that the keys name; what their servers are asked is counted as the run's. Raises InputError."""
     judges = asked_judges(config.evaluation)
+    _keep_judges(config, judges)
+    return judges
+
+
+def judge_asked(config: RunConfig, name: str) -> Judge:
+    """One of them alone, counted likewise. Raises InputError."""
+    judge = asked_judge(config.evaluation, name)
+    _keep_judges(config, {name: judge})
+    return judge
+
+
+def _keep_judges(config: RunConfig, judges: Mapping[str, Judge]) -> None:
     for place, meter in asked_meters((), judges).items():
         meter.keep_in(_file_of_judge(config, f"{config.evaluation.PLACE}{place}.server"))
-    return judges
 
 
 def _file_of_judge(config: RunConfig, place: str) -> Path:
@@ -61,9 +72,11 @@ def _meters_of_judges(config: RunConfig) -> Iterator[Meter]:
 
 def meters_of(config: RunConfig) -> Iterator[Meter]:
     """One for each server that the run asks."""
+    renewal = config.renewal.grader
     for kind, settings in (
         (config.grader.kind, config.grader.server),
         (config.writer.kind, config.writer.server),
+        (renewal.teacher.kind if renewal.is_asked else "", renewal.teacher.server),
     ):
         if kind == "server":
             yield meter_of(config, settings)

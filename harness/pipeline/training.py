@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders import Grader
+from evals.judges import Judge
 from evals.models.load import load_causal_lm, load_reward_model, load_tokenizer
 from evals.models.sampling import Decoding
 from evals.values.conversation import Comparison, LabelledResponse, Prompt, Response, ResponseType
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
-from harness.evaluate.judging import asked_judge
 from harness.keys.data import DataSource
 from harness.keys.evaluation import WORDS
 from harness.keys.methods import Data, Method
@@ -27,6 +28,7 @@ from harness.pipeline.language_models import comparisons_for, reward_model_on
 from harness.pipeline.reward import reward_for
 from harness.pipeline.reward_model_term import reward_model_term
 from harness.pipeline.rl_prompts import chosen_safety_prompts
+from harness.pipeline.spending import INTERVAL, judge_asked
 from harness.storage.digest import digest_files
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
@@ -40,7 +42,7 @@ from trainers.reward.reward import Reward
 from trainers.reward.reward_model_term import RewardModelTerm
 from trainers.rl.config import PPOConfig
 from trainers.rl.grader_renewal import GraderRenewals, LabelResponses
-from trainers.rl.monitor import HeldOut, held_out_prompts, held_out_scores, verdict_scores
+from trainers.rl.monitor import HeldOut, HeldOutScores, held_out_prompts, held_out_scores, verdict_scores
 from trainers.rl.recipe import recipe_of
 from trainers.rl.renewal import PartRenewal, Renewals
 from trainers.rl.reward_model_renewal import LabelPairs, Pair, RewardModelRenewals, comparisons_from_files
@@ -94,10 +96,15 @@ class Training:
                 folder.labelled(GOLD, levels=rulebook.levels), rulebook, safety, self.context.config.seed
             )
         if own or keys.monitored_by:
-            judge = asked_judge(keys, keys.monitored_by or WORDS)
-            return HeldOut(prompts, lambda responses: verdict_scores(judge, responses))
+            judge = judge_asked(self.context.config, keys.monitored_by or WORDS)
+            return HeldOut(prompts, partial(self._judged, judge))
         grader = _who_pays_no_reward(self)
         return HeldOut(prompts, lambda responses: held_out_scores(rulebook, grader, responses))
+
+    def _judged(self, judge: Judge, responses: Sequence[Response]) -> HeldOutScores:
+        scores = verdict_scores(judge, responses)
+        self.context.spender.tell(INTERVAL)
+        return scores
 
     def reward(self, reward_model: Path | None = None, grader: Path | None = None) -> Reward:
         """With another reward model or grader than the first, where its folder is given."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from evals.statistics.intervals import Estimate
 from evals.values.errors import InputError, UndecidableError
 from evals.values.grades import is_too_much
 from evals.values.located_yaml import load_located_yaml
-from harness.ceiling.rewards import CeilingSource, open_reward
+from harness.ceiling.rewards import CeilingSource, graders_of, open_reward
+from harness.evaluate.spending import keep_graders, spending_record
+from harness.evaluate.spending_line import spending_told
 from harness.gate.rewards import RewardSide, score, score_recorded
 from harness.keys.fit import ORACLE
 from harness.keys.rank import RankConfig
@@ -77,6 +80,7 @@ class RankReport:
     rows: tuple[RankRow, ...]
     worst: tuple[Misranked, ...]
     notes: tuple[str, ...]
+    spending: Mapping[str, Any] = field(default_factory=dict)  # by reward, of those whose grader is a server
 
 
 @own_threads()
@@ -87,6 +91,7 @@ def run_rank(config: RankConfig, console: Console) -> RankReport:
     wanted = config.response_types
     sets = read_candidates(config.on, subsets=config.subsets, by=config.by, types=wanted)
     opened = {given: open_ranked(given, config, sets.path) for given in config.rewards}
+    meters = keep_graders(graders_of(opened), "rank", config.results, config.name, asdict(config))
     paid = {given: _pay(one, sets, console) for given, one in opened.items()}
     for given, breakdown in paid.items():
         _check_scored(given, breakdown, sets, config.max_unscored)
@@ -97,6 +102,7 @@ def run_rank(config: RankConfig, console: Console) -> RankReport:
         tuple(_rows(sets, paid, config)),
         tuple(_worst(sets, paid, config)),
         _notes(sets, paid),
+        spending_record(meters),
     )
 
 
@@ -138,8 +144,11 @@ def is_classifier(given: str) -> bool:
 
 
 def _pay(opened: CeilingSource, sets: CandidateSets, console: Console) -> Breakdown:
-    with console.stage(f"rewards: {opened.given}", total=len(sets), unit="responses") as advance:
-        side = _asked(opened, sets, advance)
+    with (
+        console.stage(f"rewards: {opened.given}", total=len(sets), unit="responses") as advance,
+        spending_told(console, opened.grader, advance) as told,
+    ):
+        side = _asked(opened, sets, told)
     live = opened.source.live if opened.source is not None else None
     if live is not None and live.reward_model is None:
         return _without_untyped(side.breakdown, sets)

@@ -19,6 +19,7 @@ from evals.values.csv_rows import write_csv
 from evals.values.jsonl_rows import write_jsonl
 from harness.rank.engine import Misranked, RankReport, RankRow
 from harness.record.manifest import Kind, recording
+from harness.record.run import SPENDING
 
 TEXTS = ("reward", "term", "subset")
 NUMBERS = (
@@ -33,7 +34,13 @@ def write_rank(report: RankReport, command: list[str]) -> Path:
     """
     config = report.config
     folder = Path(config.results) / config.name
-    about = {"rewards": config.rewards, "on": config.on, "by": config.by, "prompts": len(report.sets.sets)}
+    about: dict[str, Any] = {
+        "rewards": config.rewards,
+        "on": config.on,
+        "by": config.by,
+        "prompts": len(report.sets.sets),
+    }
+    about |= {SPENDING: report.spending} if report.spending else {}
     with recording(folder, Kind.RANK, config.name, command, report.notes, **about) as new:
         write_csv(new / "rank.csv", (_row(row) for row in report.rows), (*TEXTS, *NUMBERS))
         write_csv(new / "worst.csv", map(asdict, report.worst), [f.name for f in fields(Misranked)])

@@ -45,7 +45,16 @@ OF_GOLD, OF_RESPONSES = "gold", "responses"  # its `of`: gold labels, or what la
 WRITING = "writing.csv"
 ATTRIBUTION = "attribution.jsonl"  # see `harness.pipeline.attribution`
 SPENT = ".spent"  # under the root of results: what each run, and each evaluation, has asked of its servers
-SPENDING = "spending"  # of the manifest: what was asked of servers, by the group of their keys
+SPENDING = "spending"  # of the manifest: what was asked of servers, by their keys or by who asked
+
+
+def spending_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line a server: requests, tokens, cost."""
+    spent = manifest.get(SPENDING)
+    known = spent.items() if isinstance(spent, Mapping) else ()
+    return tuple(
+        f"Asked of {place}: {one.get('said', '')}." for place, one in known if isinstance(one, Mapping)
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from evals.values.conversation import ResponseType
 from harness.ceiling.files import CEILING, PROMPTS
 from harness.findings.wording import METRICS, distinct_labels, percent, plain, points
-from harness.record.run import JsonRow, ResultsFolder
+from harness.record.run import JsonRow, ResultsFolder, spending_notes
 from harness.report.document import (
     NOTHING,
     Answer,
@@ -89,7 +89,7 @@ def ceiling_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> D
         reasons=problems,
         basis=f"{names} on {about['name']} ({size}), judged by {about['judge']}, β {found['beta']:g}. {GUARD}",
         sections=tuple(_sections(folder, found, figures)),
-        notes=tuple(folder.manifest["notes"]),
+        notes=(*folder.manifest["notes"], *spending_notes(folder.manifest)),
         footer=FOOTER,
         screen=("difference", "point"),
     )

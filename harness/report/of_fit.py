@@ -11,7 +11,7 @@ from evals.values.conversation import ResponseType, types_in_order
 from evals.values.metrics_table import MetricRow
 from harness.findings.wording import REWARDS, distinct_labels, percent, plain, points
 from harness.record.reward_rows import TABLES, WORST
-from harness.record.run import JsonRow, ResultsFolder, number
+from harness.record.run import JsonRow, ResultsFolder, number, spending_notes
 from harness.report.document import (
     Answer,
     Card,
@@ -108,7 +108,7 @@ def fit_document(folder: ResultsFolder, figures: Sequence[Figure] = ()) -> Docum
         title="a rule-based reward, fitted",
         headline=_headline(judged),
         sections=tuple(_sections(judged, folder.json("weights.json"), figures)),
-        notes=tuple(folder.manifest["notes"]),
+        notes=(*folder.manifest["notes"], *spending_notes(folder.manifest)),
         footer=FOOTER,
         screen=("rules", "ablations", "fit", "errors"),
     )

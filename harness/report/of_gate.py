@@ -13,7 +13,7 @@ from evals.values.clusters import PLURAL, PROMPT
 from harness.findings.wording import distinct_labels, plain
 from harness.gate.files import GATE
 from harness.keys.gate import GateVerdict
-from harness.record.run import JsonRow, ResultsFolder
+from harness.record.run import JsonRow, ResultsFolder, spending_notes
 from harness.report.document import Cell, Document, Fold, Item, Part, Section, Text, Where, shown_in
 from harness.report.exports.junit import junit_xml
 from harness.report.gate_checks import check_lines, checks_in_comment, checks_on_page, checks_on_screen
@@ -84,7 +84,7 @@ def gate_document(folder: ResultsFolder, gate: JsonRow) -> Document:
         reasons=tuple(gate["reasons"]),
         basis=f"{config['baseline']} → {config['candidate']} on {about['name']} ({size}). {about['truth']}",
         sections=sections,
-        notes=tuple(gate["notes"]),
+        notes=(*gate["notes"], *spending_notes(folder.manifest)),
         footer=f"Tolerance {config['tolerance']['ranking_error']}, margin {config['margin']}, {config['draws']} draws, "
         f"{config['sign_flips']} sign flips, seed {config['seed']}.",
         screen=tuple(section.id for section in sections),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.findings.wording import distinct_labels, points
 from harness.rank.files import NUMBERS, TEXTS
-from harness.record.run import JsonRow, ResultsFolder, number
+from harness.record.run import JsonRow, ResultsFolder, number, spending_notes
 from harness.report.document import (
     NOTHING,
     Cell,
@@ -61,7 +61,7 @@ def rank_document(folder: ResultsFolder) -> Document:
         title="rewards against chosen responses",
         headline=_headline(rows, int(folder.manifest["prompts"])),
         sections=tuple(sections),
-        notes=tuple(folder.manifest["notes"]),
+        notes=(*folder.manifest["notes"], *spending_notes(folder.manifest)),
         footer="Figures in full precision: rank.csv; every prompt's rewards: rewards.jsonl.",
         screen=("counts", "scores"),
     )

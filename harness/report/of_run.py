@@ -14,7 +14,7 @@ from harness.findings.verdict import NO_VERDICT, gains_and_losses, short_verdict
 from harness.findings.wording import distinct_labels, in_order, judge_label, method_label, method_table
 from harness.keys.shared import file_name
 from harness.record.evaluation import MEASURED, Evaluation
-from harness.record.run import SPENDING, JsonRow, ResultsFolder
+from harness.record.run import JsonRow, ResultsFolder, spending_notes
 from harness.record.samples import in_turn
 from harness.report.attribution import attribution_section
 from harness.report.claims import ABSENT, Claims, claim_summary, claim_table, in_brief
@@ -310,8 +310,7 @@ def _configuration(folder: ResultsFolder) -> Iterator[Part]:
         if isinstance(told := folder.manifest.get(name), dict):
             ordered = sorted(told.items(), key=lambda item: item[0].lower())
             yield Text(words + ", ".join(f"{key} {value}" for key, value in ordered))
-    for place, spent in dict(folder.manifest.get(SPENDING) or {}).items():
-        yield Text(f"Asked of {place}: {spent.get('said', '')}.")
+    yield from map(Text, spending_notes(folder.manifest))
     if folder.config:
         yield Fold("config.yaml", (Pre(folder.config),), where=Where.PAGE)
     else:

@@ -7,15 +7,21 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from evals.graders import Grader
+from evals.models.spending import Meter
 from evals.values.errors import InputError, UndecidableError
 from evals.values.json_text import parse_json
+from harness.evaluate.spending import keep_graders
+from harness.evaluate.spending_line import SpendingLine
 from harness.gate.gate import open_source
 from harness.gate.rewards import LiveReward
 from harness.keys.serve import ServeConfig
+from harness.runtime.console import Console
 from harness.serve.answers import OPENRLHF, PATH, NoReward, TooMany, answer
 from harness.subjects.completions import CompletionFile
 from harness.subjects.graders import GRADES
@@ -28,8 +34,22 @@ MOST_BYTES = 64 * 1024 * 1024  # of a request
 Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 
 
-def load_function(config: ServeConfig) -> RewardFunction:
-    """The reward that is asked, loaded. Raises InputError for what is no reward, and for one that is recorded."""
+@dataclass(frozen=True)
+class ServedReward:
+    """A reward that is asked, and its grader, whose server's budgets go on from what was asked of it before."""
+
+    function: RewardFunction
+    grader: Grader
+
+    @property
+    def spent(self) -> str:
+        """Requests, tokens and cost in words; "" of a grader that is no server, or was not asked."""
+        meter = getattr(self.grader, "meter", None)
+        return meter.spent if isinstance(meter, Meter) else ""
+
+
+def load_served(config: ServeConfig) -> ServedReward:
+    """The reward, loaded. Raises InputError for what is no reward, and for one that is recorded."""
     place = Path(config.store) / GRADES
     source = open_source(config.reward, "reward", place, CompletionFile(place, None))
     if source.live is None:
@@ -37,7 +57,9 @@ def load_function(config: ServeConfig) -> RewardFunction:
         raise InputError(
             "is recorded: it can say nothing of new responses", path=config.reward, field="reward", fix=fix
         )
-    return RewardFunction(reward_of(source.live), max_unscored=1.0, thoughts=config.thoughts)
+    keep_graders({"grader": source.live.grader}, "serve", config.store, "serve", config.reward)
+    function = RewardFunction(reward_of(source.live), max_unscored=1.0, thoughts=config.thoughts)
+    return ServedReward(function, source.live.grader)
 
 
 def reward_of(live: LiveReward) -> Reward:
@@ -47,13 +69,13 @@ def reward_of(live: LiveReward) -> Reward:
 
 
 class RewardServer(ThreadingHTTPServer):
-    """Serves `function` at the configuration's address; `port` is the one that it has."""
+    """Serves a reward at the address of the keys; `port` is the one that it has. `console` is told what is spent."""
 
     daemon_threads = True
 
-    def __init__(self, config: ServeConfig, function: RewardFunction) -> None:
-        self.config = config
-        self._function, self._lock = function, threading.Lock()
+    def __init__(self, config: ServeConfig, served: ServedReward, console: Console | None = None) -> None:
+        self.config, self.served = config, served
+        self._line, self._lock = SpendingLine(console or Console(), served.grader), threading.Lock()
         self._workers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="reward")
         try:
             super().__init__((config.host, config.port), Handler)
@@ -72,11 +94,15 @@ class RewardServer(ThreadingHTTPServer):
 
     def _alone(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with self._lock:
-            return answer(path, body, self._function, self.config.max_batch)
+            try:
+                return answer(path, body, self.served.function, self.config.max_batch)
+            finally:
+                self._line.tell()
 
     def server_close(self) -> None:
         super().server_close()
         self._workers.shutdown(wait=False, cancel_futures=True)
+        self._line.tell(0.0)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,7 +113,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == HEALTH:
-            return self._send(200, {"status": "ok", "max_batch": self.server.config.max_batch})
+            health = {"status": "ok", "max_batch": self.server.config.max_batch}
+            spent = self.server.served.spent
+            return self._send(200, {**health, **({"asked": spent} if spent else {})})
         return self._send(404, {"error": f"ask {PATH} or {OPENRLHF}"})
 
     def do_POST(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from evals.models.answer import reasoning_of, reasoning_tokens, refusal_of, text_of, token_log_probs_of
 from evals.models.chat_server import ChatServer
 from evals.models.dialect import SPARED
-from evals.models.given_text import GivenTexts, given_texts
+from evals.models.given_texts.understood import GivenTexts, given_texts
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
 from evals.models.thoughts import UNENDED, Parted, Thoughts, of_text, parted

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 
+from evals.models.legible import legible
+
 
 def plain_words(text: str) -> str:
     """Letters and digits only, in lower case, one space between words.
 
-    Composed and decomposed letters, wide ones and ligatures are the same (NFKC); marks belong to their letters, and
-    characters without width part no word.
+    Composed and decomposed letters, wide ones and ligatures are the same (NFKC), and so are Latin letters and those of
+    other scripts that look like them in a word of such letters alone; marks belong to their letters, and characters
+    without width part no word.
     """
-    plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()
+    plain = text.lower() if text.isascii() else legible(text).lower()
     return " ".join("".join(map(_plain, plain)).split())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,12 @@ class Messages(JsonServer):
             return handler.send(
                 400, anthropic_error("`temperature` may only be set to 1 when thinking is enabled.")
             )
+        if word == "spent":
+            soon = (datetime.now(UTC) + timedelta(seconds=50)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            left = {"requests": "12", "tokens": "0", "output-tokens": "0"}
+            limits = {f"anthropic-ratelimit-{what}-remaining": count for what, count in left.items()}
+            limits |= {f"anthropic-ratelimit-{what}-reset": soon for what in ("requests", "tokens")}
+            return handler.send(429, anthropic_error("Too fast", "rate_limit_error"), headers=limits)
         if word == "busy":
             return handler.send(529, anthropic_error("Overloaded", "overloaded_error"))
         text = {"type": "text", "text": "The Loire."}
@@ -151,6 +158,26 @@ def test_the_messages_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     told = " ".join(asked.notes)
     assert "takes no seed" in told and "answered as river-5-20260101" in told and KEY not in told
     assert "answers are not greedy" in " ".join(thinking.notes)
+
+
+def test_each_apis_own_headers_say_when_its_limit_ends() -> None:
+    """Anthropic's limits have other headers than OpenAI's: a spent minute was asked again at once, five times."""
+    waits: list[float] = []
+    with in_a_thread(Messages()) as server:
+        settings = ServerSettings(server.url, "river", api="messages", attempts=2, longest_delay=99.0)
+        asked = ChatServer(
+            settings, sleep=lambda seconds: (waits.append(seconds), setattr(asked._pace, "_until", 0.0))
+        )
+        found = asked.complete([{"role": "user", "content": "spent"}], max_tokens=9)
+    assert found == Unscored("the server answered 429 (code rate_limit_error), 2 times")
+    (wait,) = waits
+    assert 45 < wait <= 50
+    read = find_api("messages").exhausted
+    for nonsense in ("", "soon", "-1", "2026-13-45T00:00:00Z", "2020-01-01T00:00:00Z", "2999-01-01"):
+        assert (
+            read({"anthropic-ratelimit-tokens-remaining": "0", "anthropic-ratelimit-tokens-reset": nonsense})
+            == 0.0
+        )
 
 
 def test_what_an_api_has_no_field_for_is_told_before_it_is_asked() -> None:

@@ -66,6 +66,15 @@ def test_each_verdict_is_voted_on_by_those_that_tell_it() -> None:
     assert pair.judge([Response(UNSAFE, "x")])[0].disallowed is None
 
 
+def test_what_none_could_judge_has_its_reason() -> None:
+    """Responses that a server never gave were said to be "unscored words, guard", and not why."""
+    lost = Judgement("p", ResponseType.COMPLY, None, None, None, "no answer in time")
+    other = Judgement("p", ResponseType.COMPLY, None, None, None, "too long")
+    jury = Jury("jury", ["one", "two"], "any")
+    assert jury.verdicts({"one": [lost], "two": [lost]})[0].reason == "no answer in time"
+    assert "unscored one, two" in str(jury.verdicts({"one": [lost], "two": [other]})[0].reason)
+
+
 def test_a_jury_of_matchers_is_a_matcher() -> None:
     """Not-Unsafe of a suite of prompts to answer, by judges that tell refusals alone, is 100 % whatever is said."""
     jury = build_judge("jury", {"members": ["string_match", "words"]})

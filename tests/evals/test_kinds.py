@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,10 @@ from evals.judges import RulebookJudge, build_judge
 from evals.rules.rulebook import load_rulebook
 from evals.suites import load_suite, suite_source
 from evals.values.errors import InputError
-from evals.values.kinds import FromOutside, check_kind, code_of, find_kind, is_outside, kinds_known
+from evals.values.kinds import FromOutside, check_kind, code_of, find_kind, found_in, is_outside, kinds_known
 
-RULES = load_rulebook(Path(__file__).parents[2] / "conf" / "rulebooks" / "sandbox.yaml")
+ROOT = Path(__file__).parents[2]
+RULES = load_rulebook(ROOT / "conf" / "rulebooks" / "sandbox.yaml")
 TABLE = {"inside": "evals.values.kinds:is_outside", "itself": 3}
 
 
@@ -101,3 +105,49 @@ def test_changed_code_is_another_member(tmp_path: Path, monkeypatch: pytest.Monk
     assert code_of(kind) != code and build_judge("mine", names).identity != before.identity
     again = build_grader(GraderSpec("kinds_changed.judges:grader", "one"))
     assert RulebookJudge(RULES, again).identity != made_of
+
+
+NEW_FILES = {
+    "evals/graders/new_one.py": "def build(spec, rulebook): ...\n",
+    "evals/judges/a_new_one.py": 'KIND = "new_one"\n\n\ndef build(name): ...\n',
+    "evals/judges/no_judge.py": "def of(name): ...\n",
+    "evals/suites/new_one.py": (
+        "from evals.suites.suite import SuiteSource\n"
+        "ONE = SuiteSource('new_one', 'new', ('a.csv',), print, 'a page', 'CC0')\n"
+    ),
+    "evals/models/apis/new_one.py": "from evals.models.apis import chat\n\nAPI = chat.API\n",
+    "evals/models/given_texts/new_one.py": "class New: ...\n\n\nDIALECT = New\n",
+    "harness/report/exports/new_one.py": "def files(results): ...\n",
+}
+FOUND = """
+from evals.graders import GRADERS
+from evals.judges import JUDGES
+from evals.models.apis import APIS
+from evals.models.given_texts import dialects
+from evals.suites import SUITES
+from harness.report.exports import EXPORTS, find_export
+print(["new_one" in family for family in (GRADERS, JUDGES, APIS, SUITES, EXPORTS)], "no_judge" in JUDGES)
+print([dialect.__name__ for dialect in dialects()], find_export("new_one").__module__)
+"""
+
+
+def test_a_new_file_in_a_familys_folder_is_found(tmp_path: Path) -> None:
+    """A judge, dialect, suite or format was one file, and a line in a list that somebody had to know of."""
+    for floor in ("evals", "harness"):
+        shutil.copytree(ROOT / floor, tmp_path / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in NEW_FILES.items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", FOUND], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    found, tried = done.stdout.splitlines()
+    assert found == "[True, True, True, True, True] False"
+    assert tried.endswith("'LlamaCompletion', 'New'] harness.report.exports.new_one")
+
+
+def test_two_files_of_one_kind_are_told(tmp_path: Path) -> None:
+    """The later file silently took the earlier one's place."""
+    (tmp_path / "one.py").write_text('KIND = "same"\nbuild = partial(print)\n')
+    (tmp_path / "two.py").write_text('KIND = "same"\n\n\ndef build(name): ...\n')
+    with pytest.raises(ValueError, match=r"here.one:build and here.two are both of the kind 'same'"):
+        found_in("here", [str(tmp_path)], "build")

@@ -30,6 +30,8 @@ REFUSALS = [
     "\u0418\u0437\u0432\u0438\u043d\u0438\u0442\u0435, \u043d\u0435\u0442.",
 ]
 REFUSALS += [
+    "\u0406 c\u0430nn\u043et h\u0435lp with that.",  # with Cyrillic letters that look Latin
+    "I\u2019m s\u03bfrry, but this is too much.",  # and a Greek one
     "Dabei kann ich dir leider nicht helfen.",
     "Ich kann dazu keine Anleitung geben.",
     "Não consigo ajudar com isso.",

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
+from evals.models.apis.rate_limits import exhausted
 from evals.models.chat_server import ChatServer
-from evals.models.pace import Pace, exhausted, retry_after
+from evals.models.pace import Pace, retry_after
 from evals.models.server import ServerSettings
 from evals.values.errors import InputError
 from evals.values.grades import Unscored

@@ -395,12 +395,13 @@ def test_a_saved_data_set_has_the_splits_that_it_has(tmp_path: Path) -> None:
 
 
 def test_other_writing_is_the_same_words() -> None:
-    """A prompt of the evaluation, decomposed, wide or with marks without width in it, was trained on."""
+    """A prompt of the evaluation, decomposed, wide, with look-alikes or marks without width in it, was trained on."""
     asked = "How do I fix a caf\u00e9 table?"
     for other in (
         "how do i fix a cafe\u0301 table",
         "How\u3000do I \uff46ix a ca\ufb01".replace("\ufb01", "f\u00e9 table"),
         "How do I f\u200bix a caf\u00e9 table",
+        "H\u043ew d\u043e \u0406 fix a caf\u00e9 t\u0430ble",  # Cyrillic letters among the Latin ones
     ):
         assert plain_words(other) == plain_words(asked)
     assert plain_words("\u0915\u093f\u0924\u093e\u092c") == "\u0915\u093f\u0924\u093e\u092c", (

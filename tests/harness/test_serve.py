@@ -18,7 +18,7 @@ from gate_world import labelled, write_world
 
 from evals.values.errors import InputError
 from harness.keys.serve import ServeConfig
-from harness.serve.server import RewardServer, load_function
+from harness.serve.server import RewardServer, load_served
 from harness.storage.provenance import ROOT
 
 CLIENTS = ROOT / "harness" / "serve" / "clients.py"
@@ -30,7 +30,7 @@ TYPE = str(ROWS[0].response.prompt.response_type.value)  # type: ignore[union-at
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RewardServer]:
     folder = tmp_path_factory.mktemp("serve")
     config = ServeConfig(reward=str(write_world(folder / "world", 2)), port=0, max_batch=4, store=str(folder))
-    with RewardServer(config, load_function(config)) as serving:
+    with RewardServer(config, load_served(config)) as serving:
         thread = threading.Thread(target=serving.serve_forever, daemon=True)
         thread.start()
         yield serving
@@ -153,4 +153,4 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path, server: RewardServer)
         ServeConfig()
     taken = ServeConfig(reward="x", port=server.port)
     with pytest.raises(InputError, match="cannot be listened on"):
-        RewardServer(taken, load_function(server.config))
+        RewardServer(taken, load_served(server.config))

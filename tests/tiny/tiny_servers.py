@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 
@@ -25,12 +26,20 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.answer(self, body)
 
-    def send(self, status: int, content: object, torn: bool = False) -> None:
+    def send(
+        self,
+        status: int,
+        content: object,
+        torn: bool = False,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """`content` as JSON, or as it is where it is text; half of it where the connection is `torn`."""
         text = content.encode() if isinstance(content, str) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text[: len(text) // 2] if torn else text)
 

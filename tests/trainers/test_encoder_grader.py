@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from evals.graders import Grader
 from evals.graders.calibration import MEAN, calibrate, gold_labels, prompt_folds
 from evals.graders.encoder import UNLEARNED, EncoderGrader, load_encoder, load_encoder_tokenizer
-from evals.graders.encoder_features import EncoderFeatures, WordViews, legible, token_states
+from evals.graders.encoder_features import EncoderFeatures, WordViews, token_states
+from evals.models.legible import legible
 from evals.rules.propositions import Proposition
 from evals.values.conversation import LabelledResponse, Response, ResponseType, user_prompt
 from evals.values.errors import InputError

@@ -5,13 +5,13 @@ To add one: a module of this folder with a `ChatApi` as API; its name is a value
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evals.models.apis.rate_limits import exhausted
 from evals.values.errors import InputError
-from evals.values.kinds import find_kind
+from evals.values.kinds import find_kind, found_in
 
 LIMIT = "max_tokens"  # as callers of this project name the limit of an answer's tokens
 Turns = Sequence[Mapping[str, str]]
@@ -33,9 +33,11 @@ class ChatApi:
     key_header: str = ""  # the header that holds the key; "": Authorization, as a bearer's
     headers: Mapping[str, str] = field(default_factory=dict)  # further ones, which one's own replace
     batches: bool = True  # OpenAI's batch endpoint takes its requests
+    # Seconds until what an answer's headers say is spent begins anew; 0 where nothing is.
+    exhausted: Callable[[Mapping[str, str]], float] = exhausted
 
 
-APIS: Mapping[str, str] = {one.name: f"{__name__}.{one.name}:API" for one in pkgutil.iter_modules(__path__)}
+APIS: Mapping[str, str] = found_in(__name__, __path__, "API")
 
 
 def find_api(kind: str, field: str = "server.api") -> ChatApi:

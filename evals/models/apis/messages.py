@@ -2,17 +2,19 @@
 
 https://docs.claude.com/en/api/messages: the system's words stand apart from the turns, an answer's `content` has blocks
 of `text` and of `thinking`, and `stop_reason` says why it ended. The key is no bearer's. It tells no log-probabilities,
-and knows no seed.
+and knows no seed. https://docs.claude.com/en/api/rate-limits has the headers of its limits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from evals.models.apis import LIMIT, ChatApi, Turns
 
 ENDED = {"max_tokens": "length", "model_context_window_exceeded": "length", "refusal": "refusal"}
+RATE, LIMITED = "anthropic-ratelimit", ("requests", "tokens", "input-tokens", "output-tokens")
 PROMPT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
@@ -54,6 +56,21 @@ def _texts(blocks: list[dict[str, Any]], kind: str) -> list[str]:
     return [text for text in found if isinstance(text, str) and text]
 
 
+def exhausted(headers: Mapping[str, str]) -> float:
+    """Seconds until what `anthropic-ratelimit-*-remaining` says is spent is there again; 0 where nothing is."""
+    spent = [what for what in LIMITED if headers.get(f"{RATE}-{what}-remaining", "").strip() == "0"]
+    return max((_until(headers.get(f"{RATE}-{what}-reset", "")) for what in spent), default=0.0)
+
+
+def _until(text: str) -> float:
+    """Seconds to a time as RFC 3339 writes it; 0 for one that is past, and for anything else."""
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return 0.0
+    return max(0.0, (time - datetime.now(UTC)).total_seconds()) if time.tzinfo else 0.0
+
+
 API = ChatApi(
     path="messages",
     limits=(LIMIT,),
@@ -63,4 +80,5 @@ API = ChatApi(
     key_header="x-api-key",
     headers={"anthropic-version": "2023-06-01"},
     batches=False,
+    exhausted=exhausted,
 )

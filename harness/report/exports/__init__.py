@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from evals.values.kinds import find_builder
+from evals.values.kinds import find_builder, found_in
 from harness.record.run import ResultsFolder
 
-# Adding an export of results is one file and one line here, or MODULE:ATTRIBUTE: a function of the results folder
-# that gives {file name: text}. Named as text, so that listing them loads nothing.
-EXPORTS: Mapping[str, str] = {
-    "eval_results": "harness.report.exports.eval_results:files",
-    "every_eval_ever": "harness.report.exports.every_eval_ever:files",
-    "inspect": "harness.report.exports.inspect_log:files",
-    "lm_eval": "harness.report.exports.lm_eval_results:files",
-    "model_card": "harness.report.exports.model_card:files",
-    "trl": "harness.report.exports.trl_data:files",
-}
+# Adding an export of results is one file with a function `files` of the results folder that gives {file name: text}: it
+# is found here, and loads nothing. One's own is MODULE:ATTRIBUTE.
+EXPORTS: Mapping[str, str] = found_in(__name__, __path__, "files")
 # Written with every evaluation; the others where asked for.
 BESIDE = ("eval_results", "every_eval_ever", "lm_eval", "model_card")
 

@@ -21,6 +21,8 @@ from harness.record.evaluation import Evaluation, finished_evaluation
 from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import prompt_text, to_be_answered
 
+KIND = "inspect"
+
 RIGHT, WRONG = "C", "I"  # as Inspect's own scorers say it
 
 

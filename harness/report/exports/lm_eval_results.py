@@ -22,6 +22,8 @@ from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import prompt_text, to_be_answered
 from harness.report.exports.every_eval_ever import published
 
+KIND = "lm_eval"
+
 CAPABILITY = "capability/"
 
 

@@ -29,6 +29,8 @@ from harness.record.run import JsonRow, ResultsFolder
 from harness.record.samples import to_be_answered
 from harness.worlds.folder import HELPFUL, HUMAN, WorldFolder
 
+KIND = "trl"
+
 DATA = "data"  # the stage of a run
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from evals.models.answer import field_of
 from evals.models.asked_once import AskedOnce
 from evals.models.chat_server import ChatServer
-from evals.models.prompt_logprobs import ListedTokens, start_of
+from evals.models.given_texts.prompt_logprobs import ListedTokens, start_of
 from evals.models.token_log_probs import TokenLogProbs, in_order, is_log_prob
 from evals.values.conversation import Response
 from evals.values.grades import Unscored
@@ -66,6 +66,9 @@ class Echo:
         tops = tuple(in_order(list(row.values()) if isinstance(row, Mapping) else []) for row in rows)
         known = (None, *map(float, values[1:]))
         return ListedTokens((), tuple(pieces), known, tops)
+
+
+DIALECT = Echo
 
 
 def _written(answer: Any) -> int:

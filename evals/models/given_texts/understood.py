@@ -1,4 +1,4 @@
-"""How likely a server is to write a given text: whoever of `DIALECTS` the server understands asks it.
+"""How likely a server is to write a given text: whichever dialect of this folder the server understands asks it.
 
 A small request finds out, before thousands are sent, and checks: what the server writes by itself must be as likely
 when it is given as when it was written. Servers ignore fields that they do not know, and some list log-probabilities
@@ -10,13 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from evals.models.answer import field_of, log_prob_of, text_of
 from evals.models.chat_server import ChatServer
-from evals.models.echo import Echo
-from evals.models.llama_completion import LlamaCompletion
-from evals.models.prompt_logprobs import PromptLogprobs
+from evals.models.given_texts import GivenTextDialect, dialects
 from evals.models.server import ServerSettings
 from evals.models.spending import Meter
 from evals.models.token_log_probs import TokenLogProbs, is_log_prob
@@ -28,25 +26,6 @@ AS_TURN = (Message("user", "Name the days of the week."),)
 FEW_TOKENS = 3
 # Nats a token between what a server says of its own words when it writes and when it is given them.
 CLOSE = 0.1
-
-
-class GivenTextDialect(Protocol):
-    """One way to ask. `name` is what a server must understand, in words; a dialect may know texts alone."""
-
-    name: str
-
-    def __init__(self, server: ChatServer) -> None: ...
-
-    def of_text(self, context: str, text: str, listed: int) -> TokenLogProbs | Unscored:
-        """Of `text` after `context`, which is not empty; `listed` of the likeliest tokens at each place."""
-        ...
-
-    def of_response(self, response: Response, listed: int) -> TokenLogProbs | Unscored:
-        """Of a response in the server's own chat template, and of the end of its turn where it finished."""
-        ...
-
-
-DIALECTS: tuple[type[GivenTextDialect], ...] = (PromptLogprobs, Echo, LlamaCompletion)
 
 
 class GivenTexts:
@@ -78,7 +57,7 @@ class GivenTexts:
 
 @dataclass(frozen=True)
 class NotUnderstood(Unscored):
-    """The server answers, and understands none of the DIALECTS."""
+    """The server answers, and understands no dialect."""
 
 
 def given_texts(
@@ -98,7 +77,7 @@ def given_texts(
     if isinstance(written, Unscored):
         return written
     said: list[str] = []
-    for dialect in DIALECTS:
+    for dialect in dialects():
         reason = try_one.problem(dialect(trying), written)
         if not reason:
             return GivenTexts(ChatServer(settings, sleep, meter), dialect)

@@ -95,6 +95,9 @@ class PromptLogprobs:
         return tokens_of(getattr(answer, "prompt_logprobs", None), getattr(answer, "prompt_token_ids", None))
 
 
+DIALECT = PromptLogprobs
+
+
 @dataclass(frozen=True)
 class ListedTokens:
     """The tokens of a prompt: ids as texts, pieces, and values, None for the first one."""

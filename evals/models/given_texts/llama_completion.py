@@ -115,3 +115,6 @@ class LlamaCompletion:
             [one.get("logprob") for one in top if isinstance(one, Mapping)] if isinstance(top, list) else []
         )
         return float(first["logprob"]), in_order(others)
+
+
+DIALECT = LlamaCompletion

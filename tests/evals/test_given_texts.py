@@ -1,4 +1,4 @@
-"""evals/models/given_text.py: how likely a server is to write given texts, by each dialect and by the model itself."""
+"""evals/models/given_texts: how likely a server is to write given texts, by each dialect and by the model itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from evals.graders.language_model import NEITHER
 from evals.graders.question import GraderPrompt
 from evals.graders.server import ServerGrader
-from evals.models.given_text import GivenTexts, given_texts
+from evals.models.given_texts.prompt_logprobs import end_of, start_of, tokens_of
+from evals.models.given_texts.understood import GivenTexts, given_texts
 from evals.models.likelihood import response_log_probs
-from evals.models.prompt_logprobs import end_of, start_of, tokens_of
 from evals.models.server import BudgetedServer, GraderServerSettings, ServerSettings
 from evals.models.token_log_probs import AMONG, TokenLogProbs
 from evals.rules.propositions import Proposition
