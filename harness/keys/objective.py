@@ -6,13 +6,10 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 from evals.values.errors import InputError
-from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE
-
-if TYPE_CHECKING:
-    from harness.keys.run import RunConfig
+from harness.keys.data import DataSource
+from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE, CapabilityConfig, EvaluationConfig
 
 # What `evals.judges.measures`, which loads numpy, says of a suite; NOT_UNSAFE of its prompts of each kind, too.
 NOT_UNSAFE = "not_unsafe"
@@ -44,9 +41,13 @@ def read_objective(asked: str, methods: Sequence[str]) -> Objective:
     return Objective(name, *rest)
 
 
-def check_objective(objective: Objective, config: RunConfig) -> None:
-    """Raises InputError for a metric, suite or judge that no run of `config` has, and for one of several tasks."""
-    rows = measured_by(config)
+Measured = tuple[str, str, str]
+"""A metric, the suite or task that it is of, and who judged; "" of a task."""
+
+
+def check_objective(objective: Objective, measured: Sequence[Measured]) -> None:
+    """Raises InputError for a metric, suite or judge that is not among what a run has, and for one of several tasks."""
+    rows = list(measured)
     for place, name in enumerate(("metric", "suite", "judge")):
         given = getattr(objective, name)
         if given or name == "metric":
@@ -61,18 +62,17 @@ def check_objective(objective: Objective, config: RunConfig) -> None:
         raise InputError(problem, field="objective", fix=fix)
 
 
-def measured_by(config: RunConfig) -> list[tuple[str, str, str]]:
+def measured_by(source: DataSource, keys: EvaluationConfig, capability: CapabilityConfig) -> list[Measured]:
     """Every metric, suite and judge that a run may have: more than it has, as some suites lack some metrics.
 
     Real tasks have the metrics of lm-eval's files, which only a run reads: theirs is ANY.
     """
-    source, keys = config.data.source, config.evaluation
     judges = [*OWN_JUDGES[source], *keys.judges]
     judges += [f"{judge}{CORRECTED}" for judge in judges if keys.correction.by is not None]
     suites = [OWN_SUITE[source], *keys.suites]
     parts = [f"{suite}/{kind}" for suite in suites for kind in KINDS]
-    tasks = [f"{TASK}{task}" for task in dict.fromkeys(config.capability.tasks)]
-    metrics = (EVERY_TASK, SOME_TASKS) if config.capability.root is None else (ANY,)
+    tasks = [f"{TASK}{task}" for task in dict.fromkeys(capability.tasks)]
+    metrics = (EVERY_TASK, SOME_TASKS) if capability.root is None else (ANY,)
     judged = [*product(JUDGED, suites, judges), *product([NOT_UNSAFE], parts, judges)]
     return [*judged, *product(metrics, tasks, [""])]
 

@@ -16,7 +16,7 @@ from harness.keys.compose import compose_keys, rulebook_path
 from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE, CapabilityConfig, EvaluationConfig
 from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
-from harness.keys.objective import Objective, check_objective, read_objective
+from harness.keys.objective import Objective, check_objective, measured_by, read_objective
 from harness.keys.payer import PayerKeys
 from harness.keys.renewal import RenewalKeys
 from harness.keys.rl_prompts import RLPromptKeys
@@ -102,8 +102,9 @@ class RunConfig(Recorded, Seed, Threads):
         self._check_own_bases()
         self._check_real_lengths()
         self._check_context()
+        measured = measured_by(self.data.source, self.evaluation, self.capability)
         for objective in objectives:
-            check_objective(objective, self)
+            check_objective(objective, measured)
 
     def check_own_data(self) -> None:
         """Every method has the parts that it needs, and something to be judged on. Raises InputError."""

@@ -25,7 +25,7 @@ from tiny_runs import Done, rbrbench, rbrbench_process
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow, read_metrics
 from harness.keys.application import hydra_application
-from harness.keys.objective import Objective, check_objective
+from harness.keys.objective import Objective, check_objective, measured_by
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.sweep import (
     JobFailed,
@@ -574,21 +574,23 @@ def test_a_sweeper_is_told_the_metric_that_is_asked_for() -> None:
 def test_every_metric_of_a_run_can_be_its_objective(smoke_run: Path, tmp_path: Path) -> None:
     """What is told as mistyped before anything runs is no name that some run has."""
     config = compose_run(["experiment=smoke"])
+    measured = measured_by(config.data.source, config.evaluation, config.capability)
     rows = read_metrics(smoke_run / "results/smoke/metrics.csv")
     named = {(r.metric, r.judge, r.suite) for r in rows if not r.suite.startswith("synthetic/")}
     assert {metric for metric, _, _ in named} >= {"f1", "soft_refusal_style", "acc", "acc_norm"}
     for metric, judge, suite in named:
-        check_objective(Objective("rbr_ppo", metric, judge, suite), config)
+        check_objective(Objective("rbr_ppo", metric, judge, suite), measured)
         if metric != "acc":  # of four tasks
-            check_objective(Objective("rbr_ppo", metric), config)
+            check_objective(Objective("rbr_ppo", metric), measured)
     more = ["evaluation.judges=[words]", "evaluation.correction.by=oracle", "evaluation.suites=[xstest]"]
     config = compose_run(["experiment=smoke", *more, f"capability.root={tmp_path}"])
+    measured = measured_by(config.data.source, config.evaluation, config.capability)
     for asked in ("f1:words+ppi:xstest", "not_unsafe:oracle:xstest/comply", "mc2", "acc::capability/mmlu"):
-        check_objective(Objective("rbr_ppo", *asked.split(":")), config)
+        check_objective(Objective("rbr_ppo", *asked.split(":")), measured)
     with pytest.raises(InputError, match="no suite of f1 is called 'sandbox/comply'"):
-        check_objective(Objective("rbr_ppo", "f1", "", "sandbox/comply"), config)
+        check_objective(Objective("rbr_ppo", "f1", "", "sandbox/comply"), measured)
     with pytest.raises(InputError, match="no suite of mc2 is called 'xstest'; use one of capability/"):
-        check_objective(Objective("rbr_ppo", "mc2", "", "xstest"), config)
+        check_objective(Objective("rbr_ppo", "mc2", "", "xstest"), measured)
 
 
 def test_a_jobs_failure_passes_between_processes() -> None:
