@@ -20,7 +20,7 @@ TASK, CORRECTED, ANY = "capability/", "+ppi", "*"
 
 
 @dataclass(frozen=True)
-class Objective:
+class SweepObjective:
     """`judge` and `suite` are "" where they are not named: the first of the run's own then."""
 
     method: str
@@ -32,20 +32,20 @@ class Objective:
         return ":".join((self.method, self.metric, self.judge, self.suite)).rstrip(":")
 
 
-def read_objective(asked: str, methods: Sequence[str]) -> Objective:
+def read_objective(asked: str, methods: Sequence[str]) -> SweepObjective:
     """Raises InputError for another form, and for a method that is not one of these."""
     name, *rest = asked.split(":")
     if name not in methods or not 1 <= len(rest) <= 3:
         fix = f"write METHOD:METRIC, such as {methods[-1]}:f1, METHOD one of {', '.join(methods)}"
         raise InputError(f"is {asked!r}", field="objective", fix=fix)
-    return Objective(name, *rest)
+    return SweepObjective(name, *rest)
 
 
-Measured = tuple[str, str, str]
+Measurement = tuple[str, str, str]
 """A metric, the suite or task that it is of, and who judged; "" of a task."""
 
 
-def check_objective(objective: Objective, measured: Sequence[Measured]) -> None:
+def check_objective(objective: SweepObjective, measured: Sequence[Measurement]) -> None:
     """Raises InputError for a metric, suite or judge that is not among what a run has, and for one of several tasks."""
     rows = list(measured)
     for place, name in enumerate(("metric", "suite", "judge")):
@@ -62,7 +62,9 @@ def check_objective(objective: Objective, measured: Sequence[Measured]) -> None:
         raise InputError(problem, field="objective", fix=fix)
 
 
-def measured_by(source: DataSource, keys: EvaluationConfig, capability: CapabilityConfig) -> list[Measured]:
+def measured_by(
+    source: DataSource, keys: EvaluationConfig, capability: CapabilityConfig
+) -> list[Measurement]:
     """Every metric, suite and judge that a run may have: more than it has, as some suites lack some metrics.
 
     Real tasks have the metrics of lm-eval's files, which only a run reads: theirs is ANY.
@@ -77,7 +79,7 @@ def measured_by(source: DataSource, keys: EvaluationConfig, capability: Capabili
     return [*judged, *product(metrics, tasks, [""])]
 
 
-def _unknown(objective: Objective, name: str, given: str, known: Sequence[str]) -> InputError:
+def _unknown(objective: SweepObjective, name: str, given: str, known: Sequence[str]) -> InputError:
     """The nearest names first."""
     of = "this run" if name == "metric" else objective.metric
     problem = f"is {str(objective)!r}, and no {name} of {of} is called {given!r}"

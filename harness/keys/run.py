@@ -16,7 +16,7 @@ from harness.keys.compose import compose_keys, rulebook_path
 from harness.keys.data import DataConfig, DataSource
 from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE, CapabilityConfig, EvaluationConfig
 from harness.keys.methods import DEFAULT, SIMULATED, Data, Method, chosen
-from harness.keys.objective import Objective, check_objective, measured_by, read_objective
+from harness.keys.objective import SweepObjective, check_objective, measured_by, read_objective
 from harness.keys.payer import PayerKeys
 from harness.keys.renewal import RenewalKeys
 from harness.keys.rl_prompts import RLPromptKeys
@@ -302,7 +302,7 @@ class RunConfig(Recorded, Seed, Threads):
             )
 
     @property
-    def objectives(self) -> list[Objective]:
+    def objectives(self) -> list[SweepObjective]:
         """Raises InputError for one of another form, or of a method that is not trained."""
         methods = [method.name for method in chosen(self.methods)]
         return [read_objective(asked, methods) for asked in self.objective]

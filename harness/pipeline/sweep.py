@@ -31,7 +31,7 @@ from harness.keys.application import Application
 from harness.keys.compose import checked
 from harness.keys.evaluation import OWN_JUDGES, OWN_SUITE
 from harness.keys.methods import chosen
-from harness.keys.objective import Objective
+from harness.keys.objective import SweepObjective
 from harness.keys.run import RunConfig
 from harness.pipeline.collected import Collected
 from harness.pipeline.content import content_of
@@ -311,7 +311,7 @@ def _call(handler: Any, number: int, frame: FrameType | None) -> None:
         handler(number, frame)
 
 
-def objective_of(config: RunConfig, metrics: Sequence[MetricRow], asked: Objective) -> float:
+def objective_of(config: RunConfig, metrics: Sequence[MetricRow], asked: SweepObjective) -> float:
     """The value that an objective names: the mean of its checkpoints.
 
     Raises InputError where it names none or several, UndecidableError where that was not measured.

@@ -25,7 +25,7 @@ from tiny_runs import Done, rbrbench, rbrbench_process
 from evals.values.errors import InputError, UndecidableError
 from evals.values.metrics_table import MetricRow, read_metrics
 from harness.keys.application import hydra_application
-from harness.keys.objective import Objective, check_objective, measured_by
+from harness.keys.objective import SweepObjective, check_objective, measured_by
 from harness.keys.run import RunConfig, compose_run
 from harness.pipeline.sweep import (
     JobFailed,
@@ -561,14 +561,14 @@ def test_a_sweeper_is_told_the_metric_that_is_asked_for() -> None:
         row("f1", 0.9, checkpoint="4"),
         row("style", float("nan")),
     ]
-    assert objective_of(config, rows, Objective("rbr_ppo", "f1")) == 0.5
-    assert objective_of(config, rows, Objective("rbr_ppo", "f1", "auto")) == 0.25
+    assert objective_of(config, rows, SweepObjective("rbr_ppo", "f1")) == 0.5
+    assert objective_of(config, rows, SweepObjective("rbr_ppo", "f1", "auto")) == 0.25
     with pytest.raises(UndecidableError, match="'rbr_ppo:style' was not measured"):
-        objective_of(config, rows, Objective("rbr_ppo", "style"))
+        objective_of(config, rows, SweepObjective("rbr_ppo", "style"))
     with pytest.raises(
         InputError, match="names 0 values; write METHOD:METRIC:JUDGE:SUITE of f1:oracle:sandbox"
     ):
-        objective_of(config, rows, Objective("rbr_ppo", "f2"))
+        objective_of(config, rows, SweepObjective("rbr_ppo", "f2"))
 
 
 def test_every_metric_of_a_run_can_be_its_objective(smoke_run: Path, tmp_path: Path) -> None:
@@ -579,18 +579,18 @@ def test_every_metric_of_a_run_can_be_its_objective(smoke_run: Path, tmp_path: P
     named = {(r.metric, r.judge, r.suite) for r in rows if not r.suite.startswith("synthetic/")}
     assert {metric for metric, _, _ in named} >= {"f1", "soft_refusal_style", "acc", "acc_norm"}
     for metric, judge, suite in named:
-        check_objective(Objective("rbr_ppo", metric, judge, suite), measured)
+        check_objective(SweepObjective("rbr_ppo", metric, judge, suite), measured)
         if metric != "acc":  # of four tasks
-            check_objective(Objective("rbr_ppo", metric), measured)
+            check_objective(SweepObjective("rbr_ppo", metric), measured)
     more = ["evaluation.judges=[words]", "evaluation.correction.by=oracle", "evaluation.suites=[xstest]"]
     config = compose_run(["experiment=smoke", *more, f"capability.root={tmp_path}"])
     measured = measured_by(config.data.source, config.evaluation, config.capability)
     for asked in ("f1:words+ppi:xstest", "not_unsafe:oracle:xstest/comply", "mc2", "acc::capability/mmlu"):
-        check_objective(Objective("rbr_ppo", *asked.split(":")), measured)
+        check_objective(SweepObjective("rbr_ppo", *asked.split(":")), measured)
     with pytest.raises(InputError, match="no suite of f1 is called 'sandbox/comply'"):
-        check_objective(Objective("rbr_ppo", "f1", "", "sandbox/comply"), measured)
+        check_objective(SweepObjective("rbr_ppo", "f1", "", "sandbox/comply"), measured)
     with pytest.raises(InputError, match="no suite of mc2 is called 'xstest'; use one of capability/"):
-        check_objective(Objective("rbr_ppo", "mc2", "", "xstest"), measured)
+        check_objective(SweepObjective("rbr_ppo", "mc2", "", "xstest"), measured)
 
 
 def test_a_jobs_failure_passes_between_processes() -> None:
