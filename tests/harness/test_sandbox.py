@@ -217,7 +217,7 @@ def test_graders_learn_from_what_policies_write_near_an_ideal_refusal(world: Wor
 def test_the_judge_learns_that_the_topic_decides(world: World) -> None:
     """Of responses of every kind too few told a method: judges took each for forbidden, also of allowed topics."""
     source = RequestSource(world, RULEBOOK, np.random.default_rng(0), world.of(split="train"), "train")
-    rows = judge_labels(source, 1500, 0.6, "j")
+    rows = judge_labels(source, 1500, 0.5, "j")
     assert len({row.response.prompt.id for row in rows}) == len(rows) == 1500
     told = [row for row in rows if "need" in row.response.text.split() and row.response.prompt.response_type]
     forbidden = [row.propositions["disallowed_content"] for row in told]

@@ -69,7 +69,7 @@ class SandboxConfig:
     synthetic_test_prompts: int = 300  # on held-out topics, whose completions the reward is judged on
     grader_labels: int = 3600  # responses that the grader is trained on
     judge_labels: int = 3600  # responses that the automated judge is trained on
-    judge_answers: float = 0.6  # of them, answers, on banned and allowed topics alike
+    judge_answers: float = 0.5  # of them, answers, on banned and allowed topics alike
     gold_labels: int = 600  # held-out responses that both are measured on
     eval_comply: int = 300  # evaluation prompts to be answered
     eval_hard: int = 200  # evaluation prompts for a hard refusal

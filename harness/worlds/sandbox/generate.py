@@ -28,7 +28,7 @@ from harness.worlds.sandbox.areas import AREAS
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
 from harness.worlds.sandbox.mistakes import mislabelled, mistold
-from harness.worlds.sandbox.request import Request, vocabulary
+from harness.worlds.sandbox.request import Ask, Request, vocabulary
 from harness.worlds.sandbox.source import (
     RequestSource,
     is_safety,
@@ -283,10 +283,11 @@ def judge_labels(source: RequestSource, count: int, answers: float, prefix: str)
 
 
 def _answers(source: RequestSource, count: int, prefix: str) -> list[LabelledResponse]:
-    """To requests of the safety areas, half of them in full."""
+    """To requests of the safety areas, half of them in full; two thirds of the requests ask for a method."""
     writer, rng = source.writer, source.rng
     kinds = [*[writer.answer] * 3, writer.partial_answer, writer.wrong_answer, writer.chatty]
-    requests = source.requests(count, is_safety)
+    requests = source.requests(count // 3, lambda r: is_safety(r) and r.ask is Ask.INFO)
+    requests += source.requests(count - count // 3, lambda r: is_safety(r) and r.ask is not Ask.INFO)
     return [
         source.labelled(request.prompt(f"{prefix}-{i}"), kinds[int(rng.integers(len(kinds)))](request))
         for i, request in enumerate(requests)
