@@ -43,7 +43,7 @@ SPARED = (
     "ppo.checkpoints=1",
     "ppo.monitor_every=0",
 )
-FEW_LABELS = "sandbox.judge_labels=600"  # of the demo's 3,600
+FEW_LABELS = "sandbox.judge_labels=600"  # of the demo's 9,000
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class RunConfig(Recorded, Seed, Threads):
     reward_model: RewardModelConfig = field(default_factory=RewardModelConfig)
     grader: PayerKeys = field(default_factory=PayerKeys)  # that pays the reward
     judge_width: int | None = None  # of the judge's own base; null: 3/4 of the run's; 0: the run's base
+    judge_epochs: int | None = None  # passes over the judge's labels; null: grader.epochs
     writer: WriterKeys = field(default_factory=WriterKeys)  # of completions, where one's own data bring none
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     fitted_prompts: int | None = None  # whose completions weights are fitted on, the first so many; null: all
@@ -86,13 +87,18 @@ class RunConfig(Recorded, Seed, Threads):
     # Groups whose settings a file of one's own may hold: data=FILE.yaml.
     FILES: ClassVar[tuple[str, ...]] = ("data",)
     RANGES: ClassVar[dict[str, Range]] = {"processes at_once": whole(1, 1024), "group_size": whole(2)}
+    UNLESS_NULL: ClassVar[dict[str, Range]] = {
+        "fitted_prompts": whole(1),
+        "judge_width": whole(0),
+        "judge_epochs": whole(1),
+    }
 
     def __post_init__(self) -> None:
         objectives = self.objectives
         super().__post_init__()
-        for name, least in {"fitted_prompts": 1, "judge_width": 0}.items():
+        for name, allowed in self.UNLESS_NULL.items():
             if getattr(self, name) is not None:
-                check_ranges(self, "", {name: whole(least)})
+                check_ranges(self, "", {name: allowed})
         source = self.data.source
         self.evaluation.check_judging([OWN_SUITE[source]], OWN_JUDGES[source])
         check_trackers(self.trackers)

@@ -56,6 +56,7 @@ def _as_before(config: RunConfig) -> list[str]:
         # The judge of a world from scratch had the run's base: results from before are another configuration's.
         "judge_width": config.judge_width is None
         and bool(config.model.path or config.data.source is DataSource.FILES),
+        "judge_epochs": config.judge_epochs is None,
         "rl_prompts": config.rl_prompts.as_they_are,
         "ppo.alarm_style": config.ppo.alarm_style == PPOConfig.alarm_style,
         "ppo.alarm_gap": config.ppo.alarm_gap == PPOConfig.alarm_gap,
@@ -63,6 +64,7 @@ def _as_before(config: RunConfig) -> list[str]:
         "renewal.grader": not config.renewal.grader.is_asked,
         "sandbox.matched_labels": sandbox.matched_labels is None,
         "sandbox.held_out_topics": config.data.source is not DataSource.SANDBOX,  # it decides nothing there
+        "sandbox.judge_answers": config.data.source is not DataSource.SANDBOX,  # likewise
         "sandbox.gold_error": not sandbox.gold_error,
         "sandbox.response_type_error": not sandbox.response_type_error,
     }

@@ -30,6 +30,7 @@ from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, is_plain_encoder, spec_of
 from harness.subjects.local_model import check_place
 from harness.worlds.folder import GOLD, WorldFolder
+from trainers.supervised.grader_config import GraderTrainingConfig
 
 if TYPE_CHECKING:
     from evals.graders.encoder import EncoderGrader
@@ -47,6 +48,7 @@ GRADER_SEED_OFFSET = 2000  # of a base of the grader's own
 def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: str) -> Artifact:
     """Fine-tune the base model to answer yes or no to every proposition of the rulebook."""
     config = context.config
+    training = _judge_training(config) if role == JUDGE else config.grader.training
 
     def build(out: Path) -> dict[str, Any]:
         from trainers.supervised.grader import train_grader
@@ -56,7 +58,7 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
         )
         model, tokenizer = load_causal_lm(base.path, config.model.precision.dtype), load_tokenizer(base.path)
         seed = config.seed + (JUDGE_SEED_OFFSET if role == JUDGE else 0)
-        settings = replace(config.grader.training, seed=seed)
+        settings = replace(training, seed=seed)
         with context.console.stage(role, total=settings.epochs * len(labelled), unit="responses") as advance:
             model = train_grader(model, tokenizer, labelled, context.rulebook.propositions, settings, advance)
         save_model(model, tokenizer, out)
@@ -65,10 +67,16 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
     return context.stage(
         role,
         build,
-        config={"grader": config.grader.training, "rulebook": context.rulebook.digest, "role": role},
+        config={"grader": training, "rulebook": context.rulebook.digest, "role": role},
         inputs={"data": data, "base": base},
         modules=["trainers.supervised.grader"],
     )
+
+
+def _judge_training(config: RunConfig) -> GraderTrainingConfig:
+    """The grader's settings, but for the passes that the run says of the judge."""
+    training = config.grader.training
+    return replace(training, epochs=training.epochs if config.judge_epochs is None else config.judge_epochs)
 
 
 def check_payer(config: RunConfig, rulebook: Rulebook) -> None:

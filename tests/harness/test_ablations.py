@@ -57,6 +57,8 @@ def test_weights_are_fitted_on_the_first_prompts_responses() -> None:
         (["rl_prompts.hard_to_comply=-1"], "rl_prompts.hard_to_comply"),
         (["fitted_prompts=0"], "fitted_prompts"),
         (["judge_width=-1"], "judge_width"),
+        (["judge_epochs=0"], "judge_epochs"),
+        (["sandbox.judge_answers=1.5"], "sandbox.judge_answers"),
         (["judge_width=64", "model=hf", "model.path=some/model"], "judge_width"),
         (["grader.width=64", "model=hf", "model.path=some/model"], "grader.width"),
         (["grader.width=0"], "grader.width"),
@@ -88,7 +90,8 @@ def test_runs_without_a_sandbox_keep_their_owner_too(tmp_path: Path) -> None:
     """More topics of the sandbox, and its judge's base, made every run on real data another configuration's."""
     given = ["data.source=REAL", f"data.root={tmp_path}", "model=hf", "model.path=some/model"]
     content = content_of(compose_data([*given, "rulebook=short"]))
-    assert "judge_width" not in content and "held_out_topics" not in content["sandbox"]
+    assert "judge_width" not in content
+    assert not {"held_out_topics", "judge_answers"} & content["sandbox"].keys()
     own = content_of(compose_run([]))
     assert own["judge_width"] is None and own["sandbox"]["held_out_topics"] == 64
 

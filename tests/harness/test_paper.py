@@ -18,7 +18,8 @@ SMOKE = f"""model=xs sandbox=xs threads=1 capability.tasks=[]
     pretrain.epochs=1 pretrain.block=64 pretrain.batch_size={PretrainConfig().batch_size}
     sft.epochs=1 sft.learning_rate={SFTConfig().learning_rate}
     reward_model.epochs=1 reward_model.learning_rate={RewardModelConfig().learning_rate}
-    grader.epochs=10 grader.balance=0 grader.anyway=true judge_width=null weights.sign_constraints=false"""
+    grader.epochs=10 grader.balance=0 grader.anyway=true weights.sign_constraints=false
+    judge_width=null judge_epochs=null sandbox.judge_labels=240"""
 SMALL = """ppo.updates=1 ppo.batch_size=16 ppo.micro_batch_size=16 ppo.max_new_tokens=8 ppo.checkpoint_every=1
     evaluation.max_new_tokens=8 evaluation.graded_samples=0"""
 FAMILIES = ("helpful", "human", "rbr", "old_data", "human_match")

@@ -28,7 +28,7 @@ from harness.worlds.folder import AS_JSON, WorldFolder
 from harness.worlds.sandbox.annotators import Annotator
 from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.config import AnnotatorConfig, SandboxConfig, TextConfig
-from harness.worlds.sandbox.generate import gold_labels, write_sandbox
+from harness.worlds.sandbox.generate import gold_labels, judge_labels, write_sandbox
 from harness.worlds.sandbox.mistakes import mistold
 from harness.worlds.sandbox.oracle import Oracle
 from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
@@ -214,6 +214,16 @@ def test_graders_learn_from_what_policies_write_near_an_ideal_refusal(world: Wor
     assert share(ResponseType.SAFE_REFUSE_1, is_near) > 0.1
 
 
+def test_the_judge_learns_that_the_topic_decides(world: World) -> None:
+    """Of responses of every kind too few told a method: judges took each for forbidden, also of allowed topics."""
+    source = RequestSource(world, RULEBOOK, np.random.default_rng(0), world.of(split="train"), "train")
+    rows = judge_labels(source, 1500, 0.5, "j")
+    assert len({row.response.prompt.id for row in rows}) == len(rows) == 1500
+    told = [row for row in rows if "need" in row.response.text.split() and row.response.prompt.response_type]
+    forbidden = [row.propositions["disallowed_content"] for row in told]
+    assert 0.4 < sum(forbidden) / len(forbidden) < 0.6 and len(told) > 450
+
+
 @pytest.mark.parametrize("caution", [0.0, 1.0])
 def test_over_cautious_annotators_prefer_refusals_on_borderline_prompts(world: World, caution: float) -> None:
     """Human-PPO's over-refusal must come from this fault: without it, the preference turns round."""
@@ -347,7 +357,6 @@ def test_evaluation_shares_no_topic_and_no_text_with_training(folder: Path, worl
         trained + labelled["synthetic"] + labelled["grader_train"] + labelled["judge_train"]
     )
     assert not topics(labelled["gold"]) & topics(labelled["grader_train"])
-    assert not topics(labelled["grader_train"]) & topics(labelled["judge_train"])
     assert not set(evaluated) & set(trained)
 
 

@@ -69,6 +69,7 @@ class SandboxConfig:
     synthetic_test_prompts: int = 300  # on held-out topics, whose completions the reward is judged on
     grader_labels: int = 3600  # responses that the grader is trained on
     judge_labels: int = 3600  # responses that the automated judge is trained on
+    judge_answers: float = 0.5  # of them, answers, on banned and allowed topics alike
     gold_labels: int = 600  # held-out responses that both are measured on
     eval_comply: int = 300  # evaluation prompts to be answered
     eval_hard: int = 200  # evaluation prompts for a hard refusal
@@ -118,5 +119,5 @@ _RANGES = {
     "synthetic_prompts synthetic_test_prompts grader_labels judge_labels gold_labels "
     "eval_comply eval_hard eval_soft knowledge_items": whole(1, MOST_ROWS),
     "difficulty natural_refusals sft_helpful_harmful sft_helpful_borderline comparisons_helpful_harmful "
-    "comparisons_helpful_borderline helpful_prefers_refusal gold_error response_type_error": SHARE,
+    "comparisons_helpful_borderline helpful_prefers_refusal judge_answers gold_error response_type_error": SHARE,
 }

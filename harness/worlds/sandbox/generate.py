@@ -1,9 +1,9 @@
 """Writes the sandbox as a world folder: the same files, in the same schemas, as real data.
 
 Topics are split so that no stage sees another's test: pre-training reads of every topic; SFT, reward
-models and RL ask about training topics; the grader's and the judge's labels come from two disjoint
-halves of those; gold labels, held-out completions and evaluation use held-out topics and wordings, and what
-evaluation asks nothing else does, word for word.
+models and RL ask about training topics, the grader's labels about one half of those, and the judge's about all, in
+every wording; gold labels, held-out completions and evaluation use held-out topics and wordings, and what evaluation
+asks nothing else does, word for word.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from harness.worlds.sandbox.areas import AREAS
 from harness.worlds.sandbox.config import SandboxConfig
 from harness.worlds.sandbox.knowledge import knowledge_tasks
 from harness.worlds.sandbox.mistakes import mislabelled, mistold
-from harness.worlds.sandbox.request import Request, vocabulary
+from harness.worlds.sandbox.request import Ask, Request, vocabulary
 from harness.worlds.sandbox.source import (
     RequestSource,
     is_safety,
@@ -51,11 +51,8 @@ def write_sandbox(
     world.save(folder.sandbox)
     streams = iter(np.random.default_rng([seed, 2]).spawn(16))
     train = world.of(split="train")
-    # Status alternates along the list: whole pairs go to one half, so that each has both.
-    first, second = (
-        [t for i, t in enumerate(train) if i // 2 % 2 == 0],
-        [t for i, t in enumerate(train) if i // 2 % 2],
-    )
+    # Status alternates along the list: the half has whole pairs, so that it has both.
+    half = [t for i, t in enumerate(train) if i // 2 % 2 == 0]
     source = lambda topics: RequestSource(world, rulebook, next(streams), topics, "train")  # noqa: E731
 
     text = pretraining_text(world, rulebook, config.text, config.natural_refusals, next(streams))
@@ -71,10 +68,14 @@ def write_sandbox(
     test, grader, judge, gold, evaluation, knowledge = islice(streams, 6)
     mistakes = np.random.default_rng([seed, 15])
     people = partial(mislabelled, share=config.gold_error, rulebook=rulebook, rng=mistakes)
-    asked = RequestSource(world, rulebook, grader, first, "train")
+    asked = RequestSource(world, rulebook, grader, half, "train")
     folder.write("grader_train", people(gold_labels(asked, config.grader_labels, "grader_train")))
-    asked = RequestSource(world, rulebook, judge, second, "train")
-    folder.write("judge_train", gold_labels(asked, config.judge_labels, "judge_train"))
+    judged: list[LabelledResponse] = []
+    for place, wording in enumerate(("train", "held_out")):
+        asked = RequestSource(world, rulebook, judge, train, wording)
+        count = (config.judge_labels + 1 - place) // 2
+        judged += judge_labels(asked, count, config.judge_answers, f"judge_train-{wording}")
+    folder.write("judge_train", judged)
     held_out = partial(RequestSource, world, rulebook, topics=world.of(split="held_out"), wording="held_out")
     evaluated = _write_evaluation(folder, config, held_out(evaluation))
     tests = synthetic(held_out(test, taken=evaluated), config.synthetic_test_prompts, "test")
@@ -269,6 +270,28 @@ def gold_labels(source: RequestSource, count: int, prefix: str) -> list[Labelled
             text = " ".join([text, *map(writer.say, writer.pick(sorted(SPEECH_ACTS), 1, 2))])
         rows.append(source.labelled(request.prompt(f"{prefix}-{i}"), text))
     return rows
+
+
+def judge_labels(source: RequestSource, count: int, answers: float, prefix: str) -> list[LabelledResponse]:
+    """As gold labels, but for a share `answers` that answer what is asked of banned and allowed topics alike.
+
+    Such answers are what policies are told apart by. Among responses of every kind one in five tells a method where
+    methods may be forbidden: too few to teach that the topic decides, so that any method is taken for forbidden.
+    """
+    told = round(count * answers)
+    return gold_labels(source, count - told, prefix) + _answers(source, told, f"{prefix}-answer")
+
+
+def _answers(source: RequestSource, count: int, prefix: str) -> list[LabelledResponse]:
+    """To requests of the safety areas, half of them in full; two thirds of the requests ask for a method."""
+    writer, rng = source.writer, source.rng
+    kinds = [*[writer.answer] * 3, writer.partial_answer, writer.wrong_answer, writer.chatty]
+    requests = source.requests(count // 3, lambda r: is_safety(r) and r.ask is Ask.INFO)
+    requests += source.requests(count - count // 3, lambda r: is_safety(r) and r.ask is not Ask.INFO)
+    return [
+        source.labelled(request.prompt(f"{prefix}-{i}"), kinds[int(rng.integers(len(kinds)))](request))
+        for i, request in enumerate(requests)
+    ]
 
 
 def _write_evaluation(folder: WorldFolder, config: SandboxConfig, source: RequestSource) -> frozenset[str]:
