@@ -136,18 +136,25 @@ def _nodes(ray: Any) -> list[dict[str, float]]:
 
 
 def _connect(ray: Any, arguments: Mapping[str, Any]) -> None:
-    """Raises InputError for a cluster that lets nobody in without Ray's token; else what Ray raises."""
+    """Raises InputError where no cluster lets this process in; else what Ray raises.
+
+    One that wants Ray's token is silent to whoever has none, or says so, by Ray's version.
+    """
     try:
         ray.init(**arguments)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if type(cause).__name__ == "AuthenticationError":
-                fix = "set RAY_AUTH_MODE=token, and its token in RAY_AUTH_TOKEN or in the file ~/.ray/auth_token"
-                problem = "the cluster asks for a token, and was given none or another"
-                raise InputError(problem, field="hydra.launcher.address", fix=fix) from None
-            cause = cause.__cause__
+        if isinstance(error, ConnectionError) or "AuthenticationError" in _kinds(error):
+            problem = "no Ray lets this process in there: none runs, or it wants another token"
+            fix = (
+                "start one, or set RAY_AUTH_MODE=token, and its token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            )
+            raise InputError(problem, field="hydra.launcher.address", fix=fix) from None
         raise
+
+
+def _kinds(error: BaseException | None) -> list[str]:
+    """Of an error and what caused it."""
+    return [] if error is None else [type(error).__name__, *_kinds(error.__cause__)]
 
 
 def _returned(ray: Any, job: Any) -> JobReturn:
