@@ -46,7 +46,7 @@ from harness.keys.compose import rulebook_path
 from harness.keys.samples import PromptPart, SamplesConfig
 from harness.keys.subject import DecodingKeys
 from harness.record.finished_run import RunAddress, RunStages
-from harness.record.run import SPENDING
+from harness.record.run import spending_part
 from harness.runtime.console import Console
 from harness.storage.digest import digest, file_digest
 from harness.storage.disk import write_json, writing
@@ -94,7 +94,7 @@ def draw_samples(config: SamplesConfig, command: Sequence[str], console: Console
             "missing": missing.total(),
             "log_probs": sum("log_prob" in row for row in rows),
         }
-        counted |= {SPENDING: spent} if (spent := spending_record(meters)) else {}
+        counted |= spending_part(spending_record(meters))
         manifest = _manifest(config, command, suite, asked[0].model, judges, files, counted)
         write_json(out / SET_MANIFEST, manifest)
     return manifest

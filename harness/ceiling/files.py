@@ -9,7 +9,7 @@ from pathlib import Path
 from evals.values.jsonl_rows import write_jsonl
 from harness.ceiling.engine import CeilingReport
 from harness.record.manifest import Kind, recording
-from harness.record.run import SPENDING
+from harness.record.run import spending_part
 from harness.storage.digest import figures
 from harness.storage.disk import write_json
 
@@ -19,7 +19,7 @@ CEILING, PROMPTS = "ceiling.json", "prompts.jsonl"
 def write_ceiling(report: CeilingReport, command: Sequence[str]) -> Path:
     """Write the folder, whose path it returns. Raises InputError where another command's results lie."""
     folder = Path(report.config.results) / report.config.name
-    about = {SPENDING: report.spending} if report.spending else {}
+    about = spending_part(report.spending)
     with recording(folder, Kind.CEILING, report.config.name, command, report.notes, **about) as new:
         write_jsonl(new / PROMPTS, report.prompts)
         content = {

@@ -12,6 +12,12 @@ from harness.runtime.console import Advance, Console
 LEAST_S = 10.0  # between two lines
 
 
+def spent_by(asked: object) -> str:
+    """Requests, tokens and cost in words; "" of what is no server, or was not asked."""
+    meter = getattr(asked, "meter", None)
+    return meter.spent if isinstance(meter, Meter) else ""
+
+
 class SpendingLine:
     """Of one model or judge: says what its `meter` has, where it has one and that has changed; `clock` in seconds."""
 
@@ -23,8 +29,7 @@ class SpendingLine:
         """Not within `least` seconds of the last line."""
         if self._clock() - self._last < least:
             return
-        meter = getattr(self._asked, "meter", None)
-        spent = meter.spent if isinstance(meter, Meter) else ""
+        spent = spent_by(self._asked)
         if spent and spent != self._said:
             self._said, self._last = spent, self._clock()
             self._console.say(f"{getattr(self._asked, 'name', 'server')}: {spent}")

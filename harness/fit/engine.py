@@ -30,7 +30,7 @@ from harness.keys.fit import FitConfig
 from harness.keys.graders import MODELS
 from harness.record.manifest import Kind, recording
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
-from harness.record.run import SPENDING
+from harness.record.run import spending_part
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import canonical
@@ -209,8 +209,7 @@ def write_record(
     """`responses` are the held-out ones by response type, `spent` what was asked of the grader's server. The same
     results give the same bytes.
     """
-    asked = {SPENDING: spent} if spent else {}
-    with recording(folder, Kind.FIT, config.name, command, notes, **asked) as new:
+    with recording(folder, Kind.FIT, config.name, command, notes, **spending_part(spent or {})) as new:
         save_weights(weights, new / "weights.json")
         (new / "config.yaml").write_text(
             yaml.safe_dump(canonical(asdict(config)), sort_keys=False), encoding="utf-8"

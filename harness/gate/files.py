@@ -19,7 +19,7 @@ from harness.gate.flips import Flip
 from harness.gate.gate import GateReport
 from harness.gate.rewards import RewardSide
 from harness.record.manifest import Kind, recording
-from harness.record.run import SPENDING
+from harness.record.run import spending_part
 from harness.storage.digest import figures
 from harness.storage.disk import write_json
 from harness.subjects.completions import CompletionSet
@@ -31,7 +31,7 @@ GATE = "gate.json"
 def write_record(report: GateReport, command: Sequence[str]) -> Path:
     """Write the folder, whose path it returns. Raises InputError where another command's results lie."""
     folder = Path(report.config.results) / report.config.name
-    about = {SPENDING: report.spending} if report.spending else {}
+    about = spending_part(report.spending)
     with recording(folder, Kind.GATE, report.config.name, command, report.notes, **about) as new:
         for name, side in report.sides.items():
             write_jsonl(new / f"{name}.jsonl", recorded_rows(report.completions, side))

@@ -43,7 +43,7 @@ from harness.pipeline.spending import spending_record
 from harness.pipeline.world import check_data
 from harness.record.evaluation import MEASURED, Evaluation, measured
 from harness.record.manifest import Kind
-from harness.record.run import SPENDING
+from harness.record.run import spending_part
 from harness.runtime.console import Console
 from harness.runtime.libraries import own_threads, quiet_libraries
 from harness.storage.digest import digest
@@ -292,7 +292,7 @@ def about_of(configs: Sequence[RunConfig], owner: str | None = None) -> dict[str
         "methods": configs[0].methods,
         "outside_methods": outside_rows(configs[0].methods),
         "versions": module_versions((*PACKAGES, "trl", "lm-eval"), ()),
-        **({SPENDING: spent} if (spent := spending_record(configs[0])) else {}),
+        **spending_part(spending_record(configs[0])),
     }
 
 

@@ -19,7 +19,7 @@ from evals.values.csv_rows import write_csv
 from evals.values.jsonl_rows import write_jsonl
 from harness.rank.engine import Misranked, RankReport, RankRow
 from harness.record.manifest import Kind, recording
-from harness.record.run import SPENDING
+from harness.record.run import spending_part
 
 TEXTS = ("reward", "term", "subset")
 NUMBERS = (
@@ -40,7 +40,7 @@ def write_rank(report: RankReport, command: list[str]) -> Path:
         "by": config.by,
         "prompts": len(report.sets.sets),
     }
-    about |= {SPENDING: report.spending} if report.spending else {}
+    about |= spending_part(report.spending)
     with recording(folder, Kind.RANK, config.name, command, report.notes, **about) as new:
         write_csv(new / "rank.csv", (_row(row) for row in report.rows), (*TEXTS, *NUMBERS))
         write_csv(new / "worst.csv", map(asdict, report.worst), [f.name for f in fields(Misranked)])

@@ -48,6 +48,11 @@ SPENT = ".spent"  # under the root of results: what each run, and each evaluatio
 SPENDING = "spending"  # of the manifest: what was asked of servers, by their keys or by who asked
 
 
+def spending_part(spent: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the manifest; nothing where no server was asked."""
+    return {SPENDING: spent} if spent else {}
+
+
 def spending_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """A line a server: requests, tokens, cost."""
     spent = manifest.get(SPENDING)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.graders import Grader
-from evals.models.spending import Meter
 from evals.values.errors import InputError, UndecidableError
 from evals.values.json_text import parse_json
 from harness.evaluate.spending import keep_graders
-from harness.evaluate.spending_line import SpendingLine
+from harness.evaluate.spending_line import SpendingLine, spent_by
 from harness.gate.gate import open_source
 from harness.gate.rewards import LiveReward
 from harness.keys.serve import ServeConfig
@@ -43,9 +42,7 @@ class ServedReward:
 
     @property
     def spent(self) -> str:
-        """Requests, tokens and cost in words; "" of a grader that is no server, or was not asked."""
-        meter = getattr(self.grader, "meter", None)
-        return meter.spent if isinstance(meter, Meter) else ""
+        return spent_by(self.grader)
 
 
 def load_served(config: ServeConfig) -> ServedReward:

@@ -136,15 +136,16 @@ class LanguageModelPass:
             return self.model.get_output_embeddings()(
                 self._states(batch.ids, batch.predictors, batch.lengths)
             )
-        width = batch.ids.shape[1]
-        kept = last(width - batch.first, batch.ids.device)
         with checkpointed(self.model.base_model, self._checkpointing):
-            output = self.model(
-                input_ids=batch.ids,
-                use_cache=False,
-                logits_to_keep=kept,
-            )
-        return output.logits[batch.predictors // width, batch.predictors % width - batch.first]
+            return whole_logits(self.model, batch)
+
+
+def whole_logits(model: PreTrainedModel, batch: TokenBatch) -> Tensor:
+    """Logits [tokens, vocabulary] of the response tokens by the model's own forward pass."""
+    width = batch.ids.shape[1]
+    kept = last(width - batch.first, batch.ids.device)
+    logits: Tensor = model(input_ids=batch.ids, use_cache=False, logits_to_keep=kept).logits
+    return logits[batch.predictors // width, batch.predictors % width - batch.first]
 
 
 class CriticPass:

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from evals.models.kept_logits import last
 from evals.values.errors import InputError
 from trainers.devices.processes import Processes
 from trainers.rl import formulas
@@ -34,7 +33,7 @@ from trainers.rl.experience import Experience
 from trainers.rl.metrics import Averages
 from trainers.rl.objectives import Minibatches, PolicyObjective
 from trainers.rl.recipe import Recipe
-from trainers.rl.token_batch import LanguageModelPass, TokenBatch
+from trainers.rl.token_batch import LanguageModelPass, TokenBatch, whole_logits
 
 
 class TrustRegion(PolicyObjective):
@@ -131,11 +130,8 @@ class TrustRegion(PolicyObjective):
 
     def _log_distributions(self, batch: TokenBatch) -> Tensor:
         """[tokens, vocabulary], by the model's own forward: the fused one has no second derivative."""
-        width = batch.ids.shape[1]
-        kept = last(width - batch.first, batch.ids.device)
-        output = self.model(input_ids=batch.ids, use_cache=False, logits_to_keep=kept)
-        logits = output.logits[batch.predictors // width, batch.predictors % width - batch.first]
-        return (logits.float() / self.language_model.temperature).log_softmax(-1)
+        logits = whole_logits(self.model, batch).float()
+        return (logits / self.language_model.temperature).log_softmax(-1)
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
