@@ -45,6 +45,7 @@ ROOMS = (
     "evals.suites",
     "evals.graders",
     "evals.judges",
+    "evals.capability.tasks",
     "evals.capability",
     "evals",
     "trainers.devices",

@@ -14,7 +14,7 @@ import lm_eval.api.task
 import lm_eval.tasks
 from tqdm import tqdm
 
-from evals.capability.form import Document, TaskPart
+from evals.capability.tasks.form import Document, TaskPart
 from evals.values.errors import InputError
 
 FOLDER = Path(lm_eval.tasks.__file__).parent

@@ -11,47 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from evals.capability import hellaswag, mmlu, releases, rows, stereoset
-from evals.capability.form import Form, TaskPart, need_file
+from evals.capability.tasks import released_tasks, rows
+from evals.capability.tasks.form import Form, TaskPart, need_file
 from evals.values.errors import InputError
 
 PYTHON_SEED, FEWSHOT_SEED = 0, 1234  # those of lm-eval's own command
 LM_EVAL = "lm_eval"  # the form of lm-eval's own tasks, which fetch their data from the hub
+RELEASED = released_tasks()
+# How a task's file is read: rows of our own, or a release's own file.
 FORMS: dict[str, Form] = {
     "mmlu": rows.CLOZE,
     "gpqa": rows.CLOZE,
     "hellaswag": rows.ENDINGS,
     "lambada": rows.LAST_WORD,
-    "mmlu_release": mmlu.FORM,
-    "hellaswag_release": hellaswag.FORM,
-    "lambada_release": releases.LAMBADA,
-    "truthfulqa_mc1_release": releases.TRUTHFULQA_MC1,
-    "truthfulqa_mc2_release": releases.TRUTHFULQA_MC2,
-    "arc_easy_release": releases.ARC_EASY,
-    "arc_challenge_release": releases.ARC_CHALLENGE,
-    "gpqa_main_release": releases.GPQA_MAIN,
-    "gpqa_diamond_release": releases.GPQA_DIAMOND,
-    "stereoset": stereoset.FORM,
-}
-TRUTHFULQA = ("truthfulqa/v1/mc_task.json", "truthfulqa/mc_task.json")
-# Real tasks that need no hub: form, and where the file lies below `capability.root`.
-RELEASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "mmlu": ("mmlu_release", ("mmlu/mmlu.zip", "mmlu.zip", "mmlu")),
-    "hellaswag": (
-        "hellaswag_release",
-        ("hellaswag/hellaswag_val_full.txt.bz2", "hellaswag/hellaswag_val_full.txt"),
-    ),
-    "lambada": ("lambada_release", ("lambada/lambada_openai.jsonl", "lambada/lambada_test.jsonl")),
-    "truthfulqa_mc1": ("truthfulqa_mc1_release", TRUTHFULQA),
-    "truthfulqa_mc2": ("truthfulqa_mc2_release", TRUTHFULQA),
-    "arc_easy": ("arc_easy_release", ("arc/ARC-Easy-Test.jsonl", "arc/ARC-Easy/ARC-Easy-Test.jsonl")),
-    "arc_challenge": (
-        "arc_challenge_release",
-        ("arc/ARC-Challenge-Test.jsonl", "arc/ARC-Challenge/ARC-Challenge-Test.jsonl"),
-    ),
-    "gpqa_main": ("gpqa_main_release", ("gpqa/gpqa_main.csv",)),
-    "gpqa_diamond": ("gpqa_diamond_release", ("gpqa/gpqa_diamond.csv",)),
-    "stereoset": ("stereoset", ("stereoset/dev.json", "stereoset/stereoset.json")),
+    **{f"{name}_release": task.form for name, task in RELEASED.items()},
 }
 
 
@@ -90,19 +63,19 @@ def real_tasks(root: Path | str, names: Sequence[str] | None = None) -> list[Cap
     """
     root = Path(root)
     tasks = []
-    for name in RELEASES if names is None else names:
-        if name not in RELEASES:
-            fix = f"use some of {', '.join(RELEASES)}"
+    for name in RELEASED if names is None else names:
+        if name not in RELEASED:
+            fix = f"use some of {', '.join(RELEASED)}"
             raise InputError(f"no local form of the task {name!r}", field="capability.tasks", fix=fix)
-        form, places = RELEASES[name]
+        places = RELEASED[name].places
         found = next((root / place for place in places if (root / place).exists()), None)
         if found is not None:
-            tasks.append(CapabilityTask(name, form, found))
+            tasks.append(CapabilityTask(name, f"{name}_release", found))
         elif names is not None:
             problem = f"has no file for the task {name!r}"
             raise InputError(problem, path=root, field="capability.root", fix=f"add {places[0]}")
     if names is None and not tasks:
-        fix = f"add some of {', '.join(places[0] for _, places in RELEASES.values())}"
+        fix = f"add some of {', '.join(task.places[0] for task in RELEASED.values())}"
         raise InputError("has no capability task", path=root, field="capability.root", fix=fix)
     return tasks
 

@@ -24,7 +24,7 @@ from harness.ceiling.predict import (
 )
 from harness.ceiling.rewards import CeilingSource, graders_of, open_reward
 from harness.evaluate.spending import keep_graders, spending_record
-from harness.evaluate.spending_line import spending_told
+from harness.evaluate.spending_line import asking_stage
 from harness.gate.rewards import RewardSide
 from harness.keys.ceiling import CeilingConfig
 from harness.runtime.console import Console
@@ -79,11 +79,8 @@ def run_ceiling(config: CeilingConfig, console: Console) -> CeilingReport:
 
 
 def _pay(opened: CeilingSource, samples: SampleSet, console: Console) -> RewardSide:
-    with (
-        console.stage(f"grading: {opened.given}", total=len(samples), unit="samples") as advance,
-        spending_told(console, opened.grader, advance) as told,
-    ):
-        return opened.pay(samples, told)
+    with asking_stage(console, f"grading: {opened.given}", opened.grader, len(samples), "samples") as advance:
+        return opened.pay(samples, advance)
 
 
 def _learning(config: CeilingConfig, opened: Mapping[str, CeilingSource], samples: SampleSet) -> Learning:

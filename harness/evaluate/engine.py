@@ -121,7 +121,7 @@ def evaluate_in_place(
     claim_results(folder, owner)
     with ExitStack() as stack:
         with writing(folder):
-            stack.enter_context(locked(folder / ".lock"))
+            stack.enter_context(locked(folder / ".lock", waiting=lambda: _say_waiting(folder, console)))
         asked.check_models()
         cards = asked.cards()
         with replacing(folder) as new:
@@ -129,6 +129,10 @@ def evaluate_in_place(
                 write_json(new / "judges.json", {name: card.as_json() for name, card in cards.items()})
             finished = _write_all(asked, new, judged, cards)
         return replace(finished, evaluation=Evaluation(folder))
+
+
+def _say_waiting(folder: Path, console: Console) -> None:
+    console.say(f"{folder}: another command is at this evaluation; waiting for it")
 
 
 @dataclass(frozen=True)

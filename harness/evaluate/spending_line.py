@@ -36,15 +36,18 @@ class SpendingLine:
 
 
 @contextmanager
-def spending_told(console: Console, asked: object, advance: Advance) -> Iterator[Advance]:
-    """`advance` that says on the way what is spent, and once more in the end, also where that is a failure."""
+def asking_stage(
+    console: Console, name: str, asked: object, total: int | None, unit: str = "responses"
+) -> Iterator[Advance]:
+    """`Console.stage` that says what `asked` has spent: on the way, and once more in the end, also after a failure."""
     line = SpendingLine(console, asked)
+    with console.stage(name, total=total, unit=unit) as advance:
 
-    def told(count: int) -> None:
-        advance(count)
-        line.tell()
+        def told(count: int = 1) -> None:
+            advance(count)
+            line.tell()
 
-    try:
-        yield told
-    finally:
-        line.tell(0.0)
+        try:
+            yield told
+        finally:
+            line.tell(0.0)

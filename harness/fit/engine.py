@@ -16,7 +16,7 @@ from evals.values.errors import InputError
 from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import write_metrics
 from harness.evaluate.spending import keep_graders, spending_record
-from harness.evaluate.spending_line import spending_told
+from harness.evaluate.spending_line import asking_stage
 from harness.fit.data import (
     FitModels,
     GradedExamples,
@@ -81,11 +81,8 @@ def run_fit(config: FitConfig, console: Console | None = None, command: Sequence
 def _graded(
     completions: CompletionSet, rulebook: Rulebook, models: FitModels, config: FitConfig, console: Console
 ) -> ByType:
-    with (
-        console.stage(f"grade: {completions.name}", total=len(completions), unit="responses") as advance,
-        spending_told(console, models.grader, advance) as told,
-    ):
-        return examples_by_type(completions, rulebook, models, config.max_unscored, told)
+    with asking_stage(console, f"grade: {completions.name}", models.grader, len(completions)) as advance:
+        return examples_by_type(completions, rulebook, models, config.max_unscored, advance)
 
 
 def _settings(config: FitConfig, models: FitModels) -> WeightsConfig:

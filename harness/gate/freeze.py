@@ -31,6 +31,7 @@ from evals.values.errors import InputError
 from evals.values.grades import Grades
 from evals.values.json_text import read_json_object
 from evals.values.jsonl_rows import labelled_as_json, write_jsonl
+from harness.evaluate.spending_line import asking_stage
 from harness.gate.folders import OpenRun, open_run
 from harness.gate.rewards import RewardSide, live_reward, score, used_propositions
 from harness.keys.shared import check_name
@@ -103,7 +104,7 @@ def _said(source: OpenRun, labelled: Sequence[LabelledResponse], console: Consol
     reward, rulebook = source.reward, source.reward.rulebook
     propositions = used_propositions(rulebook)  # of every response type: an edit may ask more of a type
     responses = _responses(labelled)
-    with console.stage("grade", total=len(responses), unit="responses") as advance:
+    with asking_stage(console, "grade", reward.grader, len(responses)) as advance:
         grades = grade_in_batches(reward.grader, responses, propositions, progress=advance)
     assert reward.reward_model is not None
     with console.stage("reward model", total=None, unit="responses"):

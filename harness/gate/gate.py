@@ -15,7 +15,7 @@ from evals.rules.rulebook import Rulebook, load_rulebook
 from evals.values.errors import InputError
 from evals.values.grades import is_too_much
 from harness.evaluate.spending import keep_graders, spending_record
-from harness.evaluate.spending_line import spending_told
+from harness.evaluate.spending_line import asking_stage
 from harness.gate import measures
 from harness.gate.ceilings import Ceilings, ceilings
 from harness.gate.flips import FlipCount, flips
@@ -226,11 +226,10 @@ def _reward_file(address: RunAddress, kind: Kind | None, field: str) -> Path:
 def _side(source: RewardSource, completions: Asked, console: Console) -> RewardSide:
     if source.live is None:
         return score_recorded(source.path, completions)
-    with (
-        console.stage(f"grading: {source.given}", total=len(completions), unit="completions") as advance,
-        spending_told(console, source.grader, advance) as told,
-    ):
-        return score(source.given, source.kind, source.live, completions, told)
+    with asking_stage(
+        console, f"grading: {source.given}", source.grader, len(completions), "completions"
+    ) as advance:
+        return score(source.given, source.kind, source.live, completions, advance)
 
 
 def _reference(

@@ -17,7 +17,7 @@ from evals.values.grades import is_too_much
 from evals.values.located_yaml import load_located_yaml
 from harness.ceiling.rewards import CeilingSource, graders_of, open_reward
 from harness.evaluate.spending import keep_graders, spending_record
-from harness.evaluate.spending_line import spending_told
+from harness.evaluate.spending_line import asking_stage
 from harness.gate.rewards import RewardSide, score, score_recorded
 from harness.keys.fit import ORACLE
 from harness.keys.rank import RankConfig
@@ -144,11 +144,8 @@ def is_classifier(given: str) -> bool:
 
 
 def _pay(opened: CeilingSource, sets: CandidateSets, console: Console) -> Breakdown:
-    with (
-        console.stage(f"rewards: {opened.given}", total=len(sets), unit="responses") as advance,
-        spending_told(console, opened.grader, advance) as told,
-    ):
-        side = _asked(opened, sets, told)
+    with asking_stage(console, f"rewards: {opened.given}", opened.grader, len(sets)) as advance:
+        side = _asked(opened, sets, advance)
     live = opened.source.live if opened.source is not None else None
     if live is not None and live.reward_model is None:
         return _without_untyped(side.breakdown, sets)

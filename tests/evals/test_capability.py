@@ -34,8 +34,8 @@ from evals.capability import (
     real_tasks,
     score_tasks,
 )
-from evals.capability.hellaswag import split_context
 from evals.capability.task import spread
+from evals.capability.tasks.hellaswag import split_context
 from evals.models.load import prompt_token_ids
 from evals.statistics import wilson
 from evals.values.conversation import Message
@@ -519,7 +519,7 @@ def test_a_bad_row_of_mmlu_is_named(release):
 
 
 def test_tasks_are_found_below_a_root(release, tmp_path):
-    found = "mmlu hellaswag lambada truthfulqa_mc1 truthfulqa_mc2 arc_challenge gpqa_diamond".split()
+    found = "arc_challenge gpqa_diamond hellaswag lambada mmlu truthfulqa_mc1 truthfulqa_mc2".split()
     assert [task.name for task in real_tasks(release)] == found
     assert [task.name for task in real_tasks(release, ["lambada"])] == ["lambada"]
     assert real_tasks(release, []) == []
@@ -549,7 +549,7 @@ def test_the_unfinished_sentence_of_a_context(context, parts):
 @needs_data
 def test_the_released_files_are_whole():
     """Sizes of the published splits; 3,243 of HellaSwag's items are from ActivityNet."""
-    mmlu, hellaswag, lambada, mc1, mc2, _ = load_tasks(real_tasks(DATA), limit=None, seed=0)
+    hellaswag, lambada, mmlu, _, mc1, mc2 = load_tasks(real_tasks(DATA), limit=None, seed=0)
     assert (mc1.items, mc2.items) == (817, 817)
     assert (mmlu.items, len(mmlu.lm_eval_tasks)) == (14042, 57)
     assert (hellaswag.items, lambada.items) == (10042, 5153)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evals.capability import CapabilityTask, load_tasks
-from evals.capability.stereoset import LABELS, idealized, preferences, read
+from evals.capability.tasks.stereoset import LABELS, idealized, preferences, read
 from evals.values.errors import InputError
 
 DATA = Path(os.environ.get("RBRBENCH_DATA", Path(__file__).parents[2] / "../shared/data")) / "stereoset"
@@ -94,7 +94,7 @@ def test_through_lm_eval(tmp_path: Path) -> None:
 
     tokenizer = train_tokenizer([*SENTENCES] * 3, 300, 64)
     model = random_model(LlamaForCausalLM, tokenizer)
-    task = CapabilityTask("stereoset", "stereoset", released(tmp_path / "dev.json"))
+    task = CapabilityTask("stereoset", "stereoset_release", released(tmp_path / "dev.json"))
     scores = score_tasks(model, tokenizer, load_tasks([task], limit=None, seed=0), batch_size=4)
     found = {score.metric: score for score in scores}
     assert set(found) == {"lms", "ss", "icat"} and found["ss"].n == 2

@@ -28,6 +28,8 @@ from hub_rows import redirect, write_rows
 from transformers import AutoTokenizer
 
 from evals.capability import task
+from evals.capability.tasks import rows
+from evals.capability.tasks.form import Released
 from evals.models.chat import chat_text
 from evals.suites import Suite, load_suite
 from evals.values.errors import InputError
@@ -234,7 +236,8 @@ GPQA_COLUMNS = ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for
 
 
 def gpqa_of_our_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[str]]:
-    monkeypatch.setitem(task.RELEASES, "gpqa", ("gpqa", ("gpqa/gpqa.jsonl",)))
+    monkeypatch.setitem(task.RELEASED, "gpqa", Released(rows.CLOZE, ("gpqa/gpqa.jsonl",)))
+    monkeypatch.setitem(task.FORMS, "gpqa_release", rows.CLOZE)
     items = [
         {
             "id": f"g{k}",

@@ -213,7 +213,7 @@ _Dumper.add_representer(Function, lambda dumper, name: dumper.represent_scalar("
 
 def program() -> str:
     """The functions that tasks name, by their source."""
-    from evals.capability import stereoset
+    from evals.capability.tasks import stereoset
 
     head = '"""Functions of the tasks beside this file, written by `rbrbench export`."""\n\n'
     head += (

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evals.capability.form import (
+from evals.capability.tasks.form import (
     ACC,
     ACC_NORM,
     Document,

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from evals.capability.form import Document, Form, TaskPart
+from evals.capability.tasks.form import Document, Form, Released, TaskPart
 from evals.values.errors import InputError
 
 LETTERS = "ABCD"
@@ -70,4 +70,4 @@ def _documents(path: Path, data: Place, name: str) -> Iterator[Document]:
             yield {"question": row[0], "choices": row[1:5], "answer": LETTERS.index(row[5])}
 
 
-FORM = Form(read, few_shot=True)
+TASKS = {"mmlu": Released(Form(read, few_shot=True), ("mmlu/mmlu.zip", "mmlu.zip", "mmlu"))}

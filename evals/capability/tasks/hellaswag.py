@@ -14,7 +14,7 @@ import bz2
 import re
 from pathlib import Path
 
-from evals.capability.form import Document, Form, TaskPart
+from evals.capability.tasks.form import Document, Form, Released, TaskPart
 from evals.values.errors import InputError
 
 LINES = 6
@@ -67,4 +67,8 @@ def split_context(context: str) -> tuple[str, str]:
     return context[: ends[-1] - 1], context[ends[-1] :]
 
 
-FORM = Form(read)
+TASKS = {
+    "hellaswag": Released(
+        Form(read), ("hellaswag/hellaswag_val_full.txt.bz2", "hellaswag/hellaswag_val_full.txt")
+    )
+}

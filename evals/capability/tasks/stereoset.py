@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.capability.form import Document, Form, TaskPart, local_part
+from evals.capability.tasks.form import Document, Form, Released, TaskPart, local_part
 from evals.values.errors import InputError
 from evals.values.json_text import read_json_object
 
@@ -106,4 +106,4 @@ def _document(path: Path, id: str, item: dict[str, Any]) -> Document:
     return {"id": id, "context": before, "choices": [sentence[len(before) :] for sentence in sentences]}
 
 
-FORM = Form(read)
+TASKS = {"stereoset": Released(Form(read), ("stereoset/dev.json", "stereoset/stereoset.json"))}

@@ -38,6 +38,14 @@ class Form:
     few_shot: bool = False
 
 
+@dataclass(frozen=True)
+class Released:
+    """A task whose released file is read as it is; `places` are where it may lie below `capability.root`."""
+
+    form: Form
+    places: tuple[str, ...]
+
+
 def local_part(name: str, documents: list[Document], **config: Any) -> TaskPart:
     """A task of our own, from `documents`; `config` in lm-eval's words."""
     return TaskPart({"task": name, "test_split": "test", **config}, {"test": documents})
