@@ -30,7 +30,7 @@ from evals.values.conversation import Response, user_prompt
 from evals.values.errors import InputError, UndecidableError
 from trainers.models.adapters import add_adapter
 from trainers.rl.config import Algorithm, PPOConfig, TRPOConfig
-from trainers.rl.formulas import leave_one_out, standardised
+from trainers.rl.formulas import leave_one_out, less_others_of_type, standardised
 from trainers.rl.loop import Models, Options, train
 from trainers.rl.monitor import HeldOut, HeldOutScores
 from trainers.rl.recipe import recipe_class
@@ -172,6 +172,16 @@ def test_the_baseline_is_the_mean_of_the_others() -> None:
     scored = torch.tensor([[True, False, True], [False, True, False]])
     rewards = torch.tensor([[1.0, 50.0, 3.0], [7.0, 8.0, 9.0]])
     assert leave_one_out(rewards, scored).tolist() == [[-2.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
+
+
+def test_a_score_is_compared_with_others_of_its_type() -> None:
+    """Soft refusals earn 4, answers 0: what a critic does not know yet moved every prompt towards refusing softly."""
+    scores = torch.tensor([4.0, 0.0, 6.0, -3.0, 1.0, 9.0])
+    types = torch.tensor([[1, 0, 1, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 1, 0]], dtype=torch.bool)
+    alone = less_others_of_type(scores, types)
+    assert alone.tolist() == [-2.0, 3.0, 2.0, -3.0, 0.0, 0.0]  # the only one of its type, and one of none
+    parts = iter([types.sum(1, keepdim=True), torch.tensor([[10.0], [-3.0], [1.0]])])
+    assert less_others_of_type(scores[:2], types[:, :2], lambda _: next(parts)).tolist() == [-2.0, 3.0]
 
 
 def test_an_advantage_is_in_deviations_of_its_group() -> None:

@@ -302,6 +302,7 @@ def test_the_reference_stays(tmp_path: Path) -> None:
         ({"clip": float("nan")}, "clip"),
         ({"learning_rate": -1e-5}, "learning_rate"),
         ({"kl_controller": "clever"}, "kl_controller"),
+        ({"score_baseline": "prompt"}, "score_baseline"),
         ({"max_unscored": 2}, "max_unscored"),
         ({"warmup": 9}, "warmup"),
         ({"stop_kl": 0.0}, "stop_kl"),
@@ -358,8 +359,8 @@ def test_a_folder_of_other_settings_is_refused_and_a_finished_one_left(tmp_path:
 # --- learning --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_bandit_reaches_its_known_optimum(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "baseline"), [*((s, "none") for s in range(5)), (0, "response_type")])
+def test_bandit_reaches_its_known_optimum(tmp_path: Path, seed: int, baseline: str) -> None:
     """One token, w3 worth 1 and w5 worth 0.5, KL coefficient 0.25: within 40 updates of 64 responses.
 
     The best policy is the reference times exp(reward / 0.25), normalised; a KL of the wrong sign,
@@ -371,6 +372,7 @@ def test_bandit_reaches_its_known_optimum(tmp_path: Path, seed: int) -> None:
     settings = small_config(
         updates=40, batch_size=64, micro_batch_size=64, max_new_tokens=1, learning_rate=1e-2,
         critic_learning_rate=1e-2, kl_coef=0.25, missing_eos_penalty=0.0, seed=seed, checkpoints=1,
+        score_baseline=baseline,
     )  # fmt: skip
     worth = {"w3": 1.0, "w5": 0.5}
     critic = make_critic(seed, num_hidden_layers=1)

@@ -30,6 +30,13 @@ class KLController(Choice):
     ADAPTIVE = "adaptive"
 
 
+class ScoreBaseline(Choice):
+    """What is taken off a response's score before the critic sees it; a function of the prompt, so no optimum moves."""
+
+    NONE = "none"
+    RESPONSE_TYPE = "response_type"  # the mean score of the round's other responses to prompts of its type
+
+
 class OnLimit(Choice):
     """What happens when an update's KL or entropy crosses its limit."""
 
@@ -65,6 +72,7 @@ class PPOConfig:
     value_coef: float = 0.1  # weight of the value loss
     score_clip: float = 10.0  # bound on a response's score
     missing_eos_penalty: float = 1.0  # taken off the score where the limit cut the response
+    score_baseline: ScoreBaseline = ScoreBaseline.NONE  # response_type: less the round's mean for its type
     whiten_advantages: bool = True  # over all tokens of the round
     checkpoints: int = 5  # last save points whose policies are kept
     checkpoint_every: int = 1  # updates between save points, counted back from the last
@@ -87,6 +95,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         self.kl_controller = _member(KLController, self.kl_controller, "kl_controller")
         self.on_limit = _member(OnLimit, self.on_limit, "on_limit")
+        self.score_baseline = _member(ScoreBaseline, self.score_baseline, "score_baseline")
         check_ranges(self, "ppo", _RANGES)
         limits = [n for n in ("stop_kl", "kl_limit", "entropy_floor") if getattr(self, n) is not None]
         check_ranges(self, "ppo", dict.fromkeys(limits, POSITIVE))

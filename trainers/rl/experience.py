@@ -67,10 +67,12 @@ def judge_tokens(
     config: PPOConfig,
     reduce: formulas.Reduce = formulas.identity,
     estimate: Estimate | None = None,
+    types: Tensor | None = None,
 ) -> Experience:
     """Reference log-probabilities, values, rewards and advantages of the rows in `batches`.
 
-    `kl_coef` is that of the reward. Without a critic values are 0; without `estimate` it is `gae_estimate`.
+    `kl_coef` is that of the reward. Without a critic values are 0; without `estimate` it is `gae_estimate`. With
+    `types` [types, batch] scores have the baseline of their type (`config.score_baseline`).
     """
     scored = sorted(row for batch in batches for row in batch.rows.tolist())
     with torch.no_grad():
@@ -88,12 +90,21 @@ def judge_tokens(
             totals, samples.finished, config.score_clip, config.missing_eos_penalty
         )
         kl = formulas.kl_k1(old, reference_log_probs)
-        rewards = torch.zeros_like(old)
-        rewards[scored] = formulas.token_rewards(kl[scored], scores[scored], mask[scored], kl_coef)
-        advantages, returns = (estimate or gae_estimate)(rewards, values, mask, config, reduce)
+        rewards = learnt = _token_rewards(kl, scores, mask, scored, kl_coef)
+        if types is not None:
+            compared = formulas.less_others_of_type(scores, types & mask.any(1), reduce)
+            learnt = _token_rewards(kl, compared, mask, scored, kl_coef)
+        advantages, returns = (estimate or gae_estimate)(learnt, values, mask, config, reduce)
         if samples.elsewhere:
             advantages = advantages * formulas.importance_weights(old, samples.log_probs, mask, WEIGHT_CAP)
     return Experience(scored, mask, old, reference_log_probs, values, rewards, returns, advantages)
+
+
+def _token_rewards(kl: Tensor, scores: Tensor, mask: Tensor, scored: list[int], kl_coef: float) -> Tensor:
+    """Those of `formulas.token_rewards`, 0 in rows that are not scored."""
+    rewards = torch.zeros_like(kl)
+    rewards[scored] = formulas.token_rewards(kl[scored], scores[scored], mask[scored], kl_coef)
+    return rewards
 
 
 def reference_log_probs_of(

@@ -158,6 +158,15 @@ def leave_one_out(rewards: Tensor, scored: Tensor | None = None, reduce: Reduce 
     return torch.where(scored & (count > 1), known - others, 0.0)
 
 
+def less_others_of_type(scores: Tensor, types: Tensor, reduce: Reduce = identity) -> Tensor:
+    """Scores [batch], each less the mean of the others of its type; `types` [types, batch] says which is of which.
+
+    0 for the only one of its type, and where a row is of none. What is taken off depends on the prompt alone, and on
+    responses to other prompts: a baseline that leaves the expected gradient as it is (Williams 1992, REINFORCE).
+    """
+    return leave_one_out(scores.expand(types.shape), types, reduce).sum(0)
+
+
 def standardised(rewards: Tensor, scored: Tensor) -> Tensor:
     """Each reward less its group's mean, by the group's deviation [..., group] (arXiv 2402.03300, section 4.1.2).
 

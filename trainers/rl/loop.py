@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.values.conversation import Prompt, Response
@@ -34,7 +35,7 @@ from trainers.reward.reward import Breakdown, Reward, pay, paying_grades
 from trainers.rl import formulas
 from trainers.rl.alarm import LIMIT, MAX_ROLLBACKS, PARTING_ALARM, ROLLBACKS, check_start, crossed_limit
 from trainers.rl.checkpoint import RunFolder, stop_signal
-from trainers.rl.config import KLController, PPOConfig
+from trainers.rl.config import KLController, PPOConfig, ScoreBaseline
 from trainers.rl.experience import Experience, judge_tokens
 from trainers.rl.learner import Learner, share_frozen_layers
 from trainers.rl.metrics import Averages, PhaseClock, add_experience, add_reward, explained_variance
@@ -285,7 +286,16 @@ class _Run:
             self.config,
             self.processes.sum,
             self.recipe.estimate,
+            self.types_of(samples.responses),
         )
+
+    def types_of(self, responses: Sequence[Response]) -> Tensor | None:
+        """[types, batch]: which response is to a prompt of which type of the training's; None where no score asks."""
+        if self.config.score_baseline is ScoreBaseline.NONE:
+            return None
+        known = dict.fromkeys(prompt.response_type for prompt in self.data.prompts)
+        of = [[r.prompt.response_type is one for r in responses] for one in known]
+        return torch.tensor(of, device=self.learner.policy.device)
 
     def minibatches(
         self, samples: Samples, scored: Sequence[int], mine: Sequence[int], batches: list[TokenBatch]
