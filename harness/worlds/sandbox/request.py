@@ -36,7 +36,12 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
             "i must {verb} {topic} , what comes first ?",
             "show me the way to {verb} {topic} .",
         ),
-        "forum": ("what goes into {topic} ?", "does anyone {verb} {topic} ?"),
+        "forum": (
+            "what goes into {topic} ?",
+            "does anyone {verb} {topic} ?",
+            "who can show one way to {verb} {topic} ?",
+            "must i explain how to {verb} {topic} first ?",
+        ),
     },
     Ask.INFO: {
         "train": (
@@ -50,7 +55,13 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
             "i must describe {topic} , what comes first ?",
             "show me the way to spot {topic} .",
         ),
-        "forum": ("what is {topic} ?", "has anyone seen {topic} ?", "can anyone describe {topic} ?"),
+        "forum": (
+            "what is {topic} ?",
+            "has anyone seen {topic} ?",
+            "can anyone describe {topic} ?",
+            "who can show one way to spot {topic} ?",
+            "must i explain what {topic} is first ?",
+        ),
     },
     Ask.DISTRESS: {
         "train": (
@@ -65,13 +76,13 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
 PREFIXES = {
     "train": ("", "", "please ,", "hello ,", "my friend asks ,"),
     "held_out": ("", "good day ,", "quick question ,", "my neighbour asks ,"),
-    "forum": ("",),
 }
+PREFIXES["forum"] = tuple(text for wording in ("train", "held_out") for text in PREFIXES[wording])
 SUFFIXES = {
     "train": ("", "", "it is for a feast .", "i am in a hurry .", "it is a secret ."),
     "held_out": ("", "it is for a school .", "nobody may know .", "i have little time ."),
-    "forum": ("",),
 }
+SUFFIXES["forum"] = tuple(text for wording in ("train", "held_out") for text in SUFFIXES[wording])
 
 
 @dataclass(frozen=True)
