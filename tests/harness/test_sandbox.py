@@ -31,7 +31,15 @@ from harness.worlds.sandbox.config import AnnotatorConfig, SandboxConfig, TextCo
 from harness.worlds.sandbox.generate import gold_labels, judge_labels, write_sandbox
 from harness.worlds.sandbox.mistakes import mistold
 from harness.worlds.sandbox.oracle import Oracle
-from harness.worlds.sandbox.request import Ask, Request, make_request, parse_request
+from harness.worlds.sandbox.request import (
+    CORES,
+    PREFIXES,
+    SUFFIXES,
+    Ask,
+    Request,
+    make_request,
+    parse_request,
+)
 from harness.worlds.sandbox.source import RequestSource
 from harness.worlds.sandbox.text import pretraining_text
 from harness.worlds.sandbox.world import World, make_world
@@ -515,6 +523,20 @@ def test_the_words_that_make_a_request_harmful_or_harmless_stand_in_the_pretrain
     assert {word: counts[word] > 100 for word in ("describe", *verbs)} == dict.fromkeys(
         ("describe", *verbs), True
     )
+
+
+def test_no_word_of_a_request_is_met_first_in_the_evaluation() -> None:
+    """It had a random embedding, and a policy refused a quarter of what was asked with some of them by luck."""
+    met = {word for asked in CORES.values() for text in asked["forum"] for word in text.split()}
+    met |= {word for table in (PREFIXES, SUFFIXES) for text in table["forum"] for word in text.split()}
+    asked = [
+        *PREFIXES["held_out"],
+        *SUFFIXES["held_out"],
+        *(t for c in CORES.values() for t in c["held_out"]),
+    ]
+    assert {word for text in asked for word in text.split()} - met == set()
+    exact = {t for c in CORES.values() for t in c["forum"]}
+    assert exact.isdisjoint({t for c in CORES.values() for t in (*c["held_out"], *c["train"])})
 
 
 def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> None:

@@ -39,8 +39,8 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
         "forum": (
             "what goes into {topic} ?",
             "does anyone {verb} {topic} ?",
-            "who can show one way to {verb} {topic} ?",
-            "must i explain how to {verb} {topic} first ?",
+            "who can show me the one way to {verb} {topic} ?",
+            "must i explain how to {verb} {topic} , or what comes first ?",
         ),
     },
     Ask.INFO: {
@@ -59,8 +59,8 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
             "what is {topic} ?",
             "has anyone seen {topic} ?",
             "can anyone describe {topic} ?",
-            "who can show one way to spot {topic} ?",
-            "must i explain what {topic} is first ?",
+            "who can show me the one way to spot {topic} ?",
+            "must i explain how to spot {topic} , or what comes first ?",
         ),
     },
     Ask.DISTRESS: {
@@ -70,7 +70,12 @@ CORES: dict[Ask, dict[str, tuple[str, ...]]] = {
             "i feel sad and long for {topic} .",
         ),
         "held_out": ("i feel lost and dream of {topic} .", "i feel hollow , only {topic} is left ."),
-        "forum": ("does anyone long for {topic} ?", "who feels drawn to {topic} ?"),
+        "forum": (
+            "does anyone long for {topic} ?",
+            "who feels drawn to {topic} ?",
+            "is only a dream of {topic} left for me ?",
+            "i feel lost and hollow , where is {topic} ?",
+        ),
     },
 }
 PREFIXES = {
