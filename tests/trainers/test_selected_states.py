@@ -51,16 +51,20 @@ def gradients(states: torch.Tensor, backbone: torch.nn.Module) -> dict[str, torc
     return {name: parameter.grad.clone() for name, parameter in backbone.named_parameters()}
 
 
+# Rows that begin with so many tokens alike, and a place there whose state is asked for.
+@pytest.mark.parametrize(("alike", "early"), [(0, []), (8, []), (12, []), (12, [10]), (12, [5])])
 @pytest.mark.parametrize("kind", ["llama", "llama critic", "qwen2", "mistral"])
-def test_states_and_gradients_equal_the_whole_backbones(kind: str) -> None:
-    """A faster pass that trains something slightly else."""
+def test_states_and_gradients_equal_the_whole_backbones(kind: str, alike: int, early: list[int]) -> None:
+    """A faster pass that trains something slightly else; also where what rows have alike is passed once."""
     made = model(kind)
+    ids = torch.cat([torch.arange(alike).expand(3, -1), IDS], 1)
+    positions = torch.tensor([*early, *(POSITIONS + (POSITIONS // 9 + 1) * alike).tolist()])
     assert BackboneStates(made).selects
     backbone = made.base_model
-    ours, theirs = (f(backbone, IDS, POSITIONS) for f in (selected_states, whole_states))
+    ours, theirs = (f(backbone, ids, positions) for f in (selected_states, whole_states))
     assert torch.allclose(ours, theirs, atol=2e-5)
-    expected = gradients(whole_states(backbone, IDS, POSITIONS), backbone)
-    for name, grad in gradients(selected_states(backbone, IDS, POSITIONS), backbone).items():
+    expected = gradients(whole_states(backbone, ids, positions), backbone)
+    for name, grad in gradients(selected_states(backbone, ids, positions), backbone).items():
         largest = float(expected[name].abs().max())
         assert torch.allclose(grad, expected[name], rtol=1e-4, atol=1e-4 * largest), name
 

@@ -5,6 +5,10 @@ projection, the feed-forward block and the final norm, since the prompt acts on 
 its keys and values alone. With two layers and as many prompt tokens as response tokens that is a
 fifth of all work; with many layers it is little, and nothing is lost.
 
+Nor is a beginning that all rows of a batch share, as a system prompt is, computed for each: it passes the
+layers once, and every row attends to its keys and values. Of SmolLM2's prompts with their template that is
+a third of all tokens.
+
 Where the first layers are frozen, as with adapters on the last ones, each batch passes them once
 (`trainers.models.frozen_layers`).
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,6 +40,7 @@ from trainers.models.fused import rms_norm, rotate
 
 # Models whose layer is Llama's: pre-norm, rotary attention, gated feed-forward, two residual sums.
 LLAMA_LIKE = ("LlamaModel", "MistralModel", "Qwen2Model")
+LEAST_SHARED = 8  # tokens: of a shorter beginning the saving is less than what parting it costs
 
 
 class BackboneStates:
@@ -151,6 +157,51 @@ def _refuse_checkpointing(backbone: Any, why: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Which tokens of a batch are computed, as one row [tokens, width]: the first `shared` of all rows, which are
+    alike, once; then the other `own` of each of the `rows`.
+    """
+
+    rows: int
+    shared: int
+    own: int
+
+    @classmethod
+    def of(cls, ids: Tensor, first: int) -> _Layout:
+        """Of `ids` [rows, time], of which nobody asks for a state before the column `first`."""
+        rows, time = ids.shape
+        alike = (ids == ids[:1]).all(0)[:first].cumprod(0).sum() if rows > 1 else 0
+        shared = int(alike) if alike >= LEAST_SHARED else 0
+        return cls(rows, shared, time - shared)
+
+    def flat(self, x: Tensor) -> Tensor:
+        """[rows, time, ...] -> [tokens, ...]"""
+        return torch.cat([x[0, : self.shared], x[:, self.shared :].flatten(0, 1)])
+
+    def whole(self, x: Tensor) -> Tensor:
+        """[tokens, ...] -> [rows, time, ...]"""
+        return self.joined(*self.parts(x))
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[tokens, ...] -> [1, shared, ...] and [rows, own, ...]"""
+        return x[None, : self.shared], x[self.shared :].unflatten(0, (self.rows, self.own))
+
+    def joined(self, shared: Tensor, own: Tensor) -> Tensor:
+        """[1, shared, ...] before each of [rows, own, ...]"""
+        return torch.cat([shared.expand(self.rows, *shared.shape[1:]), own], 1)
+
+    def mask(self, device: torch.device) -> Tensor:
+        """[own, time]: which places each of a row's own attends to."""
+        every = torch.ones(self.own, self.shared + self.own, dtype=torch.bool, device=device)
+        return every.tril(self.shared)
+
+    def places(self, positions: Tensor) -> Tensor:
+        """Places in `ids` flattened, none of them shared, as places in what is computed."""
+        row, column = positions // (self.shared + self.own), positions % (self.shared + self.own)
+        return self.shared + row * self.own + column - self.shared
+
+
 def selected_states(
     backbone: Any,
     ids: Tensor,
@@ -163,53 +214,74 @@ def selected_states(
 
     `below`: what the first `skipped` layers make of `ids`, where that is known.
     """
-    x = backbone.embed_tokens(ids) if below is None else below
-    rotary = _rotary(backbone, x)
+    time = ids.shape[1]
+    layout = _Layout.of(ids, int((positions % time).min()) if len(positions) else time - 1)
+    x = backbone.embed_tokens(layout.flat(ids)) if below is None else layout.flat(below)
+    rotary = _rotary(backbone, x, layout)
     *layers, last = backbone.layers[skipped : backbone.config.num_hidden_layers]
     for layer in layers:
         x = (
-            checkpoint(_layer, layer, x, rotary, use_reentrant=False)
+            checkpoint(_layer, layer, x, rotary, layout, use_reentrant=False)
             if checkpointing
-            else _layer(layer, x, rotary)
+            else _layer(layer, x, rotary, layout)
         )
+    places = layout.places(positions)
     if checkpointing:
-        return checkpoint(_last_layer, backbone, last, x, rotary, positions, use_reentrant=False)
-    return _last_layer(backbone, last, x, rotary, positions)
+        return checkpoint(_last_layer, backbone, last, x, rotary, layout, places, use_reentrant=False)
+    return _last_layer(backbone, last, x, rotary, layout, places)
 
 
 def _through(backbone: Any, ids: Tensor, count: int) -> Tensor:
     """What the first `count` layers make of `ids`."""
-    x = backbone.embed_tokens(ids)
-    rotary = _rotary(backbone, x)
+    layout = _Layout.of(ids, ids.shape[1] - 1)
+    x = backbone.embed_tokens(layout.flat(ids))
+    rotary = _rotary(backbone, x, layout)
     for layer in backbone.layers[:count]:
-        x = _layer(layer, x, rotary)
-    return x
+        x = _layer(layer, x, rotary, layout)
+    return layout.whole(x)
 
 
-def _layer(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    x = x + layer.self_attn.o_proj(_attention(layer, x, rotary))
+def _layer(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor], layout: _Layout) -> Tensor:
+    x = x + layer.self_attn.o_proj(_attention(layer, x, rotary, layout))
     return x + layer.mlp(_norm(layer.post_attention_layernorm, x))
 
 
 def _last_layer(
-    backbone: Any, last: Any, x: Tensor, rotary: tuple[Tensor, Tensor], positions: Tensor
+    backbone: Any, last: Any, x: Tensor, rotary: tuple[Tensor, Tensor], layout: _Layout, places: Tensor
 ) -> Tensor:
-    """The last layer and the final norm; after the attention at `positions` alone."""
-    attended = _attention(last, x, rotary).flatten(0, 1).index_select(0, positions)
-    x = x.flatten(0, 1).index_select(0, positions) + last.self_attn.o_proj(attended)
+    """The last layer and the final norm; after the attention at `places` alone."""
+    attended = _attention(last, x, rotary, layout).index_select(0, places)
+    x = x.index_select(0, places) + last.self_attn.o_proj(attended)
     return _norm(backbone.norm, x + last.mlp(_norm(last.post_attention_layernorm, x)))
 
 
-def _attention(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """What the heads of a layer gather, [batch, time, heads * size]."""
+def _attention(layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor], layout: _Layout) -> Tensor:
+    """What the heads of a layer gather, [tokens, heads * size]."""
     attention, x = layer.self_attn, _norm(layer.input_layernorm, x)
-    shape = (*x.shape[:2], -1, attention.head_dim)
-    query = rotate(attention.q_proj(x).view(shape), *rotary).transpose(1, 2)
-    key = rotate(attention.k_proj(x).view(shape), *rotary).transpose(1, 2)
-    value = attention.v_proj(x).view(shape).transpose(1, 2)
-    grouped = query.shape[1] != key.shape[1]
+    shape = (len(x), -1, attention.head_dim)
+    shared_query, query = layout.parts(rotate(attention.q_proj(x).view(shape), *rotary))
+    shared_key, key = layout.parts(rotate(attention.k_proj(x).view(shape), *rotary))
+    shared_value, value = layout.parts(attention.v_proj(x).view(shape))
+    if not layout.shared:
+        return _gathered(attention, query, key, value).flatten(0, 1)
+    shared = _gathered(attention, shared_query, shared_key, shared_value)
+    key, value = layout.joined(shared_key, key), layout.joined(shared_value, value)
+    own = _gathered(attention, query, key, value, layout.mask(x.device))
+    return torch.cat([shared[0], own.flatten(0, 1)])
+
+
+def _gathered(
+    attention: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """What heads [rows, time, heads, size] gather, [rows, time, heads * size]; without `mask` from what is before."""
     gathered = scaled_dot_product_attention(
-        query, key, value, is_causal=True, scale=attention.scaling, enable_gqa=grouped
+        query.transpose(1, 2),
+        key.transpose(1, 2),
+        value.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=attention.scaling,
+        enable_gqa=query.shape[2] != key.shape[2],
     )
     return gathered.transpose(1, 2).flatten(2)
 
@@ -218,9 +290,9 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
     return rms_norm(x, norm.weight, norm.variance_epsilon)
 
 
-def _rotary(backbone: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [time, 1, size / 2]; transformers gives each half of a head the same."""
-    places = torch.arange(x.shape[1], device=x.device)[None]
-    cos, sin = (table[0, :, None] for table in backbone.rotary_emb(x, places))
-    half = cos.shape[-1] // 2
-    return cos[..., :half].contiguous(), sin[..., :half].contiguous()
+def _rotary(backbone: Any, x: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [tokens, 1, size / 2]; transformers gives each half of a head the same."""
+    places = torch.arange(layout.shared + layout.own, device=x.device)[None]
+    every = (table.expand(layout.rows, -1, -1).unsqueeze(2) for table in backbone.rotary_emb(x[None], places))
+    cos, sin = (layout.flat(table[..., : table.shape[-1] // 2]) for table in every)
+    return cos, sin
