@@ -181,8 +181,8 @@ def test_the_shieldgemma_prompt_is_its_templates() -> None:
 
 
 # SHA-256 of what each asks of "Q?" and "R.", of the whole text; WildGuard's, XSTest's and Granite Guardian's were made
-# from their authors' own code, StrongREJECT's from its judge_templates.json, ShieldGemma's and Llama Guard's from copies
-# of their chat templates.
+# from their authors' own code, StrongREJECT's from its judge_templates.json, ShieldGemma's and Llama Guard's from
+# copies of their chat templates.
 ASKED = {
     "xstest_prompt": (XSTEST_PROMPT, "0f69a08049a5bb73"),
     "strongreject": (STRONGREJECT_PROMPT, "6322ddb658340726"),
