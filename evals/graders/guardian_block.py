@@ -1,6 +1,8 @@
 """The block that asks Granite Guardian 4.1 for a criterion: its last turn, for the judge and for the grader.
 
-The texts are those of ibm-granite/granite-guardian (Apache 2.0; Padhi et al. 2024, arXiv 2412.07724).
+The texts are those of ibm-granite/granite-guardian (Apache 2.0; Padhi et al. 2024, arXiv 2412.07724), by its
+evaluation/models/granite_guardian_4_1.py: a backslash and an n stand between the empty tags there, as on the model's
+card, where cookbooks/granite-guardian-4.1/quickstart.ipynb has a line break.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """gpt-oss-safeguard: does the conversation's last answer violate the policy, which is a text of one's own?
 
 `judges=[gpt_oss_safeguard] judges.gpt_oss_safeguard.policy=FILE`: the file is the system message as it stands, what is
-judged is the user's, as OpenAI's user guide for it has them (openai/gpt-oss-safeguard-20b and -120b, Apache 2.0;
-cookbook.openai.com/articles/gpt-oss-safeguard-guide, October 2025). A policy says what to answer, by the guide `0` or
-`1` alone, or an object with `"violation": 0 | 1`: either is read, from the end of the answer. Other words are those of
-a `prompt` judge, which any model that follows a policy can be. It reasons first, within `thought_tokens`. It tells
-harm, not refusal: a violation means that the response is disallowed.
+judged is the user's, as the user guide for it has them (openai/gpt-oss-safeguard-20b and -120b, Apache 2.0; OpenAI and
+ROOST, openai/openai-cookbook's articles/gpt-oss-safeguard-guide.md, October 2025). How a conversation is written the
+guide leaves open: `User:` and `Assistant:` are rbrbench's. A policy says what to answer, by the guide `0` or `1` alone,
+or an object with `"violation": 0 | 1`: either is read, from the end of the answer. Other words are those of a `prompt`
+judge, which any model that follows a policy can be. It reasons first, within `thought_tokens`, to which the guide sets
+no limit; a line `Reasoning: low` in the policy has it reason less. It tells harm, not refusal: a violation means that
+the response is disallowed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """WildGuard: is the request harmful, is the response a refusal, is the response harmful? Three lines of yes and no.
 
-The format is that of the model card of allenai/wildguard (Apache 2.0) and of the authors' own package, which leaves BOS
-to the tokenizer; Han et al. 2024, arXiv 2406.18495. It was trained on single turns: of a longer conversation it reads
-the transcript. It tells refusals and harm.
+The format is that of the model card of allenai/wildguard (Apache 2.0) and of the authors' own package
+(wildguard/utils.py), which leaves BOS to the tokenizer; Han et al. 2024, arXiv 2406.18495. It was trained on single
+turns: of a longer conversation it reads the transcript. It tells refusals and harm.
 """
 
 from __future__ import annotations

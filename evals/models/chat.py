@@ -36,7 +36,7 @@ def chat_text(
     Raises jinja2's TemplateError for what is refused even so.
     """
     joined = _joined(messages)
-    for turns in (messages, joined, _without_system(joined)):
+    for turns in (messages, joined, without_system(joined)):
         try:
             return _rendered(tokenizer, turns, generation)
         except TemplateError as error:
@@ -68,7 +68,8 @@ def set_template_keys(tokenizer: PreTrainedTokenizerBase, keys: Mapping[str, Any
 
     They become values that the template has by itself, so that they are saved with the tokenizer and whoever
     loads it writes the same text; keys that a call passes still count before them. Raises InputError, about
-    `field`, for a key that the template does not name or a value that is no text, number or truth value.
+    `field`, for a key that the template does not name or a value that is no text, number or truth value, nor a mapping
+    of them, such as Granite Guardian's `guardian_config: {criteria_id: harm}`.
     """
     if not keys:
         return
@@ -96,7 +97,11 @@ def _literal(value: Any, field: str) -> str:
     if isinstance(value, str):
         inner = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{inner}"'
-    raise InputError(f"has a value {value!r}", field=field, fix="give a text, a number, true, false or null")
+    if isinstance(value, Mapping):
+        pairs = (f"{_literal(key, field)}: {_literal(of, field)}" for key, of in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    fix = "give a text, a number, true, false or null, or a mapping of them"
+    raise InputError(f"has a value {value!r}", field=field, fix=fix)
 
 
 def _joined(messages: Sequence[Message]) -> list[Message]:
@@ -107,8 +112,8 @@ def _joined(messages: Sequence[Message]) -> list[Message]:
     ]
 
 
-def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """A leading system text at the head of the user's turn that follows it."""
+def without_system(messages: Sequence[Message]) -> list[Message]:
+    """A leading system text at the head of the user's turn that follows it, a blank line between."""
     match messages:
         case [Message(role="system"), Message(role="user"), *_]:
             first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")

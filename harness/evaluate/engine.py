@@ -118,10 +118,10 @@ def evaluate_in_place(
         if place.rank:
             return None
         judged = shares.judged
-    claim_results(folder, owner)
+    claim_results(folder, owner, lambda: _say_waiting(folder, console))
     with ExitStack() as stack:
         with writing(folder):
-            stack.enter_context(locked(folder / ".lock", waiting=lambda: _say_waiting(folder, console)))
+            stack.enter_context(locked(folder / ".lock"))
         asked.check_models()
         cards = asked.cards()
         with replacing(folder) as new:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -90,15 +90,16 @@ def _is_content(path: Path) -> bool:
     return not path.name.startswith(".") and path.suffix != ".log" and path.name not in (PLAN, JOBS)
 
 
-def claim_results(folder: Path | str, config_digest: str) -> None:
+def claim_results(folder: Path | str, config_digest: str, waiting: Callable[[], None] | None = None) -> None:
     """Take `results/NAME` for one configuration: make it, or find that it is that configuration's.
 
-    Raises InputError when another configuration, or something that left no manifest, wrote there.
+    `waiting` is called before a wait for a command that is at it. Raises InputError when another configuration, or
+    something that left no manifest, wrote there.
     """
     folder = Path(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock"):
+        with locked(folder / ".lock", waiting=waiting):
             check_results(folder, config_digest)
             if not (folder / MANIFEST).exists():
                 write_json(folder / MANIFEST, {"config_digest": config_digest, "commit": git_commit()})

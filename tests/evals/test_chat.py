@@ -221,9 +221,13 @@ def test_keys_of_a_template_are_its_own(tmp_path: Path) -> None:
     assert chat_text(loaded, PROMPT.messages) == '\nfast a "b" \\'
     rows = [{"role": "user", "content": "?"}]
     assert loaded.apply_chat_template(rows, tokenize=False, fast=False) == "\nslow"
+    nested = tokenizer_of(Family("{{ what.of.name }} {{ what['it is'] }}", "</s>", "</s>"))
+    set_template_keys(nested, {"what": {"of": {"name": "}}%}"}, "it is": 1}}, "model.chat_template")
+    assert chat_text(nested, PROMPT.messages) == "}}%} 1"
     for keys, problem in (
         ({"fsat": True}, "has no 'fsat'"),
         ({"fast": [1]}, r"a value \[1\]"),
+        ({"fast": {"of": [1]}}, r"a value \[1\]"),
         ({"if x": 1}, "has no 'if x'"),
     ):
         with pytest.raises(InputError, match=rf"field 'model.chat_template'.*{problem}"):

@@ -9,6 +9,7 @@ import math
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ from harness.record.evaluation import Evaluation
 from harness.report.exports.eval_results import eval_results_yaml
 from harness.report.exports.every_eval_ever import published
 from harness.runtime.console import Console
+from harness.storage.disk import locked
 from harness.storage.provenance import ROOT
 from harness.subjects.outcome import AppendLog, Outcome
 from rbrbench.cli import main
@@ -542,6 +544,28 @@ assert len(said) == 40 and all(j.refused for j in said)
     (path,) = (tmp_path / "log").glob("*/judgements.jsonl")
     keys = [json.loads(line)["response"] for line in path.read_text().splitlines()[1:]]
     assert len(keys) == len(set(keys)) == 20 + 2 * 20
+
+
+def test_a_second_evaluation_of_one_name_says_that_it_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stood still without a word until the first was done."""
+    suite = write_suite(tmp_path, 5, 5)
+    write_responses(tmp_path / "m.csv", suite, [])
+    folder = tmp_path / "results" / "twice"
+    folder.mkdir(parents=True)
+    codes: list[int] = []
+    keys = f"models.m.responses={tmp_path}/m.csv", "name=twice"
+    second = threading.Thread(target=lambda: codes.append(evaluate(tmp_path, suite, *keys)))
+    with locked(folder / ".lock"):
+        second.start()
+        said, until = "", time.monotonic() + 60
+        while "waiting for it" not in said and time.monotonic() < until:
+            time.sleep(0.02)
+            said += capsys.readouterr().err
+        assert "another command is at this evaluation; waiting for it" in said and codes == []
+    second.join(60)
+    assert codes == [0] and (folder / "metrics.csv").is_file()
 
 
 def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
