@@ -7,8 +7,8 @@ Each runs into a fresh folder with threads=1, by Hydra's basic launcher and by j
 their ratio, what the imports of one process take, and whether the two made the same bytes. Target for four seeds on two
 cores: at most 0.6; exit code 1 above it, or where bytes differ. Then a sweep of `ppo.kl_coef` shows by counting that a
 stage which both jobs need is computed once. Nothing else should run meanwhile. `short` is the demo with one method, a
-third of its pre-training and a quarter of its updates, some 20 minutes in all; `demo` the whole, three times as long:
-with a FOLDER that stays, each part may be run by a call of its own.
+third of its pre-training and a quarter of its updates, an hour in all; `demo` is the whole, three times as long: with a
+FOLDER that stays, each part may be run by a call of its own.
 """
 
 from __future__ import annotations

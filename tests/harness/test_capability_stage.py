@@ -74,7 +74,7 @@ def test_the_bar_knows_how_many_items_there_are(tmp_path: Path) -> None:
         (["capability.tasks=[mmul]"], "'mmul' here; use some of mmlu, hellaswag, lambada, gpqa"),
         (["capability.tasks=[mmlu]", "capability.root=HERE"], "'mmlu' here; use some of lambada"),
         (["capability.root=HERE/nothing"], "field 'capability.root': no such folder"),
-        (["capability.root=HERE/lambada"], "has no capability task; add some of mmlu/"),
+        (["capability.root=HERE/lambada"], "has no capability task; add some of arc/"),
         (["experiment=real_cpu", "data.root=HERE"], "no task 'mmlu' here; use some of lambada"),
         (["experiment=real_cpu", "data.root=HERE", "capability.root=null"], "'capability.root': is not set"),
     ],

@@ -238,6 +238,7 @@ class _Run:
         self.idle = [self.models.reference] if self.models.reference is not None else []
         self.on_device = partial(on_device, device=self.learner.policy.device, offload=self.config.offload)
         self.settings = asdict(self.config) | self.recipe.identity
+        self.types = tuple(dict.fromkeys(prompt.response_type for prompt in self.data.prompts))
 
     def set_learning_rates(self) -> dict[str, float]:
         config = self.config
@@ -293,8 +294,7 @@ class _Run:
         """[types, batch]: which response is to a prompt of which type of the training's; None where no score asks."""
         if self.config.score_baseline is ScoreBaseline.NONE:
             return None
-        known = dict.fromkeys(prompt.response_type for prompt in self.data.prompts)
-        of = [[r.prompt.response_type is one for r in responses] for one in known]
+        of = [[r.prompt.response_type is one for r in responses] for one in self.types]
         return torch.tensor(of, device=self.learner.policy.device)
 
     def minibatches(
