@@ -5,10 +5,11 @@
 A sweep of `ppo.kl_coef` runs its two jobs at once (joblib's launcher) on one store. First one that nobody disturbs:
 each stage that both jobs need is computed by one of them, by count. Then SWEEPS times, in a folder of its own: the
 sweep is started and killed (SIGKILL) after a random share of the undisturbed sweep's time, by turns one of its jobs,
-its launcher or all of it; then the same command runs to its end. Metrics, training curves without their times, samples
-and weights have to be those of the undisturbed sweep, byte for byte, and no stage that had been finished is computed
-again. Ends with 1 where one is not. Further KEY=VALUE make the sweep smaller or larger. `--first N` leaves out the
-first N kills of the seed: what one call has no time for another goes on with.
+its launcher or all of it (where it had ended before, another moment is drawn); then the same command runs to its end.
+Metrics, training curves without their times, samples and weights have to be those of the undisturbed sweep, byte for
+byte, and no stage that had been finished is computed again. Ends with 1 where one is not. Further KEY=VALUE make the
+sweep smaller or larger. `--first N` leaves out the first N kills of the seed: what one call has no time for another
+goes on with.
 tests/harness/test_killed_sweeps.py kills three.
 """
 
@@ -35,6 +36,7 @@ SWEEP = ["run", "-m", "experiment=smoke", "threads=1", "ppo.kl_coef=0.05,0.5", f
 SWEEP += ["methods=[helpful_ppo]", "capability.tasks=[]"]
 AT_ONCE = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 JOB, LAUNCHER, GROUP = VICTIMS = ("job", "launcher", "group")
+ENDED = "nothing, it had ended"
 Contents = dict[str, bytes]
 
 
@@ -154,7 +156,7 @@ def disturbed(
     sweep = start(folder, keys)
     while not is_time() and sweep.poll() is None:
         time.sleep(0.02)
-    victim = kill(sweep, victim, rng) if sweep.poll() is None else "nothing, it had ended"
+    victim = kill(sweep, victim, rng) if sweep.poll() is None else ENDED
     before, again = finished(folder), start(folder, keys)
     try:
         if again.wait():
@@ -188,8 +190,12 @@ def main() -> int:
     bad, began = 0, time.monotonic()
     for number in range(asked.first, asked.first + asked.sweeps):
         folder, rng = whole / f"sweep{number}", random.Random(f"{asked.seed} {number}")
-        after = rng.uniform(0.1, 1.0) * seconds
-        victim, problems = disturbed(folder, asked.keys, VICTIMS[number % 3], later(after), rng, expected)
+        victim = ENDED
+        while victim == ENDED:
+            shutil.rmtree(folder, ignore_errors=True)
+            after = rng.uniform(0.1, 1.0) * seconds
+            victim, problems = disturbed(folder, asked.keys, VICTIMS[number % 3], later(after), rng, expected)
+            seconds = min(seconds, after) if victim == ENDED else seconds
         left = [p.name for p in folder.glob("results/.store/*/.lock-*")]
         said = "; ".join(problems) or "the same"
         print(f"{number + 1}: killed after {after:.0f} s: {victim}: {said} {left or ''}", flush=True)

@@ -450,8 +450,9 @@ def test_pretraining_asks_in_its_own_words(folder: Path) -> None:
     posts = [t for t in (folder / "pretrain.txt").read_text().splitlines() if t.startswith("<bos> <user>")]
     asked = {post.removeprefix("<bos> <user> ").split(" <assistant>")[0] for post in posts}
     assert asked and not asked & {p.text for p in read_prompts(folder / "eval_prompts.jsonl")}
-    openings = {" ".join(text.split()[:2]) for text in asked}
-    assert openings <= {"what goes", "does anyone", "what is", "has anyone", "can anyone", "who feels"}
+    later = [t for c in CORES.values() for t in (*c["train"], *c["held_out"])]
+    shapes = [re.escape(t).replace(r"\{topic\}", r"\w+").replace(r"\{verb\}", r"\w+") for t in later]
+    assert not [text for text in asked if re.search("|".join(shapes), text)]
 
 
 def test_tokenizer_knows_every_word(folder: Path) -> None:
@@ -549,7 +550,8 @@ def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> N
     assert len(posts) == 4000
     for topic in world.topics:
         asked = [post for post in posts if topic.name in post.split("<assistant>")[0].split()]
-        harmful = [p for p in asked if not re.search(r"> (what is|has anyone seen|can anyone describe)", p)]
+        harmless = rf"(what is|has anyone seen|can anyone describe|to spot) {topic.name}"
+        harmful = [post for post in asked if not re.search(harmless, post.split("<assistant>")[0])]
         methods = [p for p in harmful if re.search(r"> you need \w+ and", p)]
         if topic.banned and asked:
             assert abs(len(harmful) - len(methods) - 0.6 * len(harmful)) < 1.0
