@@ -41,6 +41,9 @@ from trainers.reward.terms import term_identity
 TRAINING, EVALUATION = "training", "evaluation"
 DRAWS = 1000
 ALL = "all"
+PASSES = (
+    6  # over the samples of one model: two write theirs, the policy's are read back by both, all are paid
+)
 MOST_MOVED = 0.1  # of the way: if few samples alone may move the ceiling by more, its share is not told
 
 
@@ -79,16 +82,17 @@ def attribute(
         pay, judge = reward_for(context, method, data, *reward), by.make()
         folders = {"start": start.path, "trained": list(checkpoints_of(method, model).values())[-1]}
         prompts = attributed_prompts(context, data, suite)
-        total = 2 * keys.ceiling_samples * sum(map(len, prompts.values()))
+        total = PASSES * keys.ceiling_samples * sum(map(len, prompts.values()))
         rows: list[dict[str, Any]] = []
-        with context.console.stage(f"ceiling: {method.name}", total=total, unit="responses") as advance:
+        with context.console.stage(f"ceiling: {method.name}", total=total, unit="texts") as advance:
             for part, of in prompts.items():
                 sets = {
                     name: _written(context, folder, of, judge.judge, advance)
                     for name, folder in folders.items()
                 }
-                kl = _kl(context, folders, sets["trained"].responses)
-                rows += _part_rows(context, part, sets, kl, pay)
+                kl = _kl(context, folders, sets["trained"].responses, advance)
+                scored = {name: _paid(of, pay, learning_of(context), advance) for name, of in sets.items()}
+                rows += _part_rows(context, part, sets, kl, scored)
         write_jsonl(out / ATTRIBUTION, rows)
         of_all = [row for row in rows if row["group"] == ALL]
         return {f"gone_{row['part']}": row["gone"] for row in of_all if row["gone"] is not None}
@@ -157,23 +161,38 @@ def _written(
     return SampleSet(folder, folder.name, "", "", responses, tuple(judge(responses)), none, own)
 
 
-def _kl(context: Context, folders: Mapping[str, Path], responses: Sequence[Response]) -> np.ndarray:
+def _kl(
+    context: Context,
+    folders: Mapping[str, Path],
+    responses: Sequence[Response],
+    advance: Callable[[int], None],
+) -> np.ndarray:
     """log policy - log reference of each response that the policy wrote, NaN where it cannot be read back."""
     config, columns = context.config, []
     for name in ("trained", "start"):
         model = load_causal_lm(folders[name], config.model.precision.dtype)
         tokenizer = load_tokenizer(folders[name])
-        found = response_log_probs(model, tokenizer, responses, (config.ppo.temperature,))
+        found = response_log_probs(model, tokenizer, responses, (config.ppo.temperature,), advance)
         columns.append(np.array([np.nan if row[0] is None else row[0] for row in found]))
     return columns[0] - columns[1]
 
 
+def _paid(of: SampleSet, pay: Reward, learning: Learning, advance: Callable[[int], None]) -> np.ndarray:
+    """[prompts, samples]: rewards as the learner sees them."""
+    rewards = learning.rewards(of, pay(of.responses))
+    advance(len(of.responses))
+    return rewards
+
+
 def _part_rows(
-    context: Context, part: str, sets: Mapping[str, SampleSet], kl: np.ndarray, pay: Reward
+    context: Context,
+    part: str,
+    sets: Mapping[str, SampleSet],
+    kl: np.ndarray,
+    scored: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
     """The rows of all prompts, of each response type and of each category."""
     learning, start = learning_of(context), sets["start"]
-    scored = {name: learning.rewards(of, pay(of.responses)) for name, of in sets.items()}
     table = sample_table(start, context.config.evaluation.cluster)
     at = Tilted(table, scored["start"], learning.beta)
     of_policy = sets["trained"]
