@@ -77,6 +77,8 @@ def _names(places: Sequence[str]) -> list[str]:
 
 
 def _side(name: str, place: Path) -> Side:
+    if not place.is_dir():
+        raise InputError("no such folder", path=place, fix="name folders of results, results/NAME")
     if kind_of(place) not in COMPARED:
         fix = "name folders that `rbrbench run` or `rbrbench evaluate` has finished"
         if (place / PLAN).is_file():

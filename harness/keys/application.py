@@ -31,13 +31,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf import CONF
 from evals.values.errors import InputError
-from harness.keys.compose import GROUPS, SCHEMA, as_input_error, checked, one_line, store, told
+from harness.keys.compose import GROUPS, OF_SEVERAL, SCHEMA, as_input_error, checked, one_line, store, told
 from harness.keys.typed import resolve_references
 from harness.runtime import ray_launcher
 
 CONFIG = "config"  # conf/config.yaml
 LAUNCHER = "hydra/launcher"
-OF_SEVERAL = re.compile("Ambiguous value|requires --multirun")  # what Hydra says of `1,2` and `range(1,3)`
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 Kind = TypeVar("Kind")
@@ -170,6 +169,10 @@ class Application(Generic[Kind]):
             done = run_job(task, config, "hydra.run.dir", None, self._context(callbacks))
         except (HydraException, OmegaConfBaseException, ValueError) as error:  # of Hydra around the job
             raise as_input_error(error, self.kind) from None
+        except OSError as error:  # a job's own is in what it returned
+            problem = f"cannot be written ({error.strerror or error})"
+            fix = "choose a writable folder with results= or hydra.run.dir="
+            raise InputError(problem, path=error.filename or self.folder, fix=fix) from None
         callbacks.on_run_end(config=config, config_name=self._name, job_return=done)
         if isinstance(done._return_value, Exception):  # `return_value` would say so in a line of its own
             raise done._return_value
@@ -192,7 +195,7 @@ class Application(Generic[Kind]):
         try:
             return bool(self._composed.hydra.mode == RunMode.MULTIRUN and self.__dict__.pop("_composed"))
         except InputError as error:
-            if not OF_SEVERAL.search(str(error)):
+            if not re.search(OF_SEVERAL, str(error)):
                 self._fault = error
                 return False
         return bool(self._hydra.get_mode(self._name, list(self.overrides)) == RunMode.MULTIRUN)

@@ -53,8 +53,10 @@ SCHEMA = "schema"  # what the packaged configuration fills
 _stored: dict[str, type[object]] = {}
 PLAIN = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a part of a key, by Hydra's grammar
 HYDRAS = re.compile(r"[+~]*hydra([./=@]|\Z)")  # an override of Hydra's own
+BENEATH_NULL = "'NoneType' object has no"
+OF_SEVERAL = "Ambiguous value|requires --multirun"  # what Hydra says of `1,2` and `range(1,3)`
 FIXES = {  # by what Hydra says, whose own advice stands in lines that are left out
-    "Ambiguous value|requires --multirun": "add -m to sweep over it; a list is written [1,2]",
+    OF_SEVERAL: "add -m to sweep over it; a list is written [1,2]",
     r"Sweeping over Hydra's configuration.*hydra\.sweeper\.params\.": "sweep over the key itself: -m KEY=1,2",
     "Sweeping over Hydra's configuration": "give it one value for all jobs",
     "sweep type : INTERVAL_SWEEP": "write values, or range(), or choose hydra/sweeper=optuna",
@@ -67,7 +69,7 @@ FIXES = {  # by what Hydra says, whose own advice stands in lines that are left 
     "Could not load": "mend the file's defaults list; `--info searchpath` shows where options are looked for",
     "Environment variable '.*' not found": "set it, or write ${oc.env:NAME,VALUE}",
     "HydraConfig was not set": "leave ${hydra:...} out, which is known in a job alone",
-    "'NoneType' object has no": "write it in a file; on the command line sweep over the key itself: -m KEY=1,2",
+    BENEATH_NULL: "write it in a file; on the command line sweep over the key itself: -m KEY=1,2",
     "codec can't decode": "save the files of --config-dir as UTF-8",
 }
 
@@ -104,7 +106,7 @@ def _compose(name: str, kind: type[Kind], overrides: Sequence[str]) -> Kind:
         fix = "leave it out; `rbrbench run` alone is an application of Hydra's"
         raise InputError("is not read", field=hydras.partition("=")[0], fix=fix)
     typed = told(kind, overrides)
-    with one_line(kind):
+    with one_line(kind, sweeps=False):
         with initialize_config_module("conf", version_base="1.3", job_name="rbrbench"):
             composed = compose(name, overrides=typed)
         return checked(kind, composed)
@@ -126,8 +128,11 @@ def checked(kind: type[Kind], composed: DictConfig) -> Kind:
 
 
 @contextmanager
-def one_line(kind: type[object]) -> Iterator[None]:
-    """Around Hydra's composing: what it raises becomes one line, an InputError."""
+def one_line(kind: type[object], *, sweeps: bool = True) -> Iterator[None]:
+    """Around Hydra's composing: what it raises becomes one line, an InputError.
+
+    `sweeps`: the command has Hydra's flags.
+    """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -142,7 +147,15 @@ def one_line(kind: type[object]) -> Iterator[None]:
         except (HydraException, OmegaConfBaseException, ValueError, AttributeError) as error:
             if isinstance(error, AttributeError) and "full_key:" not in str(error):
                 raise
-            raise as_input_error(error, kind) from None
+            found = as_input_error(error, kind)
+            if not sweeps and found.fix == FIXES[OF_SEVERAL]:
+                problem = f"{str(error).splitlines()[0]}; `rbrbench run` alone sweeps"
+                raise InputError(problem, fix="give one value; a list is written [1,2]") from None
+            raise found from None
+        except AssertionError as error:
+            if "type for root: NoneType" not in str(error):
+                raise
+            raise InputError("a key was given beneath one that is null", fix=FIXES[BENEATH_NULL]) from None
         except UserWarning as warning:
             raise InputError(
                 str(warning).rstrip("."), field="hydra.searchpath", fix="write file://FOLDER"

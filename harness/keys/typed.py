@@ -68,7 +68,13 @@ def hydra_override(override: str, hints: Mapping[str, Any]) -> str:
     if parsed(override) is None:
         known = re.fullmatch(r"[\w./@-]+", bare)
         problem = f"is {value!r}" if known else "no such key"
-        raise InputError(problem, field=bare, fix="--help lists every key with its type")
+        open_end = known and value != value.strip(",")
+        fix = (
+            "write several values without blanks, KEY=1,2"
+            if open_end
+            else "--help lists every key with its type"
+        )
+        raise InputError(problem, field=bare, fix=fix)
     return override
 
 

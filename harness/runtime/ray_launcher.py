@@ -8,8 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +32,11 @@ from evals.values.errors import InputError
 
 PLUGIN = "hydra_plugins.rbrbench"  # Hydra takes launchers of its plugins' package alone
 RESOURCES = {"num_cpus": "CPU", "num_gpus": "GPU", "memory_gb": "memory"}  # keys, and Ray's names
-INTERVAL = 15.0  # seconds between two looks at what the cluster has
+INTERVAL = 5.0  # seconds between two questions to the cluster's head
+PATIENCE = 30.0  # seconds without an answer, after which it is gone
+# Ray ends a process, by itself and with exit code 1, that has waited so many seconds for its head: 60 where nothing is
+# said. What the jobs made is drawn first.
+RAYS_PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "3600")
 log = logging.getLogger(__name__)
 
 
@@ -62,7 +70,11 @@ class RayLauncher(Launcher):
         self._setup = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Every job's return; of one that the cluster lost, a failure: the others go on."""
+        """Every job's return; of one that the cluster lost, a failure: the others go on.
+
+        Raises InputError where the cluster's head is gone, and all its jobs with it.
+        """
+        os.environ.setdefault(*RAYS_PATIENCE)
         try:
             import ray
         except ImportError:
@@ -74,16 +86,19 @@ class RayLauncher(Launcher):
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         _connect(ray, self._init)
+        head = _Head(ray)
         try:
-            self._check_own(ray)
+            self._check_own(head)
             remote = ray.remote(**self._of_a_job())(_job)
             state, place, jobs = Singleton.get_state(), os.getcwd(), []
             for number, overrides in enumerate(job_overrides, initial_job_idx):
                 log.info("\t#%s : %s", number, " ".join(filter_overrides(overrides)))
                 jobs.append(remote.remote(self._setup, list(overrides), number, state, place))
-            self._wait(ray, jobs)
-            return [_returned(ray, job) for job in jobs]
+            self._wait(ray, head, jobs)
+            ended = time.monotonic()
+            return [_returned(ray, job, partial(head.check_since, ended)) for job in jobs]
         finally:
+            head.close()
             ray.shutdown()
 
     def _of_a_job(self) -> dict[str, Any]:
@@ -92,21 +107,60 @@ class RayLauncher(Launcher):
         memory = {"memory": int(memory_gb * 2**30)} if memory_gb else {}
         return {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0, **memory}
 
-    def _check_own(self, ray: Any) -> None:
+    def _check_own(self, head: _Head) -> None:
         """Raises InputError where the Ray that was started here, which no node joins, has no room for a job."""
-        if self._init["address"] == "local" and (lack := unmet(self._asked, _nodes(ray))):
+        if self._init["address"] == "local" and (lack := unmet(self._asked, head.nodes)):
             fix = "lower it, or name a cluster that has it: hydra.launcher.address=ADDRESS"
             raise InputError(f"{lack}, in the Ray that is started here", field="hydra/launcher", fix=fix)
 
-    def _wait(self, ray: Any, jobs: list[Any]) -> None:
+    def _wait(self, ray: Any, head: _Head, jobs: list[Any]) -> None:
         """Until every job has ended; what they wait for that the cluster has not, or no longer has, is told."""
         told = ""
         while jobs:
-            lack = unmet(self._asked, _nodes(ray))
+            head.check()
+            lack = unmet(self._asked, head.nodes)
             if lack and lack != told:
                 log.warning("%s; jobs wait until one joins the cluster that has it", lack)
             told = lack
             _, jobs = ray.wait(jobs, timeout=INTERVAL)
+
+
+class _Head:
+    """The head of a cluster, and the `nodes` that it last told of.
+
+    A thread asks it, since a question to a head that is gone never comes back.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self._ray, self.nodes, self._answered = ray, _nodes(ray), time.monotonic()
+        self._place = ray.get_runtime_context().gcs_address
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._closed.wait(INTERVAL):
+            with suppress(Exception):
+                self.nodes = _nodes(self._ray)
+                self._answered = time.monotonic()
+
+    def check(self) -> None:
+        """Raises InputError where it is gone."""
+        if (silent := time.monotonic() - self._answered) > PATIENCE:
+            problem = f"the head of the Ray cluster, {self._place}, has not answered for {silent:.0f} s"
+            fix = "look at `ray status` and Ray's logs, and give the same command on a head that runs"
+            raise InputError(problem, fix=f"{fix}: it computes what is missing")
+
+    def check_since(self, moment: float) -> None:
+        """By an answer that is later than a moment of `time.monotonic`."""
+        while self._answered < moment:
+            self.check()
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """Ask no more, before Ray is left: it would begin anew."""
+        self._closed.set()
+        self._thread.join(INTERVAL)
 
 
 def unmet(asked: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
@@ -157,11 +211,12 @@ def _kinds(error: BaseException | None) -> list[str]:
     return [] if error is None else [type(error).__name__, *_kinds(error.__cause__)]
 
 
-def _returned(ray: Any, job: Any) -> JobReturn:
+def _returned(ray: Any, job: Any, check_head: Callable[[], None]) -> JobReturn:
     try:
         done: JobReturn = ray.get(job)
         return done
     except ray.exceptions.RayError as error:
+        check_head()
         cause = getattr(error, "cause", None) or error  # of what Ray says in a page of trace
         said = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
         lost = JobReturn(status=JobStatus.FAILED)

@@ -82,6 +82,13 @@ def test_an_old_name_gives_the_new_one(
     assert capsys.readouterr().err == f"rbrbench: field '{key}': has a new name; write {new}\n"
 
 
+def test_a_command_without_sweeps_does_not_advise_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """`rbrbench evaluate seed=0,1` was told to add -m, which it then refused."""
+    assert main(["evaluate", "seed=0,1"]) == 2
+    said = capsys.readouterr().err
+    assert "`rbrbench run` alone sweeps; give one value" in said and "-m" not in said
+
+
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
 def test_every_key_has_its_meaning(kind: type) -> None:
     """Help listed inherited keys, `server.timeout` say, with nothing beside them."""

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 
+import psutil
 import pytest
 import yaml
 from hydra._internal.hydra import Hydra
@@ -210,6 +211,27 @@ def test_jobs_of_a_ray_without_what_they_ask_for_do_not_wait_in_silence(
     ), done.stderr
 
 
+@needs_ray
+@pytest.mark.slow
+def test_a_sweep_ends_when_the_head_of_its_ray_is_gone(ray_cluster: str, tmp_path: Path) -> None:
+    """Ray itself ended the command after a minute, with exit code 1, a gate's no, and a line of its own on C++."""
+    asked = [*SHORT, "-m", "seed=0,1", "hydra/launcher=ray", "hydra.launcher.num_gpus=99"]
+    command = [sys.executable, "-m", "rbrbench", *asked, f"hydra.launcher.address={ray_cluster}"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as sweep:
+        assert sweep.stderr is not None
+        at_most = threading.Timer(300, sweep.kill)
+        at_most.start()
+        assert any("jobs wait until one joins" in line for line in sweep.stderr)
+        for process in psutil.Process().children(recursive=True):
+            if process.name() in ("gcs_server", "raylet"):
+                process.kill()
+        rest = sweep.stderr.read()
+        at_most.cancel()
+    assert sweep.returncode == 2, rest
+    port = ray_cluster.partition(":")[2]  # Ray names a loopback's machine by another address
+    assert f":{port}, has not answered for" in rest and "give the same command on a head" in rest, rest
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_OPTUNA, reason="Optuna's sweeper is not installed; tests/extras/run optuna does")
 def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
@@ -281,6 +303,9 @@ def test_optuna_searches_by_a_metric_of_the_run(finished: Path) -> None:
         (["-m", "seed=interval(0,3)"], "write values, or range(), or choose hydra/sweeper=optuna"),
         (["-m", "hydra.sweeper.params.seed=1,2"], "sweep over the key itself: -m KEY=1,2"),
         (["-m", "hydra.sweeper.params={seed: '1,2'}"], "field 'hydra.sweeper.params': 'NoneType' object has"),
+        (["hydra.sweeper.params.seed=1"], "a key was given beneath one that is null; write it in a file"),
+        (["-m", "seed=1,", "2"], "field 'seed': is '1,'; write several values without blanks, KEY=1,2"),
+        (["methods=[helpful_sft]", "results=/dev/null/x"], "/dev/null/x/.hydra/"),
         (["seed=${hydra:job.num}"], "HydraConfig was not set; leave ${hydra:...} out"),
         (["-m", "seed=1,2", "hydra.sweeper.max_batch_size=0"], "field 'hydra.sweeper.max_batch_size': is 0"),
         (["-m", "seed=1,2", "hydra.launcher._target_=no.Such"], "Invalid plugin 'no.Such'"),
@@ -642,7 +667,8 @@ def test_results_are_compared_by_seed_and_by_prompt(finished: Path, smoke_run: P
     for wrong, said in (
         (["results/first"], "two folders of results are needed"),
         (["results/first", "results/first"], "is named twice"),
-        (["results/first", "mine"], "mine: no finished run or evaluation lies here"),
+        (["results/first", "results"], "results: no finished run or evaluation lies here"),
+        (["results/first", "results/secnd"], "results/secnd: no such folder"),
     ):
         refused = rbrbench("compare", *wrong, cwd=finished)
         assert refused.returncode == 2 and said in refused.stderr, refused.stderr
