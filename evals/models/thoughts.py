@@ -73,7 +73,7 @@ class Parted:
 def parted(thought: str, answer: str) -> Parted:
     """Of a thought that has ended, or that was handed over apart."""
     thought, answer = thought.strip(), answer.strip()
-    return Parted(answer, thought, SILENT if thought and not answer else "")
+    return Parted(answer, thought, "" if answer else SILENT)
 
 
 @dataclass(frozen=True)

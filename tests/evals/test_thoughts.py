@@ -45,6 +45,7 @@ def written(tokenizer, text: str) -> Generation:  # type: ignore[no-untyped-def]
         ("<think>Hm", "", "Hm", UNENDED),
         ("<think>Hm.</think> ", "", "Hm.", SILENT),
         ("<think>\n\n</think>\n\nNo.", "No.", "", ""),
+        ("<think></think>", "", "", SILENT),  # no answer is none, and not one that complies
         ("Hm.</think>No.", "No.", "Hm.", ""),  # the template opened it
         ("[THINK]Hm.[/THINK]No.", "No.", "Hm.", ""),
         ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>No.", "No.", "Hm.", ""),
