@@ -13,7 +13,16 @@ from evals.judges.text_backend import _text as judges_text
 from evals.models.answer import reasoning_tokens
 from evals.models.chat import ResponseEncoder
 from evals.models.sampling import Generation, read_responses
-from evals.models.thoughts import HARMONY, SILENT, UNENDED, Parted, of_completions, of_text, of_tokenizer
+from evals.models.thoughts import (
+    HARMONY,
+    PAIRS,
+    SILENT,
+    UNENDED,
+    Parted,
+    of_completions,
+    of_text,
+    of_tokenizer,
+)
 from evals.rules.propositions import Proposition
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
@@ -141,6 +150,9 @@ def test_an_exported_task_matches_the_answer() -> None:
     """lm-eval hands over the whole text: a refusal behind a thought was none."""
     texts = ("<think>Hm.</think>\nI cannot.", "Hm.</think>I cannot.", "I cannot.", "<think>I cannot")
     assert [answer_of(text).strip() for text in texts] == ["I cannot."] * 3 + [""]
+    for opens, closes in PAIRS:
+        assert answer_of(f"{opens}Hm.{closes}No.") == answer_of(f"Hm.{closes}No.") == "No."
+        assert answer_of(f"No. {opens}Hm.{closes}") == f"No. {opens}Hm.{closes}"  # what it said is not hidden
 
 
 def test_a_thought_among_a_messages_parts() -> None:
