@@ -166,6 +166,15 @@ def test_a_thought_among_a_messages_parts() -> None:
     read = read_answer(completion, 9)
     assert not isinstance(read, Unscored) and (read.text, read.thought) == ("No.", "Hm.")
     assert judges_text(completion) == "No." and verdict(completion) == 0.0
+    for text, thought in (
+        ("<think>Hm.</think>No.", "Hm."),
+        ("<think>So.</think>No.", "Hm.\n\nSo."),
+        ("No.", "Hm."),
+    ):
+        twice = {"role": "assistant", "content": text, "reasoning_content": "Hm."}
+        choice = {"message": twice, "finish_reason": "stop", "index": 0}
+        read = read_answer(ChatCompletion.construct(choices=[choice]), 9)
+        assert not isinstance(read, Unscored) and (read.text, read.thought) == ("No.", thought)
     choices[0]["message"]["content"] = parts[:1]  # type: ignore[index]
     silent = judges_text(ChatCompletion.construct(choices=choices))
     assert isinstance(silent, Unscored) and UNENDED in silent.reason
