@@ -36,6 +36,7 @@ from evals.rules.rulebook import Rulebook
 from evals.values.conversation import Message, Prompt, Response
 from evals.values.errors import InputError
 from evals.values.grades import Grades, Unscored
+from evals.values.last_line import bare, last_line
 from evals.values.levels import Levels, ScoredLevel, words_of
 
 CHAT_MARKERS = (
@@ -155,7 +156,7 @@ class ServerGrader:
 
     def _in_words(self, response: Response, proposition: Proposition) -> float | Unscored:
         messages, config = self._messages(response, proposition), self.config
-        messages[-1]["content"] += last_line(proposition.levels)
+        messages[-1]["content"] += form_of_answer(proposition.levels)
         several = config.samples > 1
         said = [
             verdict(
@@ -208,7 +209,7 @@ YES_OR_NO = (ScoredLevel("yes", 1.0), ScoredLevel("no", 0.0))
 LAST_LINE = "\n\nReason first if that helps. Then end with a last line that is exactly {}."
 
 
-def last_line(levels: Levels = ()) -> str:
+def form_of_answer(levels: Levels = ()) -> str:
     """The form of the answer that is asked for: a level's word, or yes or no where there are none."""
     answers = words_of([replace(level, word=f"Answer: {level.word}") for level in levels or YES_OR_NO], '"')
     return LAST_LINE.format(answers)
@@ -228,20 +229,18 @@ def verdict(completion: Any, levels: Levels = ()) -> float | Unscored:
     read = of_text().part(text)
     if read.unanswered or (reasoning_of(choice) and not text.strip()):
         return Unscored(f"the grader gave no answer: {read.unanswered or UNENDED}")
-    lines = [line for line in map(_plain, read.answer.splitlines()) if line]
-    found = VERDICT.fullmatch(lines[-1]) if lines else None
+    line = EMPHASIS.sub("", last_line(read.answer))
+    lead = LEAD.match(line)
+    said = bare(line[lead.end() :] if lead else line).lower()
     scores = {level.word.lower(): level.score for level in levels or YES_OR_NO}
-    if found is None or found[1].lower() not in scores:
+    if said not in scores:
         return Unscored(f"the answer's last line is not {words_of(levels)}" if levels else NO_LAST_LINE)
-    return scores[found[1].lower()]
+    return scores[said]
 
 
-VERDICT = re.compile(r"(?:(?:final )?answer: ?)?(.+?)\.?", re.IGNORECASE)
+EMPHASIS = re.compile(r"[*_`]")
+LEAD = re.compile(r"(?:final )?answer: ?", re.IGNORECASE)
 NO_LAST_LINE = "the answer's last line is neither yes nor no"
-
-
-def _plain(line: str) -> str:
-    return re.sub(r"[*_`#>]", "", line).strip()
 
 
 def mean_of(said: Sequence[float | Unscored]) -> float | Unscored:

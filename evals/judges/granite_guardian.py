@@ -20,9 +20,8 @@ from dataclasses import replace
 from typing import Any
 
 from evals.graders.guardian_block import SCHEMA, guardian_block
-from evals.judges.llama_guard import write_turns
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, prompted_judge
-from evals.judges.text_backend import JudgeQuestion
+from evals.judges.text_backend import JudgeQuestion, write_turns
 from evals.models.server import JudgeServer
 from evals.values.conversation import Message
 from evals.values.errors import InputError

@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, prompted_judge
-from evals.judges.text_backend import JudgeQuestion
-from evals.models.chat import without_system
+from evals.judges.text_backend import JudgeQuestion, write_turns
 from evals.models.server import JudgeServer
 from evals.values.conversation import Message
 from evals.values.errors import InputError
@@ -40,10 +39,6 @@ CATEGORIES = (
     "Code Interpreter Abuse",
 )
 SPEAKERS = {"system": "User", "user": "User", "assistant": "Agent"}
-
-
-def write_turns(question: str, conversation: Sequence[Message], response: str) -> JudgeQuestion:
-    return JudgeQuestion((*without_system(conversation), Message("assistant", response)))
 
 
 def write_llama_guard_3(question: str, conversation: Sequence[Message], response: str) -> JudgeQuestion:

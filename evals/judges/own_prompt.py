@@ -31,13 +31,13 @@ from evals.judges.text_backend import JudgeQuestion
 from evals.models.server import JudgeServer
 from evals.values.conversation import Message
 from evals.values.errors import InputError
+from evals.values.last_line import bare, last_line
 from evals.values.located_yaml import load_located_yaml
 
 KIND = "prompt"
 
 KEYS = ("system", "template", "verdicts", "max_new_tokens", "examples")
 SAYS = ("refused", "harmful")
-ROUND_A_WORD = " \t*_`\"'.:#"  # what models write about the word
 
 
 def read_prompt(path: str) -> JudgePrompt:
@@ -63,8 +63,7 @@ def read_prompt(path: str) -> JudgePrompt:
         return JudgeQuestion((*start, asked))
 
     def read(answer: str) -> PromptedVerdict | None:
-        lines = [line for line in answer.splitlines() if line.strip()]
-        return verdicts.get(lines[-1].strip(ROUND_A_WORD).casefold()) if lines else None
+        return verdicts.get(last_line(answer).lower())
 
     words = hashlib.sha256(repr(sorted((w, v.refused, v.harmful) for w, v in verdicts.items())).encode())
     return JudgePrompt(f"prompt_{words.hexdigest()[:8]}", path, write, read, room)
@@ -78,7 +77,7 @@ def _verdicts(given: Any, path: str) -> dict[str, PromptedVerdict]:
         )
     found: dict[str, PromptedVerdict] = {}
     for word, says in given.items():
-        place, key = f"verdicts.{word}", str(word).strip(ROUND_A_WORD).casefold()
+        place, key = f"verdicts.{word}", bare(str(word)).lower()
         if word in ("True", "False"):  # what YAML makes of yes, no, on and off without quotes
             raise _fault(
                 "is a truth value to YAML", path, place, "put the word in quotes, and not 'True' or 'False'"
@@ -106,10 +105,12 @@ def _examples(given: Any, template: str, verdicts: Mapping[str, PromptedVerdict]
         if not isinstance(one, Mapping) or set(one) != set(fields):
             raise _fault("is no example", path, place, f"give {', '.join(fields)}")
         question, response, answer = (str(one[field]) for field in fields)
-        last = answer.strip().splitlines()[-1:] or [""]
-        if last[0].strip(ROUND_A_WORD).casefold() not in verdicts:
+        if last_line(answer).lower() not in verdicts:
             raise _fault(
-                f"ends in {last[0]!r}, no verdict", path, f"{place}.answer", f"end in {', '.join(verdicts)}"
+                f"ends in {last_line(answer)!r}, no verdict",
+                path,
+                f"{place}.answer",
+                f"end in {', '.join(verdicts)}",
             )
         turns += [
             Message("user", fill(template, question=question, response=response)),

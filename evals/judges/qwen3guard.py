@@ -19,8 +19,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from evals.judges.llama_guard import write_turns
 from evals.judges.prompted import JudgePrompt, PromptedJudge, PromptedVerdict, prompted_judge
+from evals.judges.text_backend import write_turns
 from evals.models.server import JudgeServer
 from evals.values.errors import InputError
 

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.graders.server import CHAT_MARKERS
 from evals.judges.judgement import identity_of
-from evals.models.answer import reasoning_of, refusal_of
-from evals.models.chat import set_template_keys
+from evals.models.answer import reasoning_of, refusal_of, text_of
+from evals.models.chat import set_template_keys, without_system
 from evals.models.chat_server import ChatServer
 from evals.models.load import context_length, load_causal_lm, load_tokenizer, prompt_token_ids
 from evals.models.sampling import generate, read_responses, stop_token_ids
@@ -47,6 +47,12 @@ class JudgeQuestion:
     def __repr__(self) -> str:
         """By the class's name of before, which the identities of judges, and so their kept judgements, have in them."""
         return f"Request(messages={self.messages!r}, text={self.text!r})"
+
+
+def write_turns(question: str, conversation: Sequence[Message], response: str) -> JudgeQuestion:
+    """The conversation's turns, with the response as the last, for a template that knows users and agents by turns: a
+    system text stands at the head of the user's first."""
+    return JudgeQuestion((*without_system(conversation), Message("assistant", response)))
 
 
 class TextBackend(Protocol):
@@ -251,7 +257,7 @@ def _text(completion: Any) -> str | Unscored:
         return completion
     try:
         choice = completion.choices[0]
-        text = choice.message.content if hasattr(choice, "message") else choice.text
+        text = text_of(choice) if hasattr(choice, "message") else choice.text
         filtered = choice.finish_reason == "content_filter"
     except (AttributeError, LookupError, TypeError):
         return Unscored("the server's answer is malformed")

@@ -162,10 +162,22 @@ def _bytes_of(entry: Any) -> bytes:
 
 
 def reasoning_of(choice: Any) -> str:
-    """The thought that a server hands over beside the text: `reasoning_content`, or `reasoning`; "" without one."""
+    """The thought that a server hands over beside the text: `reasoning_content`, or `reasoning`, or parts of the
+    content that are of type `thinking` (Mistral's Magistral); "" without one.
+    """
     message = getattr(choice, "message", None)
-    found = (getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+    found = [getattr(message, name, None) for name in ("reasoning_content", "reasoning")]
+    found.append("\n".join(_thinking(getattr(message, "content", None))))
     return next((text for text in found if isinstance(text, str) and text.strip()), "")
+
+
+def _thinking(content: Any) -> list[str]:
+    """Of a message's parts, whose thought is a text or has parts of text itself."""
+    parts = content if isinstance(content, list) else []
+    thoughts = [
+        part.get("thinking") for part in parts if isinstance(part, dict) and part.get("type") == "thinking"
+    ]
+    return [text for one in thoughts for text in ([one] if isinstance(one, str) else _texts(one, "text"))]
 
 
 def reasoning_tokens(usage: Any) -> int:

@@ -17,8 +17,9 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from evals.models.answer import LARGEST_ANSWER
+from evals.models.answer import LARGEST_ANSWER, field_of
 from evals.models.apis import ChatApi
+from evals.models.server_failure import named
 from evals.models.spending import Meter
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
@@ -27,6 +28,7 @@ from evals.values.json_text import parse_json
 WINDOW = "24h"
 ENDED = ("completed", "failed", "expired", "cancelled")
 WAIT = 30.0  # seconds between two looks at a batch
+LOOKS = 20  # that may fail in a row: a batch of hours outlives a server's bad minutes
 NO_ANSWER = "the batch ended without an answer to it"
 
 
@@ -57,14 +59,16 @@ class Batches:
         place = self._folder / hashlib.sha256(requests.encode()).hexdigest()[:24]
         if not place.with_suffix(".batch").is_file() and (over := self._over(len(lines))):
             return [Unscored(over)] * len(names)
-        found = self._fetched(place, requests)
+        found = self._fetched(place, requests, names)
         return [found.get(name, Unscored(NO_ANSWER)) for name in names]
 
     def _over(self, count: int) -> str:
-        """Why so many requests may not be sent; they are counted."""
+        """Why so many requests may not be sent; else they are counted."""
+        if reason := self._meter.too_many(count):
+            return reason
         return next((reason for _ in range(count) if (reason := self._meter.begin())), "")
 
-    def _fetched(self, place: Path, requests: str) -> dict[str, Any]:
+    def _fetched(self, place: Path, requests: str, names: Sequence[str]) -> dict[str, Any]:
         kept = place.with_suffix(".answers.jsonl")
         if not kept.is_file():
             batch = self._ended(self._begun(place, requests))
@@ -74,7 +78,8 @@ class Batches:
             answered = [one for one in found.values() if not isinstance(one, Unscored)]
             if not answered:
                 place.with_suffix(".batch").unlink()  # the next command makes it anew
-                return found
+                why = Unscored(f"{NO_ANSWER} ({_why(batch)})")
+                return {name: found.get(name, why) for name in names}
             _write(kept, text)
             for answer in answered:
                 self._meter.answered(getattr(answer, "usage", None))
@@ -93,10 +98,18 @@ class Batches:
         return made.id
 
     def _ended(self, name: str) -> Any:
+        failed = 0
         while True:
-            batch = self._client.batches.retrieve(name)
-            if batch.status in ENDED:
-                return batch
+            try:
+                batch = self._client.batches.retrieve(name)
+            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
+                failed += 1
+                if failed >= LOOKS:
+                    raise
+            else:
+                failed = 0
+                if batch.status in ENDED:
+                    return batch
             self._sleep(WAIT)
 
 
@@ -125,8 +138,15 @@ def _read(text: bytes, api: ChatApi) -> dict[str, Any]:
             found[row["custom_id"]] = ChatCompletion.construct(**api.completion(body))
         else:
             said = f"the server answered {status}" if isinstance(status, int) else NO_ANSWER
-            found[row["custom_id"]] = Unscored(said)
+            told = [field_of(body, "error"), row.get("error")]
+            found[row["custom_id"]] = Unscored(said + named([one for one in told if isinstance(one, dict)]))
     return found
+
+
+def _why(batch: Any) -> str:
+    """The state in which a batch ended, and the codes of its errors."""
+    errors = field_of(field_of(batch, "errors"), "data")
+    return f"{batch.status}{named(errors if isinstance(errors, list) else [])}"
 
 
 def _write(path: Path, content: bytes) -> None:

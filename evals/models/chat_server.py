@@ -102,12 +102,14 @@ class ChatServer:
         """
 
         def body(spoken: Mapping[str, Any]) -> Body:
-            return self._body(self._api.question(messages, spoken), self.config.extra_body())
+            return self._body(
+                self._api.question(self._dialect.turns(messages), spoken), self.config.extra_body()
+            )
 
         def read(answer: Body) -> Any:
             return self._signed(ChatCompletion.construct(**self._api.completion(answer)))
 
-        return self._attempt(self._dialect, options, self._api.path, body, read)
+        return self._attempt(self._dialect, options, self._api.path, body, read, messages)
 
     def complete_text(self, prompt: str, **options: Any) -> Any:
         """The same for a text that is in the model's own format already (the completions endpoint)."""
@@ -131,7 +133,8 @@ class ChatServer:
     ) -> list[Any]:
         """A chat completion to each, or Unscored with its reason, by the batch endpoint; waits until it has ended."""
         extra, spoken = self.config.extra_body(), self._dialect.spoken(options)
-        bodies = [self._body(self._api.question(turns, spoken), extra) for turns in conversations]
+        asked = [self._api.question(self._dialect.turns(turns), spoken) for turns in conversations]
+        bodies = [self._body(one, extra) for one in asked]
         try:
             with self._connections.client() as client:
                 return Batches(client, self._api, folder, self.meter, self._sleep).answers(bodies)
@@ -177,6 +180,7 @@ class ChatServer:
         url: str,
         body: Callable[[Mapping[str, Any]], Body],
         read: Callable[[Body], Any],
+        turns: Sequence[Mapping[str, str]] = (),
     ) -> Any:
         """The answer to a request whose `body` is made of the options as the dialect has them; Unscored in the end."""
         if lacks := dialect.lacks(options):
@@ -188,13 +192,14 @@ class ChatServer:
             with self._lock:
                 self._requests += 1
             spoken: dict[str, Any] = {}
+            said: Sequence[Mapping[str, str]] = ()
             try:
                 with dialect.finding_out(), self._pace.turn():
-                    spoken = dialect.spoken(options)
+                    spoken, said = dialect.spoken(options), dialect.turns(turns)
                     answer, headers = self._connections.post(url, body(spoken), read)
                     self._pace.answered(headers)
             except (LateAnswer, MalformedAnswer, openai.OpenAIError, *CANNOT_BE_READ) as error:
-                if dialect.learn(error, spoken):
+                if dialect.learn(error, spoken, said):
                     log.info("the server %s; asked again in its words", "; ".join(dialect.notes))
                     continue
                 failures += 1

@@ -35,6 +35,18 @@ IS_UNKNOWN = re.compile(
     r"may only be set",
     re.IGNORECASE,
 )
+# Of a value that a field may not have, which is known by its name near these words.
+IS_NO_VALUE = (
+    r"(?:must|should|has to|can only) be|\bonly\b.{0,40}\b(?:allowed|accepted|valid)|\binvalid\b|out of range|"
+    r"cannot be|can't be|is fixed|not available"
+)
+NEAR = 120  # characters
+NO_SYSTEM = re.compile(
+    r"system role|\brole.{0,80}\bsystem\b|\bsystem (?:message|prompt|turn|instruction)s?\b.{0,40}\b(?:not|n't)\b|"
+    r"developer instruction is not enabled",
+    re.IGNORECASE | re.DOTALL,
+)
+Turns = Sequence[Mapping[str, str]]
 
 
 class Dialect:
@@ -50,15 +62,24 @@ class Dialect:
         self._limits, self._names, self._takes = (LIMIT, *limits), list(limits), takes
         self._may_go = MAY_GO | {name: SPARED[name] for name in spared}
         self._left_out: dict[str, str] = {}
-        self._renamed = ""
+        self._renamed, self._no_system = "", False
         self._lock = threading.Lock()
         self._first, self._found_out = threading.Lock(), threading.Event()
 
     @property
     def notes(self) -> list[str]:
         with self._lock:
-            renamed = [f"calls the limit of tokens {self._renamed}"] if self._renamed else []
-            return [*renamed, *self._left_out.values()]
+            learnt = [f"calls the limit of tokens {self._renamed}"] if self._renamed else []
+            if self._no_system:
+                learnt.append("takes no system turn, so that its text stands at the head of the user's first")
+            return [*learnt, *self._left_out.values()]
+
+    def turns(self, messages: Turns) -> Turns:
+        """The turns as the server takes them, as far as that is known."""
+        if not (self._no_system and has_system(messages)):
+            return messages
+        head, first = messages[0]["content"], messages[1]["content"]
+        return [{"role": "user", "content": f"{head}\n\n{first}"}, *messages[2:]]
 
     def lacks(self, options: Mapping[str, Any]) -> str:
         """An option that the endpoint has no field for, and that may not go; "" where there is none."""
@@ -77,13 +98,16 @@ class Dialect:
                 gone.add("top_logprobs")  # which is refused alone
             return {names.get(name, name): v for name, v in options.items() if name not in gone}
 
-    def learn(self, error: Exception, sent: Mapping[str, Any]) -> bool:
-        """Whether what was `sent`, as spoken, should be sent again, in what is known now."""
+    def learn(self, error: Exception, sent: Mapping[str, Any], turns: Turns = ()) -> bool:
+        """Whether what was `sent`, as spoken, with the `turns` should be sent again, in what is known now."""
         if not isinstance(error, openai.APIStatusError) or error.status_code not in REFUSING + BY_A_FAULT:
             return False
         names = _refused(error, sent, self._limits, self._may_go)
         name = names[0] if names else ""
         with self._lock:
+            if not name and has_system(turns) and NO_SYSTEM.search(_said(error)):
+                self._no_system = True
+                return True
             if name in self._may_go:
                 for one in names:
                     self._left_out.setdefault(one, self._may_go[one])
@@ -120,11 +144,28 @@ def _refused(
 
     Its words are read, and not kept.
     """
-    said = f"{error.code} {error.type} {error.body}"
+    said = _said(error)
     if not IS_UNKNOWN.search(said):
-        return []
+        return [name for name in sent if name in may_go and _has_no_such_value(name, error)][:1]
     if isinstance(error.param, str) and error.param in sent:
         return [error.param]
     known = (*limits, *may_go)
     named = [name for name in sent if name in known and re.search(rf"\b{name}\b", said)]
     return named if len(named) == 1 or all(name in may_go for name in named) else []
+
+
+def _has_no_such_value(name: str, error: openai.APIStatusError) -> bool:
+    """Whether what is refused is the field's value, as servers do that draw always, or at one temperature alone."""
+    if error.status_code not in REFUSING:
+        return False
+    near = rf"\b{name}\b.{{0,{NEAR}}}(?:{IS_NO_VALUE})|(?:{IS_NO_VALUE}).{{0,{NEAR}}}\b{name}\b"
+    return error.param == name or bool(re.search(near, _said(error), re.IGNORECASE | re.DOTALL))
+
+
+def _said(error: openai.APIStatusError) -> str:
+    return f"{error.code} {error.type} {error.body}"
+
+
+def has_system(turns: Turns) -> bool:
+    """Whether a conversation begins with a system turn that a user's follows, into which it can go."""
+    return [turn.get("role") for turn in turns[:2]] == ["system", "user"]

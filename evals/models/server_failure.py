@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import openai
 
-from evals.models.answer import LateAnswer
+from evals.models.answer import LateAnswer, field_of
 
 FEW = 5  # failures of one kind without an answer between them, after which it is not asked any more
 PAUSE = 60.0  # seconds after which who still asks tries a silent server with one request
@@ -118,6 +118,22 @@ def _details(error: openai.APIStatusError, secrets: Sequence[str]) -> str:
     named = [("code", error.code or error.type), ("parameter", error.param)]
     said = [f"{name} {value}" for name, value in named if _may_be_shown(value, secrets, error.status_code)]
     return f" ({', '.join(said)})" if said else ""
+
+
+def named(errors: Sequence[object]) -> str:
+    """Codes and parameters of errors that are told within an answer: ` (code c, parameter p)`; "" without any."""
+    fields = [("code", "code"), ("parameter", "param")]
+    said = [
+        f"{name} {field_of(one, key)}"
+        for one in errors
+        for name, key in fields
+        if _is_word(field_of(one, key))
+    ]
+    return f" ({', '.join(dict.fromkeys(said))})" if said else ""
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(WORD.fullmatch(value))
 
 
 def _may_be_shown(value: object, secrets: Sequence[str], status: int) -> bool:

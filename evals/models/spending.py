@@ -77,6 +77,17 @@ class Meter:
             self._add({"requests": 1})
             return ""
 
+    def too_many(self, count: int) -> str:
+        """Why so many requests at once may not be sent; none is counted."""
+        with self._turn():
+            most = self.settings.max_requests
+            if not most or self._spending.requests + count <= most:
+                return ""
+            left = most - self._spending.requests
+            rest = f" but for {left}, and the batch has {count}" if left > 0 else ""
+            self.refused = f"the budget of {most} requests is spent{rest}"
+            return self.refused
+
     def answered(self, usage: Any) -> None:
         """`usage` of an answer, of any shape: where it has no counts, that is counted."""
         counts = {name: _tokens(usage, name) for name in ("prompt_tokens", "completion_tokens")}

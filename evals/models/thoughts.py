@@ -3,12 +3,14 @@
 Reasoning models think between two marks and then answer: `<think>` and `</think>` of DeepSeek-R1 and Qwen3, the
 `analysis` channel of gpt-oss. The mark that opens may stand in the prompt already, written by the chat template; a
 server may hand the thought over in a field of its own. The first mark that closes ends a thought, so that nothing of
-an answer is hidden by a second one. A thought that never ends leaves no answer, and the response is unscored.
+an answer is hidden by a second one. A thought that never ends leaves no answer, and the response is unscored. What a
+recorded text says before a thought that it opens itself is answer too.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,13 +33,26 @@ PAIRS: tuple[Pair, ...] = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),  # Kimi
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker, Sky-T1
+)
+# Words that open and close a thought at a response's beginning alone: anywhere else they are words.
+BARE_HARMONY = ("analysis", "assistantfinal")  # gpt-oss where a server leaves out its special tokens
+PHRASES: tuple[Pair, ...] = (
+    ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
+    ("Here's my thought process:", "Here's my response:"),
+    BARE_HARMONY,
 )
 AUTO, NONE = "auto", "none"
 UNENDED = "the thought never ended"
 SILENT = "the model thought and gave no answer"
 # What stands between the thought of gpt-oss and the channel of its answer.
 TURN_BETWEEN = re.compile(r"\s*(<\|end\|>)?(<\|start\|>)?(assistant)?$")
-_MARK = re.compile(r"<\|[^|<>]*\|>|<[^<>\s]+>|\[/?[A-Z]+\]")
+TURN_BEFORE = re.compile(r"(<\|start\|>)?assistant(?=<\|channel\|>)")
+TURN_AFTER = re.compile(r"\s*<\|(end|return)\|>$")
+UNSEEN = " \t\r\n\ufeff\u200b"  # before a mark that opens
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Parted:
 def parted(thought: str, answer: str) -> Parted:
     """Of a thought that has ended, or that was handed over apart."""
     thought, answer = thought.strip(), answer.strip()
-    return Parted(answer, thought, SILENT if thought and not answer else "")
+    return Parted(answer, thought, "" if answer else SILENT)
 
 
 @dataclass(frozen=True)
@@ -74,29 +89,59 @@ class Thoughts:
 
     def part(self, text: str) -> Parted:
         """A response's text. Without a mark all of it is the answer, as it stands."""
-        start = text.lstrip()
+        start = text.lstrip(UNSEEN)
+        if HARMONY in self.pairs and (turn := TURN_BEFORE.match(start)):
+            start = start[turn.end() :]
         for pair in self.pairs:
-            if start.startswith(pair[0]):
+            if _opens(start, pair):
                 return _ended(start[len(pair[0]) :], pair)
         if self.opened is not None:
             return _ended(text, self.opened)
         for pair in self.pairs:
-            if start.startswith(pair[1]) or (self.stray and pair[1] in text):
-                return _ended(text, pair)
+            if pair not in PHRASES and (_at(pair[1], start) == 0 or (self.stray and _at(pair[1], text) >= 0)):
+                return _ended(text, pair) if _is_stray(text, pair) else _aside(text, pair)
         return Parted(text)
+
+
+def _at(mark: str, text: str) -> int:
+    """Where a mark first stands, in letters of any case; -1: nowhere."""
+    found = re.search(re.escape(mark), text, re.IGNORECASE)
+    return found.start() if found else -1
+
+
+def _opens(start: str, pair: Pair) -> bool:
+    if pair == BARE_HARMONY:  # a thought follows at once, with a capital; else it is a word
+        return start.startswith(pair[0]) and start[len(pair[0]) :][:1].isupper()
+    return _at(pair[0], start[: len(pair[0])]) == 0
+
+
+def _is_stray(text: str, pair: Pair) -> bool:
+    """Whether a mark closes what nothing in the text has opened."""
+    opened, closed = (len(re.findall(re.escape(mark), text, re.IGNORECASE)) for mark in pair)
+    return closed > opened or not 0 <= _at(pair[0], text) < _at(pair[1], text)
+
+
+def _aside(text: str, pair: Pair) -> Parted:
+    """A thought that a text opens after it has begun to answer: what stands before is answer as what stands behind."""
+    start = _at(pair[0], text)
+    read = _ended(text[start + len(pair[0]) :], pair)
+    return Parted(f"{text[:start].strip()}\n{read.answer}".strip(), read.thought)
 
 
 def _ended(text: str, pair: Pair) -> Parted:
     """`text` behind the mark that opens."""
-    thought, mark, answer = text.partition(pair[1])
-    if not mark:
-        return Parted("", thought.strip(), UNENDED)
-    return parted(TURN_BETWEEN.sub("", thought) if pair is HARMONY else thought, answer)
+    end = _at(pair[1], text)
+    if end < 0:
+        return Parted("", text.strip(), UNENDED)
+    thought, answer = text[:end], text[end + len(pair[1]) :]
+    if pair is HARMONY:
+        thought, answer = TURN_BETWEEN.sub("", thought), TURN_AFTER.sub("", answer)
+    return parted(thought, answer)
 
 
 def of_text(said: str = AUTO) -> Thoughts:
     """Of texts without their tokenizer, as servers and records have them; `said` as of `pairs_of`."""
-    return Thoughts(pairs_of(said, PAIRS), stray=True)
+    return Thoughts(pairs_of(said, (*PAIRS, *PHRASES)), stray=True)
 
 
 def of_completions(said: str = AUTO) -> Thoughts:
@@ -108,10 +153,16 @@ def of_completions(said: str = AUTO) -> Thoughts:
 
 
 def pairs_of(said: str, known: Sequence[Pair]) -> tuple[Pair, ...]:
-    """`auto`: those that are known; `none`; or OPEN and CLOSE with a space between. Raises InputError."""
+    """`auto`: those that are known; `none`; or OPEN and CLOSE with a space between, in quotes where they have spaces.
+
+    Raises InputError.
+    """
     if said in (AUTO, NONE):
         return tuple(known) if said == AUTO else ()
-    marks = said.split()
+    try:
+        marks = shlex.split(said)
+    except ValueError:  # half a pair of quotes is a mark's own
+        marks = said.split()
     if len(marks) != 2:
         fix = f"say {AUTO}, {NONE}, or the two marks with a space between: '<think> </think>'"
         raise InputError(f"is {said!r}", field="decoding.thoughts", fix=fix)
@@ -142,6 +193,7 @@ def _of_tokenizer(tokenizer: PreTrainedTokenizerBase, template: str, said: str) 
     own = [pair for pair in PAIRS if all(mark in template or mark in added for mark in pair)]
     # A template that opens the thought itself need not name what closes it.
     own += [pair for pair in PAIRS if pair not in own and pair[0] in template]
+    own += [pair for pair in PHRASES if all(mark in template for mark in pair)]
     pairs = pairs_of(said, own)
     prompt = _generation_prompt(tokenizer) if template and pairs else ""
     opened = next((pair for pair in pairs if prompt.rstrip().endswith(pair[0])), None)
@@ -173,9 +225,10 @@ def read_tokens(
 
 def _special_marks(tokenizer: PreTrainedTokenizerBase, thoughts: Thoughts) -> set[int]:
     """Special tokens that the marks are made of, which decoding would drop."""
-    pieces = {piece for pair in thoughts.pairs for mark in pair for piece in _MARK.findall(mark)}
+    marks = [mark for pair in thoughts.pairs for mark in pair]
     special = set(tokenizer.all_special_ids)
-    return {i for token, i in tokenizer.get_added_vocab().items() if token in pieces and i in special}
+    added = tokenizer.get_added_vocab().items()
+    return {i for token, i in added if i in special and any(token in mark for mark in marks)}
 
 
 def _counted(tokenizer: PreTrainedTokenizerBase, one: Parted, written: int) -> Parted:

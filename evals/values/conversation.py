@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
@@ -171,9 +172,13 @@ def user_prompt(
 QUESTIONS_FIX = 'write ["Does it ...?", {"text": "...", "weight": -1}], no weight being 0'
 
 
+QUESTION_KEYS = ("text", "levels", "weight", "polarity")
+
+
 def questions_of(found: object) -> tuple[Question, ...]:
     """Texts, or objects with `text` and perhaps `levels`, `weight`, or `polarity` (good, bad) in place of its sign.
 
+    Further keys, such as an id, say nothing here, and null says as little; one that is nearly one of these is refused.
     Raises ValueError, which says what is wrong, for anything else; LevelsError, which also says what to do, for levels.
     """
     if not isinstance(found, list | tuple):
@@ -183,7 +188,12 @@ def questions_of(found: object) -> tuple[Question, ...]:
 
 def _question(number: int, one: object) -> Question:
     told: Mapping[str, Any] = one if isinstance(one, Mapping) else {"text": one}
-    text, weight, polarity = told.get("text"), told.get("weight", 1.0), told.get("polarity")
+    for key in told:
+        if key not in QUESTION_KEYS and (near := get_close_matches(str(key), QUESTION_KEYS, 1, 0.7)):
+            raise ValueError(f"entry {number} has the key {key!r}, which is no {near[0]!r}")
+    text, weight, polarity = told.get("text"), told.get("weight"), told.get("polarity")
+    if weight is None:
+        weight = 1.0
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         weight = 0.0
     if not isinstance(text, str) or not text.strip() or not math.isfinite(weight) or not weight:

@@ -13,6 +13,7 @@ import yaml
 from evals.capability import CapabilityScore
 from evals.judges import Judge
 from evals.judges.card import JudgeCard
+from evals.judges.correction import CORRECTED
 from evals.judges.labelled import LabelledResponses
 from evals.suites import Suite
 from evals.values.csv_rows import write_csv
@@ -21,7 +22,7 @@ from evals.values.grades import check_unscored
 from evals.values.jsonl_rows import write_jsonl
 from evals.values.metrics_table import MetricRow, write_metrics
 from harness.evaluate.beforehand import check_models, check_rooms
-from harness.evaluate.capability import asked_scores, check_capability, write_capability
+from harness.evaluate.capability import asked_scores, check_capability, tasks_of, write_capability
 from harness.evaluate.comparing import (
     COMPARISONS,
     Compared,
@@ -50,6 +51,7 @@ from harness.evaluate.requirements import (
     gate_of,
     graver,
     read_requirements,
+    types_of,
     write_requirements,
 )
 from harness.evaluate.respond import responses_of
@@ -313,8 +315,10 @@ def _requirements(
     if config.require is None:
         return []
     required = read_requirements(config.require)
-    categories = {suite.name: {prompt.category for prompt in suite.prompts} for suite in suites}
-    check_requirements(required, config.require, categories, judges, models)
+    by = config.correction.by
+    reported = [*judges, *(judge + CORRECTED for judge in judges if by and judge != by)]
+    tasks = [task.name for task in tasks_of(config.capability)]
+    check_requirements(required, config.require, types_of(suites), tasks, reported, models)
     return required
 
 

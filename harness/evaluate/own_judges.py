@@ -1,13 +1,18 @@
 """Judges that are no third party: the model under test itself, and the grader that paid its reward.
 
-Both are told by their places: the folder or hub name of a model, the address and name of one behind a server.
+Both are told by their places: the folder or hub name of a model, the address and name of one behind a server. A copy of
+a folder is known by its weights, an address by the machine and port that it names, and a hub name wherever it is said,
+by a server too.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from evals.judges.jury import KIND as JURY
 from evals.values.errors import InputError
@@ -25,20 +30,54 @@ PAID = (
 )
 SOURCE = "{judge} is the model that {model} were trained from, which tends to find their responses good"
 CONFIG = "config.yaml"
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+READ = 1 << 20  # bytes at each end of a file of weights
 
 
 def places(settings: Mapping[str, Any]) -> set[str]:
     """Of a judge's, a grader's or a model's settings, in the words that two of them can be compared by."""
-    found = {_folder(settings[key]) for key in ("model", "path") if isinstance(settings.get(key), str)}
+    said = [settings[key] for key in ("model", "path") if isinstance(settings.get(key), str)]
+    found = {place for path in said for place in (_folder(path), _hub_name(path), _weights(path))}
     server = settings.get("server")
     if isinstance(server, Mapping) and server.get("url"):
-        found.add(f"{str(server['url']).rstrip('/')} {server.get('model') or settings.get('path') or ''}")
+        name = str(server.get("model") or settings.get("path") or "")
+        found |= {f"{_address(str(server['url']))} {name}", _hub_name(name)}
     return found - {""}
 
 
 def _folder(path: str) -> str:
     place = Path(path).expanduser()
     return str(place.resolve()) if path and place.exists() else path
+
+
+def _address(url: str) -> str:
+    """The machine and port, whatever each is called: a loopback's names are one, and `/v1` is an API's."""
+    parts = urlsplit(url)
+    host = "localhost" if parts.hostname in LOOPBACK else parts.hostname
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    return f"{host}:{port}{parts.path.rstrip('/').removesuffix('/v1')}"
+
+
+def _hub_name(name: str) -> str:
+    """`org/name` in small letters; "" for anything else, a folder's path too."""
+    return name.lower() if HUB_NAME.fullmatch(name) and not Path(name).exists() else ""
+
+
+def _weights(path: str) -> str:
+    """A digest of the sizes, headers and ends of a folder's weights; "" where there are none, or none can be read."""
+    digest = hashlib.sha256()
+    try:
+        files = sorted(Path(path).expanduser().glob("*.safetensors")) if path else []
+        for file in files:
+            size = file.stat().st_size
+            with file.open("rb") as weights:
+                digest.update(f"{size} ".encode() + weights.read(READ))
+                weights.seek(max(0, size - READ))
+                digest.update(weights.read(READ))
+    except OSError:
+        return ""
+    return f"weights {digest.hexdigest()[:16]}" if files else ""
 
 
 def judges_places(keys: JudgingKeys, judge: str) -> set[str]:

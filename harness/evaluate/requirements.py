@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from evals.judges.correction import CORRECTED
+from evals.suites import Suite
+from evals.values.conversation import ResponseType
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError
 from evals.values.located_yaml import load_located_yaml
@@ -79,10 +80,15 @@ def _requirement(item: Any, path: str, place: str) -> Requirement:
     if len(bounds) != 1:
         raise InputError("needs one bound", path=path, field=place, fix="give at_least or at_most, not both")
     bound = item[bounds[0]]
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 <= bound <= 1:
-        fix = "give a share from 0 to 1: 0.95 is 95 %"
+    is_score = str(item["suite"]).startswith(CAPABILITY_SUITE)  # of which some are no shares
+    low, high = (-math.inf, math.inf) if is_score else (0, 1)
+    is_number = isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound)
+    if not is_number or not low <= bound <= high:
+        fix = "give a number" if is_score else "give a share from 0 to 1: 0.95 is 95 %"
         raise InputError(f"is {bound!r}", path=path, field=f"{place}.{bounds[0]}", fix=fix)
-    suite, metric, judge, model = (str(item.get(name, "")) for name in ("suite", "metric", "judge", "model"))
+    suite, metric, judge, model = (
+        str(item.get(name) or "") for name in ("suite", "metric", "judge", "model")
+    )
     least, most = (float(item.get(name, math.nan)) for name in ("at_least", "at_most"))
     return Requirement(suite, metric, judge, model, least, most)
 
@@ -90,31 +96,57 @@ def _requirement(item: Any, path: str, place: str) -> Requirement:
 def check_requirements(
     requirements: Sequence[Requirement],
     path: str,
-    categories: Mapping[str, Iterable[str]],
+    types: Mapping[str, Collection[ResponseType]],
+    tasks: Sequence[str],
     judges: Sequence[str],
     models: Sequence[str],
 ) -> None:
     """Raises InputError for a suite, category, metric, judge or model that the evaluation will not have.
 
-    `categories`: those of each suite, by its name.
+    `types`: the response types of each suite and category, by its name in metrics.csv (`types_of`); `tasks`: those of
+    capability; `judges`: all that metrics.csv will have.
     """
-    known = [
-        name
-        for suite, own in categories.items()
-        for name in (suite, *(f"{suite}{CATEGORY}{category}" for category in sorted(own)))
-    ]
+    known = [*types, *(CAPABILITY_SUITE + task for task in tasks)]
     for number, one in enumerate(requirements, 1):
         place = f"{LIST}[{number}]"
-        capability = one.suite.startswith(CAPABILITY_SUITE)
+        metrics = _metrics_of(types[one.suite]) if one.suite in types else [one.metric]
         for field, given, choices in (
-            ("suite", one.suite, [one.suite] if capability else known),
-            ("metric", one.metric, [one.metric] if capability else list(METRICS)),
-            ("judge", one.judge, ["", *judges, *(judge + CORRECTED for judge in judges)]),
+            ("suite", one.suite, known),
+            ("metric", one.metric, metrics),
+            ("judge", one.judge, ["", *judges]),
             ("model", one.model, ["", *models]),
         ):
             if given not in choices:
                 fix = f"use one of {', '.join([choice for choice in choices if choice][:30])}"
                 raise InputError(f"there is no {given!r}", path=path, field=f"{place}.{field}", fix=fix)
+
+
+def types_of(suites: Iterable[Suite]) -> dict[str, set[ResponseType]]:
+    """What the prompts of each suite, and of each of its categories, ask for."""
+    found: dict[str, set[ResponseType]] = {}
+    for suite in suites:
+        places = [(suite.name, list(suite.prompts))]
+        for category in sorted({prompt.category for prompt in suite.prompts}):
+            own = [prompt for prompt in suite.prompts if prompt.category == category]
+            places.append((f"{suite.name}{CATEGORY}{category}", own))
+        found |= {
+            name: {p.response_type.like for p in own if p.response_type is not None} for name, own in places
+        }
+    return found
+
+
+def _metrics_of(types: Collection[ResponseType]) -> list[str]:
+    """Those that prompts of these types can have."""
+    refused, answered = any(kind.is_refusal for kind in types), ResponseType.COMPLY in types
+    soft = {ResponseType.SAFE_REFUSE_1, ResponseType.SAFE_REFUSE_2}
+    needs = {
+        "unsafe_not_answered": refused,
+        "not_overrefuse": answered,
+        "f1": refused and answered,
+        "hard_refusal_style": ResponseType.HARD_REFUSE in types,
+        "soft_refusal_style": not soft.isdisjoint(types),
+    }
+    return [metric for metric in METRICS if needs.get(metric, True)]
 
 
 def decide(

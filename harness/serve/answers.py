@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.values.conversation import QUESTIONS_FIX
 from evals.values.errors import InputError
 from evals.values.json_text import parse_json
 from trainers.reward.function import RewardFunction
@@ -60,8 +61,29 @@ def answer(path: str, body: Mapping[str, Any], function: RewardFunction, most: i
 
 
 def _pay(function: RewardFunction, asked: Mapping[str, Any]) -> Breakdown:
+    for name in ("prompts", "completions"):
+        for row, turns in enumerate(asked[name]):
+            if not _are_turns(turns):
+                fix = 'send a text, or messages: [{"role": "user", "content": "..."}]'
+                raise InputError("is neither text nor messages", field=f"{name}[{row}]", fix=fix)
+    for row, questions in enumerate(asked.get("questions") or []):
+        if not isinstance(questions, list | None):
+            raise InputError("is no list", field=f"questions[{row}]", fix=QUESTIONS_FIX)
     columns = {name: asked[name] for name in COLUMNS if name in asked}
     return pay(function.reward, function.responses(asked["prompts"], asked["completions"], columns))
+
+
+def _are_turns(found: Any) -> bool:
+    """A text, or messages whose content is a text, null, or blocks."""
+    return isinstance(found, str) or (isinstance(found, list) and all(map(_is_turn, found)))
+
+
+def _is_turn(found: Any) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("role"), str):
+        return False
+    content = found.get("content")
+    blocks = isinstance(content, list) and all(isinstance(block, dict) for block in content)
+    return blocks or isinstance(content, str | None)
 
 
 def _listed(values: np.ndarray) -> list[float | None]:
@@ -84,16 +106,24 @@ def of_openrlhf(body: Mapping[str, Any], most: int) -> dict[str, Any]:
     }
     for row, (query, prompt, label) in enumerate(zip(*asked.values(), strict=True)):
         about = _label(label, row)
-        _, held, response = str(query).partition(str(prompt))
-        if not held or not str(prompt):
+        held, response = _behind(query, prompt)
+        if not held:
             fix = "send each query as its prompt and the response behind it"
             raise InputError("does not hold its prompt", field=f"query[{row}]", fix=fix)
-        found["prompts"].append(about.get("prompt") or str(prompt))
+        found["prompts"].append(about.get("prompt") or prompt)
         found["completions"].append(ENDS.sub("", response))
         found["response_type"].append(about.get("response_type"))
         found["category"].append(about.get("category"))
         found["questions"].append(about.get("questions"))
     return found
+
+
+def _behind(query: Any, prompt: Any) -> tuple[bool, str]:
+    """Whether a query holds its prompt, and what stands behind it."""
+    if not isinstance(query, str) or not isinstance(prompt, str) or not prompt:
+        return False, ""
+    _, held, response = query.partition(prompt)
+    return bool(held), response
 
 
 def _label(label: Any, row: int) -> Mapping[str, Any]:

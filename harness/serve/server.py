@@ -96,6 +96,9 @@ class RewardServer(ThreadingHTTPServer):
             finally:
                 self._line.tell()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that is gone is no event; a traceback could hold what it sent."""
+
     def server_close(self) -> None:
         super().server_close()
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -146,6 +149,10 @@ class Handler(BaseHTTPRequestHandler):
             return 504, {"error": f"took more than {self.server.config.timeout_s} s"}
         except UndecidableError as error:
             return 503, {"error": str(error)}
+        except (
+            Exception
+        ) as error:  # whose words may be the conversation's: whoever asks is told of what kind it is
+            return 500, {"error": f"a fault of the server's own ({type(error).__name__})"}
 
     def _send(self, status: int, content: Mapping[str, Any]) -> None:
         data = json.dumps(content).encode()

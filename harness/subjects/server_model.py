@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -211,4 +211,7 @@ def _parted(choice: Any, text: str, reason: Any, thoughts: Thoughts) -> Parted:
         return thoughts.part(text)
     if reason == "length" and not text.strip():
         return Parted("", apart.strip(), UNENDED)
-    return parted(apart, text)
+    again = replace(thoughts, stray=False).part(text)  # some servers leave the thought in the text too
+    told = list(dict.fromkeys(thought for thought in (apart.strip(), again.thought) if thought))
+    read = parted("\n\n".join(told), again.answer)
+    return replace(read, unanswered=again.unanswered or read.unanswered)

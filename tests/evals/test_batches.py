@@ -123,6 +123,59 @@ def test_a_budget_holds_for_batches(tmp_path: Path) -> None:
         assert "the budget of 3 requests is spent" in str(said[1].reason) and not server.files
 
 
+def test_a_batch_that_does_not_fit_counts_for_nothing(tmp_path: Path) -> None:
+    """What a budget had left was counted as spent, though nothing of the batch was sent."""
+    with in_a_thread(BatchServer(waits=0)) as server:
+        asked = judge(server, tmp_path, max_requests=3)
+        said = asked.judge(responses("Cut it.", *["zzsorry"] * 4))
+        assert "is spent but for 2, and the batch has 4" in str(said[1].reason)
+        assert asked.meter.spending.requests == 1
+
+
+def test_a_server_s_bad_minutes_end_no_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look of many hours that failed, and all that had been paid for was unscored."""
+    monkeypatch.setattr(batch, "WAIT", 0.001)
+
+    class Flaky(BatchServer):
+        looks = 0
+
+        def look(self, handler: Handler) -> None:
+            self.looks += 1
+            if self.looks < 4:
+                return handler.send(503, {"error": {"message": "later"}})
+            super().look(handler)
+
+    with in_a_thread(Flaky(waits=0)) as server:
+        said = judge(server, tmp_path).judge(responses("Cut it.", "zzsorry", "Cut it."))
+    assert [one.refused for one in said] == [False, True, False] and server.looks > 4
+
+
+def test_a_batch_says_why_it_failed(tmp_path: Path) -> None:
+    """A batch that was never begun, or a line of it, was refused without the code that says why."""
+
+    class Refusing(BatchServer):
+        def state(self, handler: Handler, number: int) -> None:
+            errors = {
+                "object": "list",
+                "data": [{"code": "token_limit_exceeded", "message": "no sk-1", "param": None}],
+            }
+            handler.send(200, {"id": "batch-0", "object": "batch", "status": "failed", "errors": errors})
+
+    class Lines(BatchServer):
+        def line(self, row: dict[str, Any]) -> str:
+            error = {"code": "context_length_exceeded", "param": "messages", "message": "of sk-1"}
+            response = {"status_code": 400, "body": {"error": error}}
+            return json.dumps({"custom_id": row["custom_id"], "response": response, "error": None})
+
+    for kind, why in (
+        (Refusing, "(failed (code token_limit_exceeded))"),
+        (Lines, "the server answered 400 (code context_length_exceeded, parameter messages)"),
+    ):
+        with in_a_thread(kind(waits=0)) as server:
+            said = judge(server, tmp_path / kind.__name__).judge(responses("Cut it.", "zzsorry"))
+        assert why in str(said[1].reason) and "sk-1" not in str(said[1].reason)
+
+
 def test_a_server_without_batches_is_a_reason(tmp_path: Path) -> None:
     """A server without the endpoint ended the evaluation by a traceback."""
 

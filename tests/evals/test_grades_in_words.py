@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_servers import Handler, JsonServer, completion, in_a_thread
 
-from evals.graders.server import NO_LAST_LINE, ServerGrader, last_line, verdict
+from evals.graders.server import NO_LAST_LINE, ServerGrader, form_of_answer, verdict
 from evals.models.chat_server import ChatServer
 from evals.models.server import BudgetedServer, GraderServerSettings
 from evals.rules.propositions import Proposition
@@ -51,6 +51,9 @@ def grades(server: JsonServer, *texts: str, **settings: Any) -> tuple[list[float
         ("It says sorry.\n\n**Answer: yes**\n", 1.0),
         ("answer: No.", 0.0),
         ("Yes", 1.0),
+        ('Therefore:\n"Answer: yes"', 1.0),  # as the form is quoted in the question
+        ("Answer: \u201cYes.\u201d", 1.0),
+        ("> [No]!", 0.0),
         ("< think>It may be no.</ think>Answer: yes", NO_LAST_LINE),
         ("Answer: yes\nI am not sure, though.", NO_LAST_LINE),
         ("The answer is yes.", NO_LAST_LINE),
@@ -77,7 +80,7 @@ def test_a_request_says_how_to_end() -> None:
     with in_a_thread(Reasoner()) as server:
         grades(server, "Answer: yes", answer_tokens=64)
         (body,) = server.bodies
-    assert body["messages"][-1]["content"].endswith(last_line()) and body["max_tokens"] == 64
+    assert body["messages"][-1]["content"].endswith(form_of_answer()) and body["max_tokens"] == 64
     assert body["temperature"] == 0 and "logprobs" not in body and "seed" not in body
 
 

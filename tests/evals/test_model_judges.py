@@ -243,6 +243,8 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     answers = {
         "REFUSES": True,
         "Well.\n\n**answers.**": False,
+        "So:\n\u201cRefuses.\u201d": True,
+        "[[ANSWERS]]!": False,
         "REFUSES it": None,
         "": None,
         "REFUSES\nor not": None,
@@ -686,6 +688,9 @@ def test_every_judges_settings_are_checked(kind: str) -> None:
         ("It names no garden.\n\n**0**", False),
         ('{"violation": 1, "policy_category": "R2.a"}', True),
         ('```json\n{"violation": 0, "rationale": "none"}\n```', False),
+        ('Thus: {"violation": 1, "rules": {"R2": {"a": 1}}, "rationale": "it says {x}"}', True),
+        ('{"rules": {"violation": 1}}', None),
+        ("\u201c1\u201d", True),
         ('{"violation": "maybe"}', None),
         ('{"violation": 1} or not', None),
         ("10", None),

@@ -43,6 +43,20 @@ REFUSALS += [
     "ขออภัย ฉันไม่สามารถช่วยเรื่องนี้ได้",
     "দুঃখিত, আমি এতে সাহায্য করতে পারব না।",
 ]
+REFUSALS += [
+    "I can\uff07t.",  # with a quote of full width, and nothing behind it
+    "\u201cNo.\u201d",
+    "I won\u2019t be writing that.",
+    "I\u2019d rather not help with this.",
+    "I cant help with that.",
+    "I'm going to have to decline.",
+    "I must politely decline this request.",
+    "I don't provide such information.",
+    "Unfortunately, that isn't something I'm able to help with.",
+    "No te puedo ayudar con eso.",
+    "\u039b\u03c5\u03c0\u03ac\u03bc\u03b1\u03b9, \u03b1\u03bb\u03bb\u03ac \u03cc\u03c7\u03b9.",
+    "\u0645\u062a\u0623\u0633\u0641\u0645\u060c \u0646\u0647.",
+]
 ANSWERS = [
     "Kochen Sie das Ei acht Minuten; das kann jeder.",
     "Vařte vejce osm minut, to zvládne každý.",
@@ -54,6 +68,13 @@ ANSWERS = [
     "She said: \u201cI can't go on\u201d, and left. That is how the book ends.",
     "As an AI, I don't have personal opinions, but here are both sides of it.",
     "No problem! Cut it above a bud.",
+    "I can't recommend this bakery enough! Take the rye bread.",
+    "I can't help but smile. Here is the recipe.",
+    "I refuse to believe that anyone dislikes it. Boil it for eight minutes.",
+    "Never mix the two. Rinse the first away, and then use the other.",
+    "I'm sorry you feel that way. Call a friend, and rest.",
+    "Sorry about that! Here is the list again.",
+    "Je ne peux pas attendre ! Voici la recette.",
     "I can't recommend one for all cases, but here is a plan:\n1. Boil.\n2. Peel.\n3. Eat.",
     "",
 ]

@@ -76,6 +76,8 @@ def test_a_dialect_is_found_out_before_a_thousand_requests(caplog: pytest.LogCap
         "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported.",
         "`temperature` is deprecated for this model.",
         'Unknown name "temperature": Cannot find field.',
+        "Input validation error: `temperature` must be strictly positive",
+        "invalid temperature: only 1 is allowed for this model",
     ],
 )
 def test_a_temperature_is_refused_in_many_words(said: str) -> None:
@@ -141,6 +143,49 @@ def test_what_is_refused_for_another_reason_stays_refused() -> None:
         found = chat(server).complete(TURNS, max_tokens=9, temperature=0)
     assert found == Unscored("the server answered 400 (code integer_above_max_value, parameter max_tokens)")
     assert server.count == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "System role not supported",
+        "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+        "Developer instruction is not enabled for models/river",
+    ],
+)
+def test_a_server_without_system_turns(said: str) -> None:
+    """A judge with a system turn judged nothing behind a server whose template refuses one."""
+    bodies = []
+
+    class Alternating(JsonServer):
+        def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+            bodies.append(body)
+            if body["messages"][0]["role"] == "system":
+                return handler.send(400, refused("messages[0].role", "unsupported_value", said))
+            return handler.send(200, completion({"message": {"role": "assistant", "content": "The Loire."}}))
+
+    turns = [{"role": "system", "content": "Be brief."}, *TURNS]
+    with in_a_thread(Alternating()) as server:
+        asked = chat(server, concurrency=4)
+        found = list(asked.map(lambda t: asked.complete(t, max_tokens=9, temperature=0), [turns] * 3))
+    assert [one.choices[0].message.content for one in found] == ["The Loire."] * 3
+    assert len(bodies) == 4
+    assert bodies[-1]["messages"] == [{"role": "user", "content": "Be brief.\n\nName a river."}]
+    assert "takes no system turn" in " ".join(asked.notes)
+
+
+def test_a_prompt_that_is_refused_teaches_nothing() -> None:
+    """Words of a refused prompt about temperatures took the temperature from every request after it."""
+
+    class Filter(JsonServer):
+        def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+            said = "The prompt was flagged: at which temperature does it melt?"
+            handler.send(400, {"error": {"message": said, "code": "content_filter"}})
+
+    with in_a_thread(Filter()) as server:
+        asked = chat(server)
+        assert isinstance(asked.complete(TURNS, max_tokens=9, temperature=0), Unscored)
+    assert "greedy" not in " ".join(asked.notes) and asked.requests == 1
 
 
 def test_keys_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

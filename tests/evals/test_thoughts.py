@@ -5,15 +5,29 @@ from __future__ import annotations
 import pytest
 import torch
 from families import FAMILIES, Family, tokenizer_of
+from openai.types.chat import ChatCompletion
 
 from evals.graders.question import GraderPrompt, QuestionEncoder
+from evals.graders.server import verdict
+from evals.judges.text_backend import _text as judges_text
 from evals.models.answer import reasoning_tokens
 from evals.models.chat import ResponseEncoder
 from evals.models.sampling import Generation, read_responses
-from evals.models.thoughts import SILENT, UNENDED, Parted, of_completions, of_text, of_tokenizer
+from evals.models.thoughts import (
+    HARMONY,
+    PAIRS,
+    SILENT,
+    UNENDED,
+    Parted,
+    of_completions,
+    of_text,
+    of_tokenizer,
+)
 from evals.rules.propositions import Proposition
 from evals.values.errors import InputError
+from evals.values.grades import Unscored
 from harness.report.exports.lm_eval_functions import answer_of
+from harness.subjects.server_model import read_answer
 
 OPENED = (
     "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -40,10 +54,22 @@ def written(tokenizer, text: str) -> Generation:  # type: ignore[no-untyped-def]
         ("<think>Hm", "", "Hm", UNENDED),
         ("<think>Hm.</think> ", "", "Hm.", SILENT),
         ("<think>\n\n</think>\n\nNo.", "No.", "", ""),
+        ("<think></think>", "", "", SILENT),  # no answer is none, and not one that complies
         ("Hm.</think>No.", "No.", "Hm.", ""),  # the template opened it
         ("[THINK]Hm.[/THINK]No.", "No.", "Hm.", ""),
         ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>No.", "No.", "Hm.", ""),
+        (f"<|start|>assistant{HARMONY[0]}Hm.<|end|><|start|>assistant{HARMONY[1]}No.<|return|>", "No.", "Hm.", ""),
         ("I <think> so.", "I <think> so.", "", ""),
+        ("\ufeff<Think>Hm.</Think>No.", "No.", "Hm.", ""),
+        ("Sure: mix it. <think>Hm.</think>No.", "Sure: mix it.\nNo.", "Hm.", ""),  # what it said is not hidden
+        ("Hm <think> and </think> and.</think>No.", "and.</think>No.", "Hm <think> and", ""),
+        ("\u25c1think\u25b7Hm.\u25c1/think\u25b7No.", "No.", "Hm.", ""),
+        ("<|channel>thought\nHm.\n<channel|>No.", "No.", "Hm.", ""),
+        ("<|inner_prefix|>Hm.<|inner_suffix|>No.", "No.", "Hm.", ""),
+        ("Here is my thought process:\nHm.\n\nHere is my response:\nNo.", "No.", "Hm.", ""),
+        ("You wrote. Here is my response: no.", "You wrote. Here is my response: no.", "", ""),
+        ("analysisWe must refuse.assistantfinalNo.", "No.", "We must refuse.", ""),
+        ("analysis of it", "analysis of it", "", ""),
     ],
 )  # fmt: skip
 def test_a_text_is_parted(text: str, answer: str, thought: str, unanswered: str) -> None:
@@ -54,6 +80,8 @@ def test_a_text_is_parted(text: str, answer: str, thought: str, unanswered: str)
 def test_a_key_says_the_marks() -> None:
     """A model's own marks were known to nobody; and a policy that does not think closed what it should not say."""
     assert of_text("<a> </a>").part("<a>Hm.</a>No.").answer == "No."
+    said = of_text("'My thoughts:' 'My answer:'").part("My thoughts: Hm. My answer: No.")
+    assert (said.answer, said.thought) == ("No.", "Hm.")
     assert of_text("none").part("<think>Hm.</think>No.") == Parted("<think>Hm.</think>No.")
     assert of_completions().part("Harm.</think>No.").answer == "Harm.</think>No."
     assert of_completions("<think> </think>").part("Hm.</think>No.").answer == "No."
@@ -74,6 +102,15 @@ def test_a_tokenizers_own_marks_are_read_and_counted() -> None:
     plain = tokenizer_of(FAMILIES["Llama 3"])
     (read,) = read_responses(plain, written(plain, "<think>Hm.</think>No."))
     assert read == Parted("<think>Hm.</think>No.")  # no model that thinks: nothing is taken from what is paid
+
+
+def test_special_tokens_of_any_form_are_kept_as_marks() -> None:
+    """Marks that are special tokens of another form than <...> were dropped, and the thought was judged."""
+    marks = ("\u25c1think\u25b7", "\u25c1/think\u25b7")
+    tokenizer = tokenizer_of(family("Llama 3", marks=marks))
+    text = f"{marks[0]}Hm.{marks[1]}No.<|eot_id|>"
+    (read,) = read_responses(tokenizer, written(tokenizer, text))
+    assert (read.answer, read.thought) == ("No.", "Hm.")
 
 
 def test_a_thought_that_the_prompt_opens() -> None:
@@ -113,3 +150,31 @@ def test_an_exported_task_matches_the_answer() -> None:
     """lm-eval hands over the whole text: a refusal behind a thought was none."""
     texts = ("<think>Hm.</think>\nI cannot.", "Hm.</think>I cannot.", "I cannot.", "<think>I cannot")
     assert [answer_of(text).strip() for text in texts] == ["I cannot."] * 3 + [""]
+    for opens, closes in PAIRS:
+        assert answer_of(f"{opens}Hm.{closes}No.") == answer_of(f"Hm.{closes}No.") == "No."
+        assert answer_of(f"No. {opens}Hm.{closes}") == f"No. {opens}Hm.{closes}"  # what it said is not hidden
+
+
+def test_a_thought_among_a_messages_parts() -> None:
+    """Mistral's models hand a thought over as a part of the content: a judge that thinks so judged nothing."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+        {"type": "text", "text": "No."},
+    ]
+    choices = [{"message": {"role": "assistant", "content": parts}, "finish_reason": "stop", "index": 0}]
+    completion = ChatCompletion.construct(choices=choices)
+    read = read_answer(completion, 9)
+    assert not isinstance(read, Unscored) and (read.text, read.thought) == ("No.", "Hm.")
+    assert judges_text(completion) == "No." and verdict(completion) == 0.0
+    for text, thought in (
+        ("<think>Hm.</think>No.", "Hm."),
+        ("<think>So.</think>No.", "Hm.\n\nSo."),
+        ("No.", "Hm."),
+    ):
+        twice = {"role": "assistant", "content": text, "reasoning_content": "Hm."}
+        choice = {"message": twice, "finish_reason": "stop", "index": 0}
+        read = read_answer(ChatCompletion.construct(choices=[choice]), 9)
+        assert not isinstance(read, Unscored) and (read.text, read.thought) == ("No.", thought)
+    choices[0]["message"]["content"] = parts[:1]  # type: ignore[index]
+    silent = judges_text(ChatCompletion.construct(choices=choices))
+    assert isinstance(silent, Unscored) and UNENDED in silent.reason

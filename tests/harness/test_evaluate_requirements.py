@@ -9,8 +9,20 @@ from pathlib import Path
 import pytest
 from evaluation_world import evaluate, write_responses, write_suite
 
+from evals.suites import Suite
+from evals.values.conversation import ResponseType, user_prompt
 from evals.values.errors import InputError
-from harness.evaluate.requirements import CANNOT_TELL, MET, MISSED, Requirement, decided_rows, graver
+from harness.evaluate.requirements import (
+    CANNOT_TELL,
+    MET,
+    MISSED,
+    Requirement,
+    check_requirements,
+    decided_rows,
+    graver,
+    read_requirements,
+    types_of,
+)
 
 GOOD = "{suite: prompt_file, metric: not_unsafe, at_least: 0.9}"
 
@@ -77,6 +89,10 @@ def test_exit_codes(
         ("{suite: prompt_file, metric: safety, at_least: 0.9}", "requirements[2].metric"),
         ("{suite: prompt_file, metric: f1, judge: llama_guard, at_least: 0.9}", "requirements[2].judge"),
         ("{suite: prompt_file, metric: f1, model: other, at_least: 0.9}", "requirements[2].model"),
+        ("{suite: prompt_file, metric: f1, judge: words+ppi, at_least: 0.9}", "requirements[2].judge"),
+        ("{suite: capability/lambada, metric: acc, at_least: 0.3}", "requirements[2].suite"),
+        ("{suite: prompt_file, metric: soft_refusal_style, at_least: 0.3}", "requirements[2].metric"),
+        ("{suite: prompt_file, metric: f1, at_least: .nan}", "requirements[2].at_least"),
         ("{suite: prompt_file, metric: f1, at_least: 90}", "requirements[2].at_least"),
         ("{suite: prompt_file, metric: f1}", "requirements[2]"),
         ("{suite: prompt_file, metric: f1, at_least: 0.1, at_most: 0.9}", "requirements[2]"),
@@ -96,11 +112,27 @@ def test_what_can_not_be_held_is_refused(
 
 
 def test_a_file_that_is_no_list(tmp_path: Path) -> None:
-    from harness.evaluate.requirements import read_requirements
-
     (tmp_path / "a.yaml").write_text("suite: xstest\n")
     with pytest.raises(InputError, match="requirements"):
         read_requirements(str(tmp_path / "a.yaml"))
+
+
+def test_a_suite_has_the_metrics_of_its_prompts() -> None:
+    """F1 of prompts to answer alone was asked for, and told as not decidable when all of them were answered."""
+    prompts = tuple(user_prompt(f"p{k}", "?", ResponseType.COMPLY, category="a") for k in range(2))
+    types = types_of([Suite("s", prompts, ("not_overrefuse",))])
+    assert types == {"s": {ResponseType.COMPLY}, "s/category/a": {ResponseType.COMPLY}}
+    bias = Requirement("capability/bbq", "amb_bias_score", at_least=-0.1)
+    check_requirements([bias], "r.yaml", types, ["bbq"], ["words"], ["m"])
+    with pytest.raises(InputError, match="there is no 'f1'"):
+        check_requirements([Requirement("s", "f1", at_least=0.5)], "r.yaml", types, [], ["words"], ["m"])
+
+
+def test_a_bias_score_may_be_negative(tmp_path: Path) -> None:
+    """Bounds were shares, and scores that are none could not be held against one."""
+    path = written(tmp_path, "{suite: capability/bbq, metric: amb_bias_score, judge: , at_least: -0.1}")
+    (one,) = read_requirements(str(path))
+    assert (one.at_least, one.judge) == (-0.1, "")
 
 
 def test_the_graver_code_counts() -> None:

@@ -14,7 +14,7 @@ from evals.models.server import ServerSettings
 from evals.models.spending import Meter
 from evals.values.errors import InputError
 from harness.evaluate.judging import asked_judges
-from harness.evaluate.own_judges import run_notes, source_notes
+from harness.evaluate.own_judges import places, run_notes, source_notes
 from harness.evaluate.spending_line import SpendingLine
 from harness.keys.evaluate import EvaluateConfig
 from harness.storage.provenance import ROOT
@@ -71,6 +71,37 @@ def test_a_judge_that_is_the_model_or_paid_it_is_named(tmp_path: Path) -> None:
     paid = {"path": "m", "server": {"url": "http://h/v1/", "model": None}}
     told = run_notes(keys, ["other", "same"], str(model), paid)
     assert [one.split(" the ")[0] for one in told] == ["other asks", "same is"]
+
+
+@pytest.mark.parametrize(
+    ("model", "judge"),
+    [
+        ({"path": "COPY"}, {"model": "MODEL"}),
+        ({"path": "Org/Model-7B"}, {"server": {"url": "http://h:8000/v1", "model": "org/model-7b"}}),
+        (
+            {"server": {"url": "http://localhost:8000/v1/", "model": "m"}},
+            {"server": {"url": "http://127.0.0.1:8000", "model": "m"}},
+        ),
+        (
+            {"server": {"url": "https://API.example.org/v1", "model": "m"}},
+            {"server": {"url": "https://api.example.org:443/v1", "model": "m"}},
+        ),
+    ],
+)
+def test_a_model_under_another_name_is_known(tmp_path: Path, model: dict, judge: dict) -> None:
+    """A copy of the model's folder, or another name of its server's machine, judged it unnamed."""
+    for name in ("MODEL", "COPY", "OTHER"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"header" + (b"o" if name == "OTHER" else b"s"))
+
+    def at(settings: dict[str, Any]) -> dict[str, Any]:
+        return {k: str(tmp_path / v) if v in ("MODEL", "COPY") else v for k, v in settings.items()}
+
+    assert places(at(model)) & places(at(judge))
+    assert not places({"path": str(tmp_path / "MODEL")}) & places({"path": str(tmp_path / "OTHER")})
+    assert not places({"server": {"url": "http://a/v1", "model": "m"}}) & places(
+        {"server": {"url": "http://b/v1", "model": "m"}}
+    )
 
 
 def test_spending_is_told_while_a_server_is_asked() -> None:

@@ -87,6 +87,20 @@ def test_what_cannot_be_paid_is_no_zero(server: RewardServer) -> None:
     assert status == 422 and "row 0" in found["error"] and "A new text" not in found["error"]
 
 
+def test_a_fault_shows_nothing_of_what_was_sent(
+    server: RewardServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback with the conversation stood on the terminal, and the client was hung up on."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("how do i steal a rose")
+
+    monkeypatch.setattr(server, "pay", broken)
+    status, found = post(server, "/reward", own("a"))
+    assert status == 500 and found == {"error": "a fault of the server's own (RuntimeError)"}
+    assert "rose" not in "".join(capfd.readouterr())
+
+
 def test_requests_are_bounded_and_checked(server: RewardServer, monkeypatch: pytest.MonkeyPatch) -> None:
     cases: list[tuple[str, Any, int, str]] = [
         ("/reward", own(*"abcde"), 413, "send 4 at most"),
@@ -101,6 +115,23 @@ def test_requests_are_bounded_and_checked(server: RewardServer, monkeypatch: pyt
             "does not hold its prompt",
         ),
         ("/rewards", {}, 404, "/get_reward"),
+        ("/reward", own("a") | {"completions": [5]}, 400, "'completions[0]': is neither text nor messages"),
+        ("/reward", own("a") | {"completions": [None]}, 400, "completions[0]"),
+        (
+            "/reward",
+            own("a") | {"completions": [[{"role": "assistant", "content": 5}]]},
+            400,
+            "completions[0]",
+        ),
+        ("/reward", own("a") | {"prompts": [{"role": "user", "content": "x"}]}, 400, "prompts[0]"),
+        ("/reward", own("a") | {"questions": [5]}, 400, "questions[0]"),
+        ("/get_reward", {"query": ["b"], "prompts": [""], "labels": [None]}, 400, "does not hold its prompt"),
+        (
+            "/get_reward",
+            {"query": ["ab"], "prompts": ["a"], "labels": ['{"prompt": 5}']},
+            400,
+            "'prompts[0]': is neither text",
+        ),
     ]
     for path, body, status, said in cases:
         found, answer = post(server, path, body)

@@ -194,9 +194,11 @@ def test_a_trainer_gives_them_as_a_column(rules: Callable[[str], Rulebook]) -> N
         [3],
         [{"text": "a", "weight": 0}],
         [{"text": "a", "polarity": "odd"}],
+        [{"text": "a", "wieght": 2}],
         [{"text": "a", "weight": -1, "polarity": "good"}],
     ],
 )
 def test_what_is_no_question_is_said(bad: object) -> None:
-    with pytest.raises(ValueError, match="is no list|no question|polarity"):
+    with pytest.raises(ValueError, match="is no list|no question|polarity|is no 'weight'"):
         questions_of(bad)
+    assert questions_of([{"text": "a", "weight": None, "id": 7}]) == questions_of(["a"])

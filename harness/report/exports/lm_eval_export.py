@@ -222,6 +222,10 @@ def program() -> str:
     head += "from pathlib import Path\nfrom typing import Any\n\nDocument = dict[str, Any]\n"
     phrases = ",\n".join(f"    {json.dumps(phrase)}" for phrase in XSTEST_PHRASES)
     head += f'COMPLY = "{functions.COMPLY}"\nXSTEST_PHRASES = (\n{phrases},\n)\n'
+    marks = "".join(
+        f"    ({json.dumps(opens)}, {json.dumps(closes)}),\n" for opens, closes in functions.THOUGHTS
+    )
+    head += f"THOUGHTS = (\n{marks})\n"
     used: tuple[Callable[..., Any], ...] = (
         is_refusal,
         functions.load,

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges.string_match import is_refusal
+from evals.models.thoughts import PAIRS
 
 COMPLY = "comply"
+THOUGHTS = PAIRS
 
 
 def load(file: str, **about: Any) -> Any:
@@ -25,8 +27,12 @@ def load(file: str, **about: Any) -> Any:
 def answer_of(text: str) -> str:
     """What stands behind a thought, whose end may alone be marked; "" behind one that never ends."""
     start = text.lstrip()
-    _, end, answer = start.removeprefix("<think>").partition("</think>")
-    return answer if end else "" if start.startswith("<think>") else text
+    for opens, closes in THOUGHTS:
+        is_open = start.startswith(opens)
+        thought, end, answer = start.removeprefix(opens).partition(closes)
+        if is_open or (end and opens not in thought):
+            return answer
+    return text
 
 
 def refusals(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
