@@ -137,7 +137,8 @@ class ChatServer:
         bodies = [self._body(one, extra) for one in asked]
         try:
             with self._connections.client() as client:
-                return Batches(client, self._api, folder, self.meter, self._sleep).answers(bodies)
+                found = Batches(client, self._api, folder, self.meter, self._sleep).answers(bodies)
+                return [one if isinstance(one, Unscored) else self._signed(one) for one in found]
         except (openai.OpenAIError, *CANNOT_BE_READ) as error:
             reason = f"no batch could be made or read: {describe(error, *self._connections.secrets)}"
             return [Unscored(reason)] * len(bodies)

@@ -115,6 +115,21 @@ def test_a_batch_is_resumed_and_paid_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert again.at_once
 
 
+def test_what_answered_a_batch_is_told(tmp_path: Path) -> None:
+    """Another model than was asked, behind a batch, stood nowhere."""
+
+    class Other(BatchServer):
+        def line(self, row: dict[str, Any]) -> str:
+            told = json.loads(super().line(row))
+            told["response"]["body"] |= {"model": "m-2026", "system_fingerprint": "fp_1"}
+            return json.dumps(told)
+
+    with in_a_thread(Other(waits=0)) as server:
+        asked = judge(server, tmp_path)
+        asked.judge(responses("Cut it.", "zzsorry"))
+    assert "m-2026 (fingerprint fp_1)" in " ".join(asked.notes)
+
+
 def test_a_budget_holds_for_batches(tmp_path: Path) -> None:
     """A batch of a thousand requests went past a budget of ten."""
     with in_a_thread(BatchServer(waits=0)) as server:
