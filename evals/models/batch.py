@@ -24,6 +24,7 @@ from evals.models.spending import Meter
 from evals.values.errors import InputError
 from evals.values.grades import Unscored
 from evals.values.json_text import parse_json
+from evals.values.whole_file import replacing_file
 
 WINDOW = "24h"
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -152,9 +153,8 @@ def _why(batch: Any) -> str:
 def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(content)
-        part.replace(path)
+        with replacing_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise InputError(problem, path=path, fix="name another folder in server.batch") from None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from evals.values.csv_rows import six_decimals, write_csv
 from evals.values.errors import InputError
+from evals.values.whole_file import replacing_file
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,8 @@ def write_metrics(path: Path | str, rows: Iterable[MetricRow]) -> None:
         if before.key == after.key:
             raise ValueError(f"two rows of metrics have the same key {after.key}")
     path = Path(path)
-    unfinished = path.with_name(path.name + ".partial")
-    write_csv(unfinished, (six_decimals(asdict(row)) for row in ordered), COLUMNS)
-    os.replace(unfinished, path)
+    with replacing_file(path) as part:
+        write_csv(part, (six_decimals(asdict(row)) for row in ordered), COLUMNS)
 
 
 def read_metrics(path: Path | str) -> list[MetricRow]:

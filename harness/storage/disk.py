@@ -11,30 +11,27 @@ from pathlib import Path
 
 from evals.values.errors import InputError
 from evals.values.lock import held
+from evals.values.whole_file import replacing_file
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_json(path: Path, value: object) -> None:
     """Replace `path` in one step, so that a reader or a kill sees the old file or the new one whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    with replacing_file(path) as part, part.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, ensure_ascii=False, allow_nan=False)
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def write_whole(path: Path, content: bytes) -> Path:
     """Put a file in its place, whole or not at all. Raises InputError when the disk refuses."""
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
+        with replacing_file(path) as part:
+            part.write_bytes(content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         problem = f"cannot be written ({error.strerror})"
         raise InputError(problem, path=path, fix="free space or give another folder") from None
     return path

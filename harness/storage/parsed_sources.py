@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.values.json_text import parse_json
+from evals.values.whole_file import replacing_file
 
 MOST = 3000  # sources; with more, those that this process did not ask for go
 
@@ -56,14 +57,10 @@ class ParsedSources:
         if len(sources | self._kept) <= MOST:
             sources = self._kept | sources
         body = json.dumps({"reader": self.reader, "sources": sources}).encode()
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with replacing_file(self.path) as part:
                 part.write_bytes(_digest(body).encode() + b"\n" + body)
-                os.replace(part, self.path)
-            finally:
-                part.unlink(missing_ok=True)
 
     @cached_property
     def _kept(self) -> dict[str, Any]:
