@@ -1,14 +1,14 @@
 """What a reward's ceiling predicts, and what a training made of it: on the sandbox, at several prices of KL.
 
-    python benchmarks/ceiling.py --out FOLDER [--seeds 0 1] [--betas 0.2 0.05 0.8] [--minutes 55] [--size demo]
+    python benchmarks/ceiling.py [KEY=VALUE ...] --out FOLDER [--seeds 0 1] [--betas 0.2 0.05 0.8] [--minutes 55]
     python benchmarks/ceiling.py --read results/NAME ...
 
 Trains seven rewards, those of the three methods, rules with weights fixed at 1 and at 10, and two edited rulebooks
 (`ceiling_rewards.py`), each at each beta and seed, and holds the predicted F1 of each against the trained one, on
 training and on evaluation prompts. Pairs are two rewards at one beta, seed and part. FOLDER/report.md has what is
 known so far after every training. A killed benchmark goes on: finished stages come from FOLDER/results/.store, a
-training from its last saved state. `--minutes` begins no training later than that. `--size smoke` is its smallest,
-which trains nothing worth a number.
+training from its last saved state. `--minutes` begins no training later than that; KEY=VALUE change all of them.
+`--size smoke` is its smallest, which trains nothing worth a number.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def train(variant: Variant, beta: float, seed: int, given: argparse.Namespace, r
         *([FEW_LABELS] if given.size == "demo" else []),
         *([f"ppo.updates={given.updates}"] if given.updates else []),
         *variant.settings,
+        *given.keys,
     ]
     results.mkdir(parents=True, exist_ok=True)
     if code := rbrbench(asked):
@@ -216,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("keys", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--out")
     parser.add_argument("--read", nargs="+", type=Path, help="finished runs with evaluation.ceiling_samples")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

@@ -15,7 +15,7 @@ MOST_ROWS = 1_000_000  # of one file; more would fill the memory before anything
 class TextConfig:
     """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
 
-    forum_posts: int = 5000  # questions about topics, and what members answer
+    forum_posts: int = 3000  # questions about topics, and what members answer
     passages: int = 1500  # whose last word follows from the first sentence
     exercises: int = 3000  # a few sentences, and two questions about their tone
 
@@ -44,7 +44,7 @@ class SandboxConfig:
 
     topics_per_area: int = 48  # a third of them held out of every stage but pre-training
     held_out_topics: int = 64  # so many more of each area with rules, all held out: evaluation asks of them
-    difficulty: float = 0.5  # 0: the text states every topic's status; 1: of hardly any
+    difficulty: float = 0.375  # 0: the text states every topic's status; 1: of hardly any
     text: TextConfig = field(default_factory=TextConfig)
     natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
     sft_helpful: int = 1600  # helpful demonstrations
