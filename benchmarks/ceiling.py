@@ -34,7 +34,7 @@ from harness.record.finished_run import RunAddress
 from harness.record.run import ATTRIBUTION
 
 FAR = 0.8  # of the way in J: a training that converged
-SURE = "of those beyond their interval, both 80 % gone"
+BEYOND, SURE = "of those beyond their interval", "and both 80 % gone"
 # What nobody here looks at is not made: capability, a good automated judge, looks on the way, earlier checkpoints.
 SPARED = (
     "capability.tasks=[]",
@@ -170,9 +170,9 @@ def report(rows: Sequence[Landing]) -> str:
         )
     lines += [
         "",
-        f"| part | rewards | rank correlation | mean absolute error | pairs | sign right | {SURE} |",
+        f"| part | rewards | rank correlation | mean absolute error | pairs | sign right | {BEYOND} | {SURE} |",
     ]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     parts = dict.fromkeys(row.part for row in rows)
     lines += [_summary([row for row in rows if row.part == part], part) for part in parts]
     return "\n".join(lines) + "\n"
@@ -190,20 +190,21 @@ def _summary(rows: Sequence[Landing], part: str) -> str:
         for a, b in combinations(known, 2)
         if (a.beta, a.seed) == (b.beta, b.seed) and a.trained != b.trained
     ]
-    sure = [(a, b) for a, b in pairs if _is_sure(a, b)]
+    beyond = [(a, b) for a, b in pairs if _is_beyond(a, b)]
+    sure = [(a, b) for a, b in beyond if _has_converged(a) and _has_converged(b)]
     return (
         f"| {part} | {len(known)} | {rank:.2f} | {error:.1f} points | {len(pairs)} | {_right(pairs)} | "
-        f"{_right(sure)} of {len(sure)} |"
+        f"{_right(beyond)} of {len(beyond)} | {_right(sure)} of {len(sure)} |"
     )
 
 
-def _is_sure(a: Landing, b: Landing) -> bool:
-    """The trained difference lies beyond its 95 % interval, and both trainings can be said to have converged.
+def _is_beyond(a: Landing, b: Landing) -> bool:
+    """The trained difference lies beyond its 95 % interval: of two unpaired F1s, wider than a paired one."""
+    return abs(a.trained - b.trained) > 1.96 * math.hypot(a.stderr, b.stderr)
 
-    The interval is that of two unpaired F1s, wider than a paired one.
-    """
-    beyond = abs(a.trained - b.trained) > 1.96 * math.hypot(a.stderr, b.stderr)
-    return beyond and a.gone_told and b.gone_told and min(a.gone, b.gone) >= FAR
+
+def _has_converged(a: Landing) -> bool:
+    return a.gone_told and a.gone >= FAR
 
 
 def _right(pairs: Sequence[tuple[Landing, Landing]]) -> str:
