@@ -149,9 +149,8 @@ class Handler(BaseHTTPRequestHandler):
             return 504, {"error": f"took more than {self.server.config.timeout_s} s"}
         except UndecidableError as error:
             return 503, {"error": str(error)}
-        except (
-            Exception
-        ) as error:  # whose words may be the conversation's: whoever asks is told of what kind it is
+        except Exception as error:
+            # Its words may be the conversation's: whoever asks is told of what kind it is.
             return 500, {"error": f"a fault of the server's own ({type(error).__name__})"}
 
     def _send(self, status: int, content: Mapping[str, Any]) -> None:
