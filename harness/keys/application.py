@@ -137,8 +137,11 @@ class Application(Generic[Kind]):
         """Raises InputError for what is mistyped, without what a run needs beside its configuration."""
         if not self.sweeps or self.jobs is None:
             _ = self.config
-        _ = self.folder
+        self._check_folder()
         hydra = self._composed.hydra
+        if hydra.launcher.get("n_jobs") == 0:
+            fix = "give 1 or more, or -1 for one on each core"
+            raise InputError("is 0", field="hydra.launcher.n_jobs", fix=fix)
         if not (isinstance(hydra.verbose, bool | str) or OmegaConf.is_list(hydra.verbose)):
             fix = "write true, or the names of loggers"
             raise InputError(f"is {hydra.verbose!r}", field="hydra.verbose", fix=fix)
@@ -152,6 +155,14 @@ class Application(Generic[Kind]):
         """Where Hydra's own files lie. Raises InputError for a name that refers to nothing."""
         with one_line(self.kind):
             return Path(str(OmegaConf.select(self._composed, self.folder_key)))
+
+    def _check_folder(self) -> None:
+        """Raises InputError where none can be made."""
+        there = next(place for place in (self.folder, *self.folder.parents) if place.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            problem = f"cannot be written ({there} is {'not yours' if there.is_dir() else 'a file'})"
+            fix = f"choose a writable folder with results= or {self.folder_key}="
+            raise InputError(problem, path=self.folder, fix=fix)
 
     @property
     def folder_key(self) -> str:

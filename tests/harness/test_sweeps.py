@@ -544,12 +544,24 @@ def test_a_search_has_a_value_for_each_direction() -> None:
 
 def test_what_a_launcher_says_is_no_fault_of_ours(finished: Path) -> None:
     """A queue that refused, or a killed process, was exit code 70 and a page of trace."""
-    typed = ["-m", "seed=0,1", "name=refused", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"]
+    typed = ["-m", "seed=0,1", "name=refused", "hydra/launcher=joblib", "hydra.launcher.batch_size=-1"]
     done = rbrbench(*SHORT, *typed, cwd=finished)
-    assert done.returncode == 2 and "Hydra gave the sweep up (ValueError: n_jobs == 0" in done.stderr
+    assert done.returncode == 2 and "Hydra gave the sweep up (ValueError: batch_size must be" in done.stderr
     assert "Traceback" not in done.stderr
     done = rbrbench(*SHORT, "name=refused", "hydra.job_logging.root.level=LOUD", cwd=finished)
     assert done.returncode == 2 and "Unable to configure root logger: Unknown level: 'LOUD'" in done.stderr
+
+
+def test_a_sweep_that_cannot_begin_leaves_no_plan(tmp_path: Path) -> None:
+    """Hydra said so after the plan was written, in words of its own."""
+    (tmp_path / "file").write_text("")
+    for typed, said in {
+        "hydra.sweep.dir=file/here": "file/here: cannot be written (file is a file)",
+        "hydra.launcher.n_jobs=0": "field 'hydra.launcher.n_jobs': is 0",
+    }.items():
+        done = rbrbench(*SHORT, "-m", "seed=0,1", "hydra/launcher=joblib", typed, cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_hydras_logging_names_loggers_that_there_are() -> None:
