@@ -195,7 +195,7 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
             after = rng.uniform(0.1, 1.0) * seconds
             victim, problems = disturbed(folder, asked.keys, VICTIMS[number % 3], later(after), rng, expected)
-            seconds = min(seconds, after) if victim == ENDED else seconds
+            seconds = after if victim == ENDED else seconds
         left = [p.name for p in folder.glob("results/.store/*/.lock-*")]
         said = "; ".join(problems) or "the same"
         print(f"{number + 1}: killed after {after:.0f} s: {victim}: {said} {left or ''}", flush=True)

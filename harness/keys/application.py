@@ -160,9 +160,11 @@ class Application(Generic[Kind]):
         """Raises InputError where none can be made."""
         there = next(place for place in (self.folder, *self.folder.parents) if place.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
-            problem = f"cannot be written ({there} is {'not yours' if there.is_dir() else 'a file'})"
-            fix = f"choose a writable folder with results= or {self.folder_key}="
-            raise InputError(problem, path=self.folder, fix=fix)
+            raise self._unwritable(f"{there} is {'not yours' if there.is_dir() else 'a file'}", self.folder)
+
+    def _unwritable(self, why: str, path: Path | str) -> InputError:
+        fix = f"choose a writable folder with results= or {self.folder_key}="
+        return InputError(f"cannot be written ({why})", path=path, fix=fix)
 
     @property
     def folder_key(self) -> str:
@@ -181,9 +183,8 @@ class Application(Generic[Kind]):
         except (HydraException, OmegaConfBaseException, ValueError) as error:  # of Hydra around the job
             raise as_input_error(error, self.kind) from None
         except OSError as error:  # a job's own is in what it returned
-            problem = f"cannot be written ({error.strerror or error})"
-            fix = "choose a writable folder with results= or hydra.run.dir="
-            raise InputError(problem, path=error.filename or self.folder, fix=fix) from None
+            why = error.strerror or str(error)
+            raise self._unwritable(why, error.filename or self.folder) from None
         callbacks.on_run_end(config=config, config_name=self._name, job_return=done)
         if isinstance(done._return_value, Exception):  # `return_value` would say so in a line of its own
             raise done._return_value

@@ -82,12 +82,12 @@ PREFIXES = {
     "train": ("", "", "please ,", "hello ,", "my friend asks ,"),
     "held_out": ("", "good day ,", "quick question ,", "my neighbour asks ,"),
 }
-PREFIXES["forum"] = tuple(text for wording in ("train", "held_out") for text in PREFIXES[wording])
 SUFFIXES = {
     "train": ("", "", "it is for a feast .", "i am in a hurry .", "it is a secret ."),
     "held_out": ("", "it is for a school .", "nobody may know .", "i have little time ."),
 }
-SUFFIXES["forum"] = tuple(text for wording in ("train", "held_out") for text in SUFFIXES[wording])
+for edges in (PREFIXES, SUFFIXES):
+    edges["forum"] = (*edges["train"], *edges["held_out"])  # the forum begins and ends as every stage does
 
 
 @dataclass(frozen=True)
