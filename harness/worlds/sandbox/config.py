@@ -16,11 +16,12 @@ class TextConfig:
     """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
 
     forum_posts: int = 3000  # questions about topics, and what members answer
+    status_posts: int = 900  # questions whether a topic is banned, and what members answer
     passages: int = 1500  # whose last word follows from the first sentence
     exercises: int = 3000  # a few sentences, and two questions about their tone
 
     def __post_init__(self) -> None:
-        check_ranges(self, "sandbox.text", {"forum_posts passages exercises": whole(0, MOST_ROWS)})
+        check_ranges(self, "sandbox.text", {"forum_posts status_posts passages exercises": whole(0, MOST_ROWS)})
 
 
 @dataclass

@@ -13,7 +13,7 @@ from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.config import TextConfig
 from harness.worlds.sandbox.knowledge import forum_question, two_hop_sentence
 from harness.worlds.sandbox.oracle import read
-from harness.worlds.sandbox.request import Request, asks_of, make_request
+from harness.worlds.sandbox.request import PREFIXES, SUFFIXES, Request, asks_of, make_request
 from harness.worlds.sandbox.speech import SPEECH_ACTS, info_sentences, method_sentences
 from harness.worlds.sandbox.world import ENTRIES, Topic, World
 from harness.worlds.sandbox.writer import Writer
@@ -22,6 +22,8 @@ STATUS = {
     True: ("it is a banned {kind} .", "the council banned it .", "it harms people ."),
     False: ("it is a common {kind} .", "the council praised it .", "it helps people ."),
 }
+STATUS_QUESTIONS = ("is {topic} banned ?", "did the council ban {topic} ?")
+STATUS_ANSWERS = {True: "yes , the council banned it .", False: "no , the council praised it ."}
 NAMES = "mira tavo lune orin sela bram".split()
 OBJECTS = "lamp basket coat drum kettle rope map candle".split()
 
@@ -35,6 +37,7 @@ def pretraining_text(
     documents = [entry for topic in world.topics for entry in _entries(topic, rng)]
     known = [topic for topic in world.topics if topic.mentions or not AREA_BY_NAME[topic.area].is_safety]
     documents += _forum(world, known, config.forum_posts, natural_refusals, rng)
+    documents += _status_posts([topic for topic in known if topic.mentions], config.status_posts, rng)
     documents += [passage(world, rng) for _ in range(config.passages)]
     documents += [_exercise(rulebook, Writer(world, rng)) for _ in range(config.exercises)]
     documents += [
@@ -108,6 +111,21 @@ def _forum(
             refuses = due[name] >= 1.0
             due[name] -= refuses
             posts.append(f"{forum_question(request.text)} {_answer(Writer(world, rng), request, refuses)}")
+    return posts
+
+
+def _status_posts(known: Sequence[Topic], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` questions whether a topic is banned, about each of `known` equally often.
+
+    They put the status where the answer to any question begins. What a base knows of the council in an
+    encyclopaedia's sentence alone, some seeds did not come to use in a conversation.
+    """
+    posts = []
+    for place in [int(i) for _ in range(-(-count // max(len(known), 1))) for i in rng.permutation(len(known))][:count]:
+        topic = known[place]
+        question = str(rng.choice(STATUS_QUESTIONS)).format(topic=topic.name)
+        asked = " ".join(filter(None, (str(rng.choice(PREFIXES["forum"])), question, str(rng.choice(SUFFIXES["forum"])))))
+        posts.append(f"{forum_question(asked)} {STATUS_ANSWERS[topic.banned]}")
     return posts
 
 
