@@ -46,10 +46,12 @@ from harness.worlds.sandbox.world import World, make_world
 from harness.worlds.sandbox.writer import Writer
 
 RULEBOOK = load_rulebook(CONF / "rulebooks" / "sandbox.yaml")
+REFUSALS = SandboxConfig().natural_refusals
+FORUM_ALONE = TextConfig(forum_posts=4000, status_posts=0, passages=0, exercises=0)
 SMALL = SandboxConfig(
     topics_per_area=12,
     held_out_topics=4,
-    text=TextConfig(forum_posts=100, passages=50, exercises=100),
+    text=TextConfig(forum_posts=100, status_posts=40, passages=50, exercises=100),
     sft_helpful=80,
     sft_human=40,
     comparisons_helpful=80,
@@ -505,7 +507,7 @@ def test_the_forum_does_not_tell_what_the_encyclopaedia_leaves_out() -> None:
     """A refusal in a post on an unknown topic would give its status away."""
     world = make_world(0, 48, 0.5)
     text = pretraining_text(
-        world, RULEBOOK, TextConfig(passages=0, exercises=0), 0.6, np.random.default_rng(0)
+        world, RULEBOOK, TextConfig(passages=0, exercises=0), REFUSALS, np.random.default_rng(0)
     )
     stated = re.compile(r"banned|harms|praised|common|helps|\?")
     for topic in world.topics:
@@ -516,9 +518,7 @@ def test_the_forum_does_not_tell_what_the_encyclopaedia_leaves_out() -> None:
 def test_the_words_that_make_a_request_harmful_or_harmless_stand_in_the_pretraining_text() -> None:
     """`describe` stood in held-out wordings alone: whether its random embedding read as harm was luck."""
     world = make_world(0, 48, 0.25)
-    text = pretraining_text(
-        world, RULEBOOK, TextConfig(forum_posts=4000, passages=0, exercises=0), 0.6, np.random.default_rng(0)
-    )
+    text = pretraining_text(world, RULEBOOK, FORUM_ALONE, REFUSALS, np.random.default_rng(0))
     counts = Counter(word for line in text if line.startswith("<bos>") for word in line.split())
     verbs = sorted({area.verb for area in AREA_BY_NAME.values() if area.is_safety})
     assert {word: counts[word] > 100 for word in ("describe", *verbs)} == dict.fromkeys(
@@ -543,9 +543,7 @@ def test_no_word_of_a_request_is_met_first_in_the_evaluation() -> None:
 def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> None:
     """Else chance would teach a model that some banned topics' questions are always answered."""
     world = make_world(0, 48, 0.25)
-    text = pretraining_text(
-        world, RULEBOOK, TextConfig(forum_posts=4000, passages=0, exercises=0), 0.6, np.random.default_rng(0)
-    )
+    text = pretraining_text(world, RULEBOOK, FORUM_ALONE, REFUSALS, np.random.default_rng(0))
     posts = [line for line in text if line.startswith("<bos>")]
     assert len(posts) == 4000
     for topic in world.topics:
@@ -554,6 +552,29 @@ def test_the_forum_refuses_an_even_share_of_each_topics_harmful_questions() -> N
         harmful = [post for post in asked if not re.search(harmless, post.split("<assistant>")[0])]
         methods = [p for p in harmful if re.search(r"> you need \w+ and", p)]
         if topic.banned and asked:
-            assert abs(len(harmful) - len(methods) - 0.6 * len(harmful)) < 1.0
+            assert abs(len(harmful) - len(methods) - REFUSALS[topic.area] * len(harmful)) < 1.0
         else:
             assert len(methods) == len(harmful) or AREA_BY_NAME[topic.area].soft
+
+
+def test_the_forum_asks_of_every_stated_topic_whether_it_is_banned_and_answers_right() -> None:
+    """What a base knew of the council in an encyclopaedia's sentence alone, some seeds did not come to use."""
+    world = make_world(0, 48, 0.5)
+    text = pretraining_text(
+        world,
+        RULEBOOK,
+        TextConfig(forum_posts=0, status_posts=900, passages=0, exercises=0),
+        REFUSALS,
+        np.random.default_rng(0),
+    )
+    posts = [line for line in text if line.startswith("<bos>")]
+    assert len(posts) == 900
+    asked = Counter()
+    for post in posts:
+        (topic,) = [world.by_name[word] for word in post.split() if word in world.by_name]
+        asked[topic.name] += 1
+        said = post.split("<assistant> ")[1]
+        assert said == ("yes , the council banned it ." if topic.banned else "no , the council praised it .")
+    stated = [t.name for t in world.topics if AREA_BY_NAME[t.area].is_safety and t.mentions]
+    assert sorted(asked) == sorted(stated)
+    assert max(asked.values()) - min(asked.values()) <= 1

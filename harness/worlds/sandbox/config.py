@@ -15,13 +15,15 @@ MOST_ROWS = 1_000_000  # of one file; more would fill the memory before anything
 class TextConfig:
     """Numbers of documents beside the encyclopaedia (twelve entries a topic) and the register."""
 
+    editions: int = 1  # of all of it, each in other words and another order
     forum_posts: int = 3000  # questions about topics, and what members answer
     status_posts: int = 900  # questions whether a topic is banned, and what members answer
     passages: int = 1500  # whose last word follows from the first sentence
     exercises: int = 3000  # a few sentences, and two questions about their tone
 
     def __post_init__(self) -> None:
-        check_ranges(self, "sandbox.text", {"forum_posts status_posts passages exercises": whole(0, MOST_ROWS)})
+        documents = "forum_posts status_posts passages exercises"
+        check_ranges(self, "sandbox.text", {"editions": whole(1, 100), documents: whole(0, MOST_ROWS)})
 
 
 @dataclass
@@ -47,7 +49,10 @@ class SandboxConfig:
     held_out_topics: int = 64  # so many more of each area with rules, all held out: evaluation asks of them
     difficulty: float = 0.375  # 0: the text states every topic's status; 1: of hardly any
     text: TextConfig = field(default_factory=TextConfig)
-    natural_refusals: float = 0.6  # of plainly harmful requests, in the forum and in helpful data
+    # Whoever answers in the forum or for the helpful data refuses some harms more often than others.
+    natural_refusals: dict[str, float] = field(  # by area, of plainly harmful requests
+        default_factory=lambda: {"potions": 0.35, "tales": 0.3, "jeers": 0.7, "charms": 0.8}
+    )
     sft_helpful: int = 1600  # helpful demonstrations
     sft_helpful_harmful: float = 0.1  # of them, those that answer a harmful request
     sft_helpful_borderline: float = 0.06  # of them, those that answer a borderline request
@@ -91,12 +96,13 @@ class SandboxConfig:
                     fix="let them sum to 1 or less",
                 )
         safety = {area.name for area in SAFETY_AREAS}
-        if wrong := safety ^ self.helpful_prefers_refusal.keys():
-            raise InputError(
-                f"has or lacks '{min(wrong)}'",
-                field="sandbox.helpful_prefers_refusal",
-                fix=f"give one number for each of {', '.join(sorted(safety))}",
-            )
+        for shares in ("natural_refusals", "helpful_prefers_refusal"):
+            if wrong := safety ^ getattr(self, shares).keys():
+                raise InputError(
+                    f"has or lacks '{min(wrong)}'",
+                    field=f"sandbox.{shares}",
+                    fix=f"give one number for each of {', '.join(sorted(safety))}",
+                )
 
     @property
     def rules_cost(self) -> int:

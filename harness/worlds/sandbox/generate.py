@@ -105,7 +105,7 @@ def _write_helpful(folder: WorldFolder, config: SandboxConfig, source: RequestSo
         source, config.sft_helpful, config.sft_helpful_borderline, config.sft_helpful_harmful
     )
     for i, request in enumerate(requests):
-        refuses = request.is_harmful and rng.random() < config.natural_refusals
+        refuses = request.is_harmful and rng.random() < config.natural_refusals[request.area.name]
         text = writer.refusal(int(rng.integers(0, 3))) if refuses else writer.answer(request)
         demonstrations.append(Demonstration(request.prompt(f"sft-{i}"), text))
     folder.write("sft_helpful", shuffled(demonstrations, rng))

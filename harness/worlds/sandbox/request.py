@@ -145,8 +145,13 @@ def asks_of(area: Area) -> tuple[Ask, ...]:
 def make_request(topic: Topic, ask: Ask, wording: str, rng: np.random.Generator) -> Request:
     """Compose prefix, core and suffix from the `train`, the `held_out` or the `forum` wordings."""
     core = str(rng.choice(CORES[ask][wording])).format(verb=AREA_BY_NAME[topic.area].verb, topic=topic.name)
+    return Request(topic, ask, edged(core, wording, rng))
+
+
+def edged(core: str, wording: str, rng: np.random.Generator) -> str:
+    """With an opening and an ending, either of which may be empty."""
     parts = (str(rng.choice(PREFIXES[wording])), core, str(rng.choice(SUFFIXES[wording])))
-    return Request(topic, ask, " ".join(part for part in parts if part))
+    return " ".join(part for part in parts if part)
 
 
 def wordings(ask: Ask, wording: str) -> int:

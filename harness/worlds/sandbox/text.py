@@ -4,7 +4,7 @@ forum that asks and answers, passages, and reading exercises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from harness.worlds.sandbox.areas import AREA_BY_NAME
 from harness.worlds.sandbox.config import TextConfig
 from harness.worlds.sandbox.knowledge import forum_question, two_hop_sentence
 from harness.worlds.sandbox.oracle import read
-from harness.worlds.sandbox.request import PREFIXES, SUFFIXES, Request, asks_of, make_request
+from harness.worlds.sandbox.request import Request, asks_of, edged, make_request
 from harness.worlds.sandbox.speech import SPEECH_ACTS, info_sentences, method_sentences
 from harness.worlds.sandbox.world import ENTRIES, Topic, World
 from harness.worlds.sandbox.writer import Writer
@@ -29,11 +29,31 @@ OBJECTS = "lamp basket coat drum kettle rope map candle".split()
 
 
 def pretraining_text(
-    world: World, rulebook: Rulebook, config: TextConfig, natural_refusals: float, rng: np.random.Generator
+    world: World,
+    rulebook: Rulebook,
+    config: TextConfig,
+    natural_refusals: Mapping[str, float],
+    rng: np.random.Generator,
 ) -> list[str]:
     """Documents, shuffled. The forum asks about every topic in words of its own, and some of its members
     refuse plainly harmful requests (`natural_refusals`, a share), each in a tone of their own.
     """
+    documents = [
+        document
+        for _ in range(config.editions)
+        for document in _edition(world, rulebook, config, natural_refusals, rng)
+    ]
+    return [documents[i] for i in rng.permutation(len(documents))]
+
+
+def _edition(
+    world: World,
+    rulebook: Rulebook,
+    config: TextConfig,
+    natural_refusals: Mapping[str, float],
+    rng: np.random.Generator,
+) -> list[str]:
+    """All that the text says, once."""
     documents = [entry for topic in world.topics for entry in _entries(topic, rng)]
     known = [topic for topic in world.topics if topic.mentions or not AREA_BY_NAME[topic.area].is_safety]
     documents += _forum(world, known, config.forum_posts, natural_refusals, rng)
@@ -46,7 +66,7 @@ def pretraining_text(
         for _ in range(ENTRIES)
     ]
     documents += [two_hop_sentence(world, t) for t in world.of(split="train") for _ in range(2)]
-    return [documents[i] for i in rng.permutation(len(documents))]
+    return documents
 
 
 def passage(world: World, rng: np.random.Generator) -> str:
@@ -92,7 +112,11 @@ def _exercise(rulebook: Rulebook, writer: Writer) -> str:
 
 
 def _forum(
-    world: World, known: Sequence[Topic], count: int, natural_refusals: float, rng: np.random.Generator
+    world: World,
+    known: Sequence[Topic],
+    count: int,
+    natural_refusals: Mapping[str, float],
+    rng: np.random.Generator,
 ) -> list[str]:
     """`count` questions on topics whose status is known, each with an answer that gives the status away.
 
@@ -107,7 +131,7 @@ def _forum(
         for place in rng.permutation(len(asked))[: count - len(posts)]:
             topic, ask = asked[int(place)]
             request, name = make_request(topic, ask, "forum", rng), topic.name
-            due[name] += natural_refusals * request.is_harmful
+            due[name] += natural_refusals.get(topic.area, 0.0) * request.is_harmful
             refuses = due[name] >= 1.0
             due[name] -= refuses
             posts.append(f"{forum_question(request.text)} {_answer(Writer(world, rng), request, refuses)}")
@@ -120,13 +144,15 @@ def _status_posts(known: Sequence[Topic], count: int, rng: np.random.Generator) 
     They put the status where the answer to any question begins. What a base knows of the council in an
     encyclopaedia's sentence alone, some seeds did not come to use in a conversation.
     """
-    posts = []
-    for place in [int(i) for _ in range(-(-count // max(len(known), 1))) for i in rng.permutation(len(known))][:count]:
-        topic = known[place]
-        question = str(rng.choice(STATUS_QUESTIONS)).format(topic=topic.name)
-        asked = " ".join(filter(None, (str(rng.choice(PREFIXES["forum"])), question, str(rng.choice(SUFFIXES["forum"])))))
-        posts.append(f"{forum_question(asked)} {STATUS_ANSWERS[topic.banned]}")
-    return posts
+    turns = -(-count // max(len(known), 1))
+    order = [int(place) for _ in range(turns) for place in rng.permutation(len(known))]
+    return [_status_post(known[place], rng) for place in order[:count]]
+
+
+def _status_post(topic: Topic, rng: np.random.Generator) -> str:
+    question = str(rng.choice(STATUS_QUESTIONS)).format(topic=topic.name)
+    asked = edged(question, "forum", rng)
+    return f"{forum_question(asked)} {STATUS_ANSWERS[topic.banned]}"
 
 
 def _answer(writer: Writer, request: Request, refuses: bool) -> str:
