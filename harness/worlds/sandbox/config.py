@@ -47,7 +47,7 @@ class SandboxConfig:
 
     topics_per_area: int = 48  # a third of them held out of every stage but pre-training
     held_out_topics: int = 64  # so many more of each area with rules, all held out: evaluation asks of them
-    difficulty: float = 0.375  # 0: the text states every topic's status; 1: of hardly any
+    difficulty: float = 0.5  # 0: the text states every topic's status; 1: of hardly any
     text: TextConfig = field(default_factory=TextConfig)
     # Whoever answers in the forum or for the helpful data refuses some harms more often than others.
     natural_refusals: dict[str, float] = field(  # by area, of plainly harmful requests
