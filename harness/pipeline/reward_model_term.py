@@ -13,7 +13,7 @@ from harness.worlds.folder import HELPFUL, WorldFolder, comparisons_file, demons
 from trainers.reward.reward_model_term import RewardModelTerm
 
 ZERO = "zero.json"  # beside a reward model: the score that counts as 0
-# Of the data, what `reward_model_term` may read.
+# What `reward_model_term` may read of the data.
 REFERENCE_FILES = (demonstrations_file(HELPFUL), comparisons_file(HELPFUL))
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
 
