@@ -141,11 +141,7 @@ def _prompts(config: SamplesConfig, data: Artifact | None) -> Suite:
         assert data is not None
         folder, path = WorldFolder(data.path), data.path
         name = f"{RunAddress.parse(str(config.run)).folder.name}-{config.part.value}"
-        prompts = (
-            folder.prompts(SAFETY)
-            if config.part is PromptPart.TRAINING
-            else read_prompts(path / "eval_prompts.jsonl")
-        )
+        prompts = folder.prompts(SAFETY) if config.part is PromptPart.TRAINING else folder.eval_prompts()
     typed = [prompt for prompt in prompts if prompt.response_type is not None]
     return make_suite(name, path, chosen_prompts(typed, config.limit, config.seed))
 

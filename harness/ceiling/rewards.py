@@ -138,10 +138,9 @@ def _reward_model(address: RunAddress) -> Reward:
         )
     (row,) = keys.values()
     inputs = stages.find(str(row["stage"]).split(":")[0], str(row["key"])).manifest["inputs"]
-    data, model = (
-        stages.find(inputs[role]["stage"], inputs[role]["key"]) for role in ("data", "reward_model")
-    )
-    return reward_model_term(data, model)
+    model = stages.find(inputs["reward_model"]["stage"], inputs["reward_model"]["key"])
+    data = stages.beside(row, "data")
+    return reward_model_term(data or stages.find("data", inputs["data"]["key"]), model)
 
 
 def _names(row: Mapping[str, Any], name: str) -> bool:

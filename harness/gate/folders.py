@@ -56,37 +56,64 @@ def load_run(address: RunAddress, cache: Path) -> LiveReward:
     Raises InputError where the run trained no rule-based reward, has several and none is named, or its store is
     gone.
     """
-    return open_run(address, cache).reward
+    stages = RunStages(address.folder)
+    weights, rows = _weights(stages, address)
+    return _live(stages, weights, _data_of(stages, rows[0], weights)[0], cache)
 
 
 def open_run(address: RunAddress, cache: Path) -> OpenRun:
-    """As `load_run`, with the data. Loads torch."""
+    """As `load_run`, with the data. Loads torch. Raises InputError too where jobs share the reward, not its data."""
+    folder = address.folder
+    stages = RunStages(folder)
+    weights, rows = _weights(stages, address)
+    worlds = {tuple(one.key for one in of): of for of in (_data_of(stages, row, weights) for row in rows)}
+    if len(worlds) > 1:
+        raise InputError(
+            f"the reward was fitted in {len(worlds)} jobs of other data each, and none of them is named",
+            path=folder,
+            fix=f"name the job: {folder}:METHOD[KEY=VALUE]:SEED",
+        )
+    ((data, completions),) = worlds.values()
+    reward = _live(stages, weights, data, cache)
+    manifest = read_manifest(folder)
+    made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))
+    config = load_weights(weights.path / WEIGHTS, reward.rulebook).config
+    return OpenRun(reward, data.path, completions.path, config, *made_by)
+
+
+def _data_of(stages: RunStages, row: Mapping[str, Any], weights: Artifact) -> tuple[Artifact, Artifact]:
+    """(data, completions) of the job whose weights `row` names: what is not among its stages, the weights' own."""
+    data = stages.beside(row, "data")
+    if data is not None:
+        return data, stages.beside(row, "completions") or data
+    given = {role: (one["stage"], one["key"]) for role, one in weights.manifest["inputs"].items()}
+    # Earlier runs had completions among their data.
+    return stages.find(*given["data"]), stages.find(*given.get("completions", given["data"]))
+
+
+def _live(stages: RunStages, weights: Artifact, data: Artifact, cache: Path) -> LiveReward:
+    """The reward of these weights. Loads torch."""
     from harness.pipeline.graders import load_grader
     from harness.pipeline.reward_model_term import reward_model_term
 
     no_progress_bars()
-    folder = address.folder
-    stages = RunStages(folder)
-    weights = _weights(stages, address)
     given = weights.manifest["inputs"]
-    inputs = {role: stages.find(one["stage"], one["key"]) for role, one in given.items()}
-    path = _rulebook(folder)
+    grader, reward_model = (
+        stages.find(given[role]["stage"], given[role]["key"]) for role in ("grader", "reward_model")
+    )
+    path = _rulebook(stages.folder)
     rulebook = load_rulebook(path)
     fitted = load_weights(weights.path / WEIGHTS, rulebook)
-    grader = CachedGrader(load_grader(inputs["grader"], rulebook), GradeCache(cache))
-    reward = LiveReward(
+    asked = CachedGrader(load_grader(grader, rulebook), GradeCache(cache))
+    return LiveReward(
         rulebook,
-        grader,
+        asked,
         lambda: fitted,
-        reward_model_term(inputs["data"], inputs["reward_model"]),
-        {"rulebook": f"{path.name} ({rulebook.digest})", "grader": f"run {folder.name}"},
-        asked_in(grader, rulebook.prompt_template),
+        reward_model_term(data, reward_model),
+        {"rulebook": f"{path.name} ({rulebook.digest})", "grader": f"run {stages.folder.name}"},
+        asked_in(asked, rulebook.prompt_template),
         refit=lambda: (load_examples(weights.path / EXAMPLES), _fit_settings(fitted)),
     )
-    manifest = read_manifest(folder)
-    made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))
-    completions = inputs.get("completions", inputs["data"])  # earlier runs had them among their data
-    return OpenRun(reward, inputs["data"].path, completions.path, fitted.config, *made_by)
 
 
 def _fit_settings(weights: RewardWeights) -> WeightsConfig:
@@ -96,8 +123,11 @@ def _fit_settings(weights: RewardWeights) -> WeightsConfig:
     return WeightsConfig(**{**told, "method": FitMethod(told["method"])})
 
 
-def _weights(stages: RunStages, address: RunAddress) -> Artifact:
-    """The weights that `address` names. Raises InputError where the run has none, or several that fit."""
+def _weights(stages: RunStages, address: RunAddress) -> tuple[Artifact, list[Mapping[str, Any]]]:
+    """The weights that `address` names, and the rows of the jobs that have them.
+
+    Raises InputError where the run has none, or several that fit.
+    """
     every = stages.having("weights")
     if not every:
         raise InputError(
@@ -113,16 +143,16 @@ def _weights(stages: RunStages, address: RunAddress) -> Artifact:
         and variant in ("", row.get("variant", ""))
         and address.seed in (None, row.get("seed"))
     ]
-    rows = list({row["key"]: row for row in fitting}.values())  # variants may share one
-    if len(rows) != 1:
+    keys = {row["key"] for row in fitting}  # variants may share one
+    if len(keys) != 1:
         found = list(dict.fromkeys(_said(row, methods) for row in every))
         raise InputError(
             f"the run has {len(found)} rewards ({', '.join(found)}), and "
-            f"{'more than one' if rows else 'none'} of them is named",
+            f"{'more than one' if keys else 'none'} of them is named",
             path=stages.folder,
             fix=f"name method and seed: {stages.folder}:METHOD:SEED",
         )
-    return stages.find("weights", rows[0]["key"])
+    return stages.find("weights", *keys), fitting
 
 
 def _label_of(address: RunAddress, methods: Mapping[str, Method]) -> str:

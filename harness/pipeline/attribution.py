@@ -27,12 +27,13 @@ from harness.pipeline.context import Context
 from harness.pipeline.judging import Reporter
 from harness.pipeline.reinforcement import checkpoints_of
 from harness.pipeline.reward import reward_for
+from harness.pipeline.reward_model_term import REFERENCE_FILES
 from harness.record.run import ATTRIBUTION
 from harness.storage.digest import figures
 from harness.storage.store import Artifact
 from harness.subjects.sample_set import SampleSet, chosen_prompts
 from harness.subjects.sample_table import Learning, by_prompt, kind_of, sample_table
-from harness.worlds.folder import SAFETY, WorldFolder
+from harness.worlds.folder import EVAL_PROMPTS_FILE, SAFETY, WorldFolder, prompts_file
 from trainers.reward.ceiling import OBJECTIVE, SHARES, SampleTable, Tilted
 from trainers.reward.ceiling_limits import TellingLimits, predicted
 from trainers.reward.reward import Reward
@@ -112,7 +113,13 @@ def attribute(
             "terms": [term_identity(term) for term in method.terms],
             "suite": [suite.name, suite.version],
         },
-        inputs={"data": data, "start": start, "model": model, **used, **by.inputs},
+        inputs={
+            "data": data.part(prompts_file(SAFETY), EVAL_PROMPTS_FILE, *REFERENCE_FILES, *by.reads),
+            "start": start,
+            "model": model,
+            **used,
+            **by.inputs,
+        },
         modules=[
             "trainers.reward.ceiling_limits",
             "evals.models.sampling",

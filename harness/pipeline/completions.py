@@ -29,7 +29,7 @@ from harness.pipeline.graders import asked_grader
 from harness.pipeline.writer import COLUMNS, identity_of_writer, said_of_row, written_by_model
 from harness.record.samples import in_turn
 from harness.storage.store import Artifact
-from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder
+from harness.worlds.folder import SAFETY, SYNTHETIC, SYNTHETIC_TEST, WorldFolder, prompts_file
 from harness.worlds.mixture.world import of_each_type
 from harness.worlds.sources.written import SENTENCES, written_refusals
 from trainers.reward.reward import answered
@@ -67,9 +67,9 @@ def write_completions(context: Context, data: Artifact, base: Artifact, grader: 
             "rulebook": context.rulebook.digest,
             "test_share": config.data.test_share,
         },
-        inputs={"data": data, "base": base, "grader": grader},
+        inputs={"data": data.part(prompts_file(SAFETY)), "base": base, "grader": grader},
         modules=["harness.worlds.sources.written", "evals.models.sampling", "evals.rules.wanted"],
-        glue=["harness.pipeline.writer"],
+        glue=["harness.pipeline.writer", "harness.worlds.mixture.world"],
     )
     for row in writing_rows(made):
         context.console.say(said_of_row(row))

@@ -17,6 +17,7 @@ from harness.storage.provenance import module_versions
 from harness.storage.store import Artifact, Store, Work
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+READER = "harness.worlds.folder"  # of the files of a part, whose key says nothing of the code that wrote them
 
 
 @dataclass
@@ -54,7 +55,8 @@ class Context:
         code alone (see `module_versions`).
         """
         settings = {**config, "seed": self.config.seed, "threads": self.config.threads}
-        versions = module_versions((*PACKAGES, *packages), modules, glue=glue)
+        reads = [READER] if any(artifact.names is not None for artifact in inputs.values()) else []
+        versions = module_versions((*PACKAGES, *packages), [*modules, *reads], glue=glue)
         with self.store.open_stage(label.split(":")[0], settings, inputs, versions, resumable) as work:
             if work.missing and self.foretell is not None:
                 told, self.foretell = self.foretell, None

@@ -25,7 +25,7 @@ from harness.pipeline.context import Context
 from harness.pipeline.graders import DESCRIPTION, UNSEEN, asked_grader, grades_as_json
 from harness.storage.disk import write_json
 from harness.storage.store import Artifact
-from harness.worlds.folder import GOLD, WorldFolder
+from harness.worlds.folder import GOLD, WorldFolder, labels_file
 from trainers.reward.weights_config import MAX_UNSCORED
 
 CALIBRATION, BY_TYPE, GRADES = "calibration.csv", "by_type.csv", "grades.json"
@@ -166,7 +166,7 @@ def measure_grader(context: Context, data: Artifact, grader: Artifact) -> Artifa
         f"gold: {grader.stage}",
         build,
         config={"rulebook": context.rulebook.digest},
-        inputs={"data": data, "grader": grader},
+        inputs={"data": data.part(labels_file(GOLD)), "grader": grader},
         modules=["evals.graders.calibration", "evals.graders.language_model"],
         packages=["scipy"],
     )

@@ -29,7 +29,7 @@ from harness.storage.disk import write_json
 from harness.storage.store import Artifact
 from harness.subjects.graders import GRADES, is_plain_encoder, spec_of
 from harness.subjects.local_model import check_place
-from harness.worlds.folder import GOLD, WorldFolder
+from harness.worlds.folder import GOLD, WorldFolder, labels_file, training_labels_file
 from trainers.supervised.grader_config import GraderTrainingConfig
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def train_grader_stage(context: Context, data: Artifact, base: Artifact, role: s
         role,
         build,
         config={"grader": training, "rulebook": context.rulebook.digest, "role": role},
-        inputs={"data": data, "base": base},
+        inputs={"data": data.part(training_labels_file(role)), "base": base},
         modules=["trainers.supervised.grader"],
     )
 
@@ -196,7 +196,7 @@ def fitted_encoder(context: Context, data: Artifact) -> Artifact:
             "encoder": keys.encoder,
             "rulebook": context.rulebook.digest,
         },
-        inputs={"data": data},
+        inputs={"data": data.part(labels_file(GOLD))},
         modules=["trainers.supervised.encoder_grader"],
         packages=["scipy"],
     )

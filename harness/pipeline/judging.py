@@ -50,6 +50,7 @@ from harness.storage.digest import digest_files
 from harness.storage.store import Artifact
 from harness.subjects.local_model import LocalModel
 from harness.subjects.outcome import Outcome
+from harness.worlds.folder import EVAL_PROMPTS_FILE, KNOWLEDGE_FOLDER, SANDBOX_FILE, WorldFolder
 from harness.worlds.sandbox.oracle import oracle_grader
 
 LOGS = "logs"  # of a stage that is not finished: a killed one goes on from them
@@ -63,7 +64,7 @@ def all_suites(context: Context, data: Artifact) -> list[Suite]:
 
 def world_suite(data: Artifact) -> Suite:
     """The prompts that the world keeps for evaluation."""
-    path = data.path / "eval_prompts.jsonl"
+    path = data.path / EVAL_PROMPTS_FILE
     return make_suite(str(summary_of(data)["suite"]), path, read_prompts(path))
 
 
@@ -105,7 +106,7 @@ def respond(context: Context, method: Method, data: Artifact, model: Artifact, s
             "ppo": method.is_ppo,
             "suite": [suite.name, suite.version],
         },
-        inputs={"data": data, "model": model},
+        inputs={"data": data.part(*_own_prompts(data, suite)), "model": model},
         modules=["evals.models.sampling"],
         glue=["harness.evaluate.respond", "harness.subjects.local_model"],
         resumable=True,
@@ -114,8 +115,17 @@ def respond(context: Context, method: Method, data: Artifact, model: Artifact, s
 
 def _label(stage: str, method: Method, data: Artifact, suite: Suite) -> str:
     """The world's own suite needs no name."""
-    own = suite.name == summary_of(data)["suite"]
+    own = _is_own(data, suite)
     return f"{stage}: {method.name}" if own else f"{stage}: {method.name} {suite.name}"
+
+
+def _is_own(data: Artifact, suite: Suite) -> bool:
+    return bool(suite.name == summary_of(data)["suite"])
+
+
+def _own_prompts(data: Artifact, suite: Suite) -> list[str]:
+    """The file of the data that the suite was read from, if it was."""
+    return [EVAL_PROMPTS_FILE] if _is_own(data, suite) else []
 
 
 def stored_outcomes(responses: Artifact) -> dict[str, list[Outcome]]:
@@ -138,11 +148,15 @@ def _numbered(artifact: Artifact) -> list[Path]:
 
 @dataclass(frozen=True)
 class Reporter:
-    """A judge before it is made, and what its verdicts depend on: artifacts, modules, an identity of its own."""
+    """A judge before it is made, and what its verdicts depend on: artifacts, modules, an identity of its own.
+
+    `reads`: files of the data.
+    """
 
     name: str
     make: Callable[[], Judge]
     inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    reads: Sequence[str] = ()
     modules: Sequence[str] = ()
     identity: str = ""
     logs: Path | None = None  # where verdicts are kept for other runs and evaluations; None: in the stage
@@ -179,10 +193,10 @@ def cards_of(context: Context, by: Sequence[Reporter]) -> dict[str, JudgeCard]:
 
 def _oracle(context: Context, data: Artifact) -> Reporter:
     def make() -> Judge:
-        return RulebookJudge(context.rulebook, oracle_grader(data.path / "sandbox.json"), ORACLE)
+        return RulebookJudge(context.rulebook, oracle_grader(WorldFolder(data.path).sandbox), ORACLE)
 
     modules = ["evals.judges.rulebook_judge", "harness.worlds.sandbox.oracle"]
-    return Reporter(ORACLE, make, modules=modules)
+    return Reporter(ORACLE, make, reads=[SANDBOX_FILE], modules=modules)
 
 
 def _words() -> Reporter:
@@ -194,7 +208,7 @@ def _auto(context: Context, judge: Artifact) -> Reporter:
         return RulebookJudge(context.rulebook, asked_grader(context, judge), AUTO)
 
     modules = ["evals.judges.rulebook_judge", "evals.graders.language_model"]
-    return Reporter(AUTO, make, {"judge": judge}, modules)
+    return Reporter(AUTO, make, {"judge": judge}, modules=modules)
 
 
 def judge_responses(
@@ -220,7 +234,11 @@ def judge_responses(
             "rulebook": context.rulebook.digest,
             "suite": [suite.name, suite.version],
         },
-        inputs={"data": data, "responses": responses, **by.inputs},
+        inputs={
+            "data": data.part(*_own_prompts(data, suite), *by.reads),
+            "responses": responses,
+            **by.inputs,
+        },
         modules=by.modules,
         glue=["harness.evaluate.judging"],
         resumable=True,
@@ -253,7 +271,10 @@ def test_capability(context: Context, method: Method, data: Artifact, model: Art
             "suite": summary_of(data)["suite"],
             "ppo": method.is_ppo,
         },
-        inputs={"data": data, "model": model},
+        inputs={
+            "data": data.part(*([KNOWLEDGE_FOLDER] if config.capability.root is None else [])),
+            "model": model,
+        },
         modules=["evals.capability"],
         packages=["lm-eval"],
         glue=["harness.evaluate.capability"],
@@ -321,4 +342,4 @@ def capability_tasks(context: Context, data: Artifact) -> list[CapabilityTask]:
     config = context.config.capability
     if config.root is not None:
         return real_tasks(config.root, config.tasks)
-    return [CapabilityTask(name, name, data.path / "knowledge" / f"{name}.jsonl") for name in config.tasks]
+    return [CapabilityTask(name, name, WorldFolder(data.path).knowledge(name)) for name in config.tasks]

@@ -16,11 +16,20 @@ from harness.keys.methods import Data
 from harness.keys.payer import PayerKeys
 from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
-from harness.pipeline.reward_model_term import write_zero
+from harness.pipeline.reward_model_term import REFERENCE_FILES, write_zero
 from harness.runtime.console import Advance
 from harness.storage.digest import digest_files, digest_model, model_files
 from harness.storage.store import Artifact
-from harness.worlds.folder import HELPFUL, SYNTHETIC, WorldFolder
+from harness.worlds.folder import (
+    DOCUMENTS_FILE,
+    HELPFUL,
+    SYNTHETIC,
+    TOKENIZER_FOLDER,
+    WorldFolder,
+    comparisons_file,
+    demonstrations_file,
+    labels_file,
+)
 from trainers.models.model_config import ModelConfig
 from trainers.models.sizes import given_tokenizer, new_causal_lm, new_reward_model
 
@@ -72,7 +81,7 @@ def pretrain_base(
         label,
         build,
         config=settings,
-        inputs={"data": data},
+        inputs={"data": data.part(DOCUMENTS_FILE, TOKENIZER_FOLDER)},
         modules=["trainers.supervised.pretrain", "trainers.models.sizes", "trainers.models.tokenizer"],
     )
 
@@ -151,17 +160,24 @@ def fine_tune(
                 progress=advance,
             )
 
-    inputs = {"data": data, "base": base}
+    settings = {"sft": config.sft, "kind": kind} | adapters_of(config.model)
+    inputs = {"data": data.part(*map(demonstrations_file, _whose(kind))), "base": base}
     if kind is Data.RBR and completions is not None:
-        inputs["completions"] = completions
+        inputs["completions"] = completions.part(labels_file(SYNTHETIC))
+        settings["best"] = best
     return context.stage(
         f"sft: {kind.value}",
         build,
-        config={"sft": config.sft, "kind": kind} | adapters_of(config.model),
+        config=settings,
         inputs=inputs,
         modules=["trainers.supervised.sft"],
         packages=["trl", "datasets"],
     )
+
+
+def _whose(kind: Data) -> list[str]:
+    """Whose demonstrations and comparisons a model of `kind` learns from."""
+    return [HELPFUL] if kind in WITHOUT_PEOPLE else [HELPFUL, kind.value]
 
 
 def demonstrations_for(
@@ -232,7 +248,7 @@ def train_reward(context: Context, data: Artifact, base: Artifact, kind: Data) -
         f"reward_model: {kind.value}",
         build,
         config={"reward_model": config.reward_model, "kind": kind} | adapters_of(config.model),
-        inputs={"data": data, "base": base},
+        inputs={"data": data.part(*map(comparisons_file, _whose(kind)), *REFERENCE_FILES), "base": base},
         modules=[
             "trainers.supervised.reward_model",
             "trainers.models.sizes",

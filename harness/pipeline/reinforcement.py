@@ -14,10 +14,20 @@ from harness.keys.run import RunConfig
 from harness.pipeline.context import Context
 from harness.pipeline.grader_renewal import folder_name, labels_identity
 from harness.pipeline.language_models import adapters_of
+from harness.pipeline.reward_model_term import REFERENCE_FILES
 from harness.pipeline.training import Origins, Training, check_grader_labels, check_labels, train_policy
 from harness.pipeline.worker import train_in_processes
 from harness.runtime.launch import launch_digest
 from harness.storage.store import Artifact
+from harness.worlds.folder import (
+    GOLD,
+    HELD_OUT_PROMPTS_FILE,
+    HELPFUL,
+    SAFETY,
+    SANDBOX_FILE,
+    labels_file,
+    prompts_file,
+)
 from trainers.reward.terms import term_identity
 from trainers.rl.alarm import TEXTS
 from trainers.rl.recipe import module_of, recipe_of
@@ -88,11 +98,21 @@ def inputs_of(config: RunConfig, method: Method, origins: Origins) -> dict[str, 
         "weights": method.rule_based,
         "base": config.renewal.every > 0,
     }
-    found = {"data": origins.data, "start": origins.start, "reward_model": origins.reward_model}
+    data = _read_of_data(config, method, origins.data)
+    found = {"data": data, "start": origins.start, "reward_model": origins.reward_model}
     for name, is_asked in asked.items():
         if is_asked and (artifact := getattr(origins, name)) is not None:
             found[name] = artifact
     return found
+
+
+def _read_of_data(config: RunConfig, method: Method, data: Artifact) -> Artifact:
+    """What lies in the data that the training reads: prompts, what its held-out looks need, the reward's zero."""
+    if config.renewal.every or (config.renewal.grader.is_asked and method.rule_based):
+        return data  # whose labels are written by how the data were made, and not by their files alone
+    prompts = [HELPFUL, SAFETY] if method.safety_prompts else [HELPFUL]
+    looks = (labels_file(GOLD), SANDBOX_FILE, HELD_OUT_PROMPTS_FILE)
+    return data.part(*map(prompts_file, prompts), *looks, *REFERENCE_FILES)
 
 
 def settings_of(context: Context, method: Method) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from evals.values.metrics_table import write_metrics
 from harness.keys.methods import Method
 from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
-from harness.pipeline.reward_model_term import reward_model_term
+from harness.pipeline.reward_model_term import REFERENCE_FILES, reward_model_term
 from harness.record.reward_rows import error_rows, reward_rows, write_diagnosis
 from harness.storage.store import Artifact
-from harness.worlds.folder import SYNTHETIC, SYNTHETIC_TEST, WorldFolder
+from harness.worlds.folder import SYNTHETIC, SYNTHETIC_TEST, WorldFolder, labels_file
 from trainers.reward.diagnosis import Diagnosis, diagnose
 from trainers.reward.examples import (
     FitExamples,
@@ -45,7 +45,7 @@ def fit_reward(
     kind: str,
 ) -> Artifact:
     """Weights at the hinge loss's optimum on synthetic comparisons; writes weights.json and examples.jsonl."""
-    config, inputs = context.config, {"data": data, "completions": completions}
+    config, fitted_on = context.config, completions.part(labels_file(SYNTHETIC))
 
     def build(out: Path) -> dict[str, Any]:
         labelled = WorldFolder(completions.path).labelled(
@@ -57,7 +57,11 @@ def fit_reward(
             examples = _examples(context, labelled, data, grader, reward_model, advance)
         settings = replace(config.weights, seed=config.seed)
         weights = fit_weights(
-            examples, context.rulebook, settings, grader=f"{grader.stage} {grader.key}", data=completions.key
+            examples,
+            context.rulebook,
+            settings,
+            grader=f"{grader.stage} {grader.key}",
+            data=fitted_on.counted,
         )
         save_weights(weights, out / "weights.json")
         save_examples(examples, out / "examples.jsonl")
@@ -70,7 +74,12 @@ def fit_reward(
         f"weights: {kind}",
         build,
         config=settings,
-        inputs=inputs | {"grader": grader, "reward_model": reward_model},
+        inputs={
+            "data": data.part(*REFERENCE_FILES),
+            "completions": fitted_on,
+            "grader": grader,
+            "reward_model": reward_model,
+        },
         modules=["trainers.reward.weights", "trainers.reward.reward_model_term"],
         packages=["scipy"],
     )
@@ -113,7 +122,7 @@ def check_reward(
 
     Writes rewards.jsonl, ranking.csv and the files of `harness.record.reward_rows`.
     """
-    config, inputs = context.config, {"data": data, "completions": completions}
+    config = context.config
     counted = PROMPT if config.evaluation.cluster == PROMPT else AUTO
 
     def build(out: Path) -> dict[str, Any]:
@@ -136,7 +145,13 @@ def check_reward(
         "ranking",
         build,
         config={"rulebook": context.rulebook.digest, "weights": config.weights, "counted": counted},
-        inputs=inputs | {"grader": grader, "reward_model": reward_model, "weights": weights},
+        inputs={
+            "data": data.part(*REFERENCE_FILES),
+            "completions": completions.part(labels_file(SYNTHETIC_TEST)),
+            "grader": grader,
+            "reward_model": reward_model,
+            "weights": weights,
+        },
         modules=[
             "trainers.reward.diagnosis",
             "trainers.reward.reward_model_term",

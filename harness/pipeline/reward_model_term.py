@@ -9,10 +9,12 @@ from evals.models.load import load_reward_model, load_tokenizer
 from evals.values.conversation import Demonstration, Response
 from evals.values.json_text import read_json_object
 from harness.storage.store import Artifact
-from harness.worlds.folder import HELPFUL, WorldFolder
+from harness.worlds.folder import HELPFUL, WorldFolder, comparisons_file, demonstrations_file
 from trainers.reward.reward_model_term import RewardModelTerm
 
 ZERO = "zero.json"  # beside a reward model: the score that counts as 0
+# What `reward_model_term` may read of the data.
+REFERENCE_FILES = (demonstrations_file(HELPFUL), comparisons_file(HELPFUL))
 REFERENCE_RESPONSES = 256  # demonstrations whose mean score is the reward model's zero
 
 

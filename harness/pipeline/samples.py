@@ -23,10 +23,12 @@ from harness.pipeline.context import Context
 from harness.pipeline.graders import asked_grader
 from harness.pipeline.judging import stored_judgements, stored_outcomes
 from harness.pipeline.reward import reward_for
+from harness.pipeline.reward_model_term import REFERENCE_FILES
 from harness.pipeline.spending import PaidGrader
 from harness.record.samples import key_of, most_telling
 from harness.storage.digest import digest
 from harness.storage.store import Artifact
+from harness.worlds.folder import EVAL_PROMPTS_FILE
 from trainers.reward.reward import Breakdown, Reward
 from trainers.reward.weights_config import MAX_UNSCORED
 
@@ -87,7 +89,12 @@ def grade_samples(
             "methods": [method.name for method in methods],
             "rows": digest(texts),
         },
-        inputs={"data": data, **({} if grader is None else {"grader": grader}), **models, **fitted},
+        inputs={
+            "data": data.part(*REFERENCE_FILES, EVAL_PROMPTS_FILE),
+            **({} if grader is None else {"grader": grader}),
+            **models,
+            **fitted,
+        },
         modules=[
             "trainers.reward.rule_based_term",
             "trainers.reward.reward_model_term",

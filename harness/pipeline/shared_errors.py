@@ -25,7 +25,7 @@ from harness.pipeline.judging import stored_outcomes
 from harness.pipeline.samples import propositions_of
 from harness.record.run import OF_GOLD, OF_RESPONSES, SHARED_ERRORS
 from harness.storage.store import Artifact
-from harness.worlds.folder import GOLD, WorldFolder
+from harness.worlds.folder import EVAL_PROMPTS_FILE, GOLD, SANDBOX_FILE, WorldFolder, labels_file
 from harness.worlds.sandbox.oracle import oracle_grader
 
 Row = dict[str, Any]
@@ -61,7 +61,7 @@ def measure_shared_errors(
         build,
         config={"rulebook": context.rulebook.digest, "suite": [suite.name, suite.version]},
         inputs={
-            "data": data,
+            "data": data.part(labels_file(GOLD), SANDBOX_FILE, EVAL_PROMPTS_FILE),
             **graders,
             **{f"gold_{role}": artifact for role, artifact in gold.items()},
             **{f"responses_{name}": artifact for name, artifact in graded.items()},

@@ -61,6 +61,15 @@ class RunStages:
         """The rows of a stage, in the file's order."""
         return [row for row in self.rows if row["stage"].split(":")[0] == stage]
 
+    def beside(self, row: Mapping[str, Any], stage: str) -> Artifact | None:
+        """`stage` of the job that `row` is of, by seed and variant; None where it has none. Raises as `find`.
+
+        Jobs may share a stage whose inputs differ where it does not read them: its manifest names those of the job that
+        computed it.
+        """
+        keys = [str(other["key"]) for other in self.having(stage) if _job(other) == _job(row)]
+        return self.find(stage, keys[0]) if keys else None
+
     def find(self, stage: str, key: str) -> Artifact:
         found = self.store.find(stage, key)
         if found is None:
@@ -70,6 +79,10 @@ class RunStages:
                 fix="run it again, or give its recorded rewards or responses",
             )
         return found
+
+
+def _job(row: Mapping[str, Any]) -> tuple[object, object]:
+    return row.get("seed"), row.get("variant") or ""
 
 
 def _of(row: Any, fields: Mapping[str, type]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `results/.store/STAGE/KEY/` holds what the stage wrote and `manifest.json`, written last, with a digest of each file
 and of itself. Whoever finds a stage reads its files once for that: some .6 to 2 GB a second. What is not as it
-was written is computed again. Artifacts of before digests are believed by their sizes. Beside it:
+was written is computed again. Artifacts of before digests are believed by their sizes. A stage that reads some files
+of another's counts these alone in its key (`Artifact.part`). Beside it:
 
 - `.temp-KEY`: a build in progress, or what a kill left of one; removed at that stage's next build,
   unless a live process holds its lock.
@@ -24,10 +25,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from evals.values.json_text import read_json_object
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 ITSELF = "digest"  # of the manifest's other keys
+DIGESTS = "digests"  # {file: digest of what was written}
 FORMAT = 1  # part of every key: raise it when an older artifact must not be read as a new one
 
 Build = Callable[[Path], Mapping[str, Any] | None]
@@ -52,7 +54,10 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage: its folder, and what it cost when it was computed (seconds, 10^6 bytes)."""
+    """A finished stage: its folder, and what it cost when it was computed (seconds, 10^6 bytes).
+
+    `names`: of a `part` of it, those of the files that are read.
+    """
 
     path: Path
     key: str
@@ -61,6 +66,25 @@ class Artifact:
     seconds: float
     peak_memory_mb: float
     manifest: Mapping[str, Any] = field(repr=False, compare=False)
+    names: tuple[str, ...] | None = None
+
+    def part(self, *names: str) -> Artifact:
+        """The same artifact for a stage that reads these of its files, and what lies in folders of these names, alone.
+
+        Names that it lacks add nothing. One without digests stands for itself.
+        """
+        return replace(self, names=names) if DIGESTS in self.manifest else self
+
+    @property
+    def read(self) -> dict[str, str]:
+        """{file: digest} of the files of a part."""
+        names, digests = set(self.names or ()), self.manifest.get(DIGESTS, {})
+        return {file: told for file, told in digests.items() if names & {file, *_folders(file)}}
+
+    @property
+    def counted(self) -> str:
+        """What stands for it in the keys of stages that read it."""
+        return self.key if self.names is None else digest(self.read)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -103,7 +127,7 @@ class Store:
 
         Raises TypeError for a config value that has no canonical form (see `canonical`).
         """
-        parts = {name: [artifact.stage, artifact.key] for name, artifact in inputs.items()}
+        parts = {name: [artifact.stage, artifact.counted] for name, artifact in inputs.items()}
         what = {"stage": stage, "config": config, "inputs": parts, "versions": versions}
         return digest({"format": FORMAT, **what})
 
@@ -154,7 +178,7 @@ class Store:
                 work.found = self.find(stage, key)  # another process may have finished it meanwhile
                 if work.missing:
                     about = {"format": FORMAT, "stage": stage, "key": key, "config": canonical(config)}
-                    about["inputs"] = {n: {"stage": a.stage, "key": a.key} for n, a in inputs.items()}
+                    about["inputs"] = {name: _as_input(artifact) for name, artifact in inputs.items()}
                     about |= {"versions": dict(versions), "commit": git_commit()}
                     stack.enter_context(self._built(work, about, keep_partial, lock))
             yield work
@@ -208,6 +232,17 @@ class Store:
         work.found = _artifact(final, about["stage"], manifest, cached=False)
 
 
+def _folders(file: str) -> list[str]:
+    """The folders that a file of an artifact lies in: `a` and `a/b` of `a/b/c.txt`."""
+    return [str(folder) for folder in PurePath(file).parents]
+
+
+def _as_input(artifact: Artifact) -> dict[str, str]:
+    """The folder that a stage was computed from. Others of its key may have other folders, if the part is the same."""
+    named = {"stage": artifact.stage, "key": artifact.key}
+    return named if artifact.names is None else named | {"part": artifact.counted}
+
+
 def _artifact(folder: Path, stage: str, manifest: dict[str, Any], *, cached: bool) -> Artifact:
     cost = manifest["seconds"], manifest["peak_memory_mb"]
     return Artifact(folder, manifest["key"], stage, cached, *cost, manifest=manifest)
@@ -236,7 +271,7 @@ def _publish(folder: Path, final: Path, manifest: dict[str, Any], lock: Lock) ->
     for path in [*folder.rglob("*"), folder]:
         sync(path)
     digests = {name: file_digest(folder / name) for name in files}
-    manifest = json.loads(json.dumps({**manifest, "files": files, "digests": digests}))
+    manifest = json.loads(json.dumps({**manifest, "files": files, DIGESTS: digests}))
     write_json(folder / MANIFEST, {**manifest, ITSELF: digest(manifest)})
     lock.check()
     os.rename(folder, final)
@@ -264,7 +299,7 @@ def _damage(folder: Path, manifest: object, key: str) -> str | None:
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             return f"{name} is missing or has another size than when it was written"
-        if name in manifest.get("digests", {}) and file_digest(path) != manifest["digests"][name]:
+        if name in manifest.get(DIGESTS, {}) and file_digest(path) != manifest[DIGESTS][name]:
             return f"{name} is not what was written"
     return None
 

@@ -43,6 +43,9 @@ from evals.values.levels import Levels
 
 HELPFUL, HUMAN, SAFETY = "helpful", "human", "safety"
 SYNTHETIC, SYNTHETIC_TEST, GOLD = "synthetic", "synthetic_test", "gold"
+DOCUMENTS_FILE, SANDBOX_FILE, SUMMARY_FILE = "pretrain.txt", "sandbox.json", "world.json"
+EVAL_PROMPTS_FILE, HELD_OUT_PROMPTS_FILE = "eval_prompts.jsonl", "held_out_prompts.jsonl"
+TOKENIZER_FOLDER, KNOWLEDGE_FOLDER = "tokenizer", "knowledge"
 AS_JSON: dict[str, Callable[[Any], Mapping[str, Any]]] = {
     "sft_helpful": demonstration_as_json,
     "sft_human": demonstration_as_json,
@@ -62,6 +65,26 @@ AS_JSON: dict[str, Callable[[Any], Mapping[str, Any]]] = {
     "judge_train": labelled_as_json,
     "gold": labelled_as_json,
 }
+
+
+def demonstrations_file(of: str) -> str:
+    return f"sft_{of}.jsonl"
+
+
+def comparisons_file(of: str) -> str:
+    return f"comparisons_{of}.jsonl"
+
+
+def prompts_file(of: str) -> str:
+    return f"prompts_{of}.jsonl"
+
+
+def labels_file(name: str) -> str:
+    return f"{name}.jsonl"
+
+
+def training_labels_file(role: str) -> str:
+    return labels_file(f"{role}_train")
 
 
 @dataclass(frozen=True)
@@ -85,21 +108,21 @@ class WorldFolder:
 
     def demonstrations(self, of: str) -> list[Demonstration]:
         """By HELPFUL, or whose safety data they are."""
-        return read_demonstrations(self._rows(f"sft_{of}"))
+        return read_demonstrations(self.path / demonstrations_file(of))
 
     def comparisons(self, of: str) -> list[Comparison]:
         """By HELPFUL, or whose safety data they are."""
-        return read_comparisons(self._rows(f"comparisons_{of}"))
+        return read_comparisons(self.path / comparisons_file(of))
 
     def prompts(self, of: str) -> list[Prompt]:
         """HELPFUL or SAFETY ones, for reinforcement learning."""
-        return read_prompts(self._rows(f"prompts_{of}"))
+        return read_prompts(self.path / prompts_file(of))
 
     def eval_prompts(self) -> list[Prompt]:
-        return read_prompts(self._rows("eval_prompts"))
+        return read_prompts(self.path / EVAL_PROMPTS_FILE)
 
     def held_out_prompts(self) -> list[Prompt]:
-        return read_prompts(self._rows("held_out_prompts"))
+        return read_prompts(self.path / HELD_OUT_PROMPTS_FILE)
 
     def has(self, name: str) -> bool:
         """Whether the world has one of AS_JSON's files: of one's own data any may be absent."""
@@ -112,35 +135,35 @@ class WorldFolder:
         levels: Mapping[str, Levels] | None = None,
     ) -> list[LabelledResponse]:
         """SYNTHETIC, SYNTHETIC_TEST, GOLD or a role's training labels: truths, or levels, of `propositions`."""
-        return read_labelled(self._rows(name), propositions, levels)
+        return read_labelled(self.path / labels_file(name), propositions, levels)
 
     def training_labels(
         self, role: str, propositions: Sequence[str], levels: Mapping[str, Levels]
     ) -> list[LabelledResponse]:
         """What the grader, or the judge, learns from."""
-        return self.labelled(f"{role}_train", propositions, levels)
+        return read_labelled(self.path / training_labels_file(role), propositions, levels)
 
     def summary(self) -> dict[str, Any]:
         return read_json_object(self._summary)
 
     def knowledge(self, task: str) -> Path:
-        return self.path / "knowledge" / f"{task}.jsonl"
+        return self.path / KNOWLEDGE_FOLDER / f"{task}.jsonl"
 
     @property
     def sandbox(self) -> Path:
-        return self.path / "sandbox.json"
+        return self.path / SANDBOX_FILE
 
     @property
     def tokenizer(self) -> Path:
-        return self.path / "tokenizer"
+        return self.path / TOKENIZER_FOLDER
 
     @property
     def _documents(self) -> Path:
-        return self.path / "pretrain.txt"
+        return self.path / DOCUMENTS_FILE
 
     @property
     def _summary(self) -> Path:
-        return self.path / "world.json"
+        return self.path / SUMMARY_FILE
 
     def _rows(self, name: str) -> Path:
         return self.path / f"{name}.jsonl"

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,63 @@ def test_key_changes_with_everything_that_decides_the_output(store: Store) -> No
     ]
     assert len(set(keys)) == len(keys)
     assert all(len(key) == 16 for key in keys)
+
+
+def world(store: Store, **texts: str) -> Artifact:
+    """Data of these texts, `a_b` in the file a/b, computed from whatever else."""
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        for name, text in texts.items():
+            path = folder / name.replace("_", "/")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return {}
+
+    return store.get("data", texts, {}, {}, write)
+
+
+def test_a_part_counts_its_files_alone(store: Store) -> None:
+    """A stage was computed again for a change of what it does not read; or found, where what it reads had changed."""
+    first = world(store, gold="1", words_a="x", words_b="y")
+
+    def key(of: Artifact, *names: str) -> str:
+        return store.key("sft", {}, {"data": of.part(*names)}, {})
+
+    def same(names: Sequence[str], **texts: str) -> bool:
+        return key(world(store, **texts), *names) == key(first, *names)
+
+    assert same(["gold"], gold="1", words_a="z", words_b="y", more="new")
+    assert not same(["gold"], gold="2", words_a="x", words_b="y")
+    assert same(["words"], gold="2", words_a="x", words_b="y")
+    assert not same(["words"], gold="1", words_a="x")
+    assert not same(["words"], gold="1", words_a="x", words_c="y")
+    assert not same(["words"], gold="1", words_a="x", words_b="y", words_c="")
+    # A name that is absent adds nothing, until it is there; one that begins alike is another.
+    assert key(first, "gold", "more", "word") == key(first, "gold")
+    assert not same(["gold", "more"], gold="1", words_a="x", words_b="y", more="new")
+    assert (
+        len({key(first, *names) for names in ([], ["gold"], ["words"], ["gold", "words"], ["words/a"])}) == 5
+    )
+    assert key(first, "gold", "words") == key(first, "words", "gold", "gold")
+    assert store.key("sft", {}, {"data": first}, {}) not in (key(first), key(first, "gold", "words"))
+    assert key(store.find("data", first.key) or first, "gold") == key(first, "gold")
+
+
+def test_a_part_is_recorded_with_the_folder_that_it_is_of(store: Store) -> None:
+    """A manifest named an input by a key that no folder has."""
+    first, second = world(store, gold="1", a="x"), world(store, gold="1", a="y")
+    made, found = (store.get("sft", {}, {"data": one.part("gold")}, {}, build) for one in (first, second))
+    assert not made.cached and found.cached and found.path == made.path
+    told = found.manifest["inputs"]["data"]
+    assert told == {"stage": "data", "key": first.key, "part": second.part("gold").counted}
+    assert first.part("gold").path == first.path and first.part("gold").key == first.key
+
+
+def test_an_artifact_without_digests_stands_for_itself(store: Store) -> None:
+    """Stages of before digests were all taken for the same part."""
+    made = world(store, gold="1")
+    old = replace(made, manifest={k: v for k, v in made.manifest.items() if k != "digests"})
+    assert old.part("gold") == old and old.part().counted == old.key
 
 
 @dataclass
