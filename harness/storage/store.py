@@ -76,7 +76,7 @@ class Artifact:
         return replace(self, names=names) if DIGESTS in self.manifest else self
 
     @property
-    def read(self) -> dict[str, str]:
+    def files_read(self) -> dict[str, str]:
         """{file: digest} of the files of a part."""
         names, digests = set(self.names or ()), self.manifest.get(DIGESTS, {})
         return {file: told for file, told in digests.items() if names & {file, *_folders(file)}}
@@ -84,7 +84,7 @@ class Artifact:
     @property
     def counted(self) -> str:
         """What stands for it in the keys of stages that read it."""
-        return self.key if self.names is None else digest(self.read)
+        return self.key if self.names is None else digest(self.files_read)
 
     @property
     def results(self) -> dict[str, Any]:

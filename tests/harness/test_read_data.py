@@ -110,7 +110,7 @@ def check_read(read: dict[str, list[tuple[Artifact, set[str]]]]) -> set[str]:
     """
     for label, inputs in read.items():
         assert all(one.names is not None for one, _ in inputs), label
-        told = {(one.path, file) for one, _ in inputs for file in one.read}
+        told = {(one.path, file) for one, _ in inputs for file in one.files_read}
         assert {(one.path, file) for one, files in inputs for file in files} <= told, label
     return {label for label, inputs in read.items() if any(files for _, files in inputs)}
 
