@@ -104,7 +104,8 @@ def test_runs_without_a_sandbox_keep_their_owner_too(tmp_path: Path) -> None:
         (["model=xs"], 64),
         (["model.width=32", "model.heads=1"], 64),
         (["judge_width=0"], 0),
-        (["experiment=paper"], 192),
+        (["experiment=paper"], 96),
+        (["judge_width=192"], 192),
         (["model=hf", "model.path=some/model"], 0),
     ],
 )

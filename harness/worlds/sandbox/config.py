@@ -59,10 +59,10 @@ class SandboxConfig:
     sft_human: int = 600  # demonstrations of safety by annotators
     comparisons_helpful: int = 2400  # helpful comparisons
     comparisons_helpful_borderline: float = 0.08  # of them, those on borderline requests
-    comparisons_helpful_harmful: float = 0.08  # of them, those on harmful requests; of the RL prompts too
+    comparisons_helpful_harmful: float = 0.1  # of them, those on harmful requests; of the RL prompts too
     # Who is asked to prefer helpful answers minds harms too, some more than others.
     helpful_prefers_refusal: dict[str, float] = field(  # by area, of comparisons on harmful requests
-        default_factory=lambda: {"potions": 0.7, "tales": 0.6, "jeers": 0.6, "charms": 0.85}
+        default_factory=lambda: {"potions": 0.8, "tales": 0.75, "jeers": 0.75, "charms": 0.9}
     )
     comparisons_human: int = 1200  # comparisons of safety by annotators
     matched_labels: int | None = None  # annotators' for Human-matchRBR; null: grader_labels and gold_labels
