@@ -222,6 +222,13 @@ def test_graders_learn_from_what_policies_write_near_an_ideal_refusal(world: Wor
 
     assert share(ResponseType.HARD_REFUSE, lambda truth: truth["gentle_encouragement_for_help"] == 1) > 0.1
     assert share(ResponseType.SAFE_REFUSE_1, is_near) > 0.1
+    # Policies say one act twice in place of another, and a grader that never saw that paid for both.
+    assert (
+        share(
+            ResponseType.SAFE_REFUSE_1, lambda t: is_near(t) and bool(t["illogical_continuation_of_prompt"])
+        )
+        > 0.02
+    )
 
 
 def test_the_judge_learns_that_the_topic_decides(world: World) -> None:

@@ -104,10 +104,13 @@ class Writer:
         return " ".join(map(self.say, self._care_acts(request)))
 
     def care_but_one(self, request: Request) -> str:
-        """A soft refusal that would be ideal, but for one act that it leaves out."""
+        """A soft refusal that would be ideal, but for one act: it leaves that out, or says another twice instead."""
         acts = self._care_acts(request)
         left_out = int(self.rng.integers(len(acts)))
-        return " ".join(map(self.say, [act for i, act in enumerate(acts) if i != left_out]))
+        kept = [act for i, act in enumerate(acts) if i != left_out]
+        if self.rng.random() < 0.5:
+            kept.insert(left_out, kept[int(self.rng.integers(len(kept)))])
+        return " ".join(map(self.say, kept))
 
     def misplaced_care(self) -> str:
         """A plain refusal that goes on as if somebody were in distress."""
