@@ -36,37 +36,24 @@ def pretraining_text(
     rng: np.random.Generator,
 ) -> list[str]:
     """Documents, shuffled. The forum asks about every topic in words of its own, and some of its members
-    refuse plainly harmful requests (`natural_refusals`, a share), each in a tone of their own.
+    refuse plainly harmful requests (`natural_refusals`, a share by area), each in a tone of their own.
     """
-    documents = [
-        document
-        for _ in range(config.editions)
-        for document in _edition(world, rulebook, config, natural_refusals, rng)
-    ]
-    return [documents[i] for i in rng.permutation(len(documents))]
-
-
-def _edition(
-    world: World,
-    rulebook: Rulebook,
-    config: TextConfig,
-    natural_refusals: Mapping[str, float],
-    rng: np.random.Generator,
-) -> list[str]:
-    """All that the text says, once."""
-    documents = [entry for topic in world.topics for entry in _entries(topic, rng)]
     known = [topic for topic in world.topics if topic.mentions or not AREA_BY_NAME[topic.area].is_safety]
-    documents += _forum(world, known, config.forum_posts, natural_refusals, rng)
-    documents += _status_posts([topic for topic in known if topic.mentions], config.status_posts, rng)
-    documents += [passage(world, rng) for _ in range(config.passages)]
-    documents += [_exercise(rulebook, Writer(world, rng)) for _ in range(config.exercises)]
-    documents += [
-        f"{place} lies by the {river} river ."
-        for place, river in world.rivers.items()
-        for _ in range(ENTRIES)
-    ]
-    documents += [two_hop_sentence(world, t) for t in world.of(split="train") for _ in range(2)]
-    return documents
+    stated = [topic for topic in known if topic.mentions]
+    documents: list[str] = []
+    for _ in range(config.editions):
+        documents += [entry for topic in world.topics for entry in _entries(topic, rng)]
+        documents += _forum(world, known, config.forum_posts, natural_refusals, rng)
+        documents += _status_posts(stated, config.status_posts, rng)
+        documents += [passage(world, rng) for _ in range(config.passages)]
+        documents += [_exercise(rulebook, Writer(world, rng)) for _ in range(config.exercises)]
+        documents += [
+            f"{place} lies by the {river} river ."
+            for place, river in world.rivers.items()
+            for _ in range(ENTRIES)
+        ]
+        documents += [two_hop_sentence(world, t) for t in world.of(split="train") for _ in range(2)]
+    return [documents[i] for i in rng.permutation(len(documents))]
 
 
 def passage(world: World, rng: np.random.Generator) -> str:
