@@ -77,8 +77,7 @@ def open_run(address: RunAddress, cache: Path) -> OpenRun:
     reward = _live(stages, weights, data, cache)
     manifest = read_manifest(folder)
     made_by = str(manifest.get("command", "")), str(manifest.get("commit", ""))
-    config = load_weights(weights.path / WEIGHTS, reward.rulebook).config
-    return OpenRun(reward, data.path, completions.path, config, *made_by)
+    return OpenRun(reward, data.path, completions.path, reward.weights().config, *made_by)
 
 
 def _data_of(stages: RunStages, row: Mapping[str, Any], weights: Artifact) -> tuple[Artifact, Artifact]:
